@@ -1,0 +1,35 @@
+"""Content hashes: the same content has the same id in every process, on every machine."""
+
+import hashlib
+import json
+from pathlib import Path
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys, no spaces and UTF-8 text: one spelling for one value.
+
+    Raises ValueError for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def content_id(value: object, n_hex: int = 16) -> str:
+    """First `n_hex` hex digits of SHA-256 over the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:n_hex]
+
+
+def example_id(messages: object, tools: object = None) -> str:
+    """Id of an example: 32 hex digits of SHA-256 over canonical JSON of messages and tools.
+
+    Examples with equal messages and tools are exact duplicates and share the id, whatever file,
+    source or own id they come with.
+    """
+    return content_id({"messages": messages, "tools": tools}, n_hex=32)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,158 @@
+"""The nouns of saelect: one frozen record per arrow of the data's way. No I/O, no torch, no SQL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+class DropReason(StrEnum):
+    """Why a row or an example is not in the selection's race. The names end up in people's data."""
+
+    BROKEN_ROW = "broken_row"  # not readable as a row (only where the config allows broken rows)
+    NOT_RECOGNIZED = "not_recognized"  # readable, but in none of the shapes
+    NO_TEXT = "no_text"  # no message has any text
+    IMAGE_OR_AUDIO = "image_or_audio"  # a message has a part that is not text
+    WHERE = "where"  # no occurrence passes the `where` filter
+    NO_COUNTED_TOKENS = "no_counted_tokens"  # nothing is left that counts, e.g. no response
+    RESPONSE_TRUNCATED = "response_truncated"  # the response was cut away whole
+    EMPTY_VECTOR = "empty_vector"  # no latent fired, or every value rounded to zero
+    IS_EXEMPLAR = "is_exemplar"  # an exact copy of an exemplar
+
+
+POOL_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),  # 32 hex digits, selection.ids.example_id
+        ("messages", pa.string()),  # canonical JSON, list of {role, content, ...}
+        ("tools", pa.string()),  # canonical JSON, or null
+        ("own_id", pa.string()),  # the data's own id, or null
+        ("source", pa.string()),  # mapped column, else the pool's name; never null
+        ("file", pa.string()),  # as given by the user, never null
+        ("row", pa.int64()),  # 1-based line (JSONL) or row number in the file
+        ("licence", pa.string()),
+        ("language", pa.string()),
+        ("group", pa.string()),
+        ("target", pa.string()),  # exemplars only, else null
+        ("subtask", pa.string()),  # exemplars only, else null
+        ("raw", pa.string()),  # the original row as JSON, unchanged, unknown columns included
+    ]
+)
+"""One row per readable row of a pool or exemplar file, in file order."""
+
+DROP_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),  # a DropReason
+        ("detail", pa.string()),  # for people; may be empty
+    ]
+)
+"""One row per row that was dropped while reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSource:
+    """Where candidates or exemplars come from, and how their columns are to be read.
+
+    path:     file, folder, glob, or the name of a Hugging Face dataset.
+    name:     what `source` says where no column is mapped to it; default: the file's stem.
+    shape:    messages | conversations | alpaca | prompt_completion | text | mapping | auto.
+    columns:  role -> column name. Roles: id, licence, language, source, group, target, subtask,
+              and for shape "mapping" also system, prompt, response (prompt may join several
+              columns with "+", e.g. "instruction+input").
+    subset, split, revision: for Hugging Face datasets.
+    broken_rows: "refuse" raises at the first unreadable row, "drop" counts it.
+    """
+
+    path: str
+    name: str | None = None
+    shape: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    subset: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    broken_rows: str = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One example as the model reads it.
+
+    tokens:        (t,) uint32 token ids after truncation, template and BOS included.
+    counted:       (t,) bool, True where the token enters the aggregate; never for BOS or template.
+    n_full:        number of tokens before truncation.
+    truncated:     whether truncation removed anything.
+    response_lost: the example has a response, and truncation removed all of it.
+    """
+
+    tokens: NDArray[np.uint32]
+    counted: NDArray[np.bool_]
+    n_full: int
+    truncated: bool
+    response_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """n sparse non-negative vectors in compressed rows (CSR).
+
+    indptr:    (n + 1,) int64, row i is entries indptr[i]:indptr[i + 1].
+    latents:   (nnz,) int32 column ids, strictly increasing within a row.
+    values:    (nnz,) uint16 in multiples of the representation's unit, never 0.
+    n_latents: number of columns.
+    An empty row is a vector without a direction; ranking drops it with a reason.
+    """
+
+    indptr: NDArray[np.int64]
+    latents: NDArray[np.int32]
+    values: NDArray[np.uint16]
+    n_latents: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplars:
+    """The exemplars of one target task, in file order.
+
+    target: name of the target task.
+    ids:    (m,) str example ids.
+    groups: (m,) int32 subtask number of each exemplar; zeros where there are no subtasks.
+    rows:   their vectors, m rows.
+    """
+
+    target: str
+    ids: NDArray[np.str_]
+    groups: NDArray[np.int32]
+    rows: SparseRows
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in order, best first.
+
+    rows:    (r,) int64 row of the candidate in the prepared pool.
+    scores:  (r,) float64, non-increasing; equal scores are in order of example id.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much to select; exactly one of the three is set.
+
+    examples: number of unique examples.
+    fraction: of the eligible unique examples, floored; 0 < fraction <= 1.
+    tokens:   trainee tokens after the training max_length.
+    """
+
+    examples: int | None = None
+    fraction: float | None = None
+    tokens: int | None = None
