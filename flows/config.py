@@ -1,0 +1,212 @@
+"""What a selection run may be told. Every key that changes a result is here, by name.
+
+Unknown keys are errors. A resolved config (preset merged in, defaults filled) is stored with its
+run, so a later change of a preset never changes the meaning of a stored config.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from selection.records import Budget, PoolSource
+
+DEMO = "demo"
+"""In place of a model or SAE name: the small demonstration model that ships with saelect."""
+
+
+class Strict(BaseModel):
+    """Frozen, and any key that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolConfig(Strict):
+    """One pool: files, a folder, a glob or a Hugging Face dataset."""
+
+    path: str = Field(min_length=1, description="File, folder, glob or Hugging Face dataset name.")
+    name: str | None = Field(None, description="What `source` says where no column is mapped.")
+    shape: Literal[
+        "auto", "messages", "conversations", "alpaca", "prompt_completion", "text", "mapping"
+    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Role to column: id, licence, language, source, group, target, subtask;"
+        " for shape `mapping` also system, prompt, response.",
+    )
+    subset: str | None = Field(None, description="Subset (config) of a Hugging Face dataset.")
+    split: str | None = Field(None, description="Split of a Hugging Face dataset.")
+    revision: str | None = Field(None, description="Revision of a Hugging Face dataset.")
+    broken_rows: Literal["refuse", "drop"] = Field(
+        "refuse", description="Stop at an unreadable row, or drop and count it."
+    )
+
+    def as_source(self) -> PoolSource:
+        """The record that the readers take."""
+        names = PoolSource.__dataclass_fields__
+        return PoolSource(**{name: getattr(self, name) for name in names})
+
+
+class ExemplarsConfig(PoolConfig):
+    """Known examples of the target task: any pool shape, or a targets file."""
+
+    targets: list[str] | None = Field(None, description="Which targets of a targets file to use.")
+    target: str = Field("target", description="Name of the target where rows do not carry one.")
+
+
+class ModelConfig(Strict):
+    """The model whose activations represent a sample."""
+
+    name: str = Field(DEMO, description="Local folder, Hugging Face id, or `demo`.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    hookpoint: str = Field(
+        "", description="resid@<block index or relative depth>; empty: where the SAE was trained."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on CPU, bfloat16 on CUDA."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    trust_remote_code: bool = Field(False, description="Allow the model's repository to run code.")
+
+
+class SaeTraining(Strict):
+    """Train a TopK SAE on the pool's activations; it is then frozen under its own id."""
+
+    num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
+    k: int = Field(32, ge=1, description="Active latents per token.")
+    tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
+    batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
+    auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
+    learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
+    seed: int = 0
+
+
+class SaeConfig(Strict):
+    """A sparse autoencoder: an existing one, or one to train."""
+
+    path: str | None = Field(None, description="sparsify checkpoint, hub id, SAE id, or `demo`.")
+    train: SaeTraining | None = None
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> "SaeConfig":
+        """Refuse both and neither."""
+        if (self.path is None) == (self.train is None):
+            raise ValueError("give either `path` (an existing SAE) or `train` (settings), not both")
+        return self
+
+
+class RenderingConfig(Strict):
+    """How an example becomes tokens, and which of them count."""
+
+    template: str = Field("auto", description="auto (the tokenizer's), plain, or a Jinja file.")
+    counted: Literal["all", "response", "prompt"] = Field(
+        "all", description="Content tokens that enter the aggregate; template and BOS never do."
+    )
+    max_length: int = Field(2048, ge=8, description="Tokens per example, template included.")
+    truncation: Literal["end", "start", "keep_response"] = Field(
+        "end", description="What is cut from a longer example."
+    )
+
+
+class RepresentationConfig(Strict):
+    """How token latents become one vector per example."""
+
+    token_aggregate: Literal["mean", "sum", "max"] = "mean"
+    keep_top: int | None = Field(
+        None, ge=1, description="Keep the largest latents of a sample; the lost mass is recorded."
+    )
+
+
+class RankingConfig(Strict):
+    """How candidates are ranked against the exemplars."""
+
+    method: Literal["jaccard", "bm25", "random"] = "jaccard"
+    exemplar_reduction: Literal["prototype", "max", "mean"] = "mean"
+    weights: Literal["none", "idf"] = "idf"
+
+
+class BudgetConfig(Strict):
+    """How much to select: examples, a fraction of the eligible ones, or trainee tokens."""
+
+    examples: int | None = Field(None, description="Unique examples.")
+    fraction: float | None = Field(None, description="Of eligible unique examples, floored.")
+    tokens: int | None = Field(None, description="Trainee tokens after `max_length`.")
+    trainee_tokenizer: str | None = Field(
+        None, description="Tokenizer that counts; default: the representing model's."
+    )
+    max_length: int | None = Field(
+        None, ge=8, description="Training max_length; default: that of the rendering."
+    )
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "BudgetConfig":
+        """There is no default budget, and a budget has one unit."""
+        given = [unit for unit in ("examples", "fraction", "tokens") if getattr(self, unit)]
+        named = [
+            unit for unit in ("examples", "fraction", "tokens") if unit in self.model_fields_set
+        ]
+        for unit in named:
+            value = getattr(self, unit)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{unit}` is {value}; a budget is larger than zero")
+        if len(given) != 1:
+            raise ValueError("give exactly one of `examples`, `fraction`, `tokens`")
+        if self.fraction is not None and self.fraction > 1:
+            raise ValueError(f"`fraction` is {self.fraction}; it is at most 1")
+        return self
+
+    def as_budget(self) -> Budget:
+        """The record that the selection takes."""
+        return Budget(self.examples, self.fraction, self.tokens)
+
+
+class ComputeConfig(Strict):
+    """How the work is cut; none of it changes which examples are chosen beyond float noise."""
+
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores.")
+    tokens_per_batch: int = Field(8192, ge=1, description="Padded tokens in one forward batch.")
+    unit_examples: int = Field(2048, ge=1, description="Examples in one unit of resumable work.")
+
+
+def _as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts anything
+    """Let a bare string stand for `{key: string}`."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _as_list(value: object) -> object:
+    """Let one pool stand for a list of one."""
+    items = value if isinstance(value, list) else [value]
+    return [{"path": item} if isinstance(item, str) else item for item in items]
+
+
+class SelectConfig(Strict):
+    """One selection run: pool and exemplars in, selections with their audit trail out."""
+
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run."
+    )
+    preset: str = Field("best", description="Named settings that this config builds on.")
+    note: str = Field("", description="Free text, kept with the run.")
+    pool: Annotated[list[PoolConfig], BeforeValidator(_as_list), Field(min_length=1)]
+    exemplars: Annotated[ExemplarsConfig, _as_mapping("path")]
+    budget: BudgetConfig
+    where: str | None = Field(
+        None, description="Boolean expression over columns; examples failing it are dropped."
+    )
+    combine: Literal["separate", "joint"] = Field(
+        "separate", description="Several targets: a budget each, or one budget shared in turn."
+    )
+    controls: list[Literal["random", "bm25"]] = Field(
+        default_factory=list, description="Sibling selections of equal budget to compare with."
+    )
+    model: Annotated[ModelConfig, _as_mapping("name")] = ModelConfig()
+    sae: Annotated[SaeConfig, _as_mapping("path")] = SaeConfig(path=DEMO)
+    rendering: RenderingConfig = RenderingConfig()
+    representation: RepresentationConfig = RepresentationConfig()
+    ranking: RankingConfig = RankingConfig()
+    compute: ComputeConfig = ComputeConfig()
+    index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
+    export: list[Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]] = Field(
+        default_factory=lambda: ["messages"], description="Formats written after the selection."
+    )
+    explain_top: int = Field(12, ge=1, description="Latents named per pick and exemplar.")
+    seed: int = Field(0, description="Seed of the random control.")

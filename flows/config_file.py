@@ -1,0 +1,225 @@
+"""Config files: YAML in, `SelectConfig` out, with every mistake named by line, field and remedy."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from flows.config import SelectConfig
+from selection.errors import InputError, shorten
+
+PRESETS = ("best", "paper", "demo")
+
+Place = tuple[str | int, ...]
+
+
+def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> SelectConfig:
+    """Read a config file, or a preset by name (`demo`), and merge its preset below it.
+
+    overrides: dotted key -> value, as from `--set budget.examples=500`; strings are read as YAML.
+
+    Raises InputError for a missing file, broken YAML, unknown keys or presets and wrong values.
+    """
+    text, name = _read(path)
+    given = _parse(text, name)
+    for key, value in (overrides or {}).items():
+        _set(given, key, yaml.safe_load(value) if isinstance(value, str) else value)
+    if "name" not in given and Path(name).suffix in (".yaml", ".yml"):
+        given["name"] = Path(name).stem
+    return resolve(given, source=name, lines=_lines(text))
+
+
+def resolve(
+    given: Mapping[str, Any], source: str = "config", lines: Mapping[Place, int] | None = None
+) -> SelectConfig:
+    """Validate a mapping over its preset; the preset's sections are merged key by key."""
+    preset = given.get("preset", "best")
+    if preset not in PRESETS:
+        raise InputError(
+            "no such preset",
+            file=source,
+            line=(lines or {}).get(("preset",)),
+            field="preset",
+            value=preset,
+            remedy=f"Known presets: {', '.join(PRESETS)}.",
+        )
+    merged = merge(yaml.safe_load(_preset_text(preset)), given)
+    try:
+        return SelectConfig.model_validate(merged)
+    except ValidationError as error:
+        raise explain(error, SelectConfig, source, lines or {}) from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`; mappings are merged, anything else is replaced whole.
+
+    A budget is replaced whole: a budget of tokens over a preset's budget of examples is one budget.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        keep = both and key not in ("budget", "sae", "exemplars")
+        merged[key] = merge(merged[key], value) if keep else value
+    return merged
+
+
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    source: str,
+    lines: Mapping[Place, int],
+) -> InputError:
+    """All mistakes of a config in one message; the first one gives the place."""
+    problems = [_problem(item, model, lines) for item in error.errors()]
+    problems.sort(key=lambda problem: problem[0] or 0)
+    line, field, value, text, remedy = problems[0]
+    more = "".join(
+        f"\n  also {f'line {n}: ' if n else ''}`{name}`: {other}"
+        f" (found: {shorten(found)}). {advice}"
+        for n, name, found, other, advice in problems[1:]
+    )
+    return InputError(text, file=source, line=line, field=field, value=value, remedy=remedy + more)
+
+
+def _problem(
+    item: Mapping[str, Any], model: type[BaseModel], lines: Mapping[Place, int]
+) -> tuple[int | None, str, object, str, str]:
+    """(line, field, value, problem, remedy) of one pydantic error."""
+    place: Place = tuple(item["loc"])
+    field = ".".join(str(part) for part in place) or "config"
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    if item["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, place[:-1]))
+        close = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+        hint = f"Did you mean `{close[0]}`? " if close else ""
+        return line, field, item["input"], "no such key", f"{hint}Known keys: {', '.join(known)}."
+    if item["type"] == "missing":
+        remedy = _MISSING.get(field, f"Add `{field}` to the config.")
+        return line, field, None, "is missing", remedy
+    if field == "budget":
+        remedy = _MISSING["budget"]
+    else:
+        remedy = f"`saelect config --schema` says what `{field}` may be."
+    return line, field, item["input"], item["msg"].removeprefix("Value error, "), remedy
+
+
+_MISSING = {
+    "budget": "There is no default budget: write `budget: {examples: 500}`,"
+    " `{fraction: 0.05}` or `{tokens: 1000000}`.",
+    "pool": "Write `pool: path/to/pool.jsonl`, or run `saelect init --pool P --exemplars E`.",
+    "exemplars": "Write `exemplars: path/to/exemplars.jsonl` (5 to 500 examples of the target).",
+}
+
+
+def _fields_at(model: type[BaseModel], place: Place) -> Iterable[str]:
+    """Names of the keys that are known at a place in the config."""
+    for part in place:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        inner = _model_in(model.model_fields[part].annotation)
+        if inner is None:
+            return []
+        model = inner
+    return model.model_fields
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
+    """The pydantic model inside an annotation such as `list[Model]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_model_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((found for found in inner if found is not None), None)
+
+
+def _read(path: Path | str) -> tuple[str, str]:
+    if str(path) in PRESETS and not Path(path).exists():
+        return _preset_text(str(path)), str(path)
+    try:
+        return Path(path).read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError:
+        raise InputError(
+            "no such config file",
+            file=path,
+            remedy="`saelect init --pool P --exemplars E` writes one, and"
+            " `saelect run demo` needs none.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read ({error})", file=path, remedy="A config is a UTF-8 YAML file."
+        ) from None
+
+
+def _preset_text(name: str) -> str:
+    return (files("flows") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(text)
+        _refuse_repeated_keys(yaml.compose(text), name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise InputError(
+            f"not valid YAML: {error.problem}",
+            file=name,
+            line=mark.line + 1 if mark else None,
+            remedy="Check indentation, quotes and brackets near that line.",
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(
+            "holds no keys", file=name, value=value, remedy="See `saelect init` for a start."
+        )
+    return value
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
+    """YAML lets a later key replace an earlier one silently; a config must not."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise InputError(
+                    "appears twice",
+                    file=name,
+                    line=key.start_mark.line + 1,
+                    field=key.value,
+                    remedy="Keep one of the two.",
+                )
+            seen.add(key.value)
+            _refuse_repeated_keys(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item, name)
+
+
+def _lines(text: str) -> dict[Place, int]:
+    """Place in the config -> 1-based line of its key."""
+    found: dict[Place, int] = {}
+
+    def walk(node: yaml.Node | None, place: Place) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                found[(*place, key.value)] = key.start_mark.line + 1
+                walk(value, (*place, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                found[(*place, position)] = item.start_mark.line + 1
+                walk(item, (*place, position))
+
+    walk(yaml.compose(text), ())
+    return found
+
+
+def _set(config: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key, making the sections on its way."""
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = config.setdefault(section, {})
+        if not isinstance(inner, dict):
+            inner = config[section] = {}
+        config = inner
+    config[last] = value

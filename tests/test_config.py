@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from flows.config_file import load_config, merge, resolve
+from selection.errors import InputError
+
+SMALL = {"pool": "pool.jsonl", "exemplars": "exemplars.jsonl", "budget": {"examples": 5}}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "first.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "pool: pool.jsonl\nexemplars: exemplars.jsonl\nbudget: {examples: 5}\n"
+
+
+def test_a_short_config_is_filled_from_the_preset_and_named_after_its_file(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.name == "first"
+    assert config.pool[0].path == "pool.jsonl"
+    assert config.exemplars.path == "exemplars.jsonl"
+    assert (config.ranking.exemplar_reduction, config.ranking.weights) == ("mean", "idf")
+
+
+def test_a_key_of_the_config_wins_over_the_preset_and_its_siblings_stay(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD + "preset: paper\nranking: {weights: idf}\n"))
+    assert (config.ranking.exemplar_reduction, config.ranking.weights) == ("prototype", "idf")
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    config = load_config(
+        write(tmp_path, GOOD), {"budget": {"tokens": 9}, "ranking.weights": "none"}
+    )
+    assert config.budget.tokens == 9
+    assert config.budget.examples is None
+    assert config.ranking.weights == "none"
+
+
+@pytest.mark.parametrize("name", ["demo"])
+def test_a_preset_with_a_pool_runs_by_its_name(name: str) -> None:
+    assert load_config(name).pool[0].path.startswith("demo:")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (GOOD + "bugdet: 3\n", ["line 4", "`bugdet`", "no such key", "`budget`", "3"]),
+        (GOOD + "ranking:\n  wieghts: idf\n", ["line 5", "`ranking.wieghts`", "`weights`"]),
+        (GOOD + "ranking:\n  weights: tfidf\n", ["line 5", "'tfidf'", "'none' or 'idf'"]),
+        (GOOD + "pool: other.jsonl\n", ["line 4", "`pool`", "twice"]),
+        (GOOD + "preset: bset\n", ["line 4", "'bset'", "best, paper, demo"]),
+        (GOOD + "  x: [\n", ["not valid YAML"]),
+        ("pool: a\nexemplars: b\n", ["`budget`", "is missing", "no default budget"]),
+        ("pool: a\nexemplars: b\nbudget: {examples: 0}\n", ["line 3", "`budget`", "larger than"]),
+        ("pool: a\nexemplars: b\nbudget: {}\n", ["exactly one of", "no default budget"]),
+        ("pool: a\nexemplars: b\nbudget: {fraction: 1.5}\n", ["`fraction` is 1.5"]),
+        ("pool: a\nexemplars: b\nbudget: {examples: 1, tokens: 2}\n", ["exactly one of"]),
+        ("exemplars: b\nbudget: {examples: 5}\n", ["`pool`", "saelect init"]),
+        (GOOD + "sae: {path: x, train: {}}\n", ["`sae`", "either `path`"]),
+        ("- a\n- b\n", ["holds no keys"]),
+    ],
+)
+def test_a_wrong_config_is_refused_with_place_value_and_remedy(
+    tmp_path: Path, text: str, parts: list[str]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    for part in [*parts, "first.yaml"]:
+        assert part in str(caught.value)
+
+
+def test_a_missing_config_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml.*saelect init"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    with pytest.raises(InputError, match=r"(?s)weights.*also.*mispelt"):
+        resolve({**SMALL, "mispelt": 1, "ranking": {"weights": "tf"}})
+
+
+def test_a_budget_replaces_the_presets_budget_whole() -> None:
+    assert merge({"budget": {"examples": 3}}, {"budget": {"tokens": 4}}) == {
+        "budget": {"tokens": 4}
+    }
+
+
+def test_a_resolved_config_resolves_to_itself() -> None:
+    config = resolve(SMALL)
+    assert resolve(config.model_dump(mode="json")) == config
