@@ -13,6 +13,8 @@ from selection.records import Budget, PoolSource
 DEMO = "demo"
 """In place of a model or SAE name: the small demonstration model that ships with saelect."""
 
+ExportFormat = Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]
+
 
 class Strict(BaseModel):
     """Frozen, and any key that is not declared is an error."""
@@ -195,8 +197,8 @@ class SelectConfig(Strict):
     combine: Literal["separate", "joint"] = Field(
         "separate", description="Several targets: a budget each, or one budget shared in turn."
     )
-    controls: list[Literal["random", "bm25"]] = Field(
-        default_factory=list, description="Sibling selections of equal budget to compare with."
+    controls: tuple[Literal["random", "bm25"], ...] = Field(
+        (), description="Sibling selections of equal budget to compare with."
     )
     model: Annotated[ModelConfig, _as_mapping("name")] = ModelConfig()
     sae: Annotated[SaeConfig, _as_mapping("path")] = SaeConfig(path=DEMO)
@@ -205,8 +207,8 @@ class SelectConfig(Strict):
     ranking: RankingConfig = RankingConfig()
     compute: ComputeConfig = ComputeConfig()
     index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
-    export: list[Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]] = Field(
-        default_factory=lambda: ["messages"], description="Formats written after the selection."
+    export: tuple[ExportFormat, ...] = Field(
+        ("messages",), description="Formats written after the selection."
     )
     explain_top: int = Field(12, ge=1, description="Latents named per pick and exemplar.")
     seed: int = Field(0, description="Seed of the random control.")
