@@ -1,8 +1,9 @@
 """Rows a shipped model may learn from, as chats.
 
-The pool is a Parquet file with the columns `id instruction input output license canary`. A row is used if its licence
-is permissive, it carries no benchmark canary and it lies in half A. The other half of the permissive rows is never
-shown to the demo model, so that results on it are results on unseen text.
+The pool is a Parquet file with the columns `id instruction input output license canary`. A row is
+used if its licence is permissive, it carries no benchmark canary and it lies in half A. The other
+half of the permissive rows is never shown to the demo model, so that results on it are results on
+unseen text.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Row:
-    """One instruction sample; `input` may be empty, `license` is kept for the counts of the model card."""
+    """One instruction sample; `input` may be empty, `license` is counted in the model card."""
 
     row_id: str
     instruction: str
@@ -42,7 +43,10 @@ class Corpus:
 
 
 def question_digest(instruction: str, input_text: str) -> bytes:
-    """SHA-256 of the lower-cased, whitespace-collapsed question: the input, or the instruction where it is empty."""
+    """SHA-256 of the lower-cased, whitespace-collapsed question.
+
+    The question is the input, or the instruction where the input is empty.
+    """
     question = input_text if input_text.strip() else instruction
     return hashlib.sha256(" ".join(question.lower().split()).encode()).digest()
 
@@ -58,8 +62,10 @@ def in_validation(digest: bytes) -> bool:
 
 
 def permissive() -> pl.Expr:
-    """Rows whose licence allows shipping a model trained on them, and that ask not to be left out."""
-    license_ok = pl.col("license").is_in(PERMISSIVE_LICENSES) | pl.col("license").str.starts_with(PERMISSIVE_PREFIX)
+    """Rows whose licence allows shipping a model trained on them, without benchmark canaries."""
+    license_ok = pl.col("license").is_in(PERMISSIVE_LICENSES) | pl.col("license").str.starts_with(
+        PERMISSIVE_PREFIX
+    )
     return license_ok & ~pl.col("canary").fill_null(False)
 
 
@@ -87,7 +93,7 @@ def read_corpus(pool: Path) -> Corpus:
 
 
 def chat(row: Row, *, with_instruction: bool) -> list[Message]:
-    """The row as a user and an assistant turn; without the instruction, the user turn is the bare question."""
+    """The row as a user and an assistant turn; the user turn may be the bare question."""
     has_input = bool(row.input.strip())
     if with_instruction:
         user = f"{row.instruction}\n{row.input}" if has_input else row.instruction
@@ -97,5 +103,5 @@ def chat(row: Row, *, with_instruction: bool) -> list[Message]:
 
 
 def shows_instruction(row: Row, epoch: int) -> bool:
-    """Half of the rows, chosen by hash, show their instruction in even epochs, the other half in odd ones."""
+    """Whether the row shows its instruction: half of the rows in even epochs, the others in odd."""
     return (hashlib.sha256(row.row_id.encode()).digest()[0] + epoch) % 2 == 0

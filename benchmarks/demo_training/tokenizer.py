@@ -1,7 +1,8 @@
 """The demo model's tokenizer: byte-level BPE with role tokens and a chat template.
 
-`tokenizer(text)` adds nothing; BOS is written by the chat template, once. Digits are single tokens, offsets cover every
-character including leading spaces, and any byte string survives the way there and back.
+`tokenizer(text)` adds nothing; BOS is written by the chat template, once. Digits are single tokens,
+offsets cover every character including leading spaces, and any byte string survives the way there
+and back.
 """
 
 import json
@@ -49,7 +50,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreT
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer so that `AutoTokenizer.from_pretrained(folder)` finds it in old and new transformers."""
+    """Write the tokenizer so that `AutoTokenizer` of old and new transformers loads it."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
