@@ -55,4 +55,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    for key in ("is_local", "local_files_only", "backend"):
+        config.pop(key, None)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
