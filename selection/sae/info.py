@@ -1,0 +1,287 @@
+"""What is known about a sparse autoencoder before its weights are read: cfg.json and its company.
+
+No torch here, so a run can be refused, and the SAEs that would fit be listed, at once.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from selection.errors import InputError
+
+WEIGHTS, CONFIG, RECORD = "sae.safetensors", "cfg.json", "saelect.json"
+ACTIVATIONS = ("topk", "groupmax")
+_MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
+
+
+@dataclass(frozen=True, slots=True)
+class SaeInfo:
+    """A sparse autoencoder, described.
+
+    path:         its folder, "" for one that was never saved.
+    hookpoint:    module whose output it reads, e.g. "layers.4", or None where nothing says so.
+    d_in:         width of the activations it reads.
+    num_latents:  number of latents.
+    k:            active latents per token.
+    activation:   "topk" (the k largest) or "groupmax" (the largest in each of k groups).
+    model_name, model_sha256: the language model it was trained on, where recorded.
+    licence:      as recorded or as in the model card, else None.
+    sha256:       of k, activation and weights as float32, 64 hex digits; None until weights are
+                  read. Equal weights give an equal hash, whatever the file's dtype or company.
+    record:       the whole of `saelect.json` (training settings, quality), empty without one.
+    """
+
+    path: str
+    hookpoint: str | None
+    d_in: int
+    num_latents: int
+    k: int
+    activation: str = "topk"
+    model_name: str | None = None
+    model_sha256: str | None = None
+    licence: str | None = None
+    sha256: str | None = None
+    record: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sae_id(self) -> str:
+        """First 16 hex digits of `sha256`. Raises ValueError before the weights are read."""
+        if self.sha256 is None:
+            raise ValueError("The weights of this SAE were not read, so it has no id yet.")
+        return self.sha256[:16]
+
+
+class ModelLike(Protocol):
+    """What the check needs of a resolved language model."""
+
+    @property
+    def name(self) -> str:
+        """Hub id or path, as the user gave it."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weight files, in hex."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+
+
+class HookpointLike(Protocol):
+    """What the check needs of a hookpoint."""
+
+    @property
+    def site(self) -> str:
+        """resid, mlp or attn."""
+
+    @property
+    def block(self) -> int:
+        """0-based block index."""
+
+
+def read_info(folder: Path) -> SaeInfo:
+    """Describe the SAE in `folder` from cfg.json, saelect.json and the parent's config.json.
+
+    Raises InputError for a configuration that is unreadable, incomplete or of a kind that does
+    not read the output of a hookpoint (a transcoder reads a module's input).
+    """
+    file = folder / CONFIG
+    config = read_object(file)
+    sizes = {key: _positive(file, config, key) for key in ("d_in", "k")}
+    num_latents = config.get("num_latents", 0)
+    if num_latents == 0:  # in this format 0 means: expansion_factor times the width
+        num_latents = sizes["d_in"] * _positive(file, config, "expansion_factor")
+    elif type(num_latents) is not int or num_latents < 0:
+        raise _bad_field(file, "num_latents", num_latents, "a whole number, 0 or more")
+    activation = config.get("activation", "topk")
+    _refuse_unsupported(file, config, activation, num_latents)
+    record = read_object(folder / RECORD) if (folder / RECORD).is_file() else {}
+    run = _run_config(folder)
+    name = record.get("model", run.get("model"))
+    return SaeInfo(
+        path=str(folder),
+        hookpoint=_text(record.get("hookpoint")) or _hookpoint_of(folder),
+        d_in=sizes["d_in"],
+        num_latents=num_latents,
+        k=sizes["k"],
+        activation=str(activation),
+        model_name=_text(name),
+        model_sha256=_text(record.get("model_sha256")),
+        licence=_text(record.get("licence")) or _licence(folder),
+        record=record,
+    )
+
+
+def list_local_saes(folders: Iterable[Path]) -> list[SaeInfo]:
+    """Every readable SAE under the folders, at most five levels deep, ordered by path.
+
+    Weights are not read. A folder whose configuration is unreadable is left out: the list is
+    help for a user who asked for something else.
+    """
+    found: dict[str, SaeInfo] = {}
+    for folder in folders:
+        for depth in range(_MAX_DEPTH + 1):
+            for config in folder.glob("/".join(["*"] * depth + [CONFIG])):
+                if (config.parent / WEIGHTS).is_file():
+                    try:
+                        info = read_info(config.parent)
+                    except InputError:
+                        continue
+                    found[info.path] = info
+    return [found[path] for path in sorted(found)]
+
+
+def check_fits(
+    sae: SaeInfo,
+    model: ModelLike,
+    hookpoint: HookpointLike,
+    local: Sequence[SaeInfo] = (),
+) -> None:
+    """Refuse an SAE that was made for another width, model or hookpoint.
+
+    local: SAEs to choose from; those that fit are named in the message.
+    A model is compared by its weights where the SAE records their hash, else by the last part of
+    its name. What is not recorded is not compared. Raises InputError.
+    """
+    problem = _misfit(sae, model, hookpoint)
+    if problem is None:
+        return
+    fitting = [s for s in local if _misfit(s, model, hookpoint) is None]
+    raise InputError(problem, field="sae", value=sae.path or None, remedy=_choices(fitting))
+
+
+def missing_sae(path: str, why: str, local: Sequence[SaeInfo]) -> InputError:
+    """The error for an SAE that is not there; it lists the local ones."""
+    return InputError(why, field="sae", value=path, remedy=_choices(local))
+
+
+def describe(sae: SaeInfo) -> str:
+    """One line for people: path, hookpoint, width, latents, k, model."""
+    parts = [f"width {sae.d_in}", f"{sae.num_latents} latents", f"k {sae.k}"]
+    parts += [f"at {sae.hookpoint}"] if sae.hookpoint else []
+    parts += [f"of {sae.model_name}"] if sae.model_name else []
+    return f"{sae.path} ({', '.join(parts)})"
+
+
+def block_of(hookpoint: str | None) -> int | None:
+    """Block index of a module name such as "layers.4" or "gpt_neox.layers.4"; None for others."""
+    match = re.search(r"(?:^|\.)(?:layers|layer|h|blocks)\.(\d+)$", hookpoint or "")
+    return int(match.group(1)) if match else None
+
+
+def read_object(file: Path) -> dict[str, object]:
+    """Read a JSON object. Raises InputError naming the file (and line) when it is not one."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"not readable as JSON ({error})",
+            file=file,
+            line=getattr(error, "lineno", None),
+            remedy="Download or train this SAE again.",
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError("expected a JSON object", file=file, value=value, remedy="Repair it.")
+    return value
+
+
+def _misfit(sae: SaeInfo, model: ModelLike, hookpoint: HookpointLike) -> str | None:
+    """What does not fit, as a clause, or None."""
+    if sae.d_in != model.d_model:
+        return f"the SAE reads activations of width {sae.d_in}, {model.name} has {model.d_model}"
+    if sae.model_sha256 is not None:
+        if sae.model_sha256 != model.weights_sha256:
+            of = f" ({sae.model_name})" if sae.model_name else ""
+            return f"the SAE was trained on other weights{of} than those of {model.name}"
+    # Without a hash the name decides, but a local folder may be called anything.
+    elif sae.model_name and not Path(model.name).exists() and not _same_name(sae, model):
+        return f"the SAE was trained on {sae.model_name}, not on {model.name}"
+    block = block_of(sae.hookpoint)
+    if block is not None and (hookpoint.site, hookpoint.block) != ("resid", block):
+        asked = f"{hookpoint.site}@{hookpoint.block}"
+        return f"the SAE reads {sae.hookpoint} (resid@{block}), the hookpoint is {asked}"
+    return None
+
+
+def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
+    """Whether the last parts of both names agree: hub mirrors differ in the organization."""
+    ours, theirs = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
+    return ours == theirs
+
+
+def _choices(saes: Sequence[SaeInfo]) -> str:
+    if not saes:
+        return (
+            "No SAE on this machine fits; give the folder or hub id of one that was trained on"
+            " this model, or train one with `sae: {train: ...}`."
+        )
+    return "These would fit: " + "; ".join(describe(sae) for sae in saes) + "."
+
+
+def _refuse_unsupported(
+    file: Path, config: Mapping[str, object], activation: object, num_latents: int
+) -> None:
+    if activation not in ACTIVATIONS:
+        raise _bad_field(file, "activation", activation, " or ".join(ACTIVATIONS))
+    if config.get("transcode") or config.get("skip_connection"):
+        raise InputError(
+            "this is a transcoder: it reads a module's input, while saelect reads the output of a"
+            " hookpoint",
+            file=file,
+            field="transcode" if config.get("transcode") else "skip_connection",
+            value=True,
+            remedy="Use a sparse autoencoder of the residual stream.",
+        )
+    if config.get("signed"):
+        raise _bad_field(file, "signed", True, "false: latents must not be negative")
+    k = config["k"]
+    if not isinstance(k, int) or k > num_latents:
+        raise _bad_field(file, "k", k, f"at most the number of latents, {num_latents}")
+    if activation == "groupmax" and num_latents % k:
+        raise _bad_field(file, "k", k, f"a divisor of the number of latents, {num_latents}")
+
+
+def _positive(file: Path, config: Mapping[str, object], key: str) -> int:
+    value = config.get(key)
+    if type(value) is not int or value < 1:
+        raise _bad_field(file, key, value, "a whole number, 1 or more")
+    return value
+
+
+def _bad_field(file: Path, name: str, value: object, expected: str) -> InputError:
+    return InputError(
+        f"expected {expected}",
+        file=file,
+        field=name,
+        value=value,
+        remedy="This SAE cannot be used; choose another, or correct its configuration.",
+    )
+
+
+def _hookpoint_of(folder: Path) -> str | None:
+    """Sparsify names the folder after the module; other names say nothing about the hookpoint."""
+    return folder.name if block_of(folder.name) is not None else None
+
+
+def _run_config(folder: Path) -> dict[str, object]:
+    """Sparsify's config.json of the whole run, above the hookpoint folders; {} without one."""
+    file = folder.parent / "config.json"
+    return read_object(file) if _hookpoint_of(folder) and file.is_file() else {}
+
+
+def _licence(folder: Path) -> str | None:
+    """`license:` of the model card in the SAE's folder or above it."""
+    for card in (folder / "README.md", folder.parent / "README.md"):
+        if card.is_file():
+            head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+            match = re.search(r"^licen[sc]e:\s*(\S+)", head, flags=re.MULTILINE)
+            if head.startswith("---") and match:
+                return match.group(1).strip("\"'")
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
