@@ -1,0 +1,107 @@
+"""Messages in the one form that chat templates expect, and a simpler form for those that refuse."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selection.ids import canonical_json
+
+Message = dict[str, Any]
+Tools = Sequence[Mapping[str, Any]]
+
+_ROLES = {"function": "tool", "developer": "system"}  # Names that few templates know.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+def normalize_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Messages with text contents, parsed tool calls and one name for reasoning.
+
+    Contents given as lists of parts become their joined texts, as templates join them; a missing
+    content becomes "". Arguments of tool calls given as a JSON string become the object, which is
+    what templates serialize. Keys without a value are left out, all others are kept.
+    """
+    return [_normalize(message) for message in messages]
+
+
+def _normalize(message: Mapping[str, Any]) -> Message:
+    if len(message) == 2 and type(message.get("content")) is str and "role" in message:
+        role = str(message["role"])  # The usual case, several hundred thousand times.
+        return {"role": _ROLES.get(role, role), "content": message["content"]}
+    clean = {key: value for key, value in message.items() if value is not None}
+    role = str(clean.get("role", "user"))
+    clean["role"] = _ROLES.get(role, role)
+    clean["content"] = _text(clean.get("content"))
+    reasoning = next((_text(clean[key]) for key in _REASONING if clean.get(key)), "")
+    for key in _REASONING:
+        clean.pop(key, None)
+    if reasoning:
+        clean["reasoning_content"] = clean["thinking"] = reasoning
+    calls = clean.pop("tool_calls", None) or []
+    if isinstance(clean.get("function_call"), dict):
+        calls = [*calls, {"type": "function", "function": clean.pop("function_call")}]
+    calls = [_call(call) for call in calls if isinstance(call, dict)]
+    return {**clean, "tool_calls": calls} if calls else clean
+
+
+def _text(content: object) -> str:
+    """Text of a content: a string, a list of parts, or data, which is written as JSON."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list):
+        return "".join(_part_text(part) for part in content)
+    return canonical_json(content)
+
+
+def _part_text(part: object) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    return text if isinstance(text, str) else ""
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call as {"type": "function", "function": {"name", "arguments"}, ...}."""
+    inner = call.get("function")
+    if not isinstance(inner, dict):
+        inner = {key: call[key] for key in ("name", "arguments") if key in call}
+        call = {key: value for key, value in call.items() if key not in inner}
+    arguments = inner.get("arguments")
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments)
+    function = {
+        **inner,
+        "name": str(inner.get("name") or ""),
+        "arguments": {} if arguments is None else arguments,
+    }
+    return {"type": "function", **call, "function": function}
+
+
+def _parsed(text: str) -> object:
+    """The JSON object that a string holds, or the string itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def simplify_messages(messages: Sequence[Message]) -> list[Message]:
+    """User and assistant turns that alternate: what even strict templates render.
+
+    System texts are put before the next user turn, tool results become user turns, tool calls
+    become JSON after the content, and turns of the same role are joined by an empty line. A
+    conversation that starts with the assistant gets an empty user turn first.
+    """
+    turns: list[Message] = []
+    for message in messages:
+        role = "assistant" if message["role"] == "assistant" else "user"
+        calls = [call["function"] for call in message.get("tool_calls", [])]
+        texts = [message.get("reasoning_content", ""), message["content"]]
+        texts += [json.dumps(call, ensure_ascii=False) for call in calls]
+        content = "\n".join(text for text in texts if text)
+        if turns and turns[-1]["role"] == role:
+            both = (turns[-1]["content"], content)
+            turns[-1]["content"] = "\n\n".join(text for text in both if text)
+        else:
+            turns.append({"role": role, "content": content})
+    if turns and turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": ""})
+    return turns

@@ -1,0 +1,296 @@
+"""Messages to tokens: what the model reads, and which of its tokens count as the sample's own.
+
+A token counts if at least one of its characters is content of a message (or of a tool call) that
+the setting `counted` asks for. BOS, role headers, end-of-turn tokens, texts the template writes
+itself, tool definitions and constant system texts never count; neither does a special token that
+a content happens to spell out.
+"""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.errors import InputError
+from selection.hub import fetch_tokenizer
+from selection.ids import content_id
+from selection.masks import kept_positions, token_parts
+from selection.messages import Message, Tools, normalize_messages, simplify_messages
+from selection.records import Rendered
+from selection.spans import (
+    Gaps,
+    Part,
+    Slot,
+    Span,
+    cut_at_markers,
+    find_spans,
+    mark_messages,
+    search_spans,
+)
+from selection.templates import (
+    PLAIN_TEMPLATE,
+    TEMPLATE_ERRORS,
+    ChatTemplate,
+    template_from_file,
+    working_template,
+    writes_first,
+)
+from selection.tokens import TokenReader, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+COUNTED = {
+    "all": (Part.PROMPT, Part.RESPONSE),
+    "response": (Part.RESPONSE,),
+    "prompt": (Part.PROMPT,),
+}
+"""What may count: all contents, assistant turns only, or all other turns."""
+
+TRUNCATIONS = ("end", "start", "keep_response")
+
+CONSTANT_SYSTEM_TEXTS = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant",
+    "You are a helpful AI assistant.",
+    "You are an AI assistant.",
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+)
+"""System texts that say nothing about a sample: templates write them where a sample has none."""
+
+_FORMAT = 1  # Raised whenever the same settings would render differently.
+_MAX_CACHED_GAPS = 4096
+MIN_LENGTH = 8
+
+
+class Renderer:
+    """Renders samples with one tokenizer, template and set of rules; see `load_renderer`.
+
+    settings: everything that decides what a sample renders to, as JSON data.
+    counts:   number of samples so far that were rendered as_is; simplified (the template refused
+              the sample: system texts were folded into user turns, tool turns renamed, turns
+              joined); plain (it refused that too); and of all those, searched (contents were
+              found by search alone), truncated, response_lost, nothing_counted.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenReader,
+        template: ChatTemplate,
+        plain: ChatTemplate,
+        *,
+        counted: str,
+        max_length: int,
+        truncation: str,
+        constant_system: Sequence[str],
+    ) -> None:
+        """Use `load_renderer`, which checks the arguments."""
+        self._tokens, self._template, self._plain = tokens, template, plain
+        self._max_length, self._truncation = max_length, truncation
+        self._constant_system = frozenset(text.strip() for text in constant_system)
+        self._counts_part = np.zeros(len(Part), dtype=np.bool_)
+        self._counts_part[list(COUNTED[counted])] = True
+        self._gaps: dict[str, Gaps | None] = {}
+        self.counts: Counter[str] = Counter()
+        self.settings: dict[str, Any] = {
+            "format": _FORMAT,
+            "tokenizer": tokens.sha256,
+            "template": hashlib.sha256(template.text.encode()).hexdigest(),
+            "template_variables": template.variables,
+            "counted": counted,
+            "max_length": max_length,
+            "truncation": truncation,
+            "constant_system": sorted(self._constant_system),
+        }
+
+    @property
+    def rendering_id(self) -> str:
+        """Id of the settings: equal ids render equal samples to equal tokens."""
+        return content_id(self.settings)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None) -> Rendered:
+        """Render one sample; see `render_batch`."""
+        return self.render_batch([(messages, tools)])[0]
+
+    def render_batch(
+        self, samples: Sequence[tuple[Sequence[Mapping[str, Any]], Tools | None]]
+    ) -> list[Rendered]:
+        """Render (messages, tools) pairs, in their order; a sample's result is its own alone."""
+        texts, spans, is_plain = [], [], []
+        for messages, tools in samples:
+            text, found, plain = self._text_and_spans(normalize_messages(messages), tools or None)
+            texts.append(text)
+            spans.append(found)
+            is_plain.append(plain)
+        encoded = self._tokens.encode_batch(texts)
+        return [
+            self._finish(ids, offsets, found, plain)
+            for (ids, offsets), found, plain in zip(encoded, spans, is_plain, strict=True)
+        ]
+
+    def marked_text(self, rendered: Rendered) -> list[tuple[str, bool]]:
+        """The text of a rendered sample in runs of (text, whether its tokens count)."""
+        bounds = np.flatnonzero(np.diff(rendered.counted)) + 1
+        runs = np.split(rendered.tokens, bounds) if len(rendered.tokens) else []
+        starts = [0, *bounds.tolist()]
+        return [
+            (self._tokens.decode(run), bool(rendered.counted[start]))
+            for run, start in zip(runs, starts, strict=False)
+        ]
+
+    def _text_and_spans(
+        self, messages: list[Message], tools: Tools | None
+    ) -> tuple[str, list[Span], bool]:
+        """Text of a conversation, where its contents are, and whether it is plain."""
+        for outcome, template, used_tools in (
+            ("as_is", self._template, tools),
+            ("simplified", self._template, None),
+            ("plain", self._plain, None),
+        ):
+            is_simplified = outcome == "simplified"
+            form = simplify_messages(messages) if is_simplified else messages
+            try:
+                text = template(form, used_tools)
+            except TEMPLATE_ERRORS as error:
+                logger.debug("template refused a sample: %s", error)
+                continue
+            self.counts[outcome] += 1
+            spans = self._spans(text, template, messages, used_tools, is_simplified)
+            return text, spans, template is self._plain
+        raise AssertionError("the plain template renders every conversation")
+
+    def _spans(
+        self,
+        text: str,
+        template: ChatTemplate,
+        messages: list[Message],
+        tools: Tools | None,
+        is_simplified: bool,
+    ) -> list[Span]:
+        slots: list[Slot] = []
+        for split_thoughts in (False, True):
+            marked, slots = mark_messages(messages, self._constant_system, split_thoughts)
+            form = simplify_messages(marked) if is_simplified else marked
+            gaps = self._gaps_of(template, form, tools)
+            spans = None if gaps is None else find_spans(text, gaps, slots)
+            if spans is not None:
+                return spans
+        self.counts["searched"] += 1
+        return search_spans(text, slots)
+
+    def _gaps_of(
+        self, template: ChatTemplate, marked: list[Message], tools: Tools | None
+    ) -> Gaps | None:
+        """Template text around the contents; None where the template refuses markers."""
+        key = repr((template is self._plain, marked, tools))
+        if key not in self._gaps:
+            if len(self._gaps) >= _MAX_CACHED_GAPS:
+                self._gaps.clear()
+            try:
+                self._gaps[key] = cut_at_markers(template(marked, tools))
+            except TEMPLATE_ERRORS:
+                self._gaps[key] = None
+        return self._gaps[key]
+
+    def _finish(
+        self,
+        ids: NDArray[np.uint32],
+        offsets: NDArray[np.int64],
+        spans: Sequence[Span],
+        is_plain: bool,
+    ) -> Rendered:
+        """Add what the model expects around the text, mark what counts, truncate."""
+        prefix = np.array(self._tokens.prefix, dtype=np.uint32)
+        suffix = np.array(self._tokens.suffix if is_plain else (), dtype=np.uint32)
+        has_prefix = np.array_equal(ids[: len(prefix)], prefix)
+        parts = token_parts(offsets, spans)
+        parts[self._tokens.is_special[ids]] = Part.TEMPLATE
+        if not has_prefix:
+            ids = np.concatenate([prefix, ids])
+            parts = np.concatenate([np.zeros(len(prefix), dtype=parts.dtype), parts])
+        n_full = len(ids) + len(suffix)
+        kept = kept_positions(
+            parts, self._max_length - len(suffix), self._truncation, n_prefix=len(prefix)
+        )
+        truncated = len(kept) < len(ids)
+        had_response = bool((parts == Part.RESPONSE).any())
+        ids, parts = ids[kept], parts[kept]
+        response_lost = truncated and had_response and not (parts == Part.RESPONSE).any()
+        counted = self._counts_part[parts]
+        if len(suffix):
+            ids = np.concatenate([ids, suffix])
+            counted = np.concatenate([counted, np.zeros(len(suffix), dtype=np.bool_)])
+        self.counts["truncated"] += truncated
+        self.counts["response_lost"] += bool(response_lost)
+        self.counts["nothing_counted"] += not counted.any()
+        return Rendered(ids, counted, n_full, truncated, bool(response_lost))
+
+
+def render_key(rendered: Rendered) -> bytes:
+    """16 bytes of SHA-256 over token ids and counted mask: all of a sample that a vector sees."""
+    digest = hashlib.sha256(rendered.tokens.astype("<u4").tobytes())
+    digest.update(rendered.counted.astype(np.uint8).tobytes())
+    return digest.digest()[:16]
+
+
+def load_renderer(
+    tokenizer: str | Path,
+    revision: str | None = None,
+    *,
+    template: str = "auto",
+    counted: str = "all",
+    max_length: int,
+    truncation: str = "end",
+    constant_system: Sequence[str] = CONSTANT_SYSTEM_TEXTS,
+) -> Renderer:
+    """Load a tokenizer and its chat template.
+
+    tokenizer:       folder or Hugging Face name of a tokenizer or model.
+    revision:        branch, tag or commit, for a name.
+    template:        "auto" is the tokenizer's own, or plain where it has none; "plain" writes
+                     "Role: content" paragraphs; anything else is the path of a Jinja file.
+    counted:         "all", "response" or "prompt"; see COUNTED.
+    max_length:      longest sample in tokens, BOS included.
+    truncation:      "end", "start" or "keep_response"; see `kept_positions`.
+    constant_system: system texts that are no content, compared without surrounding space.
+
+    Raises InputError for unknown settings, a missing tokenizer and a broken template file.
+    """
+    _check_choice("counted", counted, tuple(COUNTED))
+    _check_choice("truncation", truncation, TRUNCATIONS)
+    if max_length < MIN_LENGTH:
+        raise InputError(
+            f"samples of fewer than {MIN_LENGTH} tokens hold no turn",
+            remedy="Set max_length to what the model is to see, e.g. 1024.",
+            field="max_length",
+            value=max_length,
+        )
+    tokens = load_tokenizer(fetch_tokenizer(str(tokenizer), revision))
+    plain = ChatTemplate(PLAIN_TEMPLATE, tokens.variables)
+    own = working_template(tokens.chat_template, tokens.variables) if tokens.chat_template else None
+    if own and writes_first(own, tokens.variables.get("bos_token")):
+        tokens.expect_bos()
+    chosen = (own if template == "auto" else None) or plain
+    if template not in ("auto", "plain"):
+        chosen = template_from_file(Path(template), tokens.variables)
+    return Renderer(
+        tokens,
+        chosen,
+        plain,
+        counted=counted,
+        max_length=max_length,
+        truncation=truncation,
+        constant_system=constant_system,
+    )
+
+
+def _check_choice(field: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(
+            "no such choice", remedy=f"Use one of: {', '.join(choices)}.", field=field, value=value
+        )
