@@ -1,5 +1,7 @@
 """Slow, obvious versions of what saelect does fast. Tests compare the two on values."""
 
+import math
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 
@@ -32,3 +34,25 @@ def mean_of_fixed_points(scores: list[float]) -> float:
     """Mean of scores, each rounded half to even to a multiple of 2^-40 first."""
     total = sum(round(Fraction(score) * 2**40) for score in scores)
     return float(Fraction(total, len(scores) * 2**40))
+
+
+def idf_weight(document_frequency: int, n_documents: int) -> int:
+    """ln((1 + n) / (1 + df)) in multiples of 2^-10, at least 1, by 50-digit decimals."""
+    with localcontext(prec=50):
+        ratio = Decimal(1 + n_documents) / Decimal(1 + document_frequency)
+        return max(1, round(ratio.ln() * 1024))
+
+
+def bm25_lucene(texts: list[list[str]], query: list[str], k1: float, b: float) -> list[float]:
+    """BM25 of every text, Lucene form; a word counts as often as the query has it."""
+    mean_length = sum(map(len, texts)) / len(texts)
+    scores = []
+    for text in texts:
+        score = 0.0
+        for word in query:
+            df = sum(word in other for other in texts)
+            idf = math.log(1 + (len(texts) - df + 0.5) / (df + 0.5))
+            tf = text.count(word)
+            score += idf * tf / (tf + k1 * (1 - b + b * len(text) / mean_length))
+        scores.append(score)
+    return scores

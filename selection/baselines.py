@@ -1,0 +1,150 @@
+"""Scores that know nothing of latents: chance, and words. They pass the same rank and cut.
+
+BM25 is the Lucene form. Only terms of the exemplars can contribute, so one pass over the texts
+keeps the counts of those terms (10 bytes each) and each text's length; the vocabulary of the
+pool is never held.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BATCH = 4096  # Texts whose counts are compacted at once.
+
+# Scripts written without spaces: kana, Han, Thai, Lao, Myanmar, Khmer.
+_UNSPACED = (
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003134f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+
+
+def random_scores(example_ids: Iterable[str], seed: int) -> NDArray[np.float64]:
+    """Uniform scores in [0, 1), a pure function of example id and seed.
+
+    A candidate keeps its score when the pool grows or is put into another order.
+    """
+    prefix = f"{seed}:".encode()
+    digests = b"".join(
+        hashlib.sha256(prefix + example_id.encode()).digest()[:8] for example_id in example_ids
+    )
+    # 53 bits are what a float64 in [0, 1) holds.
+    return (np.frombuffer(digests, ">u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def words(text: str) -> list[str]:
+    """Words of any language: case-folded runs of letters, marks and digits.
+
+    Where a script has no spaces between words, overlapping pairs of characters stand for words.
+    """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    pattern, unspaced = _patterns()
+    found: list[str] = []
+    for run in pattern.findall(unicodedata.normalize("NFKC", text).casefold()):
+        if len(run) > 2 and unspaced.match(run):
+            found.extend(run[i : i + 2] for i in range(len(run) - 1))
+        else:
+            found.append(run)
+    return found
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    r"""Runs of one kind of script, and the start of an unspaced run.
+
+    Python's \w leaves out combining marks, which would cut words of Indic scripts and of Arabic
+    with vowel signs into pieces.
+    """
+    marks = "".join(
+        chr(code) for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code))[0] == "M"
+    )
+    spaced = f"(?:[^\\W_{_UNSPACED}]|(?![{_UNSPACED}])[{marks}])+"
+    return re.compile(f"[{_UNSPACED}]+|{spaced}"), re.compile(f"[{_UNSPACED}]")
+
+
+def bm25_scores(
+    texts: Iterable[str],
+    exemplar_texts: Sequence[str],
+    reduction: Literal["mean", "max"] = "mean",
+    *,
+    k1: float = 1.5,
+    b: float = 0.75,
+) -> NDArray[np.float64]:
+    """BM25 of every text, each exemplar being a query; over exemplars the mean or the maximum.
+
+    score = sum over the query's words of idf tf / (tf + k1 (1 - b + b length / mean length)),
+    idf = ln(1 + (n - df + 0.5) / (df + 0.5)). A word counts as often as the query has it.
+    texts: one per row of the pool. Returns (n,) float64, 0 where no word is shared.
+    """
+    if reduction not in ("mean", "max"):
+        raise ValueError(f"reduction is 'mean' or 'max', not {reduction!r}")
+    queries = [words(text) for text in exemplar_texts]
+    vocabulary = {word: i for i, word in enumerate(sorted({w for q in queries for w in q}))}
+    profiles = np.zeros((len(queries), len(vocabulary)))
+    for query, profile in zip(queries, profiles, strict=True):
+        np.add.at(profile, [vocabulary[word] for word in query], 1)
+    if reduction == "mean":  # BM25 is linear in the query: the mean of scores is one query's score.
+        profiles = profiles.sum(axis=0, keepdims=True) / max(len(queries), 1)
+    batches, lengths = _count(texts, vocabulary)
+    n = len(lengths)
+    frequency = np.zeros(len(vocabulary))
+    for batch in batches:
+        frequency += np.bincount(batch.words, minlength=len(vocabulary))
+    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+    mean_length = lengths.mean() if lengths.any() else 1.0
+    length_factor = k1 * (1 - b + b * lengths / mean_length)
+    scores = np.zeros(n)
+    for first, batch in zip(range(0, n, _BATCH), batches, strict=True):
+        factor, part = length_factor[first : first + _BATCH], scores[first : first + _BATCH]
+        amounts = idf[batch.words] * batch.counts / (batch.counts + factor[batch.texts])
+        for profile in profiles:
+            score = np.bincount(batch.texts, amounts * profile[batch.words], len(part))
+            np.maximum(part, score, out=part)
+    return scores
+
+
+class _Counts(NamedTuple):
+    """Words of the exemplars in one batch of texts, in order of text, then word.
+
+    texts:  (p,) uint16 number of the text within the batch.
+    words:  (p,) int32 position in the vocabulary.
+    counts: (p,) uint32 how often the text has the word.
+    """
+
+    texts: NDArray[np.uint16]
+    words: NDArray[np.int32]
+    counts: NDArray[np.uint32]
+
+
+def _count(
+    texts: Iterable[str], vocabulary: dict[str, int]
+) -> tuple[list[_Counts], NDArray[np.int64]]:
+    """Counts of the vocabulary's words, one record per _BATCH texts, and all lengths in words."""
+    batches: list[_Counts] = []
+    lengths: list[int] = []
+    found: list[int] = []  # text within the batch * len(vocabulary) + word
+    for text in texts:
+        in_text = words(text)
+        offset = len(lengths) % _BATCH * len(vocabulary)
+        found.extend(offset + vocabulary[word] for word in in_text if word in vocabulary)
+        lengths.append(len(in_text))
+        if len(lengths) % _BATCH == 0:
+            batches.append(_compact(found, len(vocabulary)))
+            found.clear()
+    if len(lengths) % _BATCH:
+        batches.append(_compact(found, len(vocabulary)))
+    return batches, np.array(lengths, np.int64)
+
+
+def _compact(found: list[int], n_words: int) -> _Counts:
+    """Count equal entries of one batch."""
+    entries, counts = np.unique(np.array(found, np.int64), return_counts=True)
+    text, word = np.divmod(entries, max(n_words, 1))
+    return _Counts(text.astype(np.uint16), word.astype(np.int32), counts.astype(np.uint32))

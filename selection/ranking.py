@@ -1,0 +1,96 @@
+"""Scores in, one order over the candidates out; and several orders in, one out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selection.records import Ranking
+
+Combination = Literal["round_robin", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class JointRanking:
+    """Candidates of several target tasks in one order, each candidate once.
+
+    rows:    (r,) int64 row of the candidate in the prepared pool.
+    scores:  (r,) float64, the score for the target task that brought the candidate in; not
+             monotone for "round_robin", since scores of different target tasks take turns.
+    targets: (r,) int32, number of that target task, in the order the rankings were given.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    targets: NDArray[np.int32]
+
+
+def rank(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Ranking:
+    """Order the eligible candidates: higher score first, equal scores by smaller example id.
+
+    scores, eligible: (n,), one per row of the prepared pool. Pool rows are in order of example id,
+    so the smaller row is the smaller id.
+    Raises ValueError if an eligible candidate's score is NaN.
+    """
+    if scores.shape != eligible.shape:
+        raise ValueError(f"{scores.shape} scores for {eligible.shape} candidates")
+    rows = np.flatnonzero(eligible)
+    kept = scores[rows].astype(np.float64)
+    if np.isnan(kept).any():
+        raise ValueError(f"row {rows[np.isnan(kept)][0]} has no score (NaN)")
+    order = np.argsort(-kept, kind="stable")
+    return Ranking(rows=rows[order].astype(np.int64), scores=kept[order])
+
+
+def combine_targets(
+    rankings: Sequence[Ranking], how: Combination = "round_robin", n: int | None = None
+) -> JointRanking:
+    """One order for several target tasks that share a budget; no candidate counts twice.
+
+    how: "round_robin" lets the target tasks take turns, in the order given, each taking its best
+         candidate that is not taken yet; one that has none left is passed over. "max" orders by
+         the best score over the target tasks, equal scores by smaller row, then earlier target.
+    n:   stop after so many candidates; None orders all.
+    A smaller n gives a prefix of what a larger n gives.
+    """
+    if how not in get_args(Combination):
+        raise ValueError(f"how is one of {get_args(Combination)}, not {how!r}")
+    if not rankings:
+        raise ValueError("there are no rankings to combine")
+    starts = np.zeros(len(rankings) + 1, np.int64)
+    np.cumsum([len(ranking.rows) for ranking in rankings], out=starts[1:])
+    rows = np.concatenate([ranking.rows for ranking in rankings])
+    scores = np.concatenate([ranking.scores for ranking in rankings])
+    targets = np.repeat(np.arange(len(rankings), dtype=np.int32), np.diff(starts))
+    wanted = len(rows) if n is None else n
+    if how == "round_robin":
+        taken = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
+        picked = _take_turns(rows, starts, wanted, taken)
+    else:
+        order = np.lexsort((targets, rows, -scores))
+        _, first = np.unique(rows[order], return_index=True)
+        picked = order[np.sort(first)][:wanted]
+    return JointRanking(rows=rows[picked], scores=scores[picked], targets=targets[picked])
+
+
+@njit(nogil=True, cache=True)
+def _take_turns(
+    rows: NDArray[np.int64], starts: NDArray[np.int64], wanted: int, taken: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Positions in `rows` of the candidates in the order in which they are taken."""
+    picked = np.empty(min(wanted, len(rows)), np.int64)
+    heads, n_picked, progress = starts[:-1].copy(), 0, True
+    while progress:
+        progress = False
+        for target in range(len(heads)):
+            while heads[target] < starts[target + 1] and taken[rows[heads[target]]]:
+                heads[target] += 1
+            if heads[target] < starts[target + 1] and n_picked < wanted:
+                taken[rows[heads[target]]] = True
+                picked[n_picked] = heads[target]
+                n_picked += 1
+                progress = True
+    return picked[:n_picked]

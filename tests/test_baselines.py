@@ -1,0 +1,89 @@
+import bm25s
+import numpy as np
+import pytest
+
+from selection.baselines import bm25_scores, random_scores, words
+from tests.oracles import bm25_lucene
+
+TEXTS = [
+    "The cat sat on the mat.",
+    "A dog, and another dog; dogs!",
+    "",
+    "Le café est fermé. The café.",
+    "x = foo_bar(cat, 3)",
+    "東京タワーの天気 cat",
+]
+EXEMPLARS = ["the cat the dog", "café foo", "nothing shared qqq"]
+
+
+def many_texts(n: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [" ".join(f"w{w}" for w in rng.zipf(1.5, rng.integers(1, 40)) % 300) for _ in range(n)]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "max"])
+def test_bm25_is_the_lucene_formula(reduction: str) -> None:
+    found = bm25_scores(TEXTS, EXEMPLARS, reduction, k1=1.2, b=0.6)  # type: ignore[arg-type]
+    tokens = [words(text) for text in TEXTS]
+    by_exemplar = [bm25_lucene(tokens, words(e), k1=1.2, b=0.6) for e in EXEMPLARS]
+    expected = np.mean(by_exemplar, axis=0) if reduction == "mean" else np.max(by_exemplar, axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "max"])
+def test_bm25_agrees_with_bm25s_over_several_batches(reduction: str) -> None:
+    texts, exemplars = many_texts(9_000), many_texts(9_007)[9_000:]
+    peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75, dtype="float64")
+    peer.index([words(text) for text in texts], show_progress=False)
+    theirs = np.array([peer.get_scores(words(exemplar)) for exemplar in exemplars])
+    expected = theirs.mean(axis=0) if reduction == "mean" else theirs.max(axis=0)
+    found = bm25_scores(iter(texts), exemplars, reduction)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_bm25_without_texts_words_or_matches_gives_zeros() -> None:
+    assert bm25_scores([], EXEMPLARS).shape == (0,)
+    assert bm25_scores(["", "..."], EXEMPLARS).tolist() == [0.0, 0.0]
+    assert bm25_scores(TEXTS, ["?!"]).tolist() == [0.0] * len(TEXTS)
+    with pytest.raises(ValueError, match="'mean' or 'max'"):
+        bm25_scores(TEXTS, EXEMPLARS, "sum")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't STOP, foo_bar2", ["don", "t", "stop", "foo", "bar2"]),
+        ("Straße \uff21\uff22", ["strasse", "ab"]),  # Full-width letters.
+        ("X", ["x"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("東京タワー", ["東京", "京タ", "タワ", "ワー"]),
+        ("猫 cat猫犬", ["猫", "cat", "猫犬"]),
+        ("สวัสดี", ["สว", "วั", "ัส", "สด", "ดี"]),
+        ("привет мир", ["привет", "мир"]),
+        ("مُحَمَّد", ["مُحَمَّد"]),
+        ("…—!", []),
+    ],
+)
+def test_words_of_any_language(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_random_scores_belong_to_the_example_not_to_its_place() -> None:
+    ids = [f"{i:032x}" for i in range(2_000)]
+    scores = random_scores(ids, seed=7)
+    assert random_scores(ids[::-1], seed=7).tolist() == scores[::-1].tolist()
+    assert random_scores(ids[5:9], seed=7).tolist() == scores[5:9].tolist()
+    assert (random_scores(ids, seed=8) != scores).all()
+
+
+def test_random_scores_are_uniform() -> None:
+    scores = random_scores((f"{i:032x}" for i in range(20_000)), seed=0)
+    assert scores.min() >= 0
+    assert scores.max() < 1
+    counts, _ = np.histogram(scores, bins=10, range=(0, 1))
+    assert abs(counts - 2_000).max() < 200  # Standard deviation 42.
+    assert len(set(scores)) == 20_000
+
+
+def test_no_ids_give_no_random_scores() -> None:
+    assert random_scores([], seed=0).shape == (0,)
