@@ -59,12 +59,16 @@ def test_targets_take_turns_and_no_candidate_counts_twice(seed: int) -> None:
         assert score == of_target.scores[of_target.rows == row][0]
 
 
-def test_the_best_score_over_targets_decides_where_asked() -> None:
-    first, second = everyone([0.9, 0.2, 0.5, 0.5]), everyone([0.1, 0.9, 0.5, 0.7])
-    found = combine_targets([first, second], how="max")
-    assert found.rows.tolist() == [0, 1, 3, 2]
-    assert found.scores.tolist() == [0.9, 0.9, 0.7, 0.5]
-    assert found.targets.tolist() == [0, 1, 1, 0]
+@given(st.lists(st.tuples(few_scores, few_scores, few_scores), max_size=12))
+def test_the_best_score_over_targets_decides_where_asked(
+    scores: list[tuple[float, float, float]],
+) -> None:
+    rankings = [everyone([of_candidate[t] for of_candidate in scores]) for t in range(3)]
+    found = combine_targets(rankings, how="max")
+    expected = sorted(range(len(scores)), key=lambda row: (-max(scores[row]), row))
+    assert found.rows.tolist() == expected
+    assert found.scores.tolist() == [max(scores[row]) for row in expected]
+    assert found.targets.tolist() == [scores[row].index(max(scores[row])) for row in expected]
 
 
 @pytest.mark.parametrize("how", ["round_robin", "max"])
