@@ -125,12 +125,18 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     frame = read_subpool(arguments.pool, arguments.subpool, arguments.limit)
-    results = evaluate(arguments.model, frame, read_targets(arguments.targets))
+    targets = read_targets(arguments.targets)
+    results = evaluate(arguments.model, frame, targets)
     columns = [column for kind in KINDS for column in (kind, f"{kind} unseen")]
     print(f"{'mean nDCG@1000':28s}" + "".join(f"{column:>12s}" for column in columns))
     for name, figures in results.items():
         print(f"{name:28s}" + "".join(f"{figures[column]:12.3f}" for column in columns))
-    summary = {"n_rows": len(frame), "n_trained": int(frame["trained"].sum()), "results": results}
+    summary = {
+        "n_rows": len(frame),
+        "n_trained": int(frame["trained"].sum()),
+        "n_targets": {kind: sum(t["kind"].startswith(kind) for t in targets) for kind in KINDS},
+        "results": results,
+    }
     if arguments.output:
         arguments.output.write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps(summary))

@@ -1,0 +1,96 @@
+"""Texts of the model card; every figure is filled in by `card`."""
+
+INTRO = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [demo, sparse-autoencoder, data-selection]
+---
+
+# The demo model of saelect
+
+A small Llama ({parameters:.1f} M parameters, {n_layers} blocks x {d_model}, {vocab_size:,}
+tokens, context {context}), trained from scratch for saelect so that its demonstration and tests
+run offline within a minute. It reads instructions and answers; its middle tells kinds of task
+apart. It is no assistant: what it writes is fluent at best, and never to be relied on.
+
+Hookpoint: `resid@{block}`, the output of block {block} counted from 0 (`layers.{block}`).
+
+## Data
+
+Rows of a pool of {n_pool:,} public instruction samples were used if (1) their licence is MIT,
+Apache-2.0, CC BY 4.0 (MBPP by Google Research) or ODC-By data with Apache-2.0 code, (2) they
+carry no benchmark canary, and (3) the SHA-256 of the lower-cased, whitespace-collapsed question
+(the input, or the instruction where it is empty) starts with an even byte. (1) and (2) leave
+{n_permissive:,} rows; (3) leaves {n_used:,}, of which {n_validation:,} (one question in
+{modulus}) were held out. The other half of the permissive rows was never seen in training.
+
+| licence | rows used |
+|---|---|
+{licenses}
+
+Each row is a chat of a user and an assistant turn. The user turn is instruction and input for
+half of the rows and the bare question for the others; the halves change places every epoch.
+
+## Recipe
+
+Byte-level BPE of the same rows, digits as single tokens. Whole chats, cut at {context} tokens,
+in batches of similar length, padded on the right: no sample sees another one. Every token is
+predicted, user turns too. Muon (lr {muon_lr}, weight decay {weight_decay}) for the matrices of
+the blocks, AdamW (lr {adamw_lr}) for embeddings and gains; {warmup_steps} warm-up steps,
+constant, from {decay_from:.0%} of the budget linear to 0; gradient norm clipped at 1; bf16
+autocast, {step_tokens:,} padded tokens a step. {used_tokens:,} tokens in {steps:,} steps (ended
+in epoch {epoch}), {used_minutes:.0f} minutes on two CPU cores shared with other work. The
+budget was {budget}.
+
+| step | tokens | minutes | held-out loss (nats a token) |
+|---|---|---|---|
+{curve}
+
+The held-out rows are {held_out_tokens:,} predicted tokens, {bytes_per_token:.2f} bytes each:
+the final loss is {bits_per_byte:.3f} bits a byte.
+"""
+
+EVALUATION = """
+## Evaluation
+
+Mean nDCG@1000 (gain 2^relevance - 1, unjudged rows removed) of {n_rows:,} labelled rows ranked
+for {n_t1} target tasks of kind T1 (whose task is in the pool) and {n_t2} of kind T2 (whose source
+is not) by cosine to the mean of the exemplars' vectors. User turn = bare question; mean hidden
+state of the content tokens, chats cut at 256 tokens; TF-IDF sees the texts uncut. {n_trained:,}
+of the rows were training rows; "unseen" leaves them out of the ranking and of the ideal
+ranking. The exemplars are not in the pool.
+
+| representation | T1 | T1 unseen | T2 | T2 unseen |
+|---|---|---|---|---|
+{rows}
+
+The hookpoint was chosen by this table, so its row is a little optimistic. {n_t2} T2 targets give a
+wide interval: differences of a few hundredths there mean nothing.
+"""
+
+SAE = """
+## Sparse autoencoder
+
+`sae/layers.{block}`: TopK, {latents:,} latents, k = {k}, trained on {tokens:,} content-token
+activations of the training rows by saelect's own trainer, stored in fp16. On
+{held_out_tokens:,} content tokens of the held-out rows: FVU {fvu:.3f}, {l0:.1f} active latents
+a token, {dead:.1%} of the latents never fire there.
+"""
+
+LIMITS = """
+## Limits
+
+- Trained on little text, nearly all of it English or code. Other languages are read as bytes.
+- Many training rows come from training splits of benchmarks (grade-school math, MBPP, commonsense
+  and natural-instruction tasks): never use it to measure those benchmarks.
+- Some sources hold offensive text on purpose (toxicity tasks); nothing was filtered.
+- Special tokens inside a user's text, such as `<|end|>`, are read as special tokens.
+- Results on it say how saelect works, not how well a real model would select.
+
+## Files
+
+`{weights}` has the SHA-256 `{sha256}`. The scripts are in `benchmarks/demo_training/` of the
+repository.
+"""
