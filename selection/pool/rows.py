@@ -1,0 +1,119 @@
+"""Raw rows: what a file holds before anyone asks what it means."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as it stands in a file.
+
+    file:  the file as the user named it.
+    row:   1-based line (JSONL) or row number (everything else; a CSV header is not counted).
+    value: the row, or None when it is not readable; then `error` says why, as a clause.
+    text:  the row's own JSON where it has one, else None; kept so that raw rows stay unchanged.
+    line:  1-based line in the file where it is known, for messages.
+    """
+
+    file: str
+    row: int
+    value: dict[str, object] | None
+    error: str = ""
+    text: str | None = None
+    line: int | None = None
+
+    def raw_json(self) -> str:
+        """The row as JSON: its own text, or its values in their order."""
+        return json.dumps(self.value, ensure_ascii=False) if self.text is None else self.text
+
+
+def parse_row(line: bytes, file: str, row: int) -> RawRow:
+    """Read one line of a JSONL file.
+
+    NaN and infinities, which JSON does not have but Python writes, are read as null.
+    """
+    try:
+        text = line.decode("utf-8")
+        value = DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start + 1} is not UTF-8 text"
+        return RawRow(file, row, None, problem, line=row)
+    except json.JSONDecodeError as error:
+        problem = f"not JSON: {error.msg} at column {error.colno}"
+        return RawRow(file, row, None, problem, line=row)
+    except (RecursionError, ValueError) as error:  # nested too deep; a number with too many digits
+        return RawRow(file, row, None, f"not JSON that can be read: {error}", line=row)
+    return checked_row(value, text, file, row, row)
+
+
+def checked_row(value: object, text: str, file: str, row: int, line: int | None) -> RawRow:
+    """Make a row of a parsed JSON value; one that is no object, or no valid text, is an error.
+
+    text: the JSON it was read from; kept as the row's own where it is valid and on one line.
+    """
+    if not isinstance(value, dict):
+        problem = f"a row must be a JSON object, but this is {json_kind(value)}"
+        return RawRow(file, row, None, problem, line=line)
+    if _SURROGATE.search(text) and not _is_unicode(value):
+        problem = r"a text holds half a character (a lone \ud800-\udfff escape)"
+        return RawRow(file, row, None, problem, line=line)
+    own_text = None if "\n" in text or _NOT_JSON.search(text) else text
+    return RawRow(file, row, value, text=own_text, line=line)
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls a value, with its article: `a list`, `a text`, `null`."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def jsonable(value: object) -> object:
+    """A value of a table (Parquet, a dataset) as JSON has it.
+
+    Dates become ISO text, decimals and unknown objects text, bytes `{"n_bytes": n}` (a pool is
+    text; media rows are dropped), NaN and infinities null.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray):
+        return {"n_bytes": len(value)}
+    return str(value) if isinstance(value, Decimal) else _unknown(value)
+
+
+def _unknown(value: object) -> object:
+    """Arrays and scalars of numpy by their own lists; anything else by its text."""
+    as_list = getattr(value, "tolist", None)
+    return jsonable(as_list()) if callable(as_list) else str(value)
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _null(_: str) -> None:
+    return None
+
+
+DECODER = json.JSONDecoder(parse_constant=_null)
+"""The one JSON reader of pools: as the standard's, but NaN and infinities are null."""
