@@ -180,19 +180,37 @@ def _as_list(value: object) -> object:
     return [{"path": item} if isinstance(item, str) else item for item in items]
 
 
-class SelectConfig(Strict):
+class PoolJob(Strict):
+    """What it takes to read and prepare pools."""
+
+    pool: Annotated[list[PoolConfig], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class VectorJob(PoolJob):
+    """What it takes to turn pools into vectors."""
+
+    model: Annotated[ModelConfig, _as_mapping("name")] = ModelConfig()
+    sae: Annotated[SaeConfig, _as_mapping("path")] = SaeConfig(path=DEMO)
+    rendering: RenderingConfig = RenderingConfig()
+    representation: RepresentationConfig = RepresentationConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+
+class SelectConfig(VectorJob):
     """One selection run: pool and exemplars in, selections with their audit trail out."""
 
+    exemplars: Annotated[ExemplarsConfig, _as_mapping("path")]
+    budget: BudgetConfig
+    preset: str = Field("best", description="Named settings that this config builds on.")
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run."
     )
-    preset: str = Field("best", description="Named settings that this config builds on.")
     note: str = Field("", description="Free text, kept with the run.")
-    pool: Annotated[list[PoolConfig], BeforeValidator(_as_list), Field(min_length=1)]
-    exemplars: Annotated[ExemplarsConfig, _as_mapping("path")]
-    budget: BudgetConfig
     where: str | None = Field(
         None, description="Boolean expression over columns; examples failing it are dropped."
+    )
+    drop_exemplar_copies: bool = Field(
+        True, description="Drop pool examples that are exact copies of an exemplar."
     )
     combine: Literal["separate", "joint"] = Field(
         "separate", description="Several targets: a budget each, or one budget shared in turn."
@@ -200,12 +218,7 @@ class SelectConfig(Strict):
     controls: tuple[Literal["random", "bm25"], ...] = Field(
         (), description="Sibling selections of equal budget to compare with."
     )
-    model: Annotated[ModelConfig, _as_mapping("name")] = ModelConfig()
-    sae: Annotated[SaeConfig, _as_mapping("path")] = SaeConfig(path=DEMO)
-    rendering: RenderingConfig = RenderingConfig()
-    representation: RepresentationConfig = RepresentationConfig()
     ranking: RankingConfig = RankingConfig()
-    compute: ComputeConfig = ComputeConfig()
     index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
     export: tuple[ExportFormat, ...] = Field(
         ("messages",), description="Formats written after the selection."

@@ -1,0 +1,51 @@
+# Everything on a fresh machine: Python 3.11+ and make. `make demo` and `make test` install what they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+N      ?= 1
+
+.PHONY: demo test check faults bench nightly lock clean help
+
+help:            ## This list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.runtime  ## Install from the lock and run the main job on the demo model, offline
+	$(BIN)/saelect demo
+
+test: $(VENV)/.dev      ## All tests: no network, no GPU
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev     ## Format, lint, types, import direction
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+faults: $(VENV)/.dev    ## kill -9 at random moments, N times each, and compare what comes out
+	$(BIN)/python -m tests.faults --n $(N)
+
+bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
+	$(BIN)/python -m benchmarks.ranking --quick
+
+nightly: check test faults  ## The slow ones: the wheel in an empty environment, full benchmarks
+	bash benchmarks/wheel.sh
+	$(BIN)/python -m benchmarks.ranking
+
+lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
+	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock
+
+clean:           ## Remove the environment and build output, never a workspace
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "saelect needs Python 3.11 or later: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.lock | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.lock | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,139 @@
+"""The command `saelect`. Each command imports what it needs, so that light ones start at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selection.errors import InputError
+
+app = typer.Typer(
+    name="saelect",
+    help="Pick the few percent of an instruction pool that make a model better at a target task."
+    "\n\nStart with `saelect demo`, then `saelect init --pool P --exemplars E`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="SAELECT_WORKSPACE", help="Folder that keeps everything."
+    ),
+]
+DEFAULT_WORKSPACE = Path("workspace")
+SelectionArgument = Annotated[
+    str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes a sentence and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        sys.stderr.write(f"saelect: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsaelect: stopped; the same command resumes where it was.\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+@app.command()
+def demo(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Run the main job on the packaged model and pool, offline, in a minute or two."""
+    from flows.run_command import run_config
+
+    run_config("demo", workspace, overrides={}, dry_run=False)
+
+
+@app.command()
+def init(
+    pool: Annotated[str, typer.Option(help="File, folder, glob or Hugging Face dataset.")],
+    exemplars: Annotated[str, typer.Option(help="Examples of the target task, or a targets file.")],
+    out: Annotated[Path, typer.Option(help="Where the config is written.")] = Path("select.yaml"),
+    model: Annotated[str, typer.Option(help="Model to represent with, or `demo`.")] = "demo",
+    sae: Annotated[str, typer.Option(help="SAE checkpoint, or `demo`.")] = "demo",
+    force: Annotated[bool, typer.Option(help="Replace an existing config.")] = False,
+) -> None:
+    """Look at pool and exemplars, and write a short commented config for them."""
+    from flows.init_command import init_config
+
+    init_config(pool, exemplars, out, model=model, sae=sae, force=force)
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(help="Config file, or a preset by name: `demo`.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="Override a key: --set budget.examples=500"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say rows, tokens, disk and time; select nothing.")
+    ] = False,
+) -> None:
+    """Select: read, represent, rank, cut, record, export and report."""
+    from flows.run_command import run_config
+
+    run_config(config, workspace, overrides=_overrides(sets or []), dry_run=dry_run)
+
+
+def _overrides(sets: list[str]) -> dict[str, str]:
+    """`key=value` strings as a mapping; a budget in one unit replaces the config's."""
+    overrides = {}
+    for item in sets:
+        key, found, value = item.partition("=")
+        if not found or not key:
+            raise InputError(
+                "not of the form key=value",
+                field="--set",
+                value=item,
+                remedy="For example: --set budget.examples=500",
+            )
+        overrides[key] = value
+    return overrides
+
+
+@app.command()
+def neighbors(
+    example: Annotated[str, typer.Argument(help="Example id (or a prefix), or the data's own id.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    n: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 10,
+) -> None:
+    """The pool's nearest samples to one of them, by exact generalized Jaccard."""
+    from flows.neighbors_command import print_neighbors
+
+    print_neighbors(workspace, example, n)
+
+
+@app.command()
+def config(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema.")] = False,
+    preset: Annotated[str, typer.Option(help="Print a preset.")] = "",
+) -> None:
+    """What a config may say."""
+    from flows.config_command import print_config
+
+    print_config(schema=schema, preset=preset)
+
+
+def _add_light_commands() -> None:
+    """Commands that read the published snapshot only; they import neither torch nor prefect."""
+    from flows import cli_read
+
+    for command in (cli_read.ls, cli_read.show, cli_read.sql, cli_read.export, cli_read.report):
+        app.command()(command)
+
+
+_add_light_commands()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""`saelect run --dry-run`: what a run would read, drop, compute, write and cost.
+
+Reading and rendering are done for real and kept, since a run needs them anyway; the forward pass
+is timed on a few real batches. Nothing is selected.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from storage.renderings import RenderedPool
+
+from flows.config import SelectConfig
+from flows.run_command import say
+from flows.stages.check import check_config
+from flows.stages.inputs import field_of, prepare, read_targets
+from flows.stages.reading import open_reader, render
+from flows.stages.sae import sae_path, trained_folder
+from flows.stages.vectors import (
+    BYTES_PER_POSTING,
+    Representer,
+    missing_rows,
+    open_representer,
+    represent_samples,
+)
+from storage.files import free_bytes
+from storage.workspace import Workspace
+
+PROBES = 4
+PROBE_EXAMPLES = 96
+MANIFEST_BYTES = 2_000  # of a unit's manifest and array headers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the missing vectors will cost.
+
+    seconds: (low, middle, high) of the forward pass and the encoding.
+    n_bytes: of the shards that will be written.
+    """
+
+    seconds: tuple[float, float, float]
+    n_bytes: int
+
+
+def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
+    """Print the plan of a run."""
+    check_config(config, workspace)
+    targets = read_targets(config.exemplars)
+    pool = prepare(config, workspace)
+    field = field_of(config, pool, targets)
+    rendered = render(workspace, pool, open_reader(config))
+    totals = rendered.totals
+    say("\nWhat a run would do")
+    say(f"  rows       {pool.n_rows:,} read, {pool.n_examples:,} unique examples")
+    for reason, n in {**pool.drops, **field.drops}.items():
+        if n:
+            say(f"  dropped    {n:,} {reason}")
+    truncated = totals["n_truncated"] / max(1, pool.n_examples)
+    say(f"  eligible   {int(field.eligible.sum()):,}")
+    say(f"  tokens     {totals['n_tokens']:,}, {totals['n_counted']:,} of them counted")
+    say(f"  truncated  {totals['n_truncated']:,} examples ({truncated:.1%}), response cut away"
+        f" whole in {totals['n_response_lost']:,}")  # fmt: skip
+    if config.sae.train is not None and not _is_trained(config, workspace):
+        say(f"  sae        would be trained on {config.sae.train.tokens:,} tokens first")
+        return
+    _print_cost(config, workspace, rendered, pool.pool_id)
+
+
+def _is_trained(config: SelectConfig, workspace: Workspace) -> bool:
+    settings = config.sae.train
+    reader = open_reader(config)
+    return (
+        settings is not None
+        and (trained_folder(settings, config, workspace.saes, reader) / "sae.safetensors").exists()
+    )
+
+
+def _print_cost(
+    config: SelectConfig, workspace: Workspace, rendered: RenderedPool, pool_id: str
+) -> None:
+    reader = open_reader(config)
+    settings = config.sae.train
+    trained = settings and trained_folder(settings, config, workspace.saes, reader)
+    representer = open_representer(config, workspace, str(trained or sae_path(config)))
+    missing = missing_rows(representer, rendered)
+    n_cached = rendered.n_usable - len(missing)
+    say(f"  cached     {n_cached:,} vectors are there, {len(missing):,} would be computed")
+    free = free_bytes(workspace.root)
+    if not len(missing):
+        say(f"  disk       nothing new for vectors; {free / 1e9:,.1f} GB free")
+        say("  time       no forward pass over the pool; ranking takes seconds")
+        return
+    cost = estimate(representer, rendered, missing)
+    low, middle, high = (_duration(seconds) for seconds in cost.seconds)
+    say(f"  disk       about {cost.n_bytes / 1e9:,.2f} GB of vectors; {free / 1e9:,.1f} GB free")
+    say(
+        f"  time       about {middle} for the vectors ({low} to {high}, from {PROBES} real batches)"
+    )
+
+
+def estimate(
+    representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
+) -> Estimate:
+    """Time and size of the missing vectors, from a few samples spread over them."""
+    lengths = rendered.lengths()
+    model, unit = representer.model, representer.unit  # Loading is not part of the rate.
+    del model, unit
+    rates, postings = [], []
+    for probe in range(PROBES + 1):
+        rows = missing[probe :: max(1, len(missing) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
+        started = time.perf_counter()
+        vectors, _ = represent_samples(representer, rendered.samples(rows))
+        seconds = time.perf_counter() - started
+        if probe:  # The first one warms the caches up.
+            rates.append(float(lengths[rows].sum()) / seconds)
+            postings.append(len(vectors.latents) / len(rows))
+    n_tokens = float(lengths[missing].sum())
+    fast, typical, slow = max(rates), float(np.median(rates)), min(rates)
+    n_bytes = len(missing) * (float(np.mean(postings)) * BYTES_PER_POSTING + 24) + MANIFEST_BYTES
+    # Machines slow down under sustained load; the upper end allows for a third more.
+    return Estimate((n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow), int(n_bytes))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,36 @@
+"""Compute the vectors of a pool that no shard holds yet."""
+
+from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+
+quiet_prefect.set_defaults()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.artifacts import reported  # noqa: E402
+from flows.config import SelectConfig, VectorJob  # noqa: E402
+from flows.prepare_pool import prepare_task, render_task  # noqa: E402
+from flows.stages.inputs import read_targets  # noqa: E402
+from flows.stages.vectors import embed_rendered, embed_targets, open_representer  # noqa: E402
+from flows.train_sae import train_sae_task  # noqa: E402
+from storage.workspace import open_workspace  # noqa: E402
+
+
+@task(name="embed-pool", cache_policy=NO_CACHE)
+def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dict[str, int]:
+    """Vectors of the pool, and of the exemplars where the config has some."""
+    representer = open_representer(config, open_workspace(workspace), sae)
+    counts = embed_rendered(representer, representer.rendered(pool_id))
+    if isinstance(config, SelectConfig):
+        embed_targets(representer, config, read_targets(config.exemplars))
+    return counts
+
+
+@flow(name="embed-pool")
+def embed_pool(config: VectorJob, workspace: str = "workspace") -> dict[str, int]:
+    """Everything up to the vectors; returns how many were computed and how many reused."""
+    with reported():
+        pool_id = prepare_task(config, workspace)
+        render_task(config, workspace, pool_id)
+        sae = train_sae_task(config, workspace, pool_id)
+        return embed_task(config, workspace, pool_id, sae)

@@ -1,0 +1,91 @@
+"""`saelect init`: look at pool and exemplars, write a short commented config, say what is next."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.config import (
+    DEMO,
+    ExemplarsConfig,
+    PoolConfig,
+    SelectConfig,
+)
+from flows.run_command import say
+from flows.stages.inputs import read_targets, source_of
+from flows.stages.reading import open_reader
+from selection.errors import InputError
+from selection.pool.read import Look, look_at
+from storage.files import write_bytes
+
+SHOWN_ROWS = 3
+SHOWN_CHARACTERS = 700
+ROLES = ("id", "licence", "language", "source", "group")
+
+
+def init_config(pool: str, exemplars: str, out: Path, *, model: str, sae: str, force: bool) -> None:
+    """Write `out`; print what was found, three rendered rows and the next command."""
+    if out.exists() and not force:
+        raise InputError(
+            "exists already", file=out, remedy="Name another file with --out, or add --force."
+        )
+    look = look_at(source_of(PoolConfig(path=pool)))
+    say(f"pool       {pool}: shape {look.shape}, columns {', '.join(look.columns) or 'none'}")
+    targets = read_targets(ExemplarsConfig(path=exemplars))
+    for name, table in targets.items():
+        say(f"exemplars  {exemplars}: target `{name}`, {len(table)} exemplars")
+    text = config_text(pool, look, exemplars, list(targets), model, sae)
+    _show_rendered(look, pool, exemplars, model, sae)
+    write_bytes(out, text.encode())
+    say(f"\nWrote {out}. Next:\n  saelect run {out} --dry-run\n  saelect run {out}")
+    if model == DEMO:
+        say("It names the small demonstration model: set `model` and `sae` before training on it.")
+
+
+def config_text(
+    pool: str, look: Look, exemplars: str, targets: Sequence[str], model: str, sae: str
+) -> str:
+    """The config as commented YAML."""
+    roles = {role: column for role, column in look.roles.items() if role in ROLES}
+    columns = ", ".join(f"{role}: {json.dumps(column)}" for role, column in roles.items())
+    named = f"  targets: {json.dumps(list(targets))}\n" if len(targets) > 1 else ""
+    return f"""\
+# Written by `saelect init`; `saelect config` lists every key. Paths start where you run saelect.
+pool:
+  - path: {json.dumps(pool)}
+    shape: {look.shape}
+    columns: {{{columns}}}  # role: column; roles are id, licence, language, source, group
+exemplars:
+  path: {json.dumps(exemplars)}
+{named}budget: {{examples: 500}}        # or {{fraction: 0.05}}, or {{tokens: 1000000}}
+# where: "licence = 'MIT' AND n_chars < 8000"  # drop what does not pass
+controls: [random]             # a random selection of equal size, to compare training with
+model: {{name: {json.dumps(model)}}}  # hookpoint: where its SAE was trained, unless you name one
+sae: {json.dumps(sae)}
+preset: best
+"""
+
+
+def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) -> None:
+    """Three rows as the model reads them; what counts is marked."""
+    from rich.console import Console
+    from rich.text import Text
+
+    config = SelectConfig.model_validate(
+        {"pool": pool, "exemplars": exemplars, "budget": {"examples": 1}, "model": model,
+         "sae": sae}
+    )  # fmt: skip
+    renderer = open_reader(config).renderer
+    console = Console(highlight=False)
+    console.print("\nThree rows as the model reads them ([reverse]counted[/] tokens are marked):")
+    for example in look.examples[:SHOWN_ROWS]:
+        rendered = renderer.render(example.messages, example.tools)
+        text, left = Text(), SHOWN_CHARACTERS
+        for piece, counted in renderer.marked_text(rendered):
+            text.append(piece[:left], style="reverse" if counted else "dim")
+            left -= len(piece)
+            if left <= 0:
+                text.append(" …", style="dim")
+                break
+        n_counted = int(rendered.counted.sum())
+        console.print(f"[bold]{len(rendered.tokens)} tokens, {n_counted} counted[/]")
+        console.print(text)

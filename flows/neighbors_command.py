@@ -1,0 +1,84 @@
+"""`saelect neighbors`: samples of the pool that the model sees alike."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from storage.pools import PreparedPool, open_pool
+from storage.renderings import open_rendering
+from storage.shards import open_shards
+
+from flows.stages.index import nearest_vectors, open_index
+from selection.errors import InputError
+from selection.plain_text import plain_text
+from storage.files import read_json
+from storage.pool_vectors import PoolVectors
+from storage.workspace import Workspace, find_workspace, resolve
+
+TEXT_WIDTH = 100
+
+
+def print_neighbors(root: Path, reference: str, n: int) -> None:
+    """Print the nearest samples with their exact similarity, the asked one first."""
+    workspace = find_workspace(root)
+    folder = resolve(workspace, "indexes", "latest")
+    manifest = read_json(folder / "manifest.json")
+    pool = open_pool(workspace.pools / str(manifest["pool_id"]))
+    vectors = _vectors(workspace, manifest)
+    row = find_row(pool, reference)
+    if not vectors.usable[row]:
+        raise InputError(
+            "has no vector: nothing of it counts", field="example", value=reference,
+            remedy="Ask for another sample.",
+        )  # fmt: skip
+    query = vectors.gather(np.array([row]))
+    found = nearest_vectors(open_index(folder), vectors, query, n + 1)
+    lines = [f"{'similarity':>10}  {'example id':<12}  text"]
+    shown = 0
+    for number, score in zip(found.rows[0], found.scores[0], strict=True):
+        if number < 0:
+            continue
+        for other in vectors.rows_of(int(number)):
+            if shown <= n:
+                lines.append(_line(pool, int(other), float(score), is_query=int(other) == row))
+                shown += 1
+    recall = manifest.get("recall_at_10")
+    lines.append(f"exact generalized Jaccard among FAISS candidates (index recall at 10: {recall})")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _vectors(workspace: Workspace, manifest: dict[str, object]) -> PoolVectors:
+    pool = workspace.pools / str(manifest["pool_id"])
+    rendered = open_rendering(pool / "renderings" / str(manifest["rendering_id"]))
+    shards = open_shards(workspace.shards / str(manifest["representation_id"]))
+    return PoolVectors(shards, rendered.keys(), rendered.usable())
+
+
+def find_row(pool: PreparedPool, reference: str) -> int:
+    """Pool row of an example id, of the beginning of one, or of the data's own id."""
+    ids = pool.example_ids().astype(str)
+    first = int(np.searchsorted(ids, reference))
+    last = int(np.searchsorted(ids, reference + "g"))  # after every hex digit
+    if last - first == 1:
+        return first
+    own = pool.rows_with_own_id(reference)
+    if len(own) == 1:
+        return int(own[0])
+    several = max(last - first, len(own))
+    raise InputError(
+        f"{several:,} samples begin with this" if several else "no sample has this id",
+        field="example",
+        value=reference,
+        remedy="Give more of the id; `saelect sql` and exports show them."
+        if several
+        else "Give an example id, its beginning, or the data's own id.",
+    )
+
+
+def _line(pool: PreparedPool, row: int, score: float, *, is_query: bool) -> str:
+    example = pool.examples_at(np.array([row])).to_pylist()[0]
+    text = plain_text(json.loads(example["messages"])).replace("\n", " ")
+    cut = text if len(text) <= TEXT_WIDTH else text[: TEXT_WIDTH - 1] + "…"
+    mark = "itself" if is_query else f"{score:.4f}"
+    return f"{mark:>10}  {example['example_id'][:12]}  {cut}"

@@ -1,0 +1,113 @@
+"""`saelect run` and `saelect demo`: start the flow, say what happens, end with what to do next."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.config import SelectConfig
+from flows.config_file import load_config
+from flows.progress import for_terminal, listening
+from selection.errors import InputError
+from storage.workspace import Workspace, open_workspace
+
+DEMO_WARNING = """\
+  !! This run represents samples with saelect's small DEMONSTRATION model.
+  !! It shows how selection works; for a selection you will train on, name a real model and SAE
+  !! in the config (`model:` and `sae:`)."""
+
+
+def run_config(
+    config_name: str, workspace: Path, *, overrides: Mapping[str, object], dry_run: bool
+) -> None:
+    """Load the config, run the flow in this process, print the result and the next commands."""
+    started = time.monotonic()
+    config = load_config(config_name, overrides)
+    place = open_workspace(workspace)
+    config = config.model_copy(update={"name": _free_name(place, config.name or "run")})
+    say(f"saelect: run {config.name} in {place.root}")
+    say(f"  pool      {', '.join(pool.path for pool in config.pool)}")
+    say(f"  exemplars {config.exemplars.path}")
+    if _foreign_pool_on_demo_model(config):
+        say(DEMO_WARNING)
+    if dry_run:
+        from flows.dry_run import print_dry_run
+
+        with listening(for_terminal()):
+            print_dry_run(config, place)
+        return
+    with listening(for_terminal()):
+        results = _run_flow(config, place)
+    _say_results(results, place, time.monotonic() - started)
+
+
+def say(line: str) -> None:
+    """One line to standard output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _run_flow(config: SelectConfig, place: Workspace) -> list[dict[str, object]]:
+    """Run the Prefect flow here, on the server in PREFECT_API_URL or on an ephemeral one."""
+    server = os.environ.get("PREFECT_API_URL")
+    say(f"  Prefect   {server or 'ephemeral server, starting'}")
+    from flows.select_data import select_data
+
+    return select_data(config, str(place.root), trigger="cli")
+
+
+def _free_name(place: Workspace, wanted: str) -> str:
+    """The wanted name, or the first of name-2, name-3, ... that no run of the workspace has."""
+    from storage.read import run_names
+
+    taken = set(run_names(place))
+    numbered = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, len(taken) + 2))
+    return next(name for name in numbered if name not in taken)
+
+
+def _foreign_pool_on_demo_model(config: SelectConfig) -> bool:
+    return config.model.name == "demo" and not all(
+        pool.path.startswith("demo:") for pool in config.pool
+    )
+
+
+def _say_results(results: list[dict[str, object]], place: Workspace, seconds: float) -> None:
+    """The selections as a table, and the commands that lead on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=None, box=None, pad_edge=False)
+    for column in ("selection", "target", "method", "picks", "eligible", "tokens", "cut score"):
+        right = column in ("picks", "eligible", "tokens", "cut score")
+        table.add_column(column, justify="right" if right else "left")
+    for row in results:
+        table.add_row(
+            str(row["name"]),
+            str(row["target"]),
+            str(row["method"]),
+            f"{row['n_selected']:,}",
+            f"{row['n_eligible']:,}",
+            f"{row['n_tokens']:,}",
+            f"{row['cut_score']:.4f}",
+        )
+    console.print()
+    console.print(table)
+    first = str(results[0]["name"])
+    option = "" if str(place.root) == "workspace" else f" -w {place.root}"
+    say(f"\nDone in {seconds:.0f} s. Training files: {place.exports / first / 'train.jsonl'}")
+    say(f"  saelect show {first}{option}          what was chosen, and why")
+    say(f"  open {place.reports / (first + '.html')}          the report")
+    say(f'  saelect sql{option} "FROM v_source_mix WHERE selection_id = ..."')
+    for row in results:
+        if row.get("shortfall"):
+            say(f"  note: {row['name']}: {row['shortfall']}")
+
+
+def refuse_unknown_stage(only: str, known: tuple[str, ...]) -> None:
+    """`--only` names a stage."""
+    if only not in known:
+        raise InputError(
+            "no such stage", field="--only", value=only, remedy=f"Known: {', '.join(known)}."
+        )

@@ -1,0 +1,83 @@
+"""The whole job: pool and exemplars in; selections, audit trail, training files and report out.
+
+The flow reads as the way of the data. Its tasks pass ids and small records; vectors, tokens and
+scores stay in files, so a killed run resumes from what is complete.
+"""
+
+from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+
+quiet_prefect.set_defaults()
+
+from datetime import UTC, datetime  # noqa: E402
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.artifacts import publish_table, reported  # noqa: E402
+from flows.config import SelectConfig  # noqa: E402
+from flows.embed_pool import embed_task  # noqa: E402
+from flows.index_pool import index_task  # noqa: E402
+from flows.prepare_pool import prepare_task, render_task  # noqa: E402
+from flows.stages.check import check_before_model, check_config  # noqa: E402
+from flows.stages.publish import export_and_report, top_picks  # noqa: E402
+from flows.stages.record import RunFacts  # noqa: E402
+from flows.stages.select import select_and_record  # noqa: E402
+from flows.train_sae import train_sae_task  # noqa: E402
+from selection.ids import content_id  # noqa: E402
+from storage.workspace import open_workspace  # noqa: E402
+
+
+@task(name="check-inputs", cache_policy=NO_CACHE)
+def check_task(config: SelectConfig, workspace: str) -> None:
+    """Refuse what can be refused from the config and the exemplars alone."""
+    check_config(config, open_workspace(workspace))
+
+
+@task(name="check-budget", cache_policy=NO_CACHE)
+def budget_task(config: SelectConfig, workspace: str, pool_id: str) -> dict[str, int]:
+    """Hold `where` and the budget against the prepared pool, before any model is loaded."""
+    return check_before_model(config, open_workspace(workspace), pool_id)
+
+
+@task(name="select", cache_policy=NO_CACHE)
+def select_task(
+    config: SelectConfig, workspace: str, pool_id: str, sae: str, facts: RunFacts
+) -> list[dict[str, object]]:
+    """Rank, cut, explain, and commit everything in one transaction."""
+    return select_and_record(config, open_workspace(workspace), pool_id, sae, facts)
+
+
+@task(name="export-and-report", cache_policy=NO_CACHE)
+def publish_task(config: SelectConfig, workspace: str, selections: list[str]) -> None:
+    """Training files and one HTML report per main selection."""
+    export_and_report(config, open_workspace(workspace), selections)
+
+
+@flow(name="select-data", flow_run_name="{run_name}")
+def select_data(
+    config: SelectConfig,
+    workspace: str = "workspace",
+    trigger: str = "deployment",
+    run_name: str = "select",
+) -> list[dict[str, object]]:
+    """Select from the pool for every target; returns one small record per selection."""
+    started = datetime.now(UTC)
+    run_id = content_id([config.model_dump(mode="json"), started.isoformat()])
+    facts = RunFacts(run_id, config.name or run_name, started, trigger)
+    with reported():
+        check_task(config, workspace)
+        pool_id = prepare_task(config, workspace)
+        budget_task(config, workspace, pool_id)
+        render_task(config, workspace, pool_id)
+        sae = train_sae_task(config, workspace, pool_id)
+        embed_task(config, workspace, pool_id, sae)
+        if config.index:
+            index_task(config, workspace, pool_id, sae)
+        results = select_task(config, workspace, pool_id, sae, facts)
+        main = [str(row["name"]) for row in results if row["role"] == "main"]
+        publish_task(config, workspace, main)
+        publish_table("selections", results, f"Selections of {facts.name}")
+        for name in main:
+            picks = top_picks(open_workspace(workspace), name)
+            publish_table(f"picks-{name.lower().replace('_', '-').replace('.', '-')}", picks, name)
+    return results

@@ -1,0 +1,130 @@
+"""First stages: the config's files are checked and read, the pool prepared, the budget held to it.
+
+Everything that can be refused without a model is refused here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from selection.exemplars import read_exemplars
+from storage.pools import PreparedPool, prepare_pool
+
+from flows.config import DEMO, ExemplarsConfig, PoolConfig, SelectConfig
+from flows.progress import stage
+from selection.errors import InputError
+from selection.records import DropReason, PoolSource
+from storage.workspace import Workspace
+
+PACKAGED = f"{DEMO}:"
+
+
+def packaged(path: str) -> str:
+    """`demo:pool.jsonl` names a file inside the installed package; other paths stay as they are."""
+    if not path.startswith(PACKAGED):
+        return path
+    return str(files("flows") / "demo" / path.removeprefix(PACKAGED))
+
+
+def source_of(pool: PoolConfig) -> PoolSource:
+    """The pool's record, with packaged paths resolved."""
+    return replace(pool.as_source(), path=packaged(pool.path))
+
+
+def read_targets(exemplars: ExemplarsConfig) -> dict[str, pa.Table]:
+    """Target name -> its exemplars (POOL_SCHEMA), in file order. Raises InputError."""
+    table = read_exemplars(source_of(exemplars), exemplars.targets, exemplars.target)
+    names = table["target"].to_pylist()
+    return {
+        name: table.filter(pa.array([other == name for other in names]))
+        for name in dict.fromkeys(names)
+    }
+
+
+def prepare(config: SelectConfig, workspace: Workspace) -> PreparedPool:
+    """Read, normalize and sort the pools into the workspace, or reuse what is there."""
+    with stage("pool", unit="rows") as handle:
+        pool = prepare_pool(
+            [source_of(pool) for pool in config.pool], workspace.pools, handle.advance
+        )
+        dropped = sum(pool.drops.values())
+        handle.detail = (
+            f"{pool.n_rows:,} rows read, {dropped:,} dropped, {pool.n_examples:,} unique examples"
+        )
+    return pool
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who is in the race before a model is asked.
+
+    eligible:    (n,) bool over the prepared pool.
+    drops:       examples dropped here, by reason.
+    """
+
+    eligible: NDArray[np.bool_]
+    drops: dict[DropReason, int]
+
+
+def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.Table]) -> Field:
+    """Apply `where`, take out exact copies of exemplars, and hold the budget against the rest.
+
+    Raises InputError where the budget asks for more than survives.
+    """
+    passing = pool.eligible(config.where)
+    copies = np.zeros(pool.n_examples, np.bool_)
+    if config.drop_exemplar_copies:
+        known = np.unique(
+            [i for table in targets.values() for i in table["example_id"].to_pylist()]
+        )
+        copies = np.isin(pool.example_ids().astype(str), known) & passing
+    eligible = passing & ~copies
+    _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
+    drops = {
+        DropReason.WHERE: int((~passing).sum()),
+        DropReason.IS_EXEMPLAR: int(copies.sum()),
+    }
+    return Field(eligible, {reason: n for reason, n in drops.items() if n})
+
+
+def _refuse_large_budget(config: SelectConfig, n_eligible: int, n_examples: int) -> None:
+    """A budget that no later stage can meet is refused before any model is loaded."""
+    if n_eligible == 0:
+        raise InputError(
+            f"none of the {n_examples:,} examples passes",
+            field="where",
+            value=config.where,
+            remedy="Loosen the expression; `saelect init` shows the columns and some values.",
+        )
+    asked = config.budget.examples
+    if asked is not None and asked > n_eligible:
+        raise InputError(
+            f"more than the {n_eligible:,} examples that survive reading and `where`",
+            field="budget.examples",
+            value=asked,
+            remedy=f"Ask for at most {n_eligible:,}, loosen `where`, or add to the pool.",
+        )
+    fraction = config.budget.fraction
+    if fraction is not None and int(fraction * n_eligible) == 0:
+        raise InputError(
+            f"less than one of the {n_eligible:,} eligible examples",
+            field="budget.fraction",
+            value=fraction,
+            remedy=f"Ask for at least {1 / n_eligible:.2g}.",
+        )
+
+
+def is_demo_model_on_foreign_pool(config: SelectConfig) -> bool:
+    """Whether the demonstration model represents a pool that is not the demonstration's."""
+    return config.model.name == DEMO and any(
+        not pool.path.startswith(PACKAGED) for pool in config.pool
+    )
+
+
+def pool_names(config: SelectConfig) -> str:
+    """Names of the pools, for people."""
+    return ", ".join(pool.name or Path(pool.path).name for pool in config.pool)

@@ -1,0 +1,110 @@
+"""Reading: the model's tokenizer and template turn examples into tokens, kept per pool.
+
+No weights are loaded here; what a wrong model, hookpoint or SAE can say is said early.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow as pa
+from storage.pools import PreparedPool
+from storage.renderings import RenderedPool, open_rendering, write_rendering
+
+from flows.config import DEMO, VectorJob
+from flows.progress import stage
+from flows.stages.inputs import packaged
+from selection.errors import InputError
+from selection.models import Hookpoint, ResolvedModel, parse_hookpoint, resolve_model
+from selection.records import Rendered
+from selection.rendering import Renderer, load_renderer
+from selection.sae.formats import load_sae
+from storage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The model as far as reading goes: where it is, where it is read, how text becomes tokens."""
+
+    model: ResolvedModel
+    hookpoint: Hookpoint
+    renderer: Renderer
+
+
+def open_reader(config: VectorJob) -> Reader:
+    """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded."""
+    name = packaged(f"{DEMO}:model") if config.model.name == DEMO else config.model.name
+    model = resolve_model(name, config.model.revision, config.model.trust_remote_code)
+    hookpoint = parse_hookpoint(config.model.hookpoint or _hookpoint_of_sae(config), model.n_layers)
+    return Reader(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
+
+
+def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
+    """The tokenizer and template with the config's rules, cut at `max_length` tokens."""
+    options = config.rendering
+    return load_renderer(
+        str(model.path),
+        template=options.template,
+        counted=options.counted,
+        max_length=max_length,
+        truncation=options.truncation,
+    )
+
+
+def sae_path(config: VectorJob) -> str:
+    """Where the config's SAE is; the packaged one for `demo`."""
+    path = config.sae.path or ""
+    return str(demo_sae()) if path == DEMO else path
+
+
+def demo_sae() -> Path:
+    """The folder of the packaged SAE; the package holds one."""
+    root = Path(str(files("flows") / "demo" / "sae"))
+    return next(path.parent for path in sorted(root.glob("*/cfg.json")))
+
+
+def _hookpoint_of_sae(config: VectorJob) -> str:
+    """An SAE knows where it was trained; a config without a hookpoint means that place."""
+    found = None if config.sae.train else load_sae(sae_path(config)).info.hookpoint
+    if found is None:
+        raise InputError(
+            "is missing, and the SAE does not say where it was trained",
+            field="model.hookpoint",
+            remedy="Name the place, for example `resid@0.66` or `resid@12`.",
+        )
+    return found
+
+
+def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:
+    """Where the tokens of a pool are kept."""
+    return workspace.pools / pool_id / "renderings" / renderer.rendering_id
+
+
+def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> RenderedPool:
+    """Tokens of every example of the pool, kept in the workspace; reused where complete."""
+    folder = rendering_folder(workspace, pool.pool_id, reader.renderer)
+    with stage("render", pool.n_examples, "examples") as handle:
+
+        def batches() -> Iterator[list[Rendered]]:
+            for batch in pool.iter_examples():
+                yield render_rows(reader.renderer, batch)
+                handle.advance(batch.num_rows)
+
+        write_rendering(folder, batches(), reader.renderer.settings)
+        rendered = open_rendering(folder)
+        totals = rendered.totals
+        handle.detail = (
+            f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
+            f"{totals['n_truncated']:,} examples truncated"
+        )
+    return rendered
+
+
+def render_rows(renderer: Renderer, rows: pa.RecordBatch | pa.Table) -> list[Rendered]:
+    """Render rows that hold `messages` and `tools` as JSON."""
+    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
+    return renderer.render_batch(
+        [(json.loads(messages), json.loads(tools) if tools else None) for messages, tools in pairs]
+    )

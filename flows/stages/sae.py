@@ -1,0 +1,127 @@
+"""The SAE of a run: loaded and checked against the model, or trained and then frozen."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from storage.renderings import RenderedPool
+
+from flows.config import SaeTraining, VectorJob
+from flows.progress import stage
+from flows.stages.reading import Reader, demo_sae, sae_path
+from selection.activations import ActivationModel, iter_activations, load_activation_model
+from selection.ids import content_id
+from selection.sae.formats import SparseCoder, load_sae, save_sparsify
+from selection.sae.info import check_fits, list_local_saes
+from selection.sae.train import steps_done, train_sae
+from storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK_EXAMPLES = 512  # Examples whose tokens are shuffled together.
+TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting.
+
+
+def load_fitting(config: VectorJob, workspace: Workspace, reader: Reader) -> SparseCoder:
+    """The config's existing SAE. Raises InputError when it is missing or of another model."""
+    local = list_local_saes([workspace.saes, demo_sae().parent])
+    coder = load_sae(sae_path(config), local=[workspace.saes, demo_sae().parent])
+    check_fits(coder.info, reader.model, reader.hookpoint, local)
+    return coder
+
+
+def trained_folder(settings: SaeTraining, config: VectorJob, home: Path, reader: Reader) -> Path:
+    """Where the SAE of these settings lives; its name does not depend on the pool."""
+    identity = {
+        "train": settings.model_dump(),
+        "model": reader.model.weights_sha256,
+        "hookpoint": str(reader.hookpoint),
+        "counted": config.rendering.counted,
+        "template": config.rendering.template,
+        "dtype": config.model.dtype,
+    }
+    return home / content_id(identity) / f"layers.{reader.hookpoint.block}"
+
+
+def ensure_sae(
+    config: VectorJob, workspace: Workspace, reader: Reader, rendered: RenderedPool
+) -> Path | str:
+    """Path of the SAE that the config names or asks to train; none is trained twice."""
+    settings = config.sae.train
+    if settings is None:
+        load_fitting(config, workspace, reader)
+        return sae_path(config)
+    folder = trained_folder(settings, config, workspace.saes, reader)
+    if not (folder / "sae.safetensors").exists():
+        _train(settings, config, folder, reader, rendered)
+    return folder
+
+
+def _train(
+    settings: SaeTraining, config: VectorJob, folder: Path, reader: Reader, rendered: RenderedPool
+) -> None:
+    options = config.model
+    model = load_activation_model(
+        reader.model,
+        reader.hookpoint,
+        device=options.device,
+        dtype=options.dtype,
+        threads=config.compute.threads,
+    )
+    n_steps = max(1, settings.tokens // settings.batch_tokens)
+    checkpoint = folder.parent / "training.pt"
+    skipped = steps_done(checkpoint)
+    with stage("train sae", n_steps, "steps") as handle:
+        handle.advance(skipped)
+        coder, report = train_sae(
+            token_batches(model, rendered, settings.batch_tokens, settings.seed, skipped),
+            d_in=reader.model.d_model,
+            num_latents=settings.num_latents,
+            k=settings.k,
+            n_steps=n_steps,
+            lr=settings.learning_rate,
+            auxk_alpha=settings.auxk_alpha,
+            seed=settings.seed,
+            checkpoint=checkpoint,
+            batches_skipped=skipped,
+            on_step=lambda _: handle.advance(1),
+            hookpoint=folder.name,
+            model_name=reader.model.name,
+            model_sha256=reader.model.weights_sha256,
+        )
+        save_sparsify(coder, folder, report.as_record())
+        handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
+
+
+def token_batches(
+    model: ActivationModel, rendered: RenderedPool, batch_tokens: int, seed: int, skip: int = 0
+) -> Iterator["Tensor"]:
+    """Endless batches (batch_tokens, d_model) of counted-token activations, after the first `skip`.
+
+    The pool is in order of a content hash, so consecutive examples are a random sample; tokens are
+    shuffled within a block, and the part of a block that fills no batch is left out. What is
+    skipped costs no forward pass.
+    """
+    import torch
+
+    usable, counted = np.flatnonzero(rendered.usable()), rendered.n_counted()
+    for epoch in count():
+        for first in range(0, len(usable), BLOCK_EXAMPLES):
+            rows = usable[first : first + BLOCK_EXAMPLES]
+            n_batches = int(counted[rows].sum()) // batch_tokens
+            if n_batches == 0 and len(usable) <= BLOCK_EXAMPLES:
+                n_batches = 1  # A pool smaller than one batch: all of it is the batch.
+            if skip >= n_batches:
+                skip -= n_batches
+                continue
+            samples = rendered.samples(rows)
+            parts = [b.hidden for b in iter_activations(model, samples, TOKENS_PER_BATCH)]
+            tokens = torch.cat(parts)
+            order = np.random.default_rng([seed, epoch, first]).permutation(len(tokens))
+            tokens = tokens[torch.from_numpy(order).to(tokens.device)]
+            batches = tokens[: n_batches * batch_tokens].split(batch_tokens)
+            yield from batches[skip:]
+            skip = 0

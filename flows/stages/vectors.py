@@ -1,0 +1,247 @@
+"""Middle stages: pool -> tokens -> activations -> latents -> vectors on disk.
+
+The forward pass is paid once: a vector is keyed by its rendered tokens within a representation,
+and only keys that no shard holds are computed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from selection.representation import UnitReport, calibrate, represent, representation_id
+from storage.renderings import RenderedPool, open_rendering
+from storage.shards import open_shards, write_shard
+
+from flows.config import SelectConfig, VectorJob
+from flows.progress import stage
+from flows.stages.reading import Reader, open_reader, render_rows, renderer_of, rendering_folder
+from selection.activations import ActivationModel, load_activation_model
+from selection.errors import InputError
+from selection.ids import content_id, file_sha256
+from selection.records import Exemplars, Rendered, SparseRows
+from selection.rendering import render_key
+from selection.sae.formats import SparseCoder, load_sae
+from storage.files import ensure_free, read_json, write_json
+from storage.pool_vectors import PoolVectors
+from storage.workspace import Workspace
+
+BYTES_PER_POSTING = 6  # int32 latent and uint16 value
+CALIBRATION_TEXTS = files("selection") / "calibration" / "texts.jsonl"
+CALIBRATION_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Representer:
+    """Everything that turns rendered examples into vectors; weights are loaded at first use."""
+
+    config: VectorJob
+    reader: Reader
+    coder: SparseCoder
+    sae: str
+    workspace: Workspace
+
+    @cached_property
+    def model(self) -> ActivationModel:
+        """The truncated model."""
+        options, compute = self.config.model, self.config.compute
+        with stage("model") as handle:
+            model = load_activation_model(
+                self.reader.model,
+                self.reader.hookpoint,
+                device=options.device,
+                dtype=options.dtype,
+                threads=compute.threads,
+            )
+            handle.detail = (
+                f"{self.reader.model.name} up to {self.reader.hookpoint} on {model.device}"
+            )
+        return model
+
+    @cached_property
+    def unit(self) -> float:
+        """The fixed-point unit, calibrated once on the shipped texts and kept in the workspace."""
+        key = {
+            "model": self.reader.model.weights_sha256,
+            "hookpoint": str(self.reader.hookpoint),
+            "sae": self.coder.info.sae_id,
+            "token_aggregate": self.config.representation.token_aggregate,
+            "counted": self.config.rendering.counted,
+            "template": self.config.rendering.template,
+            "texts": file_sha256(Path(str(CALIBRATION_TEXTS))),
+        }
+        file = self.workspace.units / f"{content_id(key)}.json"
+        if not file.exists():
+            unit = calibrate(
+                self._calibration_samples(),
+                self.model,
+                self.coder,
+                token_aggregate=self.config.representation.token_aggregate,
+                tokens_per_batch=self.config.compute.tokens_per_batch,
+            )
+            write_json(file, {"unit": unit, **key})
+        return float(str(read_json(file)["unit"]))
+
+    def _calibration_samples(self) -> list[Rendered]:
+        renderer = renderer_of(self.config, self.reader.model, CALIBRATION_MAX_LENGTH)
+        lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
+        return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+
+    @cached_property
+    def representation_id(self) -> str:
+        """Names the folder of shards; everything that changes a vector is in it."""
+        return representation_id(
+            model_sha256=self.reader.model.weights_sha256,
+            hookpoint=str(self.reader.hookpoint),
+            sae_id=self.coder.info.sae_id,
+            token_aggregate=self.config.representation.token_aggregate,
+            keep_top=self.config.representation.keep_top,
+            unit=self.unit,
+            dtype=self.config.model.dtype,
+        )
+
+    def rendered(self, pool_id: str) -> RenderedPool:
+        """The tokens of a pool that was rendered before."""
+        return open_rendering(rendering_folder(self.workspace, pool_id, self.reader.renderer))
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards of this representation are."""
+        return self.workspace.shards / self.representation_id
+
+
+def open_representer(config: VectorJob, workspace: Workspace, sae: str) -> Representer:
+    """Model, tokenizer and SAE of a config; `sae` is the path of the SAE, trained or given."""
+    return Representer(config, open_reader(config), load_sae(sae), sae, workspace)
+
+
+def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
+    """The vectors of a pool that was embedded before."""
+    rendered = representer.rendered(pool_id)
+    return PoolVectors(open_shards(representer.folder), rendered.keys(), rendered.usable())
+
+
+def missing_rows(representer: Representer, rendered: RenderedPool) -> NDArray[np.int64]:
+    """Pool rows, one per key, whose vectors no shard holds, in pool order."""
+    keys = rendered.keys()
+    rows = _first_of_each(keys, rendered.usable())
+    return rows[open_shards(representer.folder).missing(keys[rows])]
+
+
+def embed_rendered(representer: Representer, rendered: RenderedPool) -> dict[str, int]:
+    """Vectors for every usable example of a rendered pool; returns what was new and reused."""
+    missing, keys, lengths = (
+        missing_rows(representer, rendered),
+        rendered.keys(),
+        rendered.lengths(),
+    )
+    reused = rendered.n_usable - len(missing)
+    n_tokens = int(lengths[missing].sum())
+    if len(missing):
+        _ensure_room(representer, rendered, missing)
+    with stage("embed", n_tokens, "tokens") as handle:
+        for unit in _units(missing, representer.config.compute.unit_examples):
+            write_unit(representer, keys[unit], rendered.samples(unit))
+            handle.advance(int(lengths[unit].sum()))
+        handle.detail = f"{len(missing):,} vectors computed, {reused:,} reused"
+    return {"computed": len(missing), "reused": reused, "tokens": n_tokens}
+
+
+def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[np.uint8]:
+    """Vectors for a few samples in one unit, for example exemplars; returns their keys (m, 16)."""
+    keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
+    rows = _first_of_each(keys, np.array([sample.counted.any() for sample in samples]))
+    missing = rows[open_shards(representer.folder).missing(keys[rows])]
+    if len(missing):
+        write_unit(representer, keys[missing], [samples[row] for row in missing])
+    return keys
+
+
+def embed_targets(
+    representer: Representer, config: SelectConfig, targets: Mapping[str, pa.Table]
+) -> dict[str, tuple[pa.Table, Exemplars]]:
+    """Vectors of the exemplars, computed where they are missing.
+
+    Raises InputError for an exemplar of which nothing counts, for example without a response.
+    """
+    tables = list(targets.values())
+    samples = {
+        name: render_rows(representer.reader.renderer, table) for name, table in targets.items()
+    }
+    for (name, rendered), table in zip(samples.items(), tables, strict=True):
+        _refuse_uncounted(config, name, table, rendered)
+    keys = embed_samples(representer, [sample for each in samples.values() for sample in each])
+    shards, first, found = open_shards(representer.folder), 0, {}
+    for name, table in targets.items():
+        rows = shards.gather(keys[first : first + len(table)])
+        first += len(table)
+        _, groups = np.unique(
+            [row or "" for row in table["subtask"].to_pylist()], return_inverse=True
+        )
+        ids = np.array(table["example_id"].to_pylist())
+        found[name] = (table, Exemplars(name, ids, groups.astype(np.int32), rows))
+    return found
+
+
+def _refuse_uncounted(
+    config: SelectConfig, name: str, table: pa.Table, samples: list[Rendered]
+) -> None:
+    """An exemplar that says nothing would silently pull every score down."""
+    for row, sample in zip(table.to_pylist(), samples, strict=True):
+        if not sample.counted.any():
+            raise InputError(
+                f"exemplar of `{name}` has no counted tokens (rendering.counted is"
+                f" `{config.rendering.counted}`)",
+                file=row["file"],
+                line=row["row"],
+                remedy="Give it a response, or set `rendering: {counted: prompt}`.",
+            )
+
+
+def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[Rendered]) -> None:
+    """Compute one unit of work and write its shard; its id says which work it is."""
+    identity = [keys.tobytes().hex(), representer.config.compute.tokens_per_batch]
+    vectors, report = represent_samples(representer, samples)
+    write_shard(representer.folder, content_id(identity, n_hex=24), keys, vectors, report)
+
+
+def represent_samples(
+    representer: Representer, samples: list[Rendered]
+) -> tuple[SparseRows, UnitReport]:
+    """Vectors of a few samples with the config's settings."""
+    return represent(
+        samples,
+        representer.model,
+        representer.coder,
+        token_aggregate=representer.config.representation.token_aggregate,
+        unit=representer.unit,
+        keep_top=representer.config.representation.keep_top,
+        tokens_per_batch=representer.config.compute.tokens_per_batch,
+    )
+
+
+def _first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of the first usable occurrence of every key, ascending."""
+    rows = np.flatnonzero(usable)
+    _, first = np.unique(keys[rows].view("V16").ravel(), return_index=True)
+    return rows[np.sort(first)]
+
+
+def _units(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
+    """Consecutive runs of at most `size` rows."""
+    return (rows[first : first + size] for first in range(0, len(rows), size))
+
+
+def _ensure_room(
+    representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
+) -> None:
+    """Refuse before the first unit when the vectors cannot fit on the disk."""
+    k, width = representer.coder.k, len(representer.coder.encoder_bias)
+    # Tokens of a sample share most of their latents: at most a third of the possible postings.
+    postings = np.minimum(rendered.n_counted()[missing] * k / 3, width).sum()
+    ensure_free(representer.workspace.root, int(postings) * BYTES_PER_POSTING, "the new vectors")

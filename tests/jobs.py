@@ -1,0 +1,60 @@
+"""The stages of a run as plain calls, for tests that need no Prefect."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.config import SelectConfig
+from flows.config_file import resolve
+from flows.stages.check import check_before_model, check_config
+from flows.stages.index import index_pool_vectors
+from flows.stages.inputs import prepare, read_targets
+from flows.stages.publish import export_and_report
+from flows.stages.reading import open_reader, render
+from flows.stages.record import RunFacts
+from flows.stages.sae import ensure_sae
+from flows.stages.select import select_and_record
+from flows.stages.vectors import embed_rendered, embed_targets, open_representer
+from selection.ids import content_id
+from storage.workspace import Workspace, open_workspace
+
+
+def tiny_config(pool: Path, exemplars: Path, model: Path, sae: Path, **more: Any) -> SelectConfig:
+    """A run of the tiny model over small units and batches."""
+    base = {
+        "name": "tiny",
+        "pool": {
+            "path": str(pool),
+            "columns": {"id": "id", "source": "source", "licence": "licence"},
+        },
+        "exemplars": str(exemplars),
+        "budget": {"examples": 7},
+        "model": {"name": str(model), "hookpoint": "resid@2"},
+        "sae": str(sae),
+        "rendering": {"max_length": 128},
+        "compute": {"unit_examples": 16, "tokens_per_batch": 512, "threads": 1},
+    }
+    return resolve({**base, **more})
+
+
+def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str, object]]]:
+    """What the flow does, without Prefect: check, prepare, render, embed, index, select, publish."""
+    workspace = open_workspace(root)
+    check_config(config, workspace)
+    pool = prepare(config, workspace)
+    check_before_model(config, workspace, pool.pool_id)
+    reader = open_reader(config)
+    rendered = render(workspace, pool, reader)
+    sae = str(ensure_sae(config, workspace, reader, rendered))
+    representer = open_representer(config, workspace, sae)
+    embed_rendered(representer, rendered)
+    embed_targets(representer, config, read_targets(config.exemplars))
+    if config.index:
+        index_pool_vectors(workspace, representer, pool.pool_id)
+    now = datetime.now(UTC)
+    run_id = content_id([config.model_dump(mode="json"), now.isoformat()])
+    facts = RunFacts(run_id, f"{config.name}-{run_id[:6]}", now, "test")
+    results = select_and_record(config, workspace, pool.pool_id, sae, facts)
+    names = [str(row["name"]) for row in results if row["role"] == "main"]
+    export_and_report(config, workspace, names)
+    return workspace, results

@@ -1,0 +1,64 @@
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "prefect", "transformers", "faiss"}
+TOP = {
+    "pyproject.toml", "README.md", "flows", "selection", "storage", "tests", "configs", "LICENSE",
+    "CHANGELOG.md", "CONTRIBUTING.md", "DECISIONS.md", "Makefile", "prefect.yaml",
+    "constraints.lock", "benchmarks", "docs", ".ci", ".gitignore",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ["flows", "selection", "storage"])
+def test_rooms_come_from_this_repository(room: str) -> None:
+    file = import_module(room).__file__  # None when the room lost its __init__.py.
+    assert file is not None
+    assert Path(file).parent.parent == ROOT
+
+
+def test_the_top_level_holds_what_the_layout_names_and_nothing_else() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert {name.split("/")[0] for name in listed.stdout.split()} == TOP
+
+
+def test_init_files_are_empty() -> None:
+    for room in ("flows", "selection", "storage"):
+        for file in (ROOT / room).rglob("__init__.py"):
+            assert file.read_text() == "", file
+
+
+def test_nothing_is_called_utils() -> None:
+    assert [
+        f for room in ("flows", "selection", "storage") for f in (ROOT / room).rglob("*util*.py")
+    ] == []
+
+
+def imports_of(statement: str) -> set[str]:
+    """Top-level modules that a fresh process has loaded after a statement."""
+    code = f"import sys; {statement}; print(' '.join(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return set(done.stdout.split())
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    assert not imports_of("import flows.cli") & (HEAVY | {"polars", "duckdb", "numba"})
+
+
+def test_light_commands_import_neither_torch_nor_prefect() -> None:
+    statement = "import flows.cli_read, storage.sql, storage.export, storage.report, storage.read"
+    assert not imports_of(statement) & HEAVY
+
+
+def test_prefects_server_application_imports_with_the_pinned_fastapi() -> None:
+    assert "prefect" in imports_of("from prefect.server.api.server import create_app")

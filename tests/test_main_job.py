@@ -1,0 +1,287 @@
+"""The main job end to end on the tiny model, against a slow definition of every number."""
+
+import json
+import shutil
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from storage.export import export_selection
+from storage.report import write_report
+from storage.shards import open_shards
+from storage.sql import run_sql
+
+import flows.stages.vectors as vectors_stage
+from flows.config import SelectConfig
+from selection.records import Rendered
+from storage.workspace import Workspace
+from tests.conftest import tiny_row, write_jsonl
+from tests.jobs import run_job, tiny_config
+from tests.oracles import generalized_jaccard
+
+
+@pytest.fixture(scope="module")
+def paths(
+    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
+) -> tuple[Path, Path, Path, Path]:
+    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
+
+
+@pytest.fixture(scope="module")
+def done(
+    paths: tuple[Path, Path, Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SelectConfig, Workspace, list[dict[str, Any]]]:
+    config = tiny_config(*paths, controls=["random", "bm25"])
+    workspace, results = run_job(config, tmp_path_factory.mktemp("job"))
+    return config, workspace, results
+
+
+@pytest.fixture
+def forwarded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the samples that go through the model."""
+    counts: Counter[str] = Counter()
+    original = vectors_stage.represent
+
+    def counting(samples: list[Rendered], *args: Any, **kwargs: Any) -> Any:
+        counts["samples"] += len(samples)
+        return original(samples, *args, **kwargs)
+
+    monkeypatch.setattr(vectors_stage, "represent", counting)
+    return counts
+
+
+def query(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = run_sql(workspace, sql).to_pylist()
+    return rows
+
+
+def test_the_selection_is_what_the_definition_says(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    """Scores by exact fractions: idf-weighted Jaccard, rounded to 2^-40, mean over exemplars."""
+    _, workspace, results = done
+    pool, exemplars = stored_vectors(workspace)
+    frequency = Counter(latent for vector in pool.values() for latent in vector)
+    n = len(pool)
+    weights = {
+        latent: max(1, round(np.log((1 + n) / (1 + df)) * 1024)) for latent, df in frequency.items()
+    }
+    for vector in exemplars.values():
+        for latent in vector:
+            weights.setdefault(latent, round(np.log(1 + n) * 1024))
+
+    def score(vector: dict[int, int]) -> Fraction:
+        parts = [generalized_jaccard(vector, other, weights) for other in exemplars.values()]
+        return sum((Fraction(round(part * 2**40), 2**40) for part in parts), Fraction(0)) / len(
+            parts
+        )
+
+    expected = sorted(pool, key=lambda example: (-score(pool[example]), example))[:7]
+    main = results[0]["selection_id"]
+    rows = query(
+        workspace,
+        f"SELECT example_id, score FROM v_selection WHERE selection_id = '{main}' ORDER BY rank",
+    )
+    assert [row["example_id"] for row in rows] == expected
+    assert [row["score"] for row in rows] == [float(score(pool[example])) for example in expected]
+
+
+def stored_vectors(
+    workspace: Workspace,
+) -> tuple[dict[str, dict[int, int]], dict[str, dict[int, int]]]:
+    """Example id -> {latent: value} of pool and exemplars, read from the files of the workspace."""
+    import pyarrow.parquet as pq
+
+    (pool_folder,) = (p for p in workspace.pools.iterdir() if (p / "manifest.json").exists())
+    (rendering,) = (pool_folder / "renderings").iterdir()
+    (representation,) = workspace.shards.iterdir()
+    by_key: dict[bytes, dict[int, int]] = {}
+    for rows, keys in open_shards(representation).iter_shards():
+        for i in range(len(rows)):
+            span = slice(rows.indptr[i], rows.indptr[i + 1])
+            pairs = zip(rows.latents[span].tolist(), rows.values[span].tolist(), strict=True)
+            by_key[bytes(keys[i])] = dict(pairs)
+    ids = [
+        i
+        for part in sorted(pool_folder.glob("examples-*.parquet"))
+        for i in pq.read_table(part)["example_id"].to_pylist()
+    ]
+    pool, used = {}, set()
+    for part in sorted(rendering.glob("part-*.parquet")):
+        for row in pq.read_table(part, columns=["example_row", "key"]).to_pylist():
+            pool[ids[row["example_row"]]] = by_key[row["key"]]
+            used.add(row["key"])
+    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in used}
+
+
+def test_controls_have_the_budget_and_come_from_the_same_rows(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, results = done
+    assert [(r["method"], r["role"], r["n_selected"]) for r in results] == [
+        ("jaccard", "main", 7),
+        ("random", "control", 7),
+        ("bm25", "control", 7),
+    ]
+    chosen = query(workspace, "SELECT selection_id, example_id FROM v_selection")
+    assert len({(row["selection_id"], row["example_id"]) for row in chosen}) == 21
+
+
+def test_the_counts_add_up_to_the_pool(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = done
+    snapshot = duckdb.connect(str(workspace.snapshot), read_only=True)
+    with snapshot:
+        counts = json.loads(snapshot.execute("SELECT counts FROM run").fetchall()[0][0])
+    dropped = sum(counts["dropped_while_reading"].values())
+    assert counts["rows"] == dropped + counts["occurrences"] == 60
+    assert counts["examples"] == sum(counts["dropped_before_ranking"].values()) + counts["ranked"]
+
+
+def test_contributions_of_a_pick_add_up_to_its_numerator(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = done
+    rows = query(
+        workspace,
+        "SELECT selection_id, example_id, sum(contribution) AS total, sum(share) AS share"
+        " FROM v_why GROUP BY ALL",
+    )
+    assert len(rows) == 7
+    assert all(abs(row["share"] - 1) < 1e-12 for row in rows)
+
+
+def test_export_and_report_need_neither_pool_nor_shards(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    _, workspace, results = done
+    copy = Workspace(tmp_path / "copy")
+    shutil.copytree(workspace.root, copy.root)
+    for folder in (copy.pools, copy.shards, copy.indexes):
+        shutil.rmtree(folder)
+    name = str(results[0]["name"])
+    export_selection(copy, name, formats=("messages",), out=tmp_path / "out")
+    lines = (tmp_path / "out" / "train.jsonl").read_text().splitlines()
+    assert len(lines) == 7
+    assert {"role", "content"} <= json.loads(lines[0])["messages"][0].keys()
+    write_report(copy, name)
+    assert name in (copy.reports / f"{name}.html").read_text()
+
+
+def test_a_second_target_needs_no_forward_pass_over_the_pool(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+    paths: tuple[Path, Path, Path, Path],
+    forwarded: Counter[str],
+    tmp_path: Path,
+) -> None:
+    _, workspace, _ = done
+    second = write_jsonl(tmp_path / "second.jsonl", [tiny_row(i) for i in range(401, 413, 4)])
+    pool, _, model, sae = paths
+    run_job(tiny_config(pool, second, model, sae, name="second"), workspace.root)
+    assert forwarded["samples"] == 3  # the new exemplars
+
+
+def test_a_grown_pool_embeds_only_the_new_rows(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+    paths: tuple[Path, Path, Path, Path],
+    forwarded: Counter[str],
+    tmp_path: Path,
+) -> None:
+    _, workspace, _ = done
+    _, exemplars, model, sae = paths
+    grown = write_jsonl(tmp_path / "grown.jsonl", [tiny_row(i) for i in range(62)])
+    run_job(tiny_config(grown, exemplars, model, sae, name="grown"), workspace.root)
+    assert forwarded["samples"] == 2
+
+
+def test_the_same_job_in_an_empty_workspace_leaves_the_same_shards_and_picks(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    config, workspace, results = done
+    again, repeated = run_job(config, tmp_path / "again")
+    (before,), (after,) = workspace.shards.iterdir(), again.shards.iterdir()
+    assert before.name == after.name
+    first = {p.relative_to(after): p.read_bytes() for p in after.rglob("*.npy")}
+    assert first
+    assert all((before / name).read_bytes() == content for name, content in first.items())
+    sql = "SELECT example_id, score FROM v_selection WHERE selection_id = '{}' ORDER BY rank"
+    for old, new in zip(results, repeated, strict=True):
+        assert query(workspace, sql.format(old["selection_id"])) == query(
+            again, sql.format(new["selection_id"])
+        )
+
+
+def test_two_targets_are_selected_apart_or_jointly(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    pool, _, model, sae = paths
+    targets = tmp_path / "targets.jsonl"
+    write_jsonl(
+        targets,
+        [
+            {"target": "sums", "exemplars": [tiny_row(i) for i in (400, 404, 408)]},
+            {"target": "french", "exemplars": [tiny_row(i) for i in (401, 405)]},
+        ],
+    )
+    apart = tiny_config(pool, targets, model, sae, index=False)
+    workspace, results = run_job(apart, tmp_path / "w")
+    assert [(r["target"], r["n_selected"]) for r in results] == [("sums", 7), ("french", 7)]
+    joint = tiny_config(pool, targets, model, sae, index=False, combine="joint", name="joint")
+    _, (result,) = run_job(joint, workspace.root)
+    rows = query(
+        workspace,
+        f"SELECT target, example_id FROM v_selection WHERE selection_id = '{result['selection_id']}'"
+        " ORDER BY rank",
+    )
+    assert [row["target"] for row in rows] == ["sums", "french"] * 3 + ["sums"]
+    assert len({row["example_id"] for row in rows}) == 7
+
+
+def test_a_token_budget_is_never_exceeded_and_a_larger_one_contains_the_smaller(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    picks = []
+    for tokens in (300, 600):
+        config = tiny_config(*paths, index=False, budget={"tokens": tokens}, name=f"t{tokens}")
+        workspace, (result,) = run_job(config, tmp_path / "w")
+        assert result["n_tokens"] <= tokens
+        rows = query(
+            workspace,
+            "SELECT example_id, tokens FROM v_selection"
+            f" WHERE selection_id = '{result['selection_id']}' ORDER BY rank",
+        )
+        assert sum(row["tokens"] for row in rows) == result["n_tokens"]
+        picks.append([row["example_id"] for row in rows])
+    assert picks[1][: len(picks[0])] == picks[0]
+    assert len(picks[1]) > len(picks[0])
+
+
+def test_where_is_a_drop_reason(paths: tuple[Path, Path, Path, Path], tmp_path: Path) -> None:
+    config = tiny_config(*paths, index=False, where="licence = 'MIT' AND quality > 2")
+    workspace, (result,) = run_job(config, tmp_path / "w")
+    kept = sum(1 for i in range(60) if i % 3 and i % 7 > 2)
+    assert result["n_eligible"] == kept
+    drops = query(workspace, "SELECT reason, n FROM v_drops")
+    assert {"reason": "where", "n": 60 - kept} in drops
+    licences = query(workspace, "SELECT DISTINCT licence FROM v_selection")
+    assert licences == [{"licence": "MIT"}]
+
+
+def test_an_sae_is_trained_once_and_does_not_follow_the_pool(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    pool, exemplars, model, _ = paths
+    train = {"num_latents": 64, "k": 4, "tokens": 4096, "batch_tokens": 256}
+    config = tiny_config(pool, exemplars, model, Path("x"), sae={"train": train}, index=False)
+    workspace, _ = run_job(config, tmp_path / "w")
+    weights = {p: p.stat().st_mtime_ns for p in workspace.saes.rglob("sae.safetensors")}
+    assert len(weights) == 1
+    grown = write_jsonl(tmp_path / "grown.jsonl", [tiny_row(i) for i in range(70)])
+    more = tiny_config(grown, exemplars, model, Path("x"), sae={"train": train}, index=False)
+    run_job(more, workspace.root)
+    assert {p: p.stat().st_mtime_ns for p in workspace.saes.rglob("sae.safetensors")} == weights
