@@ -215,11 +215,28 @@ def _lines(text: str) -> dict[Place, int]:
 
 
 def _set(config: dict[str, Any], key: str, value: object) -> None:
-    """Set a dotted key, making the sections on its way."""
+    """Set a dotted key, making the sections on its way; a number counts in a list, from 0."""
     *sections, last = key.split(".")
+    place: Any = config
     for section in sections:
-        inner = config.setdefault(section, {})
-        if not isinstance(inner, dict):
-            inner = config[section] = {}
-        config = inner
-    config[last] = value
+        if isinstance(place, list):
+            place = place[_position(place, section, key)]
+            continue
+        if not isinstance(place.get(section), (dict, list)):
+            place[section] = {}
+        place = place[section]
+    if isinstance(place, list):
+        place[_position(place, last, key)] = value
+    else:
+        place[last] = value
+
+
+def _position(items: list[Any], text: str, key: str) -> int:
+    if not text.isdecimal() or int(text) >= len(items):
+        raise InputError(
+            f"the config has {len(items)} entries there, counted from 0",
+            field=key,
+            value=text,
+            remedy="For example: --set pool.0.path=FILE",
+        )
+    return int(text)

@@ -38,7 +38,7 @@ def tiny_config(pool: Path, exemplars: Path, model: Path, sae: Path, **more: Any
 
 
 def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str, object]]]:
-    """What the flow does, without Prefect: check, prepare, render, embed, index, select, publish."""
+    """What the flow does, without Prefect."""
     workspace = open_workspace(root)
     check_config(config, workspace)
     pool = prepare(config, workspace)

@@ -92,3 +92,11 @@ def test_a_budget_replaces_the_presets_budget_whole() -> None:
 def test_a_resolved_config_resolves_to_itself() -> None:
     config = resolve(SMALL)
     assert resolve(config.model_dump(mode="json")) == config
+
+
+def test_an_override_reaches_into_a_list_and_says_how_long_it_is(tmp_path: Path) -> None:
+    text = "pool: [{path: a}, {path: b}]\nexemplars: e\nbudget: {examples: 5}\n"
+    config = load_config(write(tmp_path, text), {"pool.1.path": "c"})
+    assert [pool.path for pool in config.pool] == ["a", "c"]
+    with pytest.raises(InputError, match="2 entries"):
+        load_config(write(tmp_path, text), {"pool.2.path": "c"})

@@ -235,8 +235,8 @@ def test_two_targets_are_selected_apart_or_jointly(
     _, (result,) = run_job(joint, workspace.root)
     rows = query(
         workspace,
-        f"SELECT target, example_id FROM v_selection WHERE selection_id = '{result['selection_id']}'"
-        " ORDER BY rank",
+        "SELECT target, example_id FROM v_selection"
+        f" WHERE selection_id = '{result['selection_id']}' ORDER BY rank",
     )
     assert [row["target"] for row in rows] == ["sums", "french"] * 3 + ["sums"]
     assert len({row["example_id"] for row in rows}) == 7
