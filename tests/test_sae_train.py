@@ -8,7 +8,7 @@ from torch import Tensor
 from selection.errors import InputError
 from selection.sae.step import Parameters, loss_and_gradient
 from selection.sae.train import StepMetrics, shuffled, steps_done, train_sae
-from selection.sae.trainer import TrainReport
+from selection.sae.trainer import Trainer, TrainReport, TrainSettings
 
 D, M, K = 12, 40, 3
 
@@ -91,13 +91,17 @@ def test_latents_fired_only_where_an_act_is_positive(generator: torch.Generator)
     assert found.gradient.w_enc.norm(dim=1).nonzero().flatten().tolist() == [7]
 
 
-def sparse_data(n_batches: int, seed: int = 3) -> list[Tensor]:
-    """Sums of two of 20 directions, off center: what an SAE can learn."""
+def sparse_data(
+    n_batches: int, seed: int = 3, d_in: int = D, n_directions: int = 20
+) -> list[Tensor]:
+    """Sums of two of some directions, off center: what an SAE can learn."""
     generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(torch.randn(20, D, generator=generator), dim=1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(n_directions, d_in, generator=generator), dim=1
+    )
     batches = []
     for _ in range(n_batches):
-        chosen = torch.rand(256, 20, generator=generator).argsort(1)[:, :2]
+        chosen = torch.rand(256, n_directions, generator=generator).argsort(1)[:, :2]
         acts = 1 + torch.rand(256, 2, generator=generator)
         batches.append(50 * (directions[chosen] * acts[:, :, None]).sum(1) + 100)
     return batches
@@ -189,21 +193,20 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         train(sparse_data(3), 3, checkpoint=tmp_path / "c.pt")
 
 
-def test_dead_latents_come_back_with_auxk() -> None:
-    def dead_share(auxk_alpha: float) -> float:
-        _, report = train_sae(
-            sparse_data(300),
-            d_in=D,
-            num_latents=400,
-            k=K,
-            n_steps=300,
-            lr=5e-3,
-            auxk_alpha=auxk_alpha,
-            dead_after_tokens=2048,
-        )
-        return report.dead_share
+def test_auxk_brings_dead_latents_back_where_something_is_left_to_explain() -> None:
+    def trained(auxk_alpha: float) -> tuple[float, float]:
+        settings = TrainSettings(32, 64, K, 300, 5e-3, 1, 0.2, auxk_alpha, 2048, 10.0, seed=0)
+        batches = sparse_data(300, d_in=32, n_directions=40)
+        trainer = Trainer(settings, batches[0])
+        trainer.parameters.b_enc[12:] = -3.5  # 12 latents live, 40 directions are to be found
+        for batch in batches:
+            trainer.step(batch)
+        report = trainer.report(seconds=0.0)
+        return report.dead_share, report.fvu
 
-    assert dead_share(1 / 32) < 0.5 * dead_share(0.0)
+    (dead_with, fvu_with), (dead_without, fvu_without) = trained(1 / 32), trained(0.0)
+    assert dead_with < dead_without
+    assert fvu_with < 0.5 * fvu_without
 
 
 def test_massive_and_broken_tokens_are_left_out_and_counted() -> None:

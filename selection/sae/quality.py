@@ -1,0 +1,71 @@
+"""How well a sparse autoencoder fits activations it was not trained on."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from selection.errors import InputError
+from selection.sae.encode import decode, encode
+from selection.sae.formats import SparseCoder
+
+
+@dataclass(frozen=True, slots=True)
+class SaeQuality:
+    """Measured over all tokens together, never as a mean over batches.
+
+    fvu:        fraction of variance unexplained: squared error of the reconstructions over the
+                squared distance from the mean of all tokens; 0 is perfect, 1 is no better than
+                that mean, and it can exceed 1.
+    l0:         mean number of latents that are active (above zero) on a token.
+    dead_share: share of latents active on none of these tokens.
+    n_tokens:   tokens measured.
+    """
+
+    fvu: float
+    l0: float
+    dead_share: float
+    n_tokens: int
+
+    def as_record(self) -> dict[str, object]:
+        """For `saelect.json` and reports."""
+        return asdict(self)
+
+
+def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
+    """Measure on batches (n, D) of float activations, on the coder's device.
+
+    Sums are in float64 around the decoder bias, so that a large mean does not swallow the
+    variance. Raises InputError when there are no tokens or all of them are equal.
+    """
+    n_latents, d_in = coder.encoder_weight.shape
+    device = coder.encoder_weight.device
+    total = torch.zeros(d_in, dtype=torch.float64, device=device)
+    squares = torch.zeros((), dtype=torch.float64, device=device)
+    error, n_active, n_tokens = torch.zeros_like(squares), torch.zeros_like(squares), 0
+    fired = torch.zeros(n_latents, dtype=torch.bool, device=device)
+    for batch in batches:
+        x = batch.detach().to(torch.float32)
+        latents = encode(coder, x)
+        centered = (x - coder.decoder_bias).double()
+        total += centered.sum(0)
+        squares += centered.square().sum()
+        error += (decode(coder, latents) - x).double().square().sum()
+        active = latents.top_acts > 0
+        n_active += active.sum()
+        fired[latents.top_indices[active]] = True
+        n_tokens += len(x)
+    variance = float(squares - total.square().sum() / max(1, n_tokens))
+    if not variance > 0:
+        raise InputError(
+            "the SAE's quality needs at least two different tokens",
+            value=n_tokens,
+            remedy="Measure on more text.",
+        )
+    return SaeQuality(
+        fvu=float(error) / variance,
+        l0=float(n_active) / n_tokens,
+        dead_share=1 - float(fired.sum()) / n_latents,
+        n_tokens=n_tokens,
+    )
