@@ -3,10 +3,14 @@
 Nothing here ran a model: texts come from templates, scores from a formula, all from one seed.
 """
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -259,9 +263,17 @@ def write_scores(workspace: Workspace, tables: Mapping[str, pa.Table]) -> None:
 
 def made_workspace(root: Path, **options: object) -> Workspace:
     """A workspace with one made-up run in its catalog; options as for `make_tables`."""
-    workspace = open_workspace(root)
-    commit(workspace, make_tables(**options))  # type: ignore[arg-type]
-    return workspace
+    shutil.copytree(_template(**options), root, dirs_exist_ok=True)
+    return open_workspace(root)
+
+
+@cache
+def _template(**options: object) -> Path:
+    """Committing costs more than copying: each made workspace is committed once per process."""
+    folder = Path(tempfile.mkdtemp(prefix="made-workspace-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    commit(open_workspace(folder), make_tables(**options))  # type: ignore[arg-type]
+    return folder
 
 
 def _run(
