@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from storage.pools import PreparedPool
-from storage.renderings import RenderedPool, open_rendering, write_rendering
+from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 
 from flows.config import DEMO, VectorJob
 from flows.progress import stage
@@ -88,7 +88,9 @@ def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> Rendered
     with stage("render", pool.n_examples, "examples") as handle:
 
         def batches() -> Iterator[list[Rendered]]:
-            for batch in pool.iter_examples():
+            first = rows_done(folder)
+            handle.advance(first)
+            for batch in pool.iter_examples(first):
                 yield render_rows(reader.renderer, batch)
                 handle.advance(batch.num_rows)
 
