@@ -129,7 +129,16 @@ def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
     from flows import cli_read
 
-    for command in (cli_read.ls, cli_read.show, cli_read.sql, cli_read.export, cli_read.report):
+    for command in (
+        cli_read.ls,
+        cli_read.show,
+        cli_read.why,
+        cli_read.diff,
+        cli_read.where_used,
+        cli_read.sql,
+        cli_read.export,
+        cli_read.report,
+    ):
         app.command()(command)
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from storage.renderings import RenderedPool
 
 from flows.config import SelectConfig
 from flows.run_command import say
 from flows.stages.check import check_config
 from flows.stages.inputs import field_of, prepare, read_targets
-from flows.stages.reading import open_reader, render
-from flows.stages.sae import sae_path, trained_folder
+from flows.stages.reading import open_reader, render, sae_path
+from flows.stages.sae import trained_folder
 from flows.stages.vectors import (
     BYTES_PER_POSTING,
     Representer,
@@ -25,6 +24,7 @@ from flows.stages.vectors import (
     represent_samples,
 )
 from storage.files import free_bytes
+from storage.renderings import RenderedPool
 from storage.workspace import Workspace
 
 PROBES = 4
@@ -54,9 +54,8 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
     totals = rendered.totals
     say("\nWhat a run would do")
     say(f"  rows       {pool.n_rows:,} read, {pool.n_examples:,} unique examples")
-    for reason, n in {**pool.drops, **field.drops}.items():
-        if n:
-            say(f"  dropped    {n:,} {reason}")
+    for reason, n in [*pool.drops.items(), *field.drops.items()]:
+        say(f"  dropped    {n:,} {reason}")
     truncated = totals["n_truncated"] / max(1, pool.n_examples)
     say(f"  eligible   {int(field.eligible.sum()):,}")
     say(f"  tokens     {totals['n_tokens']:,}, {totals['n_counted']:,} of them counted")

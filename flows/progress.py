@@ -156,9 +156,13 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - handle.started)
 
 
+def _write_line(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
 def for_terminal() -> Listener:
     """Bars at a terminal; lines in CI, in pipes and where NO_COLOR or TERM=dumb ask for it."""
     plain = os.environ.get("CI") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     if plain:
-        return Lines(lambda line: sys.stderr.write(line + "\n") and None)
+        return Lines(_write_line)
     return Bars()

@@ -38,6 +38,9 @@ def run_config(
             print_dry_run(config, place)
         return
     with listening(for_terminal()):
+        from flows.stages.check import check_config
+
+        check_config(config, place)  # A mistake is said before a server is started.
         results = _run_flow(config, place)
     _say_results(results, place, time.monotonic() - started)
 

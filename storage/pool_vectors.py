@@ -5,14 +5,17 @@ by sorted keys and binary search, never by a table of the pool in Python objects
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from selection.sparse import take
 
 from selection.errors import InputError
 from selection.records import SparseRows
+from selection.sparse import take
 from storage.shards import ShardSet
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 class PoolVectors:
@@ -60,7 +63,7 @@ class PoolVectors:
             done[numbers] = True
             yield numbers, rows if wanted.all() else take(rows, np.flatnonzero(wanted))
 
-    def spread(self, values: NDArray[np.generic], fill: float | bool) -> NDArray[np.generic]:
+    def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
         """(n,) values per row from (n_vectors,) values per vector; `fill` for unusable rows."""
         rows = np.full(len(self.usable), fill, values.dtype)
         rows[self.usable] = values[self._vector_of]

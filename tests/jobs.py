@@ -19,7 +19,9 @@ from selection.ids import content_id
 from storage.workspace import Workspace, open_workspace
 
 
-def tiny_config(pool: Path, exemplars: Path, model: Path, sae: Path, **more: Any) -> SelectConfig:
+def tiny_config(
+    pool: Path, exemplars: Path | dict[str, Any], model: Path, sae: Path, **more: Any
+) -> SelectConfig:
     """A run of the tiny model over small units and batches."""
     base = {
         "name": "tiny",
@@ -27,7 +29,7 @@ def tiny_config(pool: Path, exemplars: Path, model: Path, sae: Path, **more: Any
             "path": str(pool),
             "columns": {"id": "id", "source": "source", "licence": "licence"},
         },
-        "exemplars": str(exemplars),
+        "exemplars": exemplars if isinstance(exemplars, dict) else str(exemplars),
         "budget": {"examples": 7},
         "model": {"name": str(model), "hookpoint": "resid@2"},
         "sae": str(sae),

@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from selection.sparse import document_frequency
-from storage.pools import PreparedPool
-from storage.renderings import RenderedPool
 
 from flows.config import SelectConfig
 from flows.progress import stage
@@ -21,13 +18,16 @@ from flows.stages.inputs import Field
 from selection.baselines import bm25_scores, random_scores
 from selection.budget import Cut, TokenCount, cut
 from selection.errors import InputError
-from selection.jaccard import QueryBlock, build_queries, row_norms, score_rows
+from selection.jaccard import QueryBlock, build_queries, score_rows
 from selection.plain_text import plain_text
 from selection.ranking import JointRanking, combine_targets, rank
 from selection.records import DropReason, Exemplars, Ranking
+from selection.sparse import document_frequency
 from selection.weights import idf_weights, unit_weights
 from storage.files import write_atomically
 from storage.pool_vectors import PoolVectors
+from storage.pools import PreparedPool
+from storage.renderings import RenderedPool
 from storage.workspace import Workspace
 
 JOINT = "joint"
@@ -70,21 +70,21 @@ def enter_race(
     config: SelectConfig, field: Field, rendered: RenderedPool, vectors: PoolVectors
 ) -> Race:
     """First pass over the vectors: weights from all of them, and the drops that rendering left."""
-    frequency, norms = np.zeros(0, np.int64), np.zeros(vectors.n_vectors, np.int64)
+    frequency, fires = np.zeros(0, np.int64), np.zeros(vectors.n_vectors, np.bool_)
     times = vectors.multiplicity()
     with stage("weights", vectors.n_vectors, "vectors") as handle:
         for numbers, rows in vectors.blocks():
             if not len(frequency):
                 frequency = np.zeros(rows.n_latents, np.int64)
             frequency += document_frequency(rows, times[numbers])
-            norms[numbers] = row_norms(rows, unit_weights(rows.n_latents))
+            fires[numbers] = np.diff(rows.indptr) > 0
             handle.advance(len(numbers))
-        n_documents = int(times[norms > 0].sum())
+        n_documents = int(times[fires].sum())
         handle.detail = f"{int((frequency > 0).sum()):,} latents fire in {n_documents:,} examples"
     weights = unit_weights(len(frequency))
     if config.ranking.weights == "idf":
         weights = idf_weights(frequency, n_documents)
-    has_direction = vectors.spread(norms > 0, fill=False)
+    has_direction = vectors.spread(fires, fill=False)
     drops, left = dict(field.drops), field.eligible.copy()
     for reason, gone in (
         (DropReason.RESPONSE_TRUNCATED, rendered.response_truncated()),
@@ -115,7 +115,7 @@ def decide(
     n_promised: eligible examples before rendering, which the budget was held against.
     """
     run_id, run_name = run
-    decided = []
+    decided: list[Decided] = []
     for method in (config.ranking.method, *config.controls):
         role = "main" if method == config.ranking.method else "control"
         scores = _scores(method, config, pool, vectors, race, targets)
@@ -173,7 +173,7 @@ def _scores(
     with stage(method, pool.n_examples * len(targets), "examples") as handle:
         handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
         if method == "random":
-            scores = random_scores(pool.example_ids().tolist(), config.seed)
+            scores = random_scores(pool.example_ids().astype(str).tolist(), config.seed)
             return dict.fromkeys(targets, scores)
         return {
             name: bm25_scores(_texts(pool, handle.advance), _texts_of(table))

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from selection.exemplars import read_exemplars
-from storage.pools import PreparedPool, prepare_pool
 
-from flows.config import DEMO, ExemplarsConfig, PoolConfig, SelectConfig
+from flows.config import DEMO, ExemplarsConfig, PoolConfig, PoolJob, SelectConfig
 from flows.progress import stage
 from selection.errors import InputError
+from selection.exemplars import read_exemplars
 from selection.records import DropReason, PoolSource
+from storage.pools import PreparedPool, prepare_pool
 from storage.workspace import Workspace
 
 PACKAGED = f"{DEMO}:"
@@ -45,7 +45,7 @@ def read_targets(exemplars: ExemplarsConfig) -> dict[str, pa.Table]:
     }
 
 
-def prepare(config: SelectConfig, workspace: Workspace) -> PreparedPool:
+def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     """Read, normalize and sort the pools into the workspace, or reuse what is there."""
     with stage("pool", unit="rows") as handle:
         pool = prepare_pool(

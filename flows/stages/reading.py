@@ -10,8 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import pyarrow as pa
-from storage.pools import PreparedPool
-from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 
 from flows.config import DEMO, VectorJob
 from flows.progress import stage
@@ -21,6 +19,8 @@ from selection.models import Hookpoint, ResolvedModel, parse_hookpoint, resolve_
 from selection.records import Rendered
 from selection.rendering import Renderer, load_renderer
 from selection.sae.formats import load_sae
+from storage.pools import PreparedPool
+from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 from storage.workspace import Workspace
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from storage.pools import PreparedPool
 
 from flows.config import DEMO, SelectConfig
 from flows.stages.choose import Decided, Race
@@ -30,6 +29,7 @@ from selection.ids import content_id
 from selection.plain_text import plain_text
 from selection.records import Exemplars
 from storage.pool_vectors import PoolVectors
+from storage.pools import PreparedPool
 from storage.tables import table_of
 
 NEAR_MISSES = 50
@@ -328,9 +328,9 @@ def _artifacts(material: Material) -> list[Row]:
     run_id, representer = material.facts.run_id, material.representer
     pool_id, shards = material.pool.pool_id, representer.representation_id
     rows: list[tuple[str, str, str | None, str | None]] = [
-        ("read", file["file"], file["sha256"], None) for file in material.pool.files
+        ("read", str(file["file"]), str(file["sha256"]), None) for file in material.pool.files
     ]
-    rows += [("prepare", f"pools/{pool_id}", pool_id, file["file"]) for file in material.pool.files]
+    rows += [("prepare", f"pools/{pool_id}", pool_id, name) for _, name, _, _ in rows]
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
