@@ -80,7 +80,11 @@ def _open_parquet(file: DataFile) -> Any:  # noqa: ANN401 - pyarrow has no types
 
 
 def iter_parquet(file: DataFile) -> Iterator[RawRow]:
-    """Rows of a Parquet file, a few hundred in memory at once."""
+    """Rows of a Parquet file, a few hundred in memory at once.
+
+    What Arrow itself must hold is the dictionaries of one row group: a file written with one huge
+    row group costs about twice the unpacked size of its repeated texts.
+    """
     import pyarrow as pa
 
     with _open_parquet(file) as table:
