@@ -1,0 +1,190 @@
+"""Token latents to one vector per sample, and from floats to the fixed point that is stored.
+
+Numpy only. Every number of a sample is computed from that sample's own tokens, in token order and
+in float64, so it does not depend on what else is in the batch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.records import SparseRows
+from selection.sparse import indptr_of
+
+TokenAggregate = Literal["mean", "sum", "max"]
+
+VALUE_MAX = 0xFFFF
+MASS_WARNING = 0.005  # share of L1 mass that rounding to zero and clipping may change unmentioned
+_STEPS_PER_MEDIAN = 256
+_DENSE_VALUES = 1 << 22  # of a block of samples at once: 32 MB of float64
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRows:
+    """n sparse non-negative vectors in compressed rows, before quantization.
+
+    indptr: (n + 1,) int64; latents: (nnz,) int32, strictly increasing within a row; values: (nnz,)
+    float32, above zero; n_latents: number of columns.
+    """
+
+    indptr: NDArray[np.int64]
+    latents: NDArray[np.int32]
+    values: NDArray[np.float32]
+    n_latents: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeReport:
+    """What fixed point cost, in values and in L1 mass (sums of the float values).
+
+    n_zeroed, n_clipped: values below half a unit, and above 65,535 units.
+    mass:                of all values before; mass_changed: what zeroing and clipping took away.
+    """
+
+    n_zeroed: int
+    n_clipped: int
+    mass: float
+    mass_changed: float
+
+    @property
+    def mass_changed_share(self) -> float:
+        """0 for no mass at all."""
+        return self.mass_changed / self.mass if self.mass else 0.0
+
+
+def aggregate_tokens(
+    top_acts: NDArray[np.float32],
+    top_indices: NDArray[np.integer],
+    sample_of_token: NDArray[np.integer],
+    n_samples: int,
+    n_latents: int,
+    how: TokenAggregate,
+) -> FloatRows:
+    """One vector per sample from the active latents of its tokens.
+
+    top_acts, top_indices: (t, k), as `selection.sae.encode` gives them; zeros are no latents, and
+                           indices are distinct within a token.
+    sample_of_token:       (t,) non-decreasing, in [0, n_samples).
+    how:                   mean over all of the sample's tokens (also those where the latent is
+                           silent), sum, or max.
+    A sample without tokens has an empty row.
+    """
+    n_tokens = np.bincount(sample_of_token, minlength=n_samples)
+    first_token = indptr_of(n_tokens)
+    block = max(1, _DENSE_VALUES // n_latents)
+    parts = [
+        _aggregate_block(
+            top_acts[first_token[start] : first_token[min(start + block, n_samples)]],
+            top_indices[first_token[start] : first_token[min(start + block, n_samples)]],
+            n_tokens[start : start + block],
+            n_latents,
+            how,
+        )
+        for start in range(0, n_samples, block)
+    ]
+    if not parts:
+        parts = [FloatRows(np.zeros(1, np.int64), *_no_entries(), n_latents)]
+    return FloatRows(
+        indptr_of(np.concatenate([np.diff(part.indptr) for part in parts])),
+        np.concatenate([part.latents for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        n_latents,
+    )
+
+
+def keep_top(rows: FloatRows, k: int) -> tuple[FloatRows, float]:
+    """The k largest values of each row, ties to the smaller latent; and the L1 mass that is lost.
+
+    Raises ValueError when k is not positive.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}, expected 1 or more")
+    lengths = np.diff(rows.indptr)
+    if lengths.max(initial=0) <= k:
+        return rows, 0.0
+    row = np.repeat(np.arange(len(rows)), lengths)
+    order = np.lexsort((rows.latents, -rows.values, row))  # rows stay where they are
+    place = np.arange(len(order)) - rows.indptr[row]
+    kept = np.sort(order[place < k])
+    lost = float(rows.values.sum(dtype=np.float64) - rows.values[kept].sum(dtype=np.float64))
+    indptr = indptr_of(np.minimum(lengths, k))
+    return FloatRows(indptr, rows.latents[kept], rows.values[kept], rows.n_latents), lost
+
+
+def quantize(rows: FloatRows, unit: float) -> tuple[SparseRows, QuantizeReport]:
+    """Values in multiples of `unit`, rounded half to even, at most 65,535; zeros are left out.
+
+    Raises ValueError for a unit that is not positive and finite, or values that are not finite.
+    """
+    if not (np.isfinite(unit) and unit > 0):
+        raise ValueError(f"the unit is {unit}, expected a positive number")
+    values = rows.values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("values must be finite")
+    steps = np.rint(values / unit)  # numpy rounds half to even
+    clipped, zeroed = steps > VALUE_MAX, steps == 0
+    report = QuantizeReport(
+        n_zeroed=int(zeroed.sum()),
+        n_clipped=int(clipped.sum()),
+        mass=float(values.sum()),
+        mass_changed=float(values[zeroed].sum() + (values[clipped] - VALUE_MAX * unit).sum()),
+    )
+    kept = ~zeroed
+    n_kept = np.concatenate([[0], np.cumsum(kept)])
+    return (
+        SparseRows(
+            n_kept[rows.indptr].astype(np.int64),
+            rows.latents[kept],
+            np.minimum(steps[kept], VALUE_MAX).astype(np.uint16),
+            rows.n_latents,
+        ),
+        report,
+    )
+
+
+def calibrate_unit(rows: FloatRows) -> float:
+    """The fixed-point unit: median positive value / 256, to four significant digits.
+
+    The rounding keeps the last bits of another machine's floats out of the unit, and so out of
+    the representation's id. Raises ValueError when there is no positive value.
+    """
+    if not len(rows.values):
+        raise ValueError("no latent fires on the calibration texts")
+    return float(f"{np.median(rows.values.astype(np.float64)) / _STEPS_PER_MEDIAN:.3e}")
+
+
+def _aggregate_block(
+    acts: NDArray[np.float32],
+    indices: NDArray[np.integer],
+    n_tokens: NDArray[np.integer],
+    n_latents: int,
+    how: TokenAggregate,
+) -> FloatRows:
+    """A few consecutive samples through a dense table (samples, n_latents) of float64."""
+    if not acts.size:
+        return FloatRows(np.zeros(len(n_tokens) + 1, np.int64), *_no_entries(), n_latents)
+    sample = np.repeat(np.arange(len(n_tokens)), n_tokens)
+    cells = (sample[:, None] * n_latents + indices).ravel()
+    size = len(n_tokens) * n_latents
+    table: NDArray[np.float64] = np.zeros(size)
+    if how == "max":
+        np.maximum.at(table, cells, acts.ravel().astype(np.float64))
+    else:  # bincount adds one after the other, in token order, in float64
+        table = np.bincount(cells, weights=acts.ravel(), minlength=size).astype(np.float64)
+    if how == "mean":
+        table.reshape(len(n_tokens), -1)[:] /= np.maximum(n_tokens, 1)[:, None]
+    rounded = table.astype(np.float32)
+    filled = np.flatnonzero(rounded)
+    row, latent = np.divmod(filled, n_latents)
+    lengths = np.bincount(row, minlength=len(n_tokens))
+    return FloatRows(indptr_of(lengths), latent.astype(np.int32), rounded[filled], n_latents)
+
+
+def _no_entries() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    return np.zeros(0, np.int32), np.zeros(0, np.float32)
