@@ -1,13 +1,11 @@
-"""The rendered samples of a pool on disk: tokens, what counts, and the key of each.
+"""A pool as tokens: what the model will read of every example, kept once per rendering.
 
-`<pool>/renderings/<rendering_id>/part-*.parquet`, one row per pool row in pool order; the counted
-mask as run lengths (the first run does not count). `manifest.json`, written last, has the totals.
+`pools/<pool_id>/renderings/<rendering_id>/part-*.parquet`, in pool order, and a manifest written
+last. Parts are written whole, so a killed rendering goes on behind the last one.
 """
 
-import logging
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,227 +15,190 @@ from numpy.typing import NDArray
 
 from selection.errors import InputError
 from selection.records import Rendered
-from storage.files import (
-    MANIFEST,
-    full_disk_explained,
-    is_complete,
-    publish_folder,
-    read_json,
-    remove_stale_temps,
-    sync_file,
-    temp_path,
-    write_json,
+from selection.rendering import render_key
+from storage.files import MANIFEST, is_complete, write_atomically, write_json
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.binary(16)),  # selection.rendering.render_key
+        ("n_full", pa.int32()),  # tokens before truncation
+        ("n_counted", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("response_lost", pa.bool_()),
+        ("tokens", pa.list_(pa.uint32())),
+        ("runs", pa.list_(pa.uint32())),  # run lengths of `counted`, first the uncounted run
+    ]
 )
-from storage.rendering_rows import SCHEMA, from_table, to_table
+_COLUMNS = ("key", "n_full", "n_counted", "truncated", "response_lost")
 
-log = logging.getLogger(__name__)
 
-_FORMAT = 1
-_STALE_SECONDS = 3600.0
-_PART_ROWS = 1 << 16
-_GROUP_ROWS = 1024  # the least that is read for one sample: about a megabyte of tokens
+def rows_done(folder: Path) -> int:
+    """Rows of the parts that are there; a rendering goes on behind them."""
+    return sum(pq.read_metadata(part).num_rows for part in _parts(folder))
 
 
 def write_rendering(
     folder: Path, batches: Iterable[Sequence[Rendered]], settings: Mapping[str, object]
-) -> bool:
-    """Store the samples of a pool, batch after batch in pool order; memory is one batch's.
+) -> None:
+    """Append parts behind those that are there, then write the manifest.
 
-    settings: how they were rendered, for the manifest.
-    Returns False, without touching `batches`, when the folder is complete already. Raises
-    InputError when the disk is full.
+    batches:  rendered examples in pool order, beginning at row `rows_done(folder)`.
+    settings: of the renderer, for the manifest.
     """
     if is_complete(folder):
-        return False
-    temp = temp_path(folder)
-    with full_disk_explained(folder):
-        try:
-            temp.mkdir(parents=True)
-            remove_stale_temps(folder.parent, _STALE_SECONDS)
-            totals = _write_parts(temp, batches)
-            manifest = {"format": _FORMAT, "totals": totals, "settings": dict(settings)}
-            write_json(temp / MANIFEST, manifest)
-            return publish_folder(temp, folder)
-        except BaseException:
-            shutil.rmtree(temp, ignore_errors=True)
-            raise
+        return
+    first = len(_parts(folder))
+    for number, batch in enumerate(batches, start=first):
+        write = partial(pq.write_table, _table(batch), compression="zstd")
+        write_atomically(folder / f"part-{number:06}.parquet", write)
+    totals = RenderedPool(folder).totals
+    write_json(folder / MANIFEST, {"settings": settings, "totals": totals})
 
 
 def open_rendering(folder: Path) -> "RenderedPool":
-    """Open what `write_rendering` wrote. Raises InputError when it is missing or altered."""
+    """A finished rendering. Raises InputError when it is missing or unfinished."""
     if not is_complete(folder):
         raise InputError(
-            "this pool was not rendered with these settings yet",
-            file=folder,
-            remedy="Run the embedding, or the whole job, first.",
+            "the pool is not rendered", file=folder, remedy="Run it again; it goes on by itself."
         )
     return RenderedPool(folder)
 
 
 class RenderedPool:
-    """The rendered samples of n pool rows; tokens stay on disk until they are asked for."""
+    """Tokens of a prepared pool's n examples; rows are those of the pool.
+
+    Small columns are held (about 30 bytes a row); tokens are read part by part when asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Read the manifest and the parts' sizes."""
-        manifest = read_json(folder / MANIFEST)
-        totals, settings = manifest.get("totals"), manifest.get("settings")
-        if manifest.get("format") != _FORMAT or not isinstance(totals, dict):
-            raise _altered(folder / MANIFEST)
+        """Use `open_rendering`, which checks that the rendering is finished."""
         self.folder = folder
-        self.totals: dict[str, int] = totals
-        """n_samples, n_tokens, n_counted, n_truncated, n_response_lost, n_nothing_counted."""
-        self.settings: dict[str, object] = settings if isinstance(settings, dict) else {}
-        self._parts = sorted(folder.glob("part-*.parquet"))
-        self._groups = _row_groups(self._parts)
-        if sum(n_rows for _, _, n_rows in self._groups) != len(self):
-            raise _altered(folder)
+        self._files = _parts(folder)
+        tables = [pq.read_table(file, columns=list(_COLUMNS)) for file in self._files]
+        self._first = np.cumsum([0, *(len(table) for table in tables)])
+        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(_COLUMNS)
+        self._keys = np.frombuffer(b"".join(table["key"].to_pylist()), np.uint8).reshape(-1, 16)
+        self._columns = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
+        self._lengths = self._read_lengths()
+        self._part = lru_cache(maxsize=2)(self._read_part)
 
     def __len__(self) -> int:
-        """Number of pool rows."""
-        return self.totals["n_samples"]
+        """Number of rows."""
+        return len(self._keys)
 
     def keys(self) -> NDArray[np.uint8]:
-        """(n, 16) key of each row; equal tokens and counted mask have equal keys."""
+        """(n, 16) key of each row's tokens and mask; equal renderings share it."""
         return self._keys
 
     def lengths(self) -> NDArray[np.int64]:
-        """(n,) tokens after truncation."""
-        return self._column("n_tokens").astype(np.int64)
+        """(n,) tokens after truncation, template included: what the model reads."""
+        return self._lengths
 
     def full_lengths(self) -> NDArray[np.int64]:
         """(n,) tokens before truncation."""
-        return self._column("n_full").astype(np.int64)
+        return self._columns["n_full"].astype(np.int64)
 
     def n_counted(self) -> NDArray[np.int64]:
         """(n,) tokens that enter the aggregate."""
-        return self._column("n_counted").astype(np.int64)
-
-    def response_truncated(self) -> NDArray[np.bool_]:
-        """(n,) the row has a response, and truncation cut all of it away."""
-        return self._column("response_lost").astype(np.bool_)
+        return self._columns["n_counted"].astype(np.int64)
 
     def usable(self) -> NDArray[np.bool_]:
-        """(n,) rows that get a vector: something counts, and the response was not cut away."""
-        return (self.n_counted() > 0) & ~self.response_truncated()
+        """(n,) whether anything of the row counts, so that it has a vector."""
+        return self._columns["n_counted"] > 0
+
+    def response_truncated(self) -> NDArray[np.bool_]:
+        """(n,) truncation cut the whole response away, and nothing else of the row counts."""
+        return self._columns["response_lost"] & ~self.usable()
 
     @property
     def n_usable(self) -> int:
-        """Number of usable rows."""
-        return int(self.usable().sum())
+        """Number of different renderings of usable rows: the vectors that the pool needs."""
+        rows = np.ascontiguousarray(self._keys[self.usable()]).view("V16").ravel()
+        return len(np.unique(rows))
 
-    def samples(self, rows: NDArray[np.integer]) -> list[Rendered]:
-        """The samples of pool rows, in the order given. Raises IndexError for unknown rows."""
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"row numbers must be in [0, {len(self)})")
-        starts = np.cumsum([0, *(n_rows for _, _, n_rows in self._groups)])
-        group = np.searchsorted(starts, rows, side="right") - 1
-        found: dict[int, Rendered] = {}
-        for number in np.unique(group).tolist():
-            wanted = np.unique(rows[group == number])
-            table = self._read(number)
-            for row, sample in zip(
-                wanted.tolist(), from_table(table, wanted - starts[number]), strict=True
-            ):
-                found[row] = sample
-        return [found[row] for row in rows.tolist()]
+    @property
+    def totals(self) -> dict[str, int]:
+        """Sums for reports: tokens, counted tokens, truncated rows, responses cut away whole."""
+        return {
+            "n_tokens": int(self._lengths.sum()),
+            "n_counted": int(self._columns["n_counted"].sum()),
+            "n_truncated": int(self._columns["truncated"].sum()),
+            "n_response_lost": int(self._columns["response_lost"].sum()),
+        }
 
-    @cached_property
-    def _keys(self) -> NDArray[np.uint8]:
-        column = self._arrow("key")
-        data = [
-            np.frombuffer(chunk.buffers()[1], np.uint8) for chunk in column.chunks if len(chunk)
-        ]
-        keys = np.concatenate([np.zeros(0, np.uint8), *data])
-        return keys.reshape(-1, 16)
+    def samples(self, rows: NDArray[np.int64]) -> list[Rendered]:
+        """The given rows as the model reads them, in the order given."""
+        found: list[Rendered] = []
+        for row in rows.tolist():
+            number = int(np.searchsorted(self._first, row, side="right")) - 1
+            tokens, starts, runs, run_starts = self._part(number)
+            i = row - int(self._first[number])
+            mask = _from_runs(runs[run_starts[i] : run_starts[i + 1]])
+            found.append(
+                Rendered(
+                    tokens=tokens[starts[i] : starts[i + 1]],
+                    counted=mask,
+                    n_full=int(self._columns["n_full"][row]),
+                    truncated=bool(self._columns["truncated"][row]),
+                    response_lost=bool(self._columns["response_lost"][row]),
+                )
+            )
+        return found
 
-    def _column(self, name: str) -> NDArray[np.generic]:
-        if name not in self._columns:
-            self._columns[name] = self._arrow(name).to_numpy()
-        return self._columns[name]
+    def _read_part(self, number: int) -> tuple[NDArray[np.uint32], ...]:
+        table = pq.read_table(self._files[number], columns=["tokens", "runs"]).combine_chunks()
+        return (*_flat(table["tokens"]), *_flat(table["runs"]))
 
-    @cached_property
-    def _columns(self) -> dict[str, NDArray[np.generic]]:
-        return {}
-
-    def _arrow(self, name: str) -> pa.ChunkedArray:
-        tables = [pq.read_table(part, columns=[name]) for part in self._parts]
-        return pa.concat_tables([*tables, SCHEMA.empty_table().select([name])])[name]
-
-    def _read(self, group: int) -> pa.Table:
-        part, within, _ = self._groups[group]
-        columns = ["tokens", "counted", "n_full", "truncated", "response_lost"]
-        with pq.ParquetFile(self._parts[part]) as file:
-            return file.read_row_group(within, columns=columns)
+    def _read_lengths(self) -> NDArray[np.int64]:
+        """Token counts from the run lengths, which are much shorter than the tokens."""
+        lengths = [np.zeros(0, np.int64)]
+        for file in self._files:
+            runs, starts = _flat(pq.read_table(file, columns=["runs"]).combine_chunks()["runs"])
+            summed = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)])
+            lengths.append(summed[starts[1:]] - summed[starts[:-1]])
+        return np.concatenate(lengths)
 
 
-def _write_parts(folder: Path, batches: Iterable[Sequence[Rendered]]) -> dict[str, int]:
-    """Write the parts, each synced, and return the totals."""
-    names = ("n_tokens", "n_counted", "n_truncated", "n_response_lost", "n_nothing_counted")
-    totals = dict.fromkeys(("n_samples", *names), 0)
-
-    def tables() -> Iterator[pa.Table]:
-        for batch in batches:
-            table = to_table(batch, totals["n_samples"])
-            _count(totals, batch)
-            yield table
-
-    for number, part in enumerate(_cut(tables(), _PART_ROWS)):
-        file = folder / f"part-{number:05}.parquet"
-        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-            for table in part:
-                writer.write_table(table, row_group_size=_GROUP_ROWS)
-        sync_file(file)
-    return totals
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
 
 
-def _cut(tables: Iterator[pa.Table], n_rows: int) -> Iterator[Iterator[pa.Table]]:
-    """Groups of tables with `n_rows` rows each, the last one with fewer; consumed in order."""
-    left: list[pa.Table] = []
-
-    def group() -> Iterator[pa.Table]:
-        room = n_rows
-        while room and (table := left.pop() if left else next(tables, None)) is not None:
-            yield table.slice(0, room)
-            if table.num_rows > room:
-                left.append(table.slice(room))
-            room -= min(room, table.num_rows)
-
-    while left or (table := next(tables, None)) is not None:
-        if not left:
-            left.append(table)
-        yield group()
+def _table(batch: Sequence[Rendered]) -> pa.Table:
+    columns = {
+        "key": [render_key(sample) for sample in batch],
+        "n_full": [sample.n_full for sample in batch],
+        "n_counted": [int(sample.counted.sum()) for sample in batch],
+        "truncated": [sample.truncated for sample in batch],
+        "response_lost": [sample.response_lost for sample in batch],
+        "tokens": _lists([sample.tokens for sample in batch]),
+        "runs": _lists([_runs(sample.counted) for sample in batch]),
+    }
+    return pa.table(columns, schema=SCHEMA)
 
 
-def _count(totals: dict[str, int], batch: Sequence[Rendered]) -> None:
-    totals["n_samples"] += len(batch)
-    for sample in batch:
-        n_counted = int(sample.counted.sum())
-        totals["n_tokens"] += len(sample.tokens)
-        totals["n_counted"] += n_counted
-        totals["n_truncated"] += sample.truncated
-        totals["n_response_lost"] += sample.response_lost
-        totals["n_nothing_counted"] += n_counted == 0
+def _lists(arrays: Sequence[NDArray[np.uint32]]) -> pa.ListArray:
+    offsets = np.cumsum([0, *(len(array) for array in arrays)]).astype(np.int32)
+    values = np.concatenate(arrays) if arrays else np.zeros(0)
+    return pa.ListArray.from_arrays(offsets, pa.array(values.astype(np.uint32)))
 
 
-def _row_groups(parts: Sequence[Path]) -> list[tuple[int, int, int]]:
-    """(part, group within it, rows) of every row group, in pool order."""
-    groups = []
-    for number, part in enumerate(parts):
-        try:
-            metadata = pq.read_metadata(part)
-        except (OSError, pa.ArrowInvalid):
-            raise _altered(part) from None
-        groups += [
-            (number, group, metadata.row_group(group).num_rows)
-            for group in range(metadata.num_row_groups)
-        ]
-    return groups
+def _flat(column: pa.ChunkedArray) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Values and offsets of a list column of one chunk."""
+    chunks = column.chunks
+    if not chunks:
+        return np.zeros(0, np.uint32), np.zeros(1, np.uint32)
+    (chunk,) = chunks
+    return chunk.values.to_numpy(), chunk.offsets.to_numpy()
 
 
-def _altered(file: Path) -> InputError:
-    return InputError(
-        "this is not what was written",
-        file=file,
-        remedy=f"Delete the folder {file.parent if file.suffix else file} and run again.",
-    )
+def _runs(counted: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Run lengths of a mask, beginning with the (maybe empty) run of False."""
+    if not len(counted):
+        return np.zeros(0, np.uint32)
+    bounds = np.flatnonzero(np.diff(counted)) + 1
+    runs = np.diff(np.concatenate([[0], bounds, [len(counted)]]))
+    return np.concatenate([[0], runs] if counted[0] else [runs]).astype(np.uint32)
+
+
+def _from_runs(runs: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs.astype(np.int64))
