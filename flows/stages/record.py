@@ -165,7 +165,7 @@ def _drops(material: Material) -> list[Row]:
 
 
 def _sources(material: Material) -> list[Row]:
-    counts = material.pool.source_counts(material.race.eligible)
+    counts = material.pool.source_counts(material.race.eligible, material.config.where)
     run_id = material.facts.run_id
     return [{"run_id": run_id, "source": name, "n_pool": n} for name, n in counts.items()]
 

@@ -1,0 +1,252 @@
+"""The light half of the command line: it reads the published snapshot and starts at once."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from storage.workspace import DEFAULT, find_workspace, open_workspace
+
+if TYPE_CHECKING:
+    from storage.sql import SqlResult
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="SAELECT_WORKSPACE", help="Folder that keeps everything."
+    ),
+]
+SelectionArgument = Annotated[
+    str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")
+]
+ExampleArgument = Annotated[
+    str, typer.Argument(help="Example id, its beginning, or the data's own id.")
+]
+HERE = Path(DEFAULT)
+TEXT_WIDTH = 90
+SQL_ROWS = 1000
+
+
+def ls(workspace: WorkspaceOption = HERE) -> None:
+    """List runs and their selections, newest first."""
+    from storage.read import list_selections
+
+    rows = [
+        (
+            row.name,
+            row.role,
+            row.target or "",
+            row.method,
+            f"{row.n_selected:,}",
+            "" if row.n_tokens is None else f"{row.n_tokens:,}",
+            row.created_at.strftime("%Y-%m-%d %H:%M"),
+            row.selection_id,
+        )
+        for row in list_selections(find_workspace(workspace))
+    ]
+    header = ("selection", "role", "target", "method", "picks", "tokens", "created (UTC)", "id")
+    sys.stdout.write(table_text(header, rows, right={4, 5}))
+
+
+def show(
+    selection: SelectionArgument = "latest",
+    n: Annotated[int, typer.Option("-n", help="Picks shown.", min=1)] = 10,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """The top picks of a selection, each with the latents it shares with its exemplar."""
+    from storage.read import find_selections, picks, why
+
+    place = find_workspace(workspace)
+    for found in find_selections(place, selection):
+        budget = "" if found.n_tokens is None else f", {found.n_tokens:,} tokens"
+        score = "" if found.cut_score is None else f", cut at {found.cut_score:.4f}"
+        say(
+            f"{found.name}: {found.n_selected:,} of {found.n_eligible:,} for {found.target}"
+            f" by {found.method}{budget}{score}"
+        )
+        for pick in picks(place, found.selection_id, n):
+            say(f"{pick.rank:>5}  {pick.score:.4f}  {pick.example_id[:12]}  {one_line(pick.text)}")
+            reasons = why(place, found.selection_id, pick.example_id)[:3]
+            named = [r.description or f"latent {r.latent}" for r in reasons if r.latent >= 0]
+            if named:
+                say(f"{'':>13}  {pick.source}; shares {'; '.join(named)}")
+        say("")
+
+
+def why(
+    example: ExampleArgument,
+    selection: SelectionArgument = "latest",
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Why a sample was picked: its latents in common with the nearest exemplar."""
+    from storage.read import find_example, find_selections, why
+
+    place = find_workspace(workspace)
+    wanted = find_example(place, example)
+    for found in find_selections(place, selection):
+        reasons = why(place, found.selection_id, wanted)
+        if not reasons:
+            say(f"{found.name}: {wanted} was not picked, or its method knows no latents")
+            continue
+        say(f"{found.name}: {wanted} beside exemplar {reasons[0].exemplar_id}")
+        rows = [
+            (
+                "rest" if r.latent < 0 else str(r.latent),
+                f"{r.contribution:,}",
+                "" if r.share is None else f"{r.share:.1%}",
+                r.description or "",
+            )
+            for r in reasons
+        ]
+        header = ("latent", "contribution", "share", "description (a hint)")
+        sys.stdout.write(table_text(header, rows, right={0, 1, 2}))
+
+
+def diff(first: str, second: str, workspace: WorkspaceOption = HERE) -> None:
+    """What two selections have in common, and what only one of them has."""
+    from storage.read import diff
+
+    found = diff(find_workspace(workspace), first, second, limit=10)
+    say(f"{found.n_both:,} examples in both")
+    for name, rows in (
+        (found.first.name, found.only_first),
+        (found.second.name, found.only_second),
+    ):
+        say(f"only in {name}, first {len(rows)}:")
+        for row in rows:
+            say(f"{row.rank:>5}  {row.score:.4f}  {row.example_id[:12]}  {one_line(row.text)}")
+
+
+def where_used(example: ExampleArgument, workspace: WorkspaceOption = HERE) -> None:
+    """Every selection and export that holds a sample."""
+    from storage.read import find_example, where_used
+
+    place = find_workspace(workspace)
+    rows = [
+        (row.selection, row.role, str(row.rank), row.format or "", row.path or "not exported")
+        for row in where_used(place, find_example(place, example))
+    ]
+    header = ("selection", "role", "rank", "format", "export")
+    sys.stdout.write(table_text(header, rows, right={2}))
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT; `SHOW TABLES` lists what there is.")],
+    output: Annotated[
+        str, typer.Option("--format", "-f", help="table, csv or json (one object a line).")
+    ] = "table",
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Ask the catalog in SQL, read-only.
+
+    Views: v_selection, v_why, v_source_mix, v_drops, v_lineage, and scores of every example.
+    """
+    from selection.errors import InputError
+    from storage.sql import run_sql
+
+    writers = {"table": _table_text, "csv": _csv_text, "json": _json_text}
+    if output not in writers:
+        raise InputError(
+            "no such format", field="--format", value=output, remedy="Known: table, csv, json."
+        )
+    limit = SQL_ROWS if output == "table" else None
+    result = run_sql(find_workspace(workspace), query, max_rows=limit)
+    sys.stdout.write(writers[output](result))
+    if result.is_cut:
+        sys.stderr.write(f"first {SQL_ROWS:,} rows; --format csv or json gives all\n")
+
+
+def export(
+    selection: SelectionArgument = "latest",
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", help="messages, original, ids, hf, llama_factory or axolotl."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default exports/<selection>.")] = None,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Write training files of a selection, with a manifest of hashes beside them."""
+    from storage.export import export_selection
+
+    from storage.read import find_selections
+
+    place = open_workspace(workspace)
+    for found in find_selections(place, selection):
+        folder = export_selection(
+            place, found.name, formats=tuple(formats or ["messages"]), out=out
+        )
+        say(f"{found.n_selected:,} examples in {folder}")
+
+
+def report(selection: SelectionArgument = "latest", workspace: WorkspaceOption = HERE) -> None:
+    """Write the HTML report of a selection: one file that works offline."""
+    from storage.report import write_report
+
+    from storage.read import find_selections
+
+    place = open_workspace(workspace)
+    for found in find_selections(place, selection):
+        say(str(write_report(place, found.name)))
+
+
+def say(line: str) -> None:
+    """One line to standard output."""
+    sys.stdout.write(line + "\n")
+
+
+def one_line(text: str | None) -> str:
+    """Text on one line, cut for a terminal."""
+    flat = " ".join((text or "").split())
+    return flat if len(flat) <= TEXT_WIDTH else flat[: TEXT_WIDTH - 1] + "…"
+
+
+def table_text(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | None = None
+) -> str:
+    """An aligned plain table; columns numbered in `right` are aligned to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    text = ""
+    for line in lines:
+        cells = (
+            cell.rjust(width) if column in (right or set()) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        text += "  ".join(cells).rstrip() + "\n"
+    return text
+
+
+def _table_text(result: "SqlResult") -> str:
+    cells = [[_cell(value) for value in row] for row in result.rows]
+    numeric = {
+        column
+        for column, kind in enumerate(result.types)
+        if kind in ("BIGINT", "INTEGER", "DOUBLE", "HUGEINT", "FLOAT")
+    }
+    return table_text(result.columns, cells, numeric) + f"{len(result.rows):,} rows\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return one_line("" if value is None else str(value))
+
+
+def _csv_text(result: "SqlResult") -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(result.columns)
+    writer.writerows(result.rows)
+    return buffer.getvalue()
+
+
+def _json_text(result: "SqlResult") -> str:
+    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in result.to_pylist())
+    return "".join(f"{line}\n" for line in lines)
