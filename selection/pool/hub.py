@@ -1,12 +1,16 @@
 """Hugging Face datasets as raw rows, streamed. The pool's only module that uses the network."""
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from selection.errors import InputError
 from selection.pool.rows import RawRow, jsonable
 from selection.records import PoolSource
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def iter_dataset(source: PoolSource) -> Iterator[RawRow]:
@@ -15,65 +19,77 @@ def iter_dataset(source: PoolSource) -> Iterator[RawRow]:
     Images and audio are not decoded. Raises InputError when the dataset, its subset, split or
     revision is not there or cannot be reached.
     """
+    commit = dataset_commit(source)  # fails at once where streaming would try for half a minute
     from datasets import load_dataset
 
-    try:
+    with _explained(source):
         data = load_dataset(
             source.path,
             name=source.subset,
             split=source.split,
-            revision=source.revision,
+            revision=commit,
             streaming=True,
         )
         data = _one_split(data, source)
         for row, value in enumerate(data.decode(False), 1):
             values = {str(key): jsonable(item) for key, item in value.items()}
             yield RawRow(source.path, row, values)
-    except (OSError, ValueError, RuntimeError) as error:  # what datasets and the hub raise
-        raise explain(source, error) from error
 
 
 def dataset_commit(source: PoolSource) -> str:
     """The commit that the dataset's revision names now, 40 hex digits.
 
     Raises InputError when the hub cannot be asked: without a commit, nobody could say later what
-    was read.
+    was read. A revision that is a commit is taken as it is.
     """
+    if source.revision and _COMMIT.fullmatch(source.revision):
+        return source.revision
     from huggingface_hub import HfApi
 
-    try:
+    with _explained(source):
         return str(HfApi().dataset_info(source.path, revision=source.revision).sha)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise explain(source, error) from error
 
 
 def explain(source: PoolSource, error: Exception) -> InputError:
     """Turn what the hub's libraries raise into one sentence with a remedy."""
-    if isinstance(error, InputError):
-        return error
     name, text = type(error).__name__, str(error).strip() or type(error).__name__
-    lower = text.lower()
-    field, value, problem = "path", source.path, text.splitlines()[0]
-    if "gated" in name.lower() or "gated" in lower or "401" in text or "403" in text:
+    lower, first = text.lower(), text.splitlines()[0]
+    field, value = "path", source.path
+    if name == "RepositoryNotFoundError" or ("NotFound" in name and "doesn't exist" in lower):
+        problem = "no such file or folder here, and no such dataset that this machine may see"
+        remedy = "Check the spelling (ORGANISATION/NAME); a private one needs `hf auth login`."
+    elif "Gated" in name or "gated" in lower or re.search(r"\b40[13]\b", text):
         problem = "the dataset is gated or private, and this machine may not read it"
         remedy = "Accept its terms on the hub, then log in with `hf auth login` or set HF_TOKEN."
-    elif isinstance(error, ConnectionError) or "offline" in name.lower() or "connect" in lower:
+    elif isinstance(error, ConnectionError) or re.search("connect|offline|timeout", name, re.I):
         problem = "no such file or folder here, and the Hugging Face hub cannot be reached"
         remedy = _offline_remedy()
+    elif "Revision" in name:
+        field, value, problem = "revision", source.revision or "", "no such revision"
+        remedy = "Give a branch, tag or commit of the dataset."
     elif "builderconfig" in lower or "config name" in lower:
-        field, value, remedy = "subset", source.subset or "", "Set `subset` to one of those named."
+        field, value, problem = "subset", source.subset or "", first
+        remedy = "Set `subset` to one of those named."
     elif "split" in lower:
-        field, value, remedy = "split", source.split or "", "Set `split` to one of those named."
-    elif "revision" in name.lower() or ("revision" in lower and source.revision):
-        field, value = "revision", source.revision or ""
-        problem, remedy = "no such revision of the dataset", "Give a branch, tag or commit of it."
-    elif "notfound" in name.lower() or "doesn't exist" in lower or "404" in text:
-        problem = "no such file or folder here, and no such dataset on the Hugging Face hub"
-        remedy = "Check the spelling; a dataset is named ORGANISATION/NAME, a path may begin ./"
+        field, value, problem = "split", source.split or "", first
+        remedy = "Set `split` to one of those named."
     else:
-        problem = f"the dataset cannot be read ({name}: {problem})"
+        problem = f"the dataset cannot be read ({name}: {first})"
         remedy = "Download it and give its files instead."
     return InputError(problem, file=source.path, field=field, value=value, remedy=remedy)
+
+
+@contextmanager
+def _explained(source: PoolSource) -> Iterator[None]:
+    """Turn the errors of datasets, the hub and its network library into InputError."""
+    from huggingface_hub.errors import HTTPError  # of whatever network library the hub uses
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise explain(source, error) from error
 
 
 def _offline_remedy() -> str:
