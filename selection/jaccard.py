@@ -21,12 +21,17 @@ from selection.jaccard_kernels import (
     REDUCE_MAX,
     REDUCE_MEAN,
     QueryArrays,
-    RowArrays,
     minima_block,
-    pair_minima,
     score_block,
 )
 from selection.records import SparseRows
+from selection.row_kernels import (
+    check_weights,
+    norm_block,
+    pair_minima,
+    row_arrays,
+    weighted_norms,
+)
 
 Reduction = Literal["prototype", "max", "mean"]
 
@@ -70,8 +75,8 @@ def build_queries(
         raise InputError(
             "there are no exemplars to rank against", remedy="Give at least one exemplar."
         )
-    _check_weights(weights, exemplars.n_latents, multiplier=m)
-    _check_latents(exemplars)
+    check_weights(weights, exemplars.n_latents, multiplier=m)
+    row_arrays(exemplars)  # Refuses damaged data.
     owner = np.repeat(np.arange(m, dtype=np.uint32), np.diff(exemplars.indptr))
     latents = np.asarray(exemplars.latents)
     limits = weights[latents] * exemplars.values
@@ -126,24 +131,43 @@ def _query_arrays(
         table=table,
         norms=norms,
         multipliers=np.full(m, multiplier, np.int64),
+        members=_member_bits(names, len(weights)),
     )
 
 
+def _member_bits(latents: NDArray[np.int64], n_latents: int) -> NDArray[np.uint64]:
+    """One bit per latent, set for the given ones; no words if those are most of all."""
+    if len(latents) * 4 > n_latents:
+        return np.empty(0, np.uint64)
+    bits = np.zeros(-(-n_latents // 64) * 64, np.bool_)
+    bits[latents] = True
+    return np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+
+
 def score_rows(
-    rows: SparseRows, queries: QueryBlock, *, threads: int = 1, block_rows: int = 4096
+    rows: SparseRows,
+    queries: QueryBlock,
+    *,
+    norms: NDArray[np.int64] | None = None,
+    threads: int = 1,
+    block_rows: int = 512,
 ) -> NDArray[np.float64]:
     """Score every row against the exemplars.
 
+    norms: (n,) int64 weighted norms of the rows, where known already: spares a pass.
     Returns (n,) float64 in [0, 1]; an empty row scores 0. The result does not depend on `threads`,
     `block_rows`, or on how rows were split over calls.
     Raises OverflowError if a sum reaches 2^53, where a score would no longer be exact.
     """
     _check_fit(rows, queries)
     arrays, scores = row_arrays(rows), np.empty(len(rows), np.float64)
+    known = np.empty(len(rows), np.int64) if norms is None else norms
     reduction = REDUCE_MEAN if queries.reduction == "mean" else REDUCE_MAX
 
     def score(block: tuple[int, int]) -> int:
-        return int(score_block(arrays, queries.arrays, reduction, *block, scores))
+        if norms is None:
+            norm_block(arrays, queries.weights, *block, known)
+        return int(score_block(arrays, known, queries.arrays, reduction, *block, scores))
 
     blocks = list(_blocks(len(rows), block_rows))
     if threads == 1 or len(blocks) < 2:
@@ -163,9 +187,9 @@ def score_matrix(
     Returns (n, m) float64 scores and (n, m) int64 numerators, the sums of weighted minima.
     """
     _check_fit(rows, queries)
+    arrays, norms = row_arrays(rows), weighted_norms(rows, queries.weights)
     minima = np.empty((len(rows), len(queries)), np.int64)
-    norms = np.empty(len(rows), np.int64)
-    minima_block(row_arrays(rows), queries.arrays, 0, len(rows), minima, norms)
+    minima_block(arrays, norms, queries.arrays, 0, len(rows), minima)
     total = norms[:, None] * queries.arrays.multipliers + queries.arrays.norms
     return _divide(minima, total - minima), minima
 
@@ -181,36 +205,17 @@ def score_pairs(
 
     left_rows, right_rows: (p,) int64 row numbers. Returns (p,) float64; two empty rows score 0.
     """
-    _check_weights(weights, left.n_latents)
+    check_weights(weights, left.n_latents)
     if left.n_latents != right.n_latents:
         raise ValueError(f"{left.n_latents} latents cannot meet {right.n_latents} latents")
     for rows, numbers in ((left, left_rows), (right, right_rows)):
-        _check_latents(rows)
         if numbers.size and (numbers.min() < 0 or numbers.max() >= len(rows)):
             raise ValueError(f"row numbers must be in [0, {len(rows)})")
     minima = np.empty(len(left_rows), np.int64)
     pair_minima(row_arrays(left), row_arrays(right), left_rows, right_rows, weights, minima)
-    total = row_norms(left, weights)[left_rows] + row_norms(right, weights)[right_rows]
+    total = weighted_norms(left, weights)[left_rows]
+    total += weighted_norms(right, weights)[right_rows]
     return _divide(minima, total - minima)
-
-
-def row_arrays(rows: SparseRows) -> RowArrays:
-    """The arrays as the loops expect them: contiguous, of the declared types, read-only."""
-    arrays = RowArrays(
-        np.ascontiguousarray(rows.indptr, np.int64).view(),
-        np.ascontiguousarray(rows.latents, np.int32).view(),
-        np.ascontiguousarray(rows.values, np.uint16).view(),
-    )
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
-
-
-def row_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Weighted L1 norms (n,) int64; 0 for a row without a latent that has a weight."""
-    sums = np.zeros(len(rows.values) + 1, np.int64)
-    np.cumsum(weights[rows.latents] * rows.values, out=sums[1:])
-    return sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
 
 
 def _blocks(n: int, size: int) -> Iterator[tuple[int, int]]:
@@ -226,31 +231,9 @@ def _divide(minima: NDArray[np.int64], union: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _check_fit(rows: SparseRows, queries: QueryBlock) -> None:
-    """The loops do not check bounds, so this does."""
+    """Rows and queries must be of one representation."""
     if rows.n_latents != len(queries.weights):
         raise ValueError(f"rows of {rows.n_latents} latents, queries of {len(queries.weights)}")
-    _check_latents(rows)
-
-
-def _check_latents(rows: SparseRows) -> None:
-    """Refuse latents outside the representation (read as unsigned, a negative one is large)."""
-    largest = int(np.asarray(rows.latents).view(np.uint32).max(initial=0))
-    if rows.latents.size and largest >= rows.n_latents:
-        raise ValueError(f"latents must be in [0, {rows.n_latents}); the data is damaged")
-
-
-def _check_weights(weights: NDArray[np.int64], n_latents: int, multiplier: int = 1) -> None:
-    """Refuse weights of the wrong shape or sign, or so large that a sum could wrap around."""
-    if weights.shape != (n_latents,) or weights.dtype != np.int64:
-        raise ValueError(f"weights must be int64 of shape ({n_latents},)")
-    largest = int(weights.max(initial=0))
-    if int(weights.min(initial=0)) < 0 or largest >= NARROW:
-        raise ValueError("weights must be in [0, 2^32)")
-    if largest * 65_535 * n_latents * multiplier >= 1 << 62:
-        raise OverflowError(
-            f"a weight of {largest} with {n_latents} latents and a multiplier of {multiplier} "
-            "could exceed 64-bit sums; use smaller weights or fewer exemplars"
-        )
 
 
 def _check_exact(largest: int) -> None:

@@ -15,21 +15,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from selection.row_kernels import RowArrays
+
 NO_COLUMN = 0xFFFFFFFF  # In the lookup: no query has this latent.
 NARROW = 1 << 32  # Sums of minima below this fit the 32-bit accumulators.
 SCORE_BITS = 40  # A mean adds scores as multiples of 2^-40, which is order-free.
 REDUCE_MAX, REDUCE_MEAN = 0, 1
+UNROLL = 4  # Table lines added at once; fewer stores of the accumulators.
 
 _SCALE = float(1 << SCORE_BITS)
 _U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
-
-
-class RowArrays(NamedTuple):
-    """The arrays of SparseRows; all read-only, so that mapped files need no second compilation."""
-
-    indptr: NDArray[np.int64]
-    latents: NDArray[np.int32]
-    values: NDArray[np.uint16]
 
 
 class QueryArrays(NamedTuple):
@@ -43,6 +38,8 @@ class QueryArrays(NamedTuple):
                  2^32 - 1; 0 where a query lacks the latent.
     norms:       (m,) int64, weighted L1 norm of the query.
     multipliers: (m,) int64, what a candidate is multiplied by before it is compared.
+    members:     (ceil(n_latents / 64),) uint64, one bit per latent: has it a column? No words
+                 where most latents have one and asking first would not pay.
     """
 
     lookup: NDArray[np.uint64]
@@ -52,11 +49,13 @@ class QueryArrays(NamedTuple):
     table: NDArray[np.uint32]
     norms: NDArray[np.int64]
     multipliers: NDArray[np.int64]
+    members: NDArray[np.uint64]
 
 
 class _Scratch(NamedTuple):
     """One row's entries, split by how their column is held, and the 32-bit accumulators."""
 
+    positions: NDArray[np.uint32]
     table_columns: NDArray[np.uint32]
     table_amounts: NDArray[np.int64]
     list_columns: NDArray[np.uint32]
@@ -66,13 +65,14 @@ class _Scratch(NamedTuple):
 
 @njit(nogil=True, cache=True)
 def _scratch(rows: RowArrays, queries: QueryArrays, first: int, last: int) -> _Scratch:
-    """Room for the longest row of a block, and one entry more (see `_load_row`)."""
+    """Room for the longest row of a block, and for UNROLL entries more (see `_load_row`)."""
     longest = 0
     for i in range(first, last):
         longest = max(longest, rows.indptr[i + 1] - rows.indptr[i])
     return _Scratch(
         np.empty(longest + 1, np.uint32),
-        np.empty(longest + 1, np.int64),
+        np.empty(longest + UNROLL, np.uint32),
+        np.empty(longest + UNROLL, np.int64),
         np.empty(longest + 1, np.uint32),
         np.empty(longest + 1, np.int64),
         np.empty(max(queries.table.shape[1], len(queries.norms)), np.uint32),
@@ -82,26 +82,39 @@ def _scratch(rows: RowArrays, queries: QueryArrays, first: int, last: int) -> _S
 @njit(nogil=True, cache=True)
 def _load_row(
     rows: RowArrays, queries: QueryArrays, i: int, scratch: _Scratch
-) -> tuple[np.int64, np.int64, np.int64]:
-    """Weigh row i and sort its entries into the scratch; entries no query has only enter the norm.
+) -> tuple[np.int64, np.int64]:
+    """Weigh the entries of row i that any query has, and sort them into the scratch.
 
-    Returns the number of table entries, the number of list entries and the weighted norm.
-    Every entry is written and only the counts decide whether it stays: no branch to mispredict.
+    Returns the numbers of table entries and of list entries. Every entry is written and only the
+    counts decide whether it stays: no branch to mispredict. Table entries of amount 0 follow, so
+    that they can be read in groups of UNROLL.
     """
+    first, n = _U(rows.indptr[i]), _U(rows.indptr[i + 1] - rows.indptr[i])
+    asked = len(queries.members) > 0
+    if asked:
+        n_members = _U(0)
+        for q in range(n):
+            latent = _U(rows.latents[first + q])
+            scratch.positions[n_members] = np.uint32(q)
+            n_members += (queries.members[latent >> _U(6)] >> (latent & _U(63))) & _U(1)
+        n = n_members
     n_dense = np.uint32(queries.table.shape[0])
-    n_table, n_list, norm = _U(0), _U(0), np.int64(0)
-    for p in range(_U(rows.indptr[i]), _U(rows.indptr[i + 1])):
+    n_table, n_list = _U(0), _U(0)
+    for q in range(n):
+        p = first + (_U(scratch.positions[q]) if asked else q)
         entry = queries.lookup[_U(rows.latents[p])]
         amount = np.int64(rows.values[p]) * np.int64(entry >> _U(32))
         column = np.uint32(entry & _U(NO_COLUMN))
-        norm += amount
         scratch.table_columns[n_table] = column
         scratch.table_amounts[n_table] = amount
         n_table += _U(column < n_dense)
         scratch.list_columns[n_list] = column
         scratch.list_amounts[n_list] = amount
         n_list += _U((column >= n_dense) & (column != np.uint32(NO_COLUMN)))
-    return np.int64(n_table), np.int64(n_list), norm
+    for q in range(n_table, n_table + _U(UNROLL)):
+        scratch.table_columns[q] = 0
+        scratch.table_amounts[q] = 0
+    return np.int64(n_table), np.int64(n_list)
 
 
 @njit(nogil=True, cache=True)
@@ -113,13 +126,19 @@ def _narrow_minima(
     Exact because a sum of minima is at most the smaller of the two norms, and the caller has
     checked that one of them is below 2^32. For the same reason clipping cannot change a minimum.
     """
-    narrow, lanes = scratch.narrow, _U(queries.table.shape[1])
+    table, lanes, narrow = queries.table, _U(queries.table.shape[1]), scratch.narrow
+    columns, amounts = scratch.table_columns, scratch.table_amounts
     narrow[:] = 0
     for p in range(_U(n_table)):
-        amount = np.uint32(min(scratch.table_amounts[p], np.int64(NARROW - 1)))
-        line = queries.table[_U(scratch.table_columns[p])]
+        amounts[p] = min(amounts[p], NARROW - 1)
+    for p in range(_U(0), _U(n_table), _U(UNROLL)):
+        amount0, amount1 = np.uint32(amounts[p]), np.uint32(amounts[p + _U(1)])
+        amount2, amount3 = np.uint32(amounts[p + _U(2)]), np.uint32(amounts[p + _U(3)])
+        line0, line1 = table[_U(columns[p])], table[_U(columns[p + _U(1)])]
+        line2, line3 = table[_U(columns[p + _U(2)])], table[_U(columns[p + _U(3)])]
         for j in range(lanes):
-            narrow[j] += min(amount, line[j])
+            first_two = min(amount0, line0[j]) + min(amount1, line1[j])
+            narrow[j] += first_two + min(amount2, line2[j]) + min(amount3, line3[j])
     for p in range(_U(n_list)):
         column = _U(scratch.list_columns[p])
         for e in range(_U(queries.starts[column]), _U(queries.starts[column + _U(1)])):
@@ -150,31 +169,25 @@ def _row_minima(
     rows: RowArrays,
     queries: QueryArrays,
     i: int,
+    norm: int,
     fits_narrow: bool,
-    may_narrow: bool,
     scratch: _Scratch,
     minima: NDArray[np.int64],
-) -> np.int64:
-    """Fill `minima` (m,) for row i and return the row's weighted norm."""
-    n_table, n_list, norm = _load_row(rows, queries, i, scratch)
-    if may_narrow and (fits_narrow or norm < NARROW):
+) -> None:
+    """Fill `minima` (m,) for row i of weighted norm `norm`."""
+    n_table, n_list = _load_row(rows, queries, i, scratch)
+    if queries.multipliers[0] == 1 and (fits_narrow or norm < NARROW):
         _narrow_minima(queries, scratch, n_table, n_list, minima)
     else:
         minima[:] = 0
         _wide_minima(queries, scratch.table_columns, scratch.table_amounts, n_table, minima)
         _wide_minima(queries, scratch.list_columns, scratch.list_amounts, n_list, minima)
-    return norm
-
-
-@njit(nogil=True, cache=True)
-def _narrowness(queries: QueryArrays) -> tuple[bool, bool]:
-    """(every query's norm is below 2^32, every multiplier is 1)."""
-    return queries.norms.max() < NARROW, queries.multipliers.max() == 1
 
 
 @njit(nogil=True, cache=True)
 def score_block(
     rows: RowArrays,
+    norms: NDArray[np.int64],
     queries: QueryArrays,
     reduction: int,
     first: int,
@@ -183,16 +196,17 @@ def score_block(
 ) -> np.int64:
     """Write the reduced scores of rows first..last - 1 to `out`; return the largest union met.
 
+    norms: (n,) weighted norms of the rows.
     A union below 2^53 is exact in float64, and then so is the quotient up to its one rounding.
     """
     m, largest = len(queries.norms), np.int64(0)
     scratch, minima = _scratch(rows, queries, first, last), np.empty(m, np.int64)
-    fits_narrow, may_narrow = _narrowness(queries)
+    fits_narrow = queries.norms.max() < NARROW
     for i in range(first, last):
-        norm = _row_minima(rows, queries, i, fits_narrow, may_narrow, scratch, minima)
+        _row_minima(rows, queries, i, norms[i], fits_narrow, scratch, minima)
         best, total = 0.0, np.int64(0)
         for j in range(m):
-            union = queries.multipliers[j] * norm + queries.norms[j] - minima[j]
+            union = queries.multipliers[j] * norms[i] + queries.norms[j] - minima[j]
             largest = max(largest, union)
             score = minima[j] / union if union > 0 else 0.0
             best = max(best, score)
@@ -204,37 +218,14 @@ def score_block(
 @njit(nogil=True, cache=True)
 def minima_block(
     rows: RowArrays,
+    norms: NDArray[np.int64],
     queries: QueryArrays,
     first: int,
     last: int,
     minima: NDArray[np.int64],
-    norms: NDArray[np.int64],
 ) -> None:
-    """Write sums of minima (n, m) and weighted norms (n,) of rows first..last - 1."""
+    """Write sums of minima (n, m) of rows first..last - 1; norms (n,) as in `score_block`."""
     scratch = _scratch(rows, queries, first, last)
-    fits_narrow, may_narrow = _narrowness(queries)
+    fits_narrow = queries.norms.max() < NARROW
     for i in range(first, last):
-        norms[i] = _row_minima(rows, queries, i, fits_narrow, may_narrow, scratch, minima[i])
-
-
-@njit(nogil=True, cache=True)
-def pair_minima(
-    left: RowArrays,
-    right: RowArrays,
-    left_rows: NDArray[np.int64],
-    right_rows: NDArray[np.int64],
-    weights: NDArray[np.int64],
-    out: NDArray[np.int64],
-) -> None:
-    """Sum of weighted minima of each pair (left_rows[p], right_rows[p]), by merging two rows."""
-    for p in range(len(out)):
-        a, a_end = left.indptr[left_rows[p]], left.indptr[left_rows[p] + 1]
-        b, b_end = right.indptr[right_rows[p]], right.indptr[right_rows[p] + 1]
-        total = np.int64(0)
-        while a < a_end and b < b_end:
-            f, g = left.latents[a], right.latents[b]
-            if f == g:
-                total += weights[f] * np.int64(min(left.values[a], right.values[b]))
-            a += f <= g
-            b += g <= f
-        out[p] = total
+        _row_minima(rows, queries, i, norms[i], fits_narrow, scratch, minima[i])

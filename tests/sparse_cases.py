@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from selection import sparse
 from selection.records import SparseRows
+from selection.sparse import from_lists, indptr_of
 
 N_LATENTS = 24
 Vector = dict[int, int]
@@ -24,15 +26,7 @@ weight_lists = st.one_of(
 
 def sparse_rows(rows: list[Vector], n_latents: int = N_LATENTS) -> SparseRows:
     """Rows given as {latent: value}."""
-    indptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=indptr[1:])
-    entries = [entry for row in rows for entry in sorted(row.items())]
-    return SparseRows(
-        indptr,
-        np.array([latent for latent, _ in entries], np.int32),
-        np.array([value for _, value in entries], np.uint16),
-        n_latents,
-    )
+    return from_lists(rows, n_latents)
 
 
 def random_rows(n: int, n_latents: int, density: float, seed: int) -> SparseRows:
@@ -46,27 +40,11 @@ def random_rows(n: int, n_latents: int, density: float, seed: int) -> SparseRows
 
 def from_dense(dense: NDArray[np.uint16]) -> SparseRows:
     """Rows of a dense (n, n_latents) matrix."""
-    indptr = np.zeros(len(dense) + 1, np.int64)
-    np.cumsum(np.count_nonzero(dense, axis=1), out=indptr[1:])
+    indptr = indptr_of(np.count_nonzero(dense, axis=1))
     _, latents = np.nonzero(dense)
     return SparseRows(indptr, latents.astype(np.int32), dense[dense > 0], dense.shape[1])
 
 
 def to_dense(rows: SparseRows) -> NDArray[np.int64]:
-    """Dense (n, n_latents) int64."""
-    dense = np.zeros((len(rows), rows.n_latents), np.int64)
-    dense[np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), rows.latents] = rows.values
-    return dense
-
-
-def split(rows: SparseRows, at: int) -> tuple[SparseRows, SparseRows]:
-    """Rows before and from row `at`."""
-    middle = rows.indptr[at]
-    return (
-        SparseRows(
-            rows.indptr[: at + 1], rows.latents[:middle], rows.values[:middle], rows.n_latents
-        ),
-        SparseRows(
-            rows.indptr[at:] - middle, rows.latents[middle:], rows.values[middle:], rows.n_latents
-        ),
-    )
+    """Dense (n, n_latents), in integers wide enough for sums."""
+    return sparse.to_dense(rows).astype(np.int64)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from selection.errors import InputError
 from selection.jaccard import Reduction, build_queries, score_matrix, score_pairs, score_rows
 from selection.records import SparseRows
+from selection.row_kernels import weighted_norms
+from selection.sparse import take
 from tests.oracles import generalized_jaccard, mean_of_fixed_points, prototype_jaccard
 from tests.sparse_cases import (
     N_LATENTS,
@@ -17,7 +19,6 @@ from tests.sparse_cases import (
     full_vectors,
     random_rows,
     sparse_rows,
-    split,
     to_dense,
     vectors,
     weight_lists,
@@ -102,15 +103,9 @@ def test_threads_blocks_splits_and_order_of_exemplars_do_not_change_a_bit(
     for threads, block_rows in [(1, 1), (2, 7), (4, 64), (3, 300), (2, 10_000)]:
         found = score_rows(rows, block, threads=threads, block_rows=block_rows)
         np.testing.assert_array_equal(found, expected)
-    parts = [score_rows(part, block) for part in split(rows, 123)]
+    parts = [score_rows(take(rows, np.arange(*ends)), block) for ends in [(0, 123), (123, 301)]]
     np.testing.assert_array_equal(np.concatenate(parts), expected)
-    first, second = split(exemplars, 20)
-    turned = SparseRows(
-        np.concatenate([second.indptr, first.indptr[1:] + second.indptr[-1]]),
-        np.concatenate([second.latents, first.latents]),
-        np.concatenate([second.values, first.values]),
-        200,
-    )
+    turned = take(exemplars, np.arange(37)[::-1])
     np.testing.assert_array_equal(
         score_rows(rows, build_queries(turned, weights, reduction)), expected
     )
@@ -192,18 +187,56 @@ def test_sums_that_are_not_exact_in_float64_are_refused() -> None:
         build_queries(sparse_rows([{1: 1}] * 1_000_000), heavy, "prototype")
 
 
-def test_arrays_that_would_be_read_out_of_bounds_are_refused() -> None:
+def damaged(indptr: list[int], latents: list[int], values: list[int]) -> SparseRows:
+    return SparseRows(
+        np.array(indptr, np.int64),
+        np.array(latents, np.int32),
+        np.array(values, np.uint16),
+        N_LATENTS,
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        damaged([0, 1], [N_LATENTS], [1]),
+        damaged([0, 1], [-1], [1]),
+        damaged([0, 2], [1], [1]),
+        damaged([0, 1], [1], []),
+        damaged([-1, 1], [1], [1]),
+        damaged([0, 1, 0], [1], [1]),
+    ],
+)
+def test_arrays_that_would_be_read_out_of_bounds_are_refused(rows: SparseRows) -> None:
     block = build_queries(sparse_rows([{1: 1}]), ONES, "mean")
+    with pytest.raises(ValueError, match="damaged"):
+        score_rows(rows, block)
+    with pytest.raises(ValueError, match="damaged"):
+        build_queries(rows, ONES, "mean")
+
+
+def test_arguments_that_do_not_belong_together_are_refused() -> None:
+    one, rows = np.ones(1, np.int64), sparse_rows([{1: 1}])
     with pytest.raises(ValueError, match="rows of 23 latents"):
-        score_rows(sparse_rows([{1: 1}], N_LATENTS - 1), block)
-    for latent in (N_LATENTS, -1):
-        with pytest.raises(ValueError, match="damaged"):
-            score_rows(sparse_rows([{latent: 1}]), block)
+        score_rows(sparse_rows([{1: 1}], N_LATENTS - 1), build_queries(rows, ONES, "mean"))
     with pytest.raises(ValueError, match="int64 of shape"):
-        build_queries(sparse_rows([{1: 1}]), ONES[1:], "mean")
-    one = np.ones(1, np.int64)
+        build_queries(rows, ONES[1:], "mean")
+    with pytest.raises(ValueError, match="weights must be in"):
+        build_queries(rows, -ONES, "mean")
+    with pytest.raises(ValueError, match="reduction is one of"):
+        build_queries(rows, ONES, "sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="row numbers"):
-        score_pairs(sparse_rows([{1: 1}]), sparse_rows([{1: 1}]), one, one, ONES)
+        score_pairs(rows, rows, one, one, ONES)
+
+
+def test_known_norms_give_the_same_scores() -> None:
+    rows, exemplars = random_rows(90, 300, 0.02, seed=13), random_rows(4, 300, 0.02, seed=14)
+    weights = np.random.default_rng(15).integers(1, 9_000, 300)
+    norms = weighted_norms(rows, weights)
+    np.testing.assert_array_equal(norms, to_dense(rows) @ weights)
+    block = build_queries(exemplars, weights, "mean")
+    assert len(block.arrays.members) > 0  # Few latents have a column: the loops ask first.
+    np.testing.assert_array_equal(score_rows(rows, block, norms=norms), score_rows(rows, block))
 
 
 def test_faiss_jaccard_agrees_on_a_small_dense_case() -> None:

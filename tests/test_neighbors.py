@@ -16,7 +16,8 @@ from selection.neighbors import (
     sketch,
 )
 from selection.records import SparseRows
-from tests.sparse_cases import N_LATENTS, from_dense, random_rows, sparse_rows, split, to_dense
+from selection.sparse import take
+from tests.sparse_cases import N_LATENTS, from_dense, random_rows, sparse_rows, to_dense
 
 ONES = np.ones(400, np.int64)
 
@@ -31,10 +32,6 @@ def related_rows(n: int, seed: int) -> SparseRows:
 
 def exact(rows: SparseRows, queries: SparseRows) -> NDArray[np.float64]:
     return score_matrix(rows, build_queries(queries, ONES, "max"))[0].T
-
-
-def taken(rows: SparseRows, numbers: NDArray[np.int64]) -> SparseRows:
-    return from_dense(to_dense(rows)[numbers].astype(np.uint16))
 
 
 def test_inner_products_of_sketches_estimate_those_of_square_roots() -> None:
@@ -52,7 +49,8 @@ def test_inner_products_of_sketches_estimate_those_of_square_roots() -> None:
 def test_a_sketch_is_a_pure_function_of_the_vector() -> None:
     rows = random_rows(2_100, 400, 0.05, seed=2)
     whole = sketch(rows, 64, seed=3)
-    parts = np.concatenate([sketch(part, 64, seed=3) for part in split(rows, 1_111)])
+    halves = [take(rows, np.arange(1_111)), take(rows, np.arange(1_111, 2_100))]
+    parts = np.concatenate([sketch(part, 64, seed=3) for part in halves])
     np.testing.assert_array_equal(whole, parts)
     assert whole.dtype == np.float32
     assert not np.array_equal(whole, sketch(rows, 64, seed=4))
@@ -70,9 +68,9 @@ def test_confirmed_neighbors_are_the_nearest_by_exact_jaccard(n_lists: int) -> N
     rows, weights = related_rows(500, seed=5), ONES
     sketches = sketch(rows)
     index = build_index(sketches, n_lists=n_lists, seed=1)
-    queries = taken(rows, np.arange(0, 500, 25))
+    queries = take(rows, np.arange(0, 500, 25))
     found = search(index, sketch(queries), 30, n_probes=8)
-    confirmed = confirm(found, queries, lambda numbers: taken(rows, numbers), weights)
+    confirmed = confirm(found, queries, lambda numbers: take(rows, numbers), weights)
     scores = exact(rows, queries)
     np.testing.assert_array_equal(
         confirmed.scores, np.take_along_axis(scores, confirmed.rows, axis=1)
