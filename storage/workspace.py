@@ -1,6 +1,7 @@
 """The workspace: one folder that keeps everything saelect makes, and what is where in it."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class Workspace:
         """A path as the catalog stores it: relative inside the workspace, else absolute."""
         path, root = path.resolve(), self.root.resolve()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def file_name(name: str) -> str:
+    """A selection's name as a file or folder name: letters, digits, `.`, `_`, `-` stay."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "selection"
 
 
 def chosen_root(path: Path | str | None) -> Path:

@@ -38,7 +38,7 @@ DESCRIPTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity, for the cache of workspaces
 class MadeExample:
     """One example of the made-up pool, with what a pool row says about it."""
 

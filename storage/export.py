@@ -1,0 +1,249 @@
+"""Training files of a selection. Reads the snapshot only: pools and shards may be gone.
+
+Rows hold what is trained on and an id; where they came from stands beside them, in `ids.csv`,
+`manifest.json` and the catalog, never in the rows.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from selection.errors import InputError
+from selection.ids import content_id, file_sha256
+from storage import export_files, export_notes
+from storage.database import open_snapshot
+from storage.export_facts import SelectionFacts, selection_facts
+from storage.files import (
+    MANIFEST,
+    ensure_free,
+    read_json,
+    remove_stale_temps,
+    write_bytes,
+    write_json,
+)
+from storage.read import find_selection
+from storage.workspace import Workspace, file_name
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("messages", "original", "ids", "hf", "llama_factory", "axolotl")
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFile:
+    """One file of an export; a dataset folder counts as one file.
+
+    path: relative to the export's folder. rows: None for files that hold no rows.
+    """
+
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export left: its folder, and the files written by this call."""
+
+    selection: str
+    folder: Path
+    files: Sequence[ExportedFile]
+
+
+def export_selection(
+    workspace: Workspace,
+    selection: str,
+    formats: Sequence[str] = ("messages",),
+    out: Path | None = None,
+) -> Exported:
+    """Write a selection's training files and record them in the catalog.
+
+    selection: name, id, prefix or `latest`.
+    formats:   messages       train.jsonl and train.parquet, rows {id, messages[, tools]}
+               original       original.jsonl, the pool's rows unchanged
+               ids            ids.csv, every place that each example came from
+               hf             hf_dataset/, for datasets.load_from_disk
+               llama_factory  dataset_info.json beside train.jsonl
+               axolotl        axolotl.yaml beside train.jsonl
+    out:       folder; default `exports/<selection>/` of the workspace.
+
+    README.md and manifest.json (written last) describe all files of the folder, those of earlier
+    exports of the same selection included. Raises InputError for unknown names and formats, for a
+    folder that holds other files of these names, and when the disk is full.
+    """
+    chosen = _chosen_formats(formats)
+    found = find_selection(workspace, selection)
+    with open_snapshot(workspace) as connection:
+        facts = selection_facts(connection, found)
+        folder = _folder(workspace, facts, out)
+        ensure_free(folder, 4 * facts.n_content_bytes, "the export")
+        remove_stale_temps(folder, _HOUR_S)
+        rows = export_files.SelectedRows(connection, found.selection_id)
+        written = [
+            _describe(folder, path, name, n_rows)
+            for name in chosen
+            for path, n_rows in _WRITERS[name](folder, rows, facts)
+        ]
+        shape = (rows.is_plain, rows.has_tools)
+    created_at = datetime.now(UTC)
+    _record(workspace, facts, folder, written, created_at)
+    _write_manifest(folder, facts, written, created_at, shape)
+    log.info("exported %s to %s", facts.name, folder)
+    return Exported(facts.name, folder, written)
+
+
+Written = Sequence[tuple[str, int | None]]
+Writer = Callable[[Path, export_files.SelectedRows, SelectionFacts], Written]
+
+
+def _messages(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_jsonl(folder / "train.jsonl", rows)
+    export_files.write_parquet(folder / "train.parquet", rows)
+    return [("train.jsonl", facts.n_selected), ("train.parquet", facts.n_selected)]
+
+
+def _original(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_original(folder / "original.jsonl", rows)
+    return [("original.jsonl", facts.n_selected)]
+
+
+def _ids(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    return [("ids.csv", export_files.write_ids(folder / "ids.csv", rows))]
+
+
+def _hf(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_hf_dataset(folder / "hf_dataset", rows)
+    return [("hf_dataset", facts.n_selected)]
+
+
+def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    info = export_notes.llama_factory_info(facts.name, rows.has_tools or not rows.is_plain)
+    write_json(folder / "dataset_info.json", info)
+    return [("dataset_info.json", None)]
+
+
+def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    write_bytes(folder / "axolotl.yaml", export_notes.axolotl_yaml(rows.has_tools).encode())
+    return [("axolotl.yaml", None)]
+
+
+_WRITERS: Mapping[str, Writer] = {
+    "messages": _messages,
+    "original": _original,
+    "ids": _ids,
+    "hf": _hf,
+    "llama_factory": _llama_factory,
+    "axolotl": _axolotl,
+}
+
+
+def _chosen_formats(formats: Sequence[str]) -> list[str]:
+    """Formats in a fixed order, once each; a trainer's settings bring the file they name."""
+    wanted = {name.replace("-", "_") for name in formats}
+    unknown = sorted(wanted.difference(FORMATS))
+    if unknown or not wanted:
+        raise InputError(
+            "unknown format" if unknown else "no format is named",
+            field="format",
+            value=", ".join(unknown) or None,
+            remedy=f"There are: {', '.join(FORMATS)}.",
+        )
+    if wanted & {"llama_factory", "axolotl"}:
+        wanted.add("messages")
+    return [name for name in FORMATS if name in wanted]
+
+
+def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Path:
+    """Where the files go; another selection's export is never overwritten."""
+    if out is not None:
+        if out.is_file():
+            raise InputError(
+                "a file is in the way", file=out, remedy="Name a folder with --out DIR."
+            )
+        owner = _owner(out)
+        if owner != facts.selection_id and out.is_dir() and any(out.iterdir()):
+            raise InputError(
+                "the folder holds other files, which an export could overwrite",
+                file=out,
+                remedy="Name a new or empty folder with --out DIR.",
+            )
+        return out
+    folder = workspace.exports / file_name(facts.name)
+    if _owner(folder) in (None, facts.selection_id):
+        return folder
+    return folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")
+
+
+def _owner(folder: Path) -> object:
+    """Id of the selection whose export is in a folder; None where there is no export."""
+    manifest = folder / MANIFEST
+    return read_json(manifest).get("selection_id") if manifest.exists() else None
+
+
+def _describe(folder: Path, path: str, name: str, n_rows: int | None) -> ExportedFile:
+    full = folder / path
+    if full.is_dir():
+        inside = sorted(p for p in full.rglob("*") if p.is_file())
+        hashes = {p.relative_to(full).as_posix(): file_sha256(p) for p in inside}
+        n_bytes = sum(p.stat().st_size for p in inside)
+        return ExportedFile(path, name, content_id(hashes, 64), n_bytes, n_rows)
+    return ExportedFile(path, name, file_sha256(full), full.stat().st_size, n_rows)
+
+
+def _record(
+    workspace: Workspace,
+    facts: SelectionFacts,
+    folder: Path,
+    written: Sequence[ExportedFile],
+    created_at: datetime,
+) -> None:
+    """One row per file and one event, so that `where-used` can name what holds an example."""
+    from storage.catalog import commit
+    from storage.tables import table_of
+
+    rows = []
+    for file in written:
+        path = workspace.relative(folder / file.path)
+        row = {
+            "selection_id": facts.selection_id,
+            "format": file.format,
+            "path": path,
+            "sha256": file.sha256,
+            "rows": file.rows,
+        }
+        export_id = content_id([row, created_at.isoformat()])
+        rows.append({**row, "export_id": export_id, "created_at": created_at})
+    event = {
+        "at": created_at,
+        "run_id": facts.run_id,
+        "selection_id": facts.selection_id,
+        "action": "exported",
+        "detail": {"folder": workspace.relative(folder), "files": [f.path for f in written]},
+    }
+    commit(workspace, {"export": table_of("export", rows), "event": table_of("event", [event])})
+
+
+def _write_manifest(
+    folder: Path,
+    facts: SelectionFacts,
+    written: Sequence[ExportedFile],
+    created_at: datetime,
+    shape: tuple[bool, bool],
+) -> None:
+    """Describe every file of the folder: those of this call, and earlier ones still there."""
+    files = {file.path: asdict(file) for file in written}
+    if (folder / MANIFEST).exists():
+        earlier = read_json(folder / MANIFEST).get("files")
+        for file in earlier if isinstance(earlier, list) else []:
+            if (folder / str(file["path"])).exists():
+                files.setdefault(str(file["path"]), file)
+    listed = [files[path] for path in sorted(files)]
+    is_plain, has_tools = shape
+    card = export_notes.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
+    write_bytes(folder / "README.md", card.encode())
+    write_json(folder / MANIFEST, export_notes.manifest(facts, listed, created_at))

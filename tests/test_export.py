@@ -1,0 +1,380 @@
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from selection.errors import InputError
+from storage import read
+from storage.export import FORMATS, export_selection
+from storage.files import read_json
+from storage.workspace import Workspace
+from tests.made_catalog import (
+    HOSTILE,
+    hostile_example,
+    made_workspace,
+    make_example,
+    make_tables,
+    tool_example,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+ALL_FILES = {
+    "train.jsonl",
+    "train.parquet",
+    "original.jsonl",
+    "ids.csv",
+    "hf_dataset",
+    "dataset_info.json",
+    "axolotl.yaml",
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A run of plain conversations."""
+    return made_workspace(tmp_path / "w")
+
+
+@pytest.fixture
+def tools_workspace(tmp_path: Path) -> Workspace:
+    """A run whose second pick has tools, calls, a tool's result and reasoning."""
+    return made_workspace(tmp_path / "w", extra=(hostile_example(), tool_example()))
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_bytes().decode().split("\n")[:-1]]
+
+
+def expected_rows(workspace: Workspace, **options: Any) -> list[dict[str, Any]]:
+    """The rows by the tables that were committed."""
+    tables = make_tables(**options)
+    chosen = read.find_selection(workspace, "calm-otter").selection_id
+    samples = {row["example_id"]: row for row in tables["sample"].to_pylist()}
+    picks = [p for p in tables["pick"].to_pylist() if p["selection_id"] == chosen]
+    return [
+        {"id": p["example_id"], "messages": json.loads(samples[p["example_id"]]["messages"])}
+        for p in sorted(picks, key=lambda p: p["rank"])
+    ]
+
+
+def test_training_rows_are_the_picks_in_order_of_rank(workspace: Workspace) -> None:
+    exported = export_selection(workspace, "latest")
+    assert exported.folder == workspace.exports / "calm-otter"
+    rows = lines(exported.folder / "train.jsonl")
+    assert rows == expected_rows(workspace)
+    assert pq.read_table(exported.folder / "train.parquet").to_pylist() == rows
+    assert list(rows[0]) == ["id", "messages"]
+    assert list(rows[0]["messages"][0]) == ["role", "content"]
+
+
+def test_no_line_of_the_file_is_broken_by_its_content(workspace: Workspace) -> None:
+    export_selection(workspace, "calm-otter")
+    text = (workspace.exports / "calm-otter" / "train.jsonl").read_text(encoding="utf-8")
+    assert len(text.splitlines()) == 120  # which also splits at U+2028
+    assert "\u2028" in json.loads(text.splitlines()[0])["messages"][0]["content"]
+    assert HOSTILE in json.loads(text.splitlines()[0])["messages"][0]["content"]
+
+
+def test_everything_can_be_exported_after_pools_and_shards_are_gone(workspace: Workspace) -> None:
+    for name in ("pools", "shards", "scores", "indexes"):
+        (workspace.root / name).mkdir()
+        shutil.rmtree(workspace.root / name)
+    exported = export_selection(workspace, "calm-otter", FORMATS)
+    assert {file.path for file in exported.files} == ALL_FILES
+    assert ALL_FILES | {"README.md", "manifest.json"} == {p.name for p in exported.folder.iterdir()}
+
+
+def test_original_rows_are_unchanged(workspace: Workspace) -> None:
+    export_selection(workspace, "calm-otter", ["original"])
+    written = (workspace.exports / "calm-otter" / "original.jsonl").read_bytes().decode()
+    raws = {row["example_id"]: row["raw"] for row in make_tables()["occurrence"].to_pylist()}
+    wanted = [raws[row["id"]] for row in expected_rows(workspace)]
+    assert written == "".join(f"{raw}\n" for raw in wanted)
+    assert '"quality": 1.0, ' in wanted[0]
+
+
+def test_original_rows_over_several_lines_become_one_line_of_the_same_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests import made_catalog
+
+    monkeypatch.setattr(
+        made_catalog.MadeExample, "raw", property(lambda e: f'{{\r\n "id": {e.row},\n "x": 1.0}}')
+    )
+    made_catalog._template.cache_clear()
+    workspace = made_workspace(tmp_path, n_selected=4)
+    made_catalog._template.cache_clear()
+    export_selection(workspace, "calm-otter", ["original"])
+    text = (workspace.exports / "calm-otter" / "original.jsonl").read_text()
+    assert len(text.splitlines()) == 4
+    assert text.splitlines()[0] == '{   "id": 90001,  "x": 1.0}'
+
+
+def test_ids_name_every_place_of_every_pick(workspace: Workspace) -> None:
+    exported = export_selection(workspace, "calm-otter", ["ids"])
+    with (exported.folder / "ids.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == exported.files[0].rows == 132  # every tenth example has a copy
+    assert [row["file"] for row in rows if row["rank"] == "1"] == [
+        "data/open-chat.jsonl",
+        "mirror/all.jsonl",
+    ]
+    assert {row["example_id"] for row in rows} == {row["id"] for row in expected_rows(workspace)}
+
+
+LOADER = """
+import json, sys
+import datasets
+
+def load(kind, path):
+    if kind == "disk":
+        return datasets.load_from_disk(path)
+    if kind == "folder":
+        return datasets.load_dataset(path, split="train")
+    return datasets.load_dataset(kind, data_files=path, split="train")
+
+loaded = [load(*wanted.split(":", 1)) for wanted in sys.argv[1:]]
+json.dump([[rows[i] for i in range(len(rows))] for rows in loaded], sys.stdout)
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Any]:
+    """Rows as the `datasets` package loads them, offline, in a process and home of its own."""
+    home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+    def loaded(*wanted: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", LOADER, *wanted],
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+    return loaded
+
+
+def test_datasets_loads_the_same_rows_from_every_format(
+    workspace: Workspace, load: Callable[..., Any]
+) -> None:
+    folder = export_selection(workspace, "calm-otter", ["messages", "hf"]).folder
+    rows = expected_rows(workspace)
+    loaded = load(
+        f"json:{folder}/train.jsonl",
+        f"parquet:{folder}/train.parquet",
+        f"disk:{folder}/hf_dataset",
+        f"folder:{folder}",
+    )
+    assert loaded == [rows] * 4
+
+
+def test_tool_calls_names_and_reasoning_survive_loading(
+    tools_workspace: Workspace, load: Callable[..., Any]
+) -> None:
+    folder = export_selection(tools_workspace, "calm-otter", ["messages", "hf"]).folder
+    rows = lines(folder / "train.jsonl")
+    example = tool_example()
+    assert rows[1] == {"id": example.id, "messages": example.messages, "tools": example.tools}
+    assert rows[0]["tools"] is None
+    loaded = load(
+        f"json:{folder}/train.jsonl",
+        f"parquet:{folder}/train.parquet",
+        f"disk:{folder}/hf_dataset",
+        f"folder:{folder}",
+    )
+    assert loaded == [rows] * 4
+
+
+def test_a_late_row_of_another_shape_loads_too(tmp_path: Path, load: Callable[..., Any]) -> None:
+    long = [
+        replace(
+            plain, messages=[{**m, "content": str(m["content"]) * 9000} for m in plain.messages]
+        )
+        for plain in [make_example(i, np.random.default_rng(i), "translation") for i in range(11)]
+    ]
+    workspace = made_workspace(tmp_path / "w", extra=(*long, tool_example()), n_selected=12)
+    folder = export_selection(workspace, "calm-otter").folder
+    rows = lines(folder / "train.jsonl")
+    assert sum(len(json.dumps(row)) for row in rows[:11]) > 10 << 20
+    assert load(f"folder:{folder}", f"parquet:{folder}/train.parquet") == [rows] * 2
+
+
+def test_a_trainers_chat_template_renders_the_rows(
+    tools_workspace: Workspace, tiny_model_dir: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = export_selection(tools_workspace, "calm-otter").folder
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    for row in lines(folder / "train.jsonl"):
+        text = tokenizer.apply_chat_template(row["messages"], tools=row["tools"], tokenize=False)
+        assert row["messages"][-1]["content"] in text
+
+
+def test_settings_for_trainers_name_what_is_there(workspace: Workspace) -> None:
+    folder = export_selection(workspace, "calm-otter", ["llama-factory", "axolotl"]).folder
+    info = json.loads((folder / "dataset_info.json").read_text())["calm-otter"]
+    assert (folder / info["file_name"]).exists()
+    assert info["formatting"] == "sharegpt"
+    row = lines(folder / info["file_name"])[0]
+    message = row[info["columns"]["messages"]][0]
+    assert message[info["tags"]["role_tag"]] == info["tags"]["user_tag"]
+    assert info["tags"]["content_tag"] in message
+    (block,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
+    assert (folder / block["path"]).exists()
+    assert block["type"] == "chat_template"
+    assert block["field_messages"] in row
+    assert "field_tools" not in block
+
+
+def test_settings_for_trainers_know_tools(tools_workspace: Workspace) -> None:
+    folder = export_selection(tools_workspace, "calm-otter", ["llama_factory", "axolotl"]).folder
+    info = json.loads((folder / "dataset_info.json").read_text())["calm-otter"]
+    assert info["formatting"] == "openai"
+    assert info["columns"]["tools"] == "tools"
+    roles = {m["role"] for row in lines(folder / "train.jsonl") for m in row["messages"]}
+    assert roles <= set(info["tags"].values())
+    (block,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
+    assert block["field_tools"] == "tools"
+
+
+def test_the_manifest_hashes_every_file_and_says_where_it_came_from(workspace: Workspace) -> None:
+    folder = export_selection(workspace, "calm-otter", FORMATS).folder
+    manifest = read_json(folder / "manifest.json")
+    files: Any = manifest["files"]
+    assert {file["path"] for file in files} == ALL_FILES
+    for file in files:
+        path = folder / file["path"]
+        if path.is_file():
+            assert file["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert file["bytes"] == path.stat().st_size
+    run = make_tables()["run"].to_pylist()[0]
+    for key in ("pool_id", "model_sha256", "sae_sha256", "git_sha", "run_id"):
+        assert manifest[key] == run[key]
+    assert manifest["config"] == json.loads(run["config"])
+    assert manifest["n_selected"] == 120
+    assert sum(source["n"] for source in manifest["sources"]) == 120  # type: ignore[attr-defined]
+
+
+def test_the_card_lists_sources_licences_and_files(workspace: Workspace) -> None:
+    folder = export_selection(workspace, "calm-otter", ["messages"]).folder
+    card = (folder / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "train.jsonl"}]
+    assert "| grade-school-math | mit | " in card
+    assert "not named" in card
+    assert hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest() in card
+    assert "gsm8k (8 exemplars)" in card
+    assert "demonstration model" not in card
+
+
+def test_the_card_says_when_the_demo_model_chose(tmp_path: Path) -> None:
+    workspace = made_workspace(tmp_path, is_demo=True)
+    folder = export_selection(workspace, "calm-otter").folder
+    assert "demonstration model" in (folder / "README.md").read_text()
+
+
+def test_an_export_is_recorded_where_auditors_look(workspace: Workspace, tmp_path: Path) -> None:
+    export_selection(workspace, "calm-otter")
+    export_selection(workspace, "calm-otter", ["ids"], out=tmp_path / "elsewhere")
+    example = expected_rows(workspace)[3]["id"]
+    uses = read.where_used(workspace, example)
+    assert [(use.format, use.path) for use in uses] == [
+        ("messages", "exports/calm-otter/train.jsonl"),
+        ("messages", "exports/calm-otter/train.parquet"),
+        ("ids", str(tmp_path / "elsewhere" / "ids.csv")),
+    ]
+    train = workspace.exports / "calm-otter" / "train.jsonl"
+    assert uses[0].sha256 == hashlib.sha256(train.read_bytes()).hexdigest()
+
+
+def test_two_exports_of_a_selection_are_the_same_bytes(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    one = export_selection(workspace, "calm-otter", FORMATS, out=tmp_path / "one")
+    two = export_selection(workspace, "calm-otter", FORMATS, out=tmp_path / "two")
+    assert one.files == two.files
+
+
+def test_a_later_format_joins_the_earlier_ones_in_the_manifest(workspace: Workspace) -> None:
+    folder = export_selection(workspace, "calm-otter", ["messages"]).folder
+    export_selection(workspace, "calm-otter", ["ids"])
+    files: Any = read_json(folder / "manifest.json")["files"]
+    assert [file["path"] for file in files] == ["ids.csv", "train.jsonl", "train.parquet"]
+    (folder / "ids.csv").unlink()
+    export_selection(workspace, "calm-otter", ["messages"])
+    files = read_json(folder / "manifest.json")["files"]
+    assert [file["path"] for file in files] == ["train.jsonl", "train.parquet"]
+
+
+def test_selections_of_one_name_do_not_overwrite_each_other(workspace: Workspace) -> None:
+    from storage.catalog import commit
+
+    first = export_selection(workspace, "calm-otter").folder
+    before = (first / "train.jsonl").read_bytes()
+    commit(workspace, make_tables(seed=5))
+    second = export_selection(workspace, "calm-otter").folder
+    chosen = read.find_selection(workspace, "calm-otter").selection_id
+    assert second.name == f"calm-otter-{chosen[:8]}"
+    assert (first / "train.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("formats", [["sharegpt"], []])
+def test_an_unknown_format_is_refused_with_the_known_ones(
+    workspace: Workspace, formats: list[str]
+) -> None:
+    with pytest.raises(InputError, match=r"messages, original, ids, hf, llama_factory, axolotl"):
+        export_selection(workspace, "calm-otter", formats)
+
+
+def test_other_peoples_files_are_not_overwritten(workspace: Workspace, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "train.jsonl").write_text("precious")
+    with pytest.raises(InputError, match="the folder holds other files"):
+        export_selection(workspace, "calm-otter", out=mine)
+    with pytest.raises(InputError, match="a file is in the way"):
+        export_selection(workspace, "calm-otter", out=mine / "train.jsonl")
+    assert (mine / "train.jsonl").read_text() == "precious"
+
+
+@pytest.mark.parametrize("formats", [["messages"], ["original"], ["ids"], ["hf"]])
+def test_a_disk_that_fills_up_leaves_no_half_file(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, formats: list[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="disk is full"):
+        export_selection(workspace, "calm-otter", formats)
+    assert list((workspace.exports / "calm-otter").iterdir()) == []
+
+
+def test_original_rows_that_were_not_recorded_are_refused(tmp_path: Path) -> None:
+    from storage.catalog import commit
+    from storage.tables import table_of
+    from storage.workspace import open_workspace
+
+    workspace = open_workspace(tmp_path)
+    tables = make_tables(n_selected=3)
+    rows = [{**row, "raw": None} for row in tables["occurrence"].to_pylist()]
+    commit(workspace, {**tables, "occurrence": table_of("occurrence", rows)})
+    with pytest.raises(InputError, match="did not record the original rows"):
+        export_selection(workspace, "calm-otter", ["original"])
+    assert not (workspace.exports / "calm-otter" / "original.jsonl").exists()
