@@ -20,7 +20,12 @@ from storage.workspace import Workspace, open_workspace
 
 
 def tiny_config(
-    pool: Path, exemplars: Path | dict[str, Any], model: Path, sae: Path, **more: Any
+    pool: Path,
+    exemplars: Path | dict[str, Any],
+    model: Path,
+    sae: Path | dict[str, Any],
+    /,
+    **more: Any,
 ) -> SelectConfig:
     """A run of the tiny model over small units and batches."""
     base = {
@@ -32,7 +37,7 @@ def tiny_config(
         "exemplars": exemplars if isinstance(exemplars, dict) else str(exemplars),
         "budget": {"examples": 7},
         "model": {"name": str(model), "hookpoint": "resid@2"},
-        "sae": str(sae),
+        "sae": sae if isinstance(sae, dict) else str(sae),
         "rendering": {"max_length": 128},
         "compute": {"unit_examples": 16, "tokens_per_batch": 512, "threads": 1},
     }

@@ -70,7 +70,8 @@ POOLS: dict[str, tuple[Case, list[str]]] = {
     "no text": (
         lambda d: {
             "pool": write_jsonl(
-                d / "t.jsonl", [{"messages": [{"role": "user", "content": ""}]}] * 3
+                d / "t.jsonl",
+                [{**tiny_row(i), "messages": [{"role": "user", "content": ""}]} for i in (0, 1)],
             )
         },
         ["t.jsonl", "no_text"],
@@ -137,7 +138,7 @@ def test_wrong_settings_are_refused_with_what_would_do(
 
 
 @pytest.mark.parametrize(
-    ("hookpoint", "part"), [("resid@9", "0 to 3"), ("resid@1.5", "1.5"), ("nonsense", "resid@")]
+    ("hookpoint", "part"), [("resid@9", "resid@3"), ("resid@1.5", "1.5"), ("nonsense", "resid@")]
 )
 def test_a_hookpoint_that_the_model_lacks_is_refused(
     hookpoint: str, part: str, refused: Callable[..., str], tiny_model_dir: Path
@@ -175,7 +176,7 @@ def test_an_sae_of_another_model_and_a_missing_sae_are_refused(
     shutil.copytree(tiny_sae_dir, other)
     record = {"model_name": "org/other", "model_sha256": "0" * 64, "hookpoint": "layers.2"}
     (other / "saelect.json").write_text(json.dumps(record))
-    assert "org/other" in refused(sae=other)
+    assert "other weights" in refused(sae=other)
     assert "nowhere" in refused(sae=tmp_path / "nowhere")
 
 

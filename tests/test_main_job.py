@@ -13,11 +13,11 @@ import pytest
 from storage.export import export_selection
 from storage.report import write_report
 from storage.shards import open_shards
-from storage.sql import run_sql
 
 import flows.stages.vectors as vectors_stage
 from flows.config import SelectConfig
 from selection.records import Rendered
+from storage.sql import run_sql
 from storage.workspace import Workspace
 from tests.conftest import tiny_row, write_jsonl
 from tests.jobs import run_job, tiny_config
@@ -110,12 +110,10 @@ def stored_vectors(
         for part in sorted(pool_folder.glob("examples-*.parquet"))
         for i in pq.read_table(part)["example_id"].to_pylist()
     ]
-    pool, used = {}, set()
-    for part in sorted(rendering.glob("part-*.parquet")):
-        for row in pq.read_table(part, columns=["example_row", "key"]).to_pylist():
-            pool[ids[row["example_row"]]] = by_key[row["key"]]
-            used.add(row["key"])
-    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in used}
+    parts = sorted(rendering.glob("part-*.parquet"))
+    used = [key for p in parts for key in pq.read_table(p, columns=["key"])["key"].to_pylist()]
+    pool = {name: by_key[key] for name, key in zip(ids, used, strict=True)}
+    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in set(used)}
 
 
 def test_controls_have_the_budget_and_come_from_the_same_rows(
@@ -277,11 +275,11 @@ def test_an_sae_is_trained_once_and_does_not_follow_the_pool(
 ) -> None:
     pool, exemplars, model, _ = paths
     train = {"num_latents": 64, "k": 4, "tokens": 4096, "batch_tokens": 256}
-    config = tiny_config(pool, exemplars, model, Path("x"), sae={"train": train}, index=False)
+    config = tiny_config(pool, exemplars, model, {"train": train}, index=False)
     workspace, _ = run_job(config, tmp_path / "w")
     weights = {p: p.stat().st_mtime_ns for p in workspace.saes.rglob("sae.safetensors")}
     assert len(weights) == 1
     grown = write_jsonl(tmp_path / "grown.jsonl", [tiny_row(i) for i in range(70)])
-    more = tiny_config(grown, exemplars, model, Path("x"), sae={"train": train}, index=False)
+    more = tiny_config(grown, exemplars, model, {"train": train}, index=False)
     run_job(more, workspace.root)
     assert {p: p.stat().st_mtime_ns for p in workspace.saes.rglob("sae.safetensors")} == weights

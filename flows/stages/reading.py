@@ -56,13 +56,11 @@ def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Ren
 def sae_path(config: VectorJob) -> str:
     """Where the config's SAE is; the packaged one for `demo`."""
     path = config.sae.path or ""
-    return str(demo_sae()) if path == DEMO else path
+    return str(DEMO_SAES) if path == DEMO else path
 
 
-def demo_sae() -> Path:
-    """The folder of the packaged SAE; the package holds one."""
-    root = Path(str(files("flows") / "demo" / "sae"))
-    return next(path.parent for path in sorted(root.glob("*/cfg.json")))
+DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
+"""Folder of the packaged SAE, which lies in a folder named after its hookpoint."""
 
 
 def _hookpoint_of_sae(config: VectorJob) -> str:

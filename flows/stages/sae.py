@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from storage.renderings import RenderedPool
 
 from flows.config import SaeTraining, VectorJob
 from flows.progress import stage
-from flows.stages.reading import Reader, demo_sae, sae_path
+from flows.stages.reading import DEMO_SAES, Reader, sae_path
 from selection.activations import ActivationModel, iter_activations, load_activation_model
 from selection.ids import content_id
 from selection.sae.formats import SparseCoder, load_sae, save_sparsify
 from selection.sae.info import check_fits, list_local_saes
 from selection.sae.train import steps_done, train_sae
+from storage.renderings import RenderedPool
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting
 
 def load_fitting(config: VectorJob, workspace: Workspace, reader: Reader) -> SparseCoder:
     """The config's existing SAE. Raises InputError when it is missing or of another model."""
-    local = list_local_saes([workspace.saes, demo_sae().parent])
-    coder = load_sae(sae_path(config), local=[workspace.saes, demo_sae().parent])
-    check_fits(coder.info, reader.model, reader.hookpoint, local)
+    folders = [workspace.saes, DEMO_SAES]
+    coder = load_sae(sae_path(config), local=folders)
+    check_fits(coder.info, reader.model, reader.hookpoint, list_local_saes(folders))
     return coder
 
 
