@@ -1,0 +1,191 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from selection.activations import ActivationModel, load_activation_model
+from selection.aggregate import TokenAggregate
+from selection.errors import InputError
+from selection.models import parse_hookpoint, resolve_model
+from selection.records import Rendered, SparseRows
+from selection.representation import UnitReport, calibrate, represent, representation_id
+from selection.sae.formats import SparseCoder, load_sae, make_coder
+from selection.sae.info import SaeInfo
+from selection.sparse import to_dense
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_dir: Path) -> ActivationModel:
+    resolved = resolve_model(str(tiny_model_dir))
+    return load_activation_model(resolved, parse_hookpoint("resid@2", resolved.n_layers), "cpu")
+
+
+@pytest.fixture(scope="module")
+def coder(tiny_sae_dir: Path) -> SparseCoder:
+    return load_sae(tiny_sae_dir)
+
+
+def sample(n: int, seed: int, n_counted: int | None = None) -> Rendered:
+    rng = np.random.default_rng(seed)
+    counted = np.zeros(n, np.bool_)
+    counted[rng.permutation(n)[: n // 2 if n_counted is None else n_counted]] = True
+    return Rendered(rng.integers(0, 300, n).astype(np.uint32), counted, n, False, False)
+
+
+SAMPLES = [sample(20, 0), sample(3, 1, 0), sample(60, 2), sample(5, 3, 1), sample(33, 4)]
+
+
+def vectors(
+    samples: list[Rendered],
+    model: ActivationModel,
+    coder: SparseCoder,
+    **more: Any,
+) -> tuple[SparseRows, UnitReport]:
+    settings: dict[str, Any] = {
+        "token_aggregate": "mean",
+        "unit": 1e-3,
+        "keep_top": None,
+        "tokens_per_batch": 128,
+    }
+    return represent(samples, model, coder, **(settings | more))
+
+
+def slowly(
+    one: Rendered, model: ActivationModel, coder: SparseCoder, how: str, unit: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Dense units of one sample: alone through the model, latents by a full sort."""
+    m = len(coder.encoder_bias)
+    if not one.counted.any():
+        return np.zeros(m)
+    hidden = model.hidden([one.tokens])[0][torch.from_numpy(one.counted)].double()
+    pre = (hidden - coder.decoder_bias) @ coder.encoder_weight.double().T + coder.encoder_bias
+    dense = np.maximum(pre.numpy(), 0)
+    for row in dense:
+        row[np.argsort(row)[: m - coder.k]] = 0
+    total = {"mean": dense.mean(0), "sum": dense.sum(0), "max": dense.max(0)}[how]
+    return np.minimum(np.rint(total / unit), 65535)
+
+
+@pytest.mark.parametrize("how", ["mean", "sum", "max"])
+def test_vectors_equal_the_definition(
+    how: TokenAggregate, model: ActivationModel, coder: SparseCoder
+) -> None:
+    found, report = vectors(SAMPLES, model, coder, token_aggregate=how)
+    expected = np.stack([slowly(s, model, coder, how, 1e-3) for s in SAMPLES])
+    # Floats of a batch and of a single sample may differ by one step of rounding.
+    assert np.abs(to_dense(found).astype(np.int64) - expected).max() <= 1
+    assert report.n_samples == 5
+    assert report.n_tokens == sum(s.counted.sum() for s in SAMPLES)
+    assert (report.n_values, report.n_empty, report.plan) == (len(found.values), 1, "full")
+
+
+def test_the_same_unit_gives_the_same_bytes(model: ActivationModel, coder: SparseCoder) -> None:
+    first, again = vectors(SAMPLES, model, coder), vectors(SAMPLES, model, coder)
+    assert first[1] == again[1]
+    for name in ("indptr", "latents", "values"):
+        assert np.array_equal(getattr(first[0], name), getattr(again[0], name))
+
+
+def test_rows_are_in_the_order_of_the_samples(model: ActivationModel, coder: SparseCoder) -> None:
+    order = [4, 2, 0, 3, 1]
+    forward = to_dense(vectors(SAMPLES, model, coder)[0]).astype(np.int64)
+    moved = to_dense(vectors([SAMPLES[i] for i in order], model, coder)[0]).astype(np.int64)
+    assert np.abs(moved - forward[order]).max() <= 1
+    assert not forward[1].any()
+
+
+def test_keep_top_keeps_the_largest_and_records_the_lost_mass(
+    model: ActivationModel, coder: SparseCoder
+) -> None:
+    every, full_report = vectors(SAMPLES, model, coder)
+    kept, report = vectors(SAMPLES, model, coder, keep_top=3)
+    assert np.diff(kept.indptr).tolist() == [3, 0, 3, 3, 3]
+    for all_values, few in zip(to_dense(every), to_dense(kept), strict=True):
+        assert np.array_equal(np.sort(few)[-3:], np.sort(all_values)[-3:])
+    assert report.mass == pytest.approx(full_report.mass)
+    left_out = (every.values.sum(dtype=np.int64) - kept.values.sum(dtype=np.int64)) * 1e-3
+    assert report.mass_cut == pytest.approx(left_out, rel=0.01)
+
+
+def test_only_counted_tokens_enter(model: ActivationModel, coder: SparseCoder) -> None:
+    one = sample(30, 9)
+    last = int(np.flatnonzero(one.counted)[-1])
+    tokens = one.tokens.copy()
+    tokens[last + 1 :] = 7  # behind the last counted token of a causal model
+    changed = Rendered(tokens, one.counted, 30, False, False)
+    assert last < 29
+    before, after = vectors([one], model, coder)[0], vectors([changed], model, coder)[0]
+    assert np.array_equal(to_dense(before), to_dense(after))
+
+
+def test_the_unit_is_the_median_over_256(model: ActivationModel, coder: SparseCoder) -> None:
+    unit = calibrate(SAMPLES, model, coder, token_aggregate="mean", tokens_per_batch=128)
+    found, report = vectors(SAMPLES, model, coder, unit=unit)
+    assert 250 <= np.median(found.values) <= 262
+    assert report.mass_changed / report.mass < 0.005
+
+
+def test_a_unit_that_does_not_suit_is_reported(
+    model: ActivationModel, coder: SparseCoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        _, coarse = vectors(SAMPLES, model, coder, unit=100.0)
+        _, fine = vectors(SAMPLES, model, coder, unit=1e-9)
+    assert coarse.n_zeroed
+    assert not coarse.n_clipped
+    assert fine.n_clipped
+    assert not fine.n_zeroed
+    assert caplog.text.count("does not suit this pool") == 2
+
+
+def test_an_sae_in_which_nothing_fires_cannot_be_calibrated(
+    model: ActivationModel, coder: SparseCoder
+) -> None:
+    silent = make_coder(
+        coder.encoder_weight,
+        coder.encoder_bias - 1e6,
+        coder.decoder_weight,
+        coder.decoder_bias,
+        info=SaeInfo("", None, 32, 64, 4),
+    )
+    with pytest.raises(InputError, match="no latent fires on"):
+        calibrate(SAMPLES, model, silent, token_aggregate="mean", tokens_per_batch=128)
+
+
+def test_activations_that_are_not_finite_are_refused(
+    model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = ActivationModel.hidden
+    monkeypatch.setattr(ActivationModel, "hidden", lambda *a: hidden(*a) * float("inf"))
+    with pytest.raises(InputError, match=r"`model\.dtype`: the model's activations are not finite"):
+        vectors(SAMPLES, model, coder)
+
+
+def test_no_samples_have_no_vectors(model: ActivationModel, coder: SparseCoder) -> None:
+    found, report = vectors([], model, coder)
+    assert (len(found), report.n_values, found.n_latents) == (0, 0, 64)
+
+
+def test_the_id_depends_on_everything_that_decides_a_vector() -> None:
+    base: dict[str, Any] = {
+        "model_sha256": "m",
+        "hookpoint": "resid@2",
+        "sae_id": "s",
+        "token_aggregate": "mean",
+        "keep_top": None,
+        "unit": 0.1,
+        "dtype": "float32",
+    }
+    changes: list[dict[str, Any]] = [
+        {"model_sha256": "n"},
+        {"hookpoint": "resid@3"},
+        {"sae_id": "t"},
+        {"unit": 0.2},
+    ]
+    changes += [{"token_aggregate": "max"}, {"keep_top": 5}, {"dtype": "bfloat16"}, {}]
+    ids = {representation_id(**(base | change)) for change in changes}
+    assert len(ids) == len(changes)
+    assert representation_id(**base) in ids
