@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from selection.errors import InputError
 from selection.sae.encode import encode
+from selection.sae.fit import check_fits, list_local_saes
 from selection.sae.formats import load_sae, make_coder, save_sparsify
-from selection.sae.info import SaeInfo, block_of, check_fits, list_local_saes, read_info
+from selection.sae.info import SaeInfo, block_of, read_info
 
 D, M, K = 8, 24, 3
 
@@ -22,7 +23,7 @@ def tensors(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=g).to(dtype) for name, shape in shapes.items()}
 
 
-def write(folder: Path, weights: dict[str, torch.Tensor] | None = None, **cfg: Any) -> Path:  # noqa: ANN401
+def write(folder: Path, weights: dict[str, torch.Tensor] | None = None, **cfg: Any) -> Path:
     """A checkpoint by the format's description, not by our writer."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors() if weights is None else weights, folder / "sae.safetensors")

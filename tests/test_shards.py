@@ -224,7 +224,7 @@ whole, killed = Path(sys.argv[1]), Path(sys.argv[2])
 started = time.perf_counter()
 write(whole)
 seconds = time.perf_counter() - started
-for share in np.random.default_rng(0).uniform(0.02, 0.5, 10):
+for share in np.random.default_rng(0).uniform(0.01, 0.2, 10):
     child = os.fork()
     if child == 0:
         write(killed)

@@ -20,26 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from selection.errors import InputError
-from selection.sae.info import (
-    CONFIG,
-    RECORD,
-    WEIGHTS,
-    SaeInfo,
-    check_fits,
-    list_local_saes,
-    missing_sae,
-    read_info,
-)
-
-__all__ = [
-    "SaeInfo",
-    "SparseCoder",
-    "check_fits",
-    "list_local_saes",
-    "load_sae",
-    "make_coder",
-    "save_sparsify",
-]
+from selection.sae.fit import list_local_saes, missing_sae
+from selection.sae.info import CONFIG, RECORD, WEIGHTS, SaeInfo, read_info
 
 log = logging.getLogger(__name__)
 
