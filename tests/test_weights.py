@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selection import weights
 from selection.weights import WEIGHT_ONE, idf_weights, unit_weights
 from tests.oracles import idf_weight
 
@@ -14,10 +15,7 @@ def test_idf_is_the_rounded_logarithm(frequencies: list[int], more: int) -> None
     assert found.tolist() == [idf_weight(df, n) for df in frequencies]
 
 
-def test_a_rounding_that_float64_cannot_decide_is_decided_exactly() -> None:
-    # ln(3/2) 2^10 = 415.19.., so no tie; the doubtful path must give what the plain path gives.
-    from selection import weights
-
+def test_decimal_arithmetic_for_doubtful_roundings_agrees_with_the_plain_path() -> None:
     frequencies = np.arange(5_000)
     plain = idf_weights(frequencies, 5_000)
     with pytest.MonkeyPatch.context() as patch:
