@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from selection.errors import InputError
 from selection.pool.batches import pool_row
-from selection.pool.checks import check_source, no_shape
+from selection.pool.checks import check_mapped, check_source, no_shape
 from selection.pool.read import read_pool
 from selection.pool.readers import is_dataset_name, open_parts, source_name
 from selection.pool.rows import RawRow
@@ -97,6 +97,8 @@ def _of_targets(lines: Sequence[_TargetLine], source: PoolSource) -> pa.Table:
     rows: list[dict[str, object]] = []
     for line in lines:
         rows += _rows_of(line, source)
+    values = (value for line in lines for value in line.exemplars if isinstance(value, dict))
+    check_mapped(source, list(dict.fromkeys(name for value in values for name in value)))
     return pa.Table.from_pylist(rows, schema=POOL_SCHEMA)
 
 

@@ -22,9 +22,15 @@ PART_ROWS = 128 * GROUP_ROWS
 class PartWriter:
     """Writes a table that comes in pieces; `close` must be called once, after the last piece."""
 
-    def __init__(self, folder: Path, stem: str, schema: pa.Schema) -> None:
-        """Start with no rows; `folder` must exist."""
+    def __init__(
+        self, folder: Path, stem: str, schema: pa.Schema, *, one_file: bool = False
+    ) -> None:
+        """Start with no rows; `folder` must exist.
+
+        one_file: write `STEM.parquet` alone, which `PartReader` does not read.
+        """
         self._folder, self._stem, self._schema = folder, stem, schema
+        self._one_file = one_file
         self._waiting: list[pa.Table] = []
         self._n_waiting = self.n_rows = 0
         self._writer: pq.ParquetWriter | None = None
@@ -40,26 +46,26 @@ class PartWriter:
     def close(self) -> None:
         """Write what is left, and wait until it is on the disk. An empty table has one part."""
         self._write(self._n_waiting)
-        if self.n_rows == 0:
-            self._open()
+        if self._writer is None:
+            self._writer = self._open()
         self._finish_part()
 
     def _write(self, n_rows: int) -> None:
         table = pa.concat_tables([self._schema.empty_table(), *self._waiting])
         for start in range(0, n_rows, GROUP_ROWS):
             group = table.slice(start, min(GROUP_ROWS, n_rows - start)).combine_chunks()
-            if self.n_rows % PART_ROWS == 0:
+            if self._writer is None or (self.n_rows % PART_ROWS == 0 and not self._one_file):
                 self._finish_part()
-                self._open()
-            assert self._writer is not None
+                self._writer = self._open()
             self._writer.write_table(group, row_group_size=GROUP_ROWS)
             self.n_rows += group.num_rows
         rest = table.slice(n_rows)
         self._waiting, self._n_waiting = [rest] if rest.num_rows else [], rest.num_rows
 
-    def _open(self) -> None:
-        self._path = self._folder / f"{self._stem}-{self.n_rows // PART_ROWS:05d}.parquet"
-        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+    def _open(self) -> pq.ParquetWriter:
+        number = "" if self._one_file else f"-{self.n_rows // PART_ROWS:05d}"
+        self._path = self._folder / f"{self._stem}{number}.parquet"
+        return pq.ParquetWriter(self._path, self._schema, compression="zstd")
 
     def _finish_part(self) -> None:
         if self._writer is not None:

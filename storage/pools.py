@@ -4,6 +4,7 @@ The result depends on the sources' bytes and settings alone. It is written besid
 and renamed, so a killed run leaves nothing that could be taken for a pool.
 """
 
+import itertools
 import logging
 import shutil
 from collections import Counter
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
@@ -31,7 +31,6 @@ from storage.files import (
     is_complete,
     publish_folder,
     remove_stale_temps,
-    sync_file,
     temp_path,
     write_json,
 )
@@ -102,7 +101,7 @@ class _Preparation:
     def __init__(self, temp: Path, digits: int, progress: Callable[[int], None] | None) -> None:
         self._temp, self._progress = temp, progress or (lambda n_rows: None)
         self._kinds, self._drops = ColumnKinds(), Counter[str]()
-        self._n_rows = self._n_kept = 0
+        self._n_rows = 0
         temp.mkdir(parents=True)
         self._buckets = Buckets(temp / "buckets", READ_SCHEMA, "example_id", digits)
 
@@ -122,23 +121,20 @@ class _Preparation:
 
     def _read(self, sources: Sequence[PoolSource]) -> None:
         """Rows to buckets, drops to their file. Raises InputError when no row is left."""
-        path, first = self._temp / "drops.parquet", ""
-        with pq.ParquetWriter(path, DROP_SCHEMA, compression="zstd") as drops:
-            for source in sources:
-                for batch in read_pool(source):
-                    if batch.drops.num_rows:
-                        drops.write_batch(batch.drops)
-                        self._drops.update(batch.drops["reason"].to_pylist())
-                        first = first or _describe(batch.drops)
-                    rows = [*batch.rows.columns, batch.n_chars]
-                    self._buckets.add(pa.RecordBatch.from_arrays(rows, schema=READ_SCHEMA))
-                    self._kinds.merge(batch.kinds)
-                    self._n_kept += batch.rows.num_rows
-                    n_rows = batch.rows.num_rows + batch.drops.num_rows
-                    self._n_rows += n_rows
-                    self._progress(n_rows)
-        sync_file(path)
-        if not self._n_kept:
+        drops, first, n_kept = PartWriter(self._temp, "drops", DROP_SCHEMA, one_file=True), "", 0
+        for batch in itertools.chain.from_iterable(map(read_pool, sources)):
+            if batch.drops.num_rows:
+                drops.add(pa.Table.from_batches([batch.drops]))
+                self._drops.update(batch.drops["reason"].to_pylist())
+                first = first or _describe(batch.drops)
+            rows = [*batch.rows.columns, batch.n_chars]
+            self._buckets.add(pa.RecordBatch.from_arrays(rows, schema=READ_SCHEMA))
+            self._kinds.merge(batch.kinds)
+            n_kept += batch.rows.num_rows
+            self._n_rows += batch.rows.num_rows + batch.drops.num_rows
+            self._progress(batch.rows.num_rows + batch.drops.num_rows)
+        drops.close()
+        if not n_kept:
             counts = ", ".join(f"{n} {reason}" for reason, n in sorted(self._drops.items()))
             raise InputError(
                 f"every row was dropped while reading ({counts}; the first: {first})",

@@ -141,6 +141,11 @@ class ColumnKinds:
             if name in self._counts or len(self._counts) < _MAX_TRACKED:
                 self._counts.setdefault(name, Counter()).update(counts)
 
+    @property
+    def names(self) -> list[str]:
+        """Columns in the order in which they were first seen."""
+        return list(self._counts)
+
     def to_dict(self) -> dict[str, dict[str, int]]:
         """Column -> kind -> number of values, both sorted by name."""
         return {name: dict(sorted(c.items())) for name, c in sorted(self._counts.items())}

@@ -82,7 +82,7 @@ def explain(source: PoolSource, error: Exception) -> InputError:
 @contextmanager
 def _explained(source: PoolSource) -> Iterator[None]:
     """Turn the errors of datasets, the hub and its network library into InputError."""
-    from huggingface_hub.errors import HTTPError  # of whatever network library the hub uses
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         yield

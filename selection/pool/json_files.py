@@ -64,10 +64,10 @@ class _Elements:
         if first == "[":
             self._at += 1
             yield from self._list()
+            self._end()
         elif first == "{":
             value = self._value()
-            if self._next_character():
-                raise self._broken("more text follows the object")
+            self._end()
             yield from self._rows_of(value)
         elif first:
             raise self._broken("a pool is a list of rows or an object that holds one")
@@ -75,6 +75,7 @@ class _Elements:
     def _list(self) -> Iterator[RawRow]:
         row = 0
         if self._next_character() == "]":
+            self._at += 1
             return
         while True:
             self._next_character()
@@ -85,10 +86,15 @@ class _Elements:
             yield checked_row(value, text, self._name, row, line)
             after = self._next_character()
             if after == "]":
+                self._at += 1
                 return
             if after != ",":
                 raise self._broken("expected a comma or the end of the list")
             self._at += 1
+
+    def _end(self) -> None:
+        if self._next_character():
+            raise self._broken("more text follows the end")
 
     def _rows_of(self, value: object) -> Iterator[RawRow]:
         lists = _row_lists(value)

@@ -61,7 +61,7 @@ def read_pool(source: PoolSource) -> Iterator[ReadBatch]:
         for batch in _read_file(file, raws, source):
             seen.merge(batch.kinds)
             yield batch
-    check_mapped(source, list(seen.to_dict()))
+    check_mapped(source, seen.names)
 
 
 def _read_file(file: str, raws: Iterator[RawRow], source: PoolSource) -> Iterator[ReadBatch]:
