@@ -150,6 +150,9 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         listener.begin(name, total, unit)
     try:
         yield handle
+    except BaseException:
+        handle.detail = "stopped"
+        raise
     finally:
         for listener in listeners:
             listener.end(handle.detail)

@@ -17,9 +17,12 @@ _SETTINGS = {
 }
 
 
-def set_defaults(*, console: bool = False) -> None:
-    """Set what the user has not set; without `console`, Prefect logs warnings only."""
+def set_defaults() -> None:
+    """Set what the user has not set."""
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
-    if not console:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+
+def leave_the_terminal_alone() -> None:
+    """The command line says progress and errors itself; Prefect's copy of them stays away."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows import quiet_prefect
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
@@ -55,9 +56,10 @@ def _run_flow(config: SelectConfig, place: Workspace) -> list[dict[str, object]]
     """Run the Prefect flow here, on the server in PREFECT_API_URL or on an ephemeral one."""
     server = os.environ.get("PREFECT_API_URL")
     say(f"  Prefect   {server or 'ephemeral server, starting'}")
+    quiet_prefect.leave_the_terminal_alone()
     from flows.select_data import select_data
 
-    return select_data(config, str(place.root), trigger="cli")
+    return select_data(config, str(place.root), trigger="cli", run_name=config.name or "select")
 
 
 def _free_name(place: Workspace, wanted: str) -> str:

@@ -32,4 +32,4 @@ def test_a_stage_that_fails_still_ends() -> None:
             raise RuntimeError("no")
     except RuntimeError:
         pass
-    assert said[0].startswith("doomed: 1 rows")
+    assert said[0].startswith("doomed: stopped")
