@@ -126,7 +126,7 @@ def _percent(rng: Random, s: Scene) -> Problem:
 
 def _journey(rng: Random, s: Scene) -> Problem:
     a = names(rng, 1)[0]
-    speed, first, second, slow = (rng.randint(6, 12) * 10, rng.randint(1, 4), rng.randint(1, 3),
+    speed, first, second, slow = (rng.randint(6, 12) * 10, rng.randint(2, 4), rng.randint(2, 3),
                                   rng.randint(1, 4) * 10)  # fmt: skip
     x, y = speed * first, (speed - slow) * second
     text = (

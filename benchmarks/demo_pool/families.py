@@ -4,6 +4,8 @@ from benchmarks.demo_pool import (
     arithmetic,
     coding,
     cooking,
+    decoys,
+    french,
     grammar,
     ideas,
     letters,
@@ -25,6 +27,7 @@ from benchmarks.demo_pool.rows import Template
 _MODULES = (
     arithmetic, sql, reviews, translation, coding, texts, measures, puzzles, grammar, sorting_desk,
     letters, ideas, cooking, travel, science, support, spanish, tool_use,
+    decoys, french,
 )  # fmt: skip
 
 
@@ -66,4 +69,8 @@ COUNTS: dict[str, int] = {
     "support_chats": 110,
     "spanish": 100,
     "tool_use": 60,
+    "review_writing": 120,
+    "code_reading": 110,
+    "exercise_writing": 60,
+    "french_chat": 100,
 }

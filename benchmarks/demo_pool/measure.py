@@ -1,14 +1,15 @@
 """How far word matching gets on the demo pool: `python -m benchmarks.demo_pool.measure`.
 
 For each family, rows that are not in the pool are the queries; a candidate's score is the mean of
-its BM25 scores; printed is the share of the right family in the top 100. The same for the targets
-of `exemplars.jsonl`. The last line is one JSON object.
+its BM25 scores (bm25s, Lucene form); printed is the share of the right family in the top 100. The
+same for the targets of `exemplars.jsonl`. The last line is one JSON object.
 """
 
 import json
 from collections.abc import Sequence
 from random import Random
 
+import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from benchmarks.demo_pool.build import SEED, messages_of, pool_rows
 from benchmarks.demo_pool.exemplars import TARGETS
 from benchmarks.demo_pool.families import COUNTS, TEMPLATES
 from benchmarks.demo_pool.rows import text_of
-from selection.baselines import bm25_scores
+from selection.baselines import words
 from selection.ids import canonical_json
 
 N_QUERIES = 8
@@ -42,16 +43,24 @@ def share_in_top(scores: NDArray[np.float64], families: Sequence[str], family: s
     return sum(families[row] == family for row in best) / size
 
 
+def mean_scores(index: bm25s.BM25, queries: Sequence[str]) -> NDArray[np.float64]:
+    """Mean over the queries of the BM25 score of every indexed row, (n,)."""
+    scores = [np.asarray(index.get_scores(words(query)), np.float64) for query in queries]
+    return np.mean(scores, axis=0)
+
+
 def measure() -> dict[str, dict[str, float]]:
     """Shares by family, for held-out rows and for the exemplars."""
     rows = list({canonical_json(row.draft.messages): row for row in pool_rows()}.values())
     known, families = messages_of(rows), [row.family for row in rows]
     texts = [text_of(row.draft) for row in rows]
+    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    index.index([words(text) for text in texts], show_progress=False)
     queries = {family: held_out(family, known) for family in COUNTS}
     exemplars = {t: [f"{q}\n{a}" for q, a in pairs] for t, pairs in TARGETS.items()}
     return {
         name: {
-            family: share_in_top(bm25_scores(texts, asked, "mean"), families, family)
+            family: share_in_top(mean_scores(index, asked), families, family)
             for family, asked in by_family.items()
         }
         for name, by_family in (("held_out", queries), ("exemplars", exemplars))
