@@ -1,5 +1,6 @@
 """The command `saelect`. Each command imports what it needs, so that light ones start at once."""
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -32,17 +33,37 @@ SelectionArgument = Annotated[
 
 def main() -> None:
     """Run the command line; a user's mistake becomes a sentence and exit code 2."""
+    status = {"code": 1}
+    # Registered before anything else, so it runs after every other exit handler. Prefect leaves
+    # daemon threads behind, and with those alive DuckDB's bindings print lists of "leaks" at exit.
+    atexit.register(_leave, status)
+    try:
+        status["code"] = _run()
+    except SystemExit as stop:
+        status["code"] = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    raise SystemExit(status["code"])
+
+
+def _run() -> int:
     try:
         app(standalone_mode=True)
     except InputError as error:
         sys.stderr.write(f"saelect: {error}\n")
-        raise SystemExit(2) from None
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nsaelect: stopped; the same command resumes where it was.\n")
-        raise SystemExit(130) from None
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    return 0
+
+
+def _leave(status: dict[str, int]) -> None:
+    """End the process at once if Prefect was used; otherwise let Python end it."""
+    if "prefect" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status["code"])
 
 
 @app.command()

@@ -78,7 +78,7 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
     console = Console(highlight=False)
     console.print("\nThree rows as the model reads them ([reverse]counted[/] tokens are marked):")
     for example in look.examples[:SHOWN_ROWS]:
-        rendered = renderer.render(example.messages, example.tools)
+        rendered = renderer.render(example.messages, example.tools)  # type: ignore[arg-type]
         text, left = Text(), SHOWN_CHARACTERS
         for piece, counted in renderer.marked_text(rendered):
             text.append(piece[:left], style="reverse" if counted else "dim")

@@ -22,6 +22,7 @@ from selection.jaccard import QueryBlock, build_queries, score_rows
 from selection.plain_text import plain_text
 from selection.ranking import JointRanking, combine_targets, rank
 from selection.records import DropReason, Exemplars, Ranking
+from selection.row_kernels import weighted_norms
 from selection.sparse import document_frequency
 from selection.weights import idf_weights, unit_weights
 from storage.files import write_atomically
@@ -193,8 +194,9 @@ def _jaccard_scores(
     threads = config.compute.threads or default_threads()
     with stage("rank", vectors.n_vectors, "vectors") as handle:
         for numbers, rows in vectors.blocks():
+            norms = weighted_norms(rows, race.weights)
             for name, block in queries.items():
-                found[name][numbers] = score_rows(rows, block, threads=threads)
+                found[name][numbers] = score_rows(rows, block, norms=norms, threads=threads)
             handle.advance(len(numbers))
         handle.detail = f"{vectors.n_vectors:,} vectors against {len(targets)} targets"
     return {name: vectors.spread(values, fill=0.0) for name, values in found.items()}
