@@ -114,9 +114,15 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_pool_path(tiny_dir: Path) -> Path:
+def tiny_pool_path(tiny_dir: Path, tiny_pool_rows: list[dict[str, Any]]) -> Path:
     """JSONL file with 60 distinct rows: id, messages, source, licence, quality."""
-    return write_jsonl(tiny_dir / "pool.jsonl", [tiny_row(i) for i in range(60)])
+    return write_jsonl(tiny_dir / "pool.jsonl", tiny_pool_rows)
+
+
+@pytest.fixture(scope="session")
+def tiny_pool_rows() -> list[dict[str, Any]]:
+    """The rows of `tiny_pool_path`."""
+    return [tiny_row(i) for i in range(60)]
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +132,7 @@ def tiny_exemplars_path(tiny_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer(tiny_dir: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+def tiny_tokenizer(tiny_dir: Path) -> Any:
     """Byte-level BPE of at most 400 tokens; BOS comes from the chat template alone."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -154,7 +160,7 @@ def tiny_tokenizer(tiny_dir: Path) -> Any:  # noqa: ANN401 - transformers is unt
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(tiny_dir: Path, tiny_tokenizer: Any) -> Path:  # noqa: ANN401
+def tiny_model_dir(tiny_dir: Path, tiny_tokenizer: Any) -> Path:
     """Saved random Llama (4 blocks, width 32) with its tokenizer, as a user's model folder is."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
