@@ -106,6 +106,8 @@ def test_there_is_something_to_show_for_every_feature(written: list[dict[str, An
 def test_a_scene_occurs_in_many_families(written: list[dict[str, Any]]) -> None:
     families: dict[str, set[str]] = {}
     for row in written:
+        if row["group"] == "general":
+            continue
         families.setdefault(row["group"], set()).add(row["family"])
     assert len(families) >= 14
     assert min(len(seen) for seen in families.values()) >= 20
@@ -146,7 +148,7 @@ def test_calibration_texts_are_many_and_in_many_scripts() -> None:
     assert all(row["messages"][-1]["role"] == "assistant" for row in rows)
     assert len({canonical_json(row) for row in rows}) == len(rows)
     text = "".join(str(m["content"]) for row in rows for m in row["messages"])
-    for script in ("\u0435", "\u4e00", "\u306f", "\u0641", "ñ", "def ", "SELECT"):
+    for script in ("\u0435", "\u4e00", "\u306f", "\u0643", "¿", "def ", "SELECT"):
         assert script in text
 
 
@@ -183,7 +185,7 @@ def test_word_problems_end_in_the_result_of_their_last_equation() -> None:
         steps = equations(replies[0])
         assert steps[-1][1] == draft.facts["result"]
         assert re.findall(r"\d+", replies[0])[-1] == str(draft.facts["result"])
-        assert draft.facts["result"] > 0  # type: ignore[operator]
+        assert steps[-1][1] > 0
         checked += 1
     assert checked > 100
 
@@ -386,7 +388,8 @@ def test_scaled_recipes_are_in_proportion() -> None:
 def test_tool_calls_name_an_offered_tool_and_carry_its_arguments() -> None:
     for draft in drafts("tool_use"):
         call = draft.messages[1]["tool_calls"][0]  # type: ignore[index]
-        offered: dict[str, Any] = {t["function"]["name"]: t for t in draft.tools or []}  # type: ignore[index]
+        tools: list[dict[str, Any]] = draft.tools or []
+        offered = {tool["function"]["name"]: tool for tool in tools}
         required = offered[call["function"]["name"]]["function"]["parameters"]["required"]
         assert set(json.loads(call["function"]["arguments"])) == set(required)
         assert draft.messages[2]["tool_call_id"] == call["id"]

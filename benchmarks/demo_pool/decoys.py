@@ -96,7 +96,7 @@ def _query(rng: Random, s: Scene) -> Written:
 
 def _purpose(job: Job) -> str:
     """What a job's code is for, from its first wording."""
-    first = re.split(r"[.\n]", job.wordings[0])[0]
+    first = re.split(r"\.(?:\s|$)|\n", job.wordings[0])[0]
     return first[0].lower() + first[1:]
 
 

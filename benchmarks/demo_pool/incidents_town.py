@@ -161,7 +161,7 @@ EVENTS = (
     ("theater", "The prompter on stage", "The lead actor of the theater lost his voice on {day}.",
      ("{name}, the prompter, knew all {n} pages by heart.",
       "The prompter walked on in a borrowed coat and spoke every line.",
-      "The actor moved his lips beside her."),
+      "The actor moved his lips in step."),
      "The applause lasted longer than the last act.",
      "When the lead actor lost his voice, prompter {name} spoke his part and was celebrated.",
      "The play was canceled.", "the lead actor had lost his voice", (70, 99)),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from benchmarks.demo_pool.incidents import EVENTS, Incident, incident, padded
-from benchmarks.demo_pool.rows import Draft, Template, ask, chat, sometimes
+from benchmarks.demo_pool.rows import Draft, Template, ask, bullets, chat, sometimes
 
 SUMMARY_ASKS = (
     "Sum this up in one sentence.", "What is the gist?", "Too long for me. Short version?",
@@ -55,6 +55,19 @@ def _summary(rng: Random, event: Incident) -> Draft:
         last = rng.choice(["And as a title?", "Even shorter?", "Just a headline now."])
         return chat("", [prompt, event.gist, last, event.title])
     return draft
+
+
+def _digest(rng: Random) -> Draft:
+    """Several reports at once: the longest samples of the pool."""
+    numbers = rng.sample(range(len(EVENTS)), rng.randint(4, 7))
+    events = [incident(rng, number) for number in numbers]
+    question = rng.choice([
+        "One line for each of these reports.", "The week in brief, please.",
+        "Make a digest, one sentence per story.", "What do I have to know of all this?",
+    ])  # fmt: skip
+    prompt = framed(rng, question, "\n\n".join(padded(rng, event) for event in events))
+    answer = bullets(rng, [event.gist for event in events])
+    return ask("summaries/digest", prompt, answer, system=sometimes(rng, 0.15, SYSTEMS[0]))
 
 
 def _headline(rng: Random, event: Incident) -> Draft:
@@ -151,3 +164,10 @@ def _template(family: str, number: int) -> Template:
 TEMPLATES: dict[str, tuple[Template, ...]] = {
     family: tuple(_template(family, number) for number in range(len(EVENTS))) for family in FORMS
 }
+# One digest after every nine single events.
+_EVENTS = TEMPLATES["summaries"]
+TEMPLATES["summaries"] = tuple(
+    template
+    for first in range(0, len(_EVENTS), 9)
+    for template in (*_EVENTS[first : first + 9], _digest)
+)
