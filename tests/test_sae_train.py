@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,8 @@ import torch
 from torch import Tensor
 
 from selection.errors import InputError
+from selection.sae.info import SaeInfo
+from selection.sae.quality import measure
 from selection.sae.step import Parameters, loss_and_gradient
 from selection.sae.train import StepMetrics, shuffled, steps_done, train_sae
 from selection.sae.trainer import Trainer, TrainReport, TrainSettings
@@ -110,11 +113,8 @@ def sparse_data(
 def train(batches: list[Tensor], n_steps: int, **more: object) -> tuple[list[Tensor], TrainReport]:
     coder, report = train_sae(
         batches,
-        d_in=D,
-        num_latents=M,
-        k=K,
         n_steps=n_steps,
-        **more,  # type: ignore[arg-type]
+        **({"d_in": D, "num_latents": M, "k": K} | more),  # type: ignore[arg-type]
     )
     weights = [coder.encoder_weight, coder.encoder_bias, coder.decoder_weight, coder.decoder_bias]
     return weights, report
@@ -145,25 +145,44 @@ def test_the_coder_reconstructs_activations_as_they_come() -> None:
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    batches, file = sparse_data(60), tmp_path / "checkpoint.pt"
-    whole, whole_report = train(batches, 60, dead_after_tokens=512)
+    batches, file, seen = sparse_data(60), tmp_path / "checkpoint.pt", list[StepMetrics]()
+    settings = {"num_latents": 400, "lr": 5e-3, "dead_after_tokens": 512}
+    whole, whole_report = train(batches, 60, on_step=seen.append, **settings)
+    assert seen[36].n_dead > 0  # what counts as dead must survive the interruption, too
 
     def stop(metrics: StepMetrics) -> None:
         if metrics.step == 37:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(
-            batches, 60, dead_after_tokens=512, checkpoint=file, checkpoint_every=10, on_step=stop
-        )
+        train(batches, 60, checkpoint=file, checkpoint_every=10, on_step=stop, **settings)
     assert steps_done(file) == 30
-    resumed, report = train(batches, 60, dead_after_tokens=512, checkpoint=file)
+    resumed, report = train(batches, 60, checkpoint=file, **settings)
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert (report.fvu, report.n_tokens, report.n_steps) == (
-        whole_report.fvu,
-        whole_report.n_tokens,
-        60,
-    )
+    assert replace(report, seconds=whole_report.seconds) == whole_report
+
+
+def test_the_scale_of_training_is_folded_back(generator: torch.Generator) -> None:
+    (x,) = sparse_data(1)
+    settings = TrainSettings(D, M, K, 10, 1e-2, 1, 0.2, 0.0, 1000, 10.0, seed=0)
+    trainer = Trainer(settings, x)
+    trainer.parameters.b_enc.copy_(torch.rand(M, generator=generator))
+    dead = torch.zeros(M, dtype=torch.bool)
+    inside = loss_and_gradient(trainer.parameters, x * trainer.scale, K, dead, 0.0)
+    outside = measure(trainer.coder(SaeInfo("", None, D, M, K)), [x])
+    assert abs(trainer.scale - 1) > 0.5
+    assert outside.fvu == pytest.approx(inside.fvu, rel=1e-4)
+    assert outside.l0 == pytest.approx(inside.l0)
+
+
+def test_decoder_rows_are_not_pushed_along_themselves() -> None:
+    (x,) = sparse_data(1)
+    trainer = Trainer(TrainSettings(D, M, K, 10, 1e-2, 1, 0.2, 0.0, 1000, 10.0, seed=0), x)
+    before = trainer.parameters.w_dec.clone()
+    trainer.step(x)
+    momentum = trainer.adam.state[trainer.parameters.w_dec]["exp_avg"]
+    assert momentum.norm() > 1e-3
+    torch.testing.assert_close((momentum * before).sum(1), torch.zeros(M), atol=1e-6, rtol=0)
 
 
 def test_the_caller_may_leave_out_the_batches_that_are_used(tmp_path: Path) -> None:
