@@ -16,6 +16,7 @@ import pytest
 from benchmarks.demo_pool import build, incidents, measure
 from benchmarks.demo_pool.exemplars import TARGETS
 from benchmarks.demo_pool.families import COUNTS, TEMPLATES
+from benchmarks.demo_pool.measures import UNITS
 from benchmarks.demo_pool.review_words import GENERAL, REMARKS
 from benchmarks.demo_pool.rows import Draft, text_of
 from selection.exemplars import read_exemplars
@@ -271,6 +272,21 @@ def roman(text: str) -> int:
     values = [dict(zip("IVXLCDM", (1, 5, 10, 50, 100, 500, 1000), strict=True))[c] for c in text]
     following = [*values[1:], 0]
     return sum(-v if v < after else v for v, after in zip(values, following, strict=True))
+
+
+# Each unit in the SI unit of its kind, as defined by treaty or statute.
+SI = {
+    "kilometers": 1000, "miles": 1609.344, "meters": 1, "feet": 0.3048, "inches": 0.0254,
+    "centimeters": 0.01, "kilograms": 1, "pounds": 0.45359237, "ounces": 0.028349523125,
+    "grams": 0.001, "liters": 1, "US gallons": 3.785411784, "teaspoons": 0.00492892159375,
+    "milliliters": 0.001, "hectares": 10_000, "acres": 4046.8564224, "knots": 1852 / 3600,
+    "kilometers per hour": 1000 / 3600,
+}  # fmt: skip
+
+
+def test_factors_between_units_follow_from_their_definitions() -> None:
+    for unit, other, factor in UNITS:
+        assert factor == pytest.approx(SI[unit] / SI[other], rel=1e-5)
 
 
 def test_conversions_are_right() -> None:
