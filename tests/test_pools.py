@@ -245,9 +245,10 @@ def test_reading_in_pieces_is_reading_at_once(
     ids = pool.example_ids().astype(str).tolist()
     assert ids == list(examples_of(pool_rows()))
     for start in (0, 1, 8, 9, 17, 39, 40):
-        batches = list(pool.iter_examples(start, 4))
-        assert [i for batch in batches for i in batch["example_id"].to_pylist()] == ids[start:]
-        assert all(batch.num_rows <= 4 for batch in batches)
+        for batch_rows in (1, 4):
+            batches = list(pool.iter_examples(start, batch_rows))
+            assert [i for batch in batches for i in batch["example_id"].to_pylist()] == ids[start:]
+            assert all(batch.num_rows <= batch_rows for batch in batches)
     asked = np.array([38, 0, 11, 38, 9])
     assert pool.examples_at(asked)["example_id"].to_pylist() == [ids[row] for row in asked]
     by_id = list(examples_of(pool_rows()).values())

@@ -77,6 +77,18 @@ def test_csv_fields_stay_text_and_may_hold_line_breaks(tmp_path: Path) -> None:
     assert [(row.row, row.line) for row in rows] == [(1, 3), (2, 4)]
 
 
+@pytest.mark.parametrize("n_characters", [1, 2, 7, 64])
+def test_a_json_list_may_be_cut_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_characters: int
+) -> None:
+    monkeypatch.setattr("selection.pool.json_files._CHUNK", n_characters)
+    path = write(tmp_path / "a.json", json.dumps([-12.5e3, *ROWS, True, None, "\\u00e4"]))
+    rows = list(iter_raw(PoolSource(str(path))))
+    assert [row.value for row in rows[1:4]] == ROWS
+    assert [row.row for row in rows] == list(range(1, 8))
+    assert all("must be a JSON object" in row.error for row in (rows[0], *rows[4:]))
+
+
 def test_a_json_list_longer_than_one_piece_is_read_whole(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"text": f"{n} " + "y" * (n * 997)} for n in range(80)]
     content = json.dumps(rows, indent=1)

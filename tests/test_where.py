@@ -5,7 +5,7 @@ import pytest
 
 from selection.errors import InputError
 from selection.pool.columns import ColumnKinds
-from selection.pool.where import BoundWhere, compile_where
+from selection.pool.where import BoundWhere, _not_by_row, compile_where
 
 RAW: list[dict[str, object]] = [
     {"quality": 5, "score": "4.5", "mixed": 1, "flag": True, "n": 1.5, "code": "010", "lang": "en"},
@@ -107,11 +107,22 @@ def test_what_is_no_expression_is_refused_with_an_example(text: str) -> None:
     ["COUNT(*) > 1", "MAX(n_chars) > 3", "SUM(quality) > 3 AND flag", "first(licence) = 'MIT'",
      "ROW_NUMBER() OVER (ORDER BY licence) < 3", "MAX(n_chars) OVER () > 3",
      "LAG(n_chars) OVER (ORDER BY licence) > 1", "EXISTS (SELECT 1)", "licence = (SELECT 'MIT')",
-     "STRING_AGG(licence, ',') = 'x'", "n_chars IN (1, 2) AND MIN(n_chars) = 1"],
+     "STRING_AGG(licence, ',') = 'x'", "CORR(n_chars, n) > 0",
+     "n_chars IN (1, 2) AND MIN(n_chars) = 1"],
 )  # fmt: skip
 def test_what_looks_at_several_rows_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"single rows|not an SQL expression"):
         compile_where(text)
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["Shift", {"Boolean": {"Any": {}}}, {"StringExpr": {"ConcatVertical": {}}}, {"Boolean": "All"}],
+)
+def test_functions_over_rows_are_known_whatever_sql_leads_to_them(function: object) -> None:
+    column = {"Column": "flag"}
+    assert _not_by_row({"Function": {"input": [column], "function": function}})
+    assert not _not_by_row({"Function": {"input": [column], "function": {"Boolean": "IsNull"}}})
 
 
 def test_an_unknown_column_is_refused_with_the_known_ones() -> None:

@@ -36,7 +36,9 @@ ROLE_TYPES: Mapping[str, type[pl.DataType]] = {
 _NODES = {"BinaryExpr", "Column", "Literal", "Cast", "Ternary", "Function"}
 _FUNCTIONS = {"Boolean", "StringExpr", "ListExpr", "TemporalExpr", "Sql", "Pow", "Abs", "Sign"}
 _FUNCTIONS |= {"Floor", "Ceil", "FillNull", "Coalesce", "MinHorizontal", "MaxHorizontal"}
-_NOT_BY_ROW = {"ConcatVertical"}  # a string function, but one over rows
+# Members of these families that look at several rows. SQL leads to none of them today.
+_NOT_BY_ROW = {"ConcatVertical", "Any", "All", "IsUnique", "IsDuplicated"}
+_NOT_BY_ROW |= {"IsFirstDistinct", "IsLastDistinct"}
 _MAX_READINGS = 256  # ways to read texts that spell numbers, tried in order
 
 
@@ -155,12 +157,20 @@ def _not_by_row(node: object) -> str:
     if kind in ("Column", "Literal"):
         return ""
     parts = body.get("input", []) if kind == "Function" else _operands(body)
-    if kind == "Function":
-        function = body["function"]
-        family = function if isinstance(function, str) else next(iter(function))
-        if family not in _FUNCTIONS or any(word in str(function) for word in _NOT_BY_ROW):
-            return str(family)
+    if kind == "Function" and (strange := _strange_function(body["function"])):
+        return strange
     return next((found for part in parts if (found := _not_by_row(part))), "")
+
+
+def _strange_function(function: object) -> str:
+    """The name of a function unless it is known to look at one row; {family: member} or a name."""
+    family, member = function, None
+    if isinstance(function, dict):
+        family, member = next(iter(function.items()))
+    name = next(iter(member)) if isinstance(member, dict) else member
+    if family in _FUNCTIONS and name not in _NOT_BY_ROW:
+        return ""
+    return str(family if family not in _FUNCTIONS else name)
 
 
 def _operands(body: dict[str, object]) -> list[object]:
