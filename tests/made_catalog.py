@@ -96,7 +96,8 @@ def make_example(number: int, rng: np.random.Generator, source: str | None = Non
         {"role": "user", "content": prompt},
         {"role": "assistant", "content": answer},
     ]
-    return MadeExample(messages, None, source, number + 1, len(prompt + answer) // 4 + 6)
+    tokens = int(rng.lognormal(4.3 if source == "translation" else 5.0, 0.55)) + 12
+    return MadeExample(messages, None, source, number + 1, tokens)
 
 
 def hostile_example() -> MadeExample:
@@ -154,11 +155,9 @@ def make_tables(
     scores = 0.62 * np.exp(-((np.arange(n_pool) / n_pool) ** 0.35) * 3) + 0.001
 
     selections, picks, near, why = [], [], [], []
-    chosen = {
-        "": ranked,
-        "random": rest[:n_selected],
-        "bm25": [*rest[n_selected:], *ranked[:n_near]],
-    }
+    n_shared = n_selected // 4  # what a lexical control finds too
+    lexical = [*ranked[n_selected - n_shared : n_selected], *rest[n_selected:]]
+    chosen = {"": ranked, "random": rest[:n_selected], "bm25": lexical}
     for method, examples in chosen.items():
         label = f"{name}-{method}" if method else name
         selection_id = content_id(["selection", label, seed])
