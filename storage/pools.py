@@ -92,6 +92,7 @@ def prepare_pool(
                 publish_folder(temp, folder)
         finally:
             shutil.rmtree(temp, ignore_errors=True)
+            pa.default_memory_pool().release_unused()  # a model may be loaded next
     return open_pool(folder)
 
 
