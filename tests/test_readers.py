@@ -304,6 +304,19 @@ def test_a_look_says_shape_columns_size_and_roles(tmp_path: Path) -> None:
     assert (short.n_rows, short.is_exact, len(short.examples)) == (1000, True, 1000)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("a.jsonl", "\n", "holds no rows"), ("a.jsonl", '{"x": 1}\n', "known shapes"),
+     ("a.csv", "text\nx\n", "no column `licence`"), ("a.jsonl", "{\n", "line 1: broken row")],
+)  # fmt: skip
+def test_a_look_refuses_what_reading_would(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    columns = {"licence": "licence"} if "column" in words else {}
+    with pytest.raises(InputError, match=words):
+        look_at(PoolSource(str(write(tmp_path / name, content)), columns=columns))
+
+
 class FakeDataset:
     """What `load_dataset(streaming=True)` gives, as far as the reader knows it."""
 

@@ -66,10 +66,6 @@ def read_pool(source: PoolSource) -> Iterator[ReadBatch]:
 
 def _read_file(file: str, raws: Iterator[RawRow], source: PoolSource) -> Iterator[ReadBatch]:
     peeked = list(itertools.islice(raws, N_PEEK))
-    if not peeked:
-        raise InputError(
-            "the file holds no rows", file=file, remedy="Check the step that wrote it."
-        )
     shape = shape_of(file, peeked, source)
     builder = BatchBuilder(source, shape)
     for raw in itertools.chain(peeked, raws):
@@ -82,6 +78,10 @@ def _read_file(file: str, raws: Iterator[RawRow], source: PoolSource) -> Iterato
 
 def shape_of(file: str, peeked: Sequence[RawRow], source: PoolSource) -> str:
     """The shape of a file by its first rows. Raises InputError when none of them has it."""
+    if not peeked:
+        raise InputError(
+            "the file holds no rows", file=file, remedy="Check the step that wrote it."
+        )
     if source.broken_rows == "refuse":
         for raw in peeked:
             refuse_broken(raw)
@@ -114,6 +114,7 @@ def look_at(source: PoolSource, n: int = 200) -> Look:
     Raises InputError where reading the pool would, as far as these rows tell.
     """
     check_source(source)
+    check_tables(source)
     file, raws = next(open_parts(source))
     rows = list(itertools.islice(raws, n))
     shape = shape_of(file, rows, source)
