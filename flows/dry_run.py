@@ -88,12 +88,12 @@ def _print_cost(
     say(f"  cached     {n_cached:,} vectors are there, {len(missing):,} would be computed")
     free = free_bytes(workspace.root)
     if not len(missing):
-        say(f"  disk       nothing new for vectors; {free / 1e9:,.1f} GB free")
+        say(f"  disk       nothing new for vectors; {_size(free)} free")
         say("  time       no forward pass over the pool; ranking takes seconds")
         return
     cost = estimate(representer, rendered, missing)
     low, middle, high = (_duration(seconds) for seconds in cost.seconds)
-    say(f"  disk       about {cost.n_bytes / 1e9:,.2f} GB of vectors; {free / 1e9:,.1f} GB free")
+    say(f"  disk       about {_size(cost.n_bytes)} of vectors; {_size(free)} free")
     say(
         f"  time       about {middle} for the vectors ({low} to {high}, from {PROBES} real batches)"
     )
@@ -120,6 +120,12 @@ def estimate(
     n_bytes = len(missing) * (float(np.mean(postings)) * BYTES_PER_POSTING + 24) + MANIFEST_BYTES
     # Machines slow down under sustained load; the upper end allows for a third more.
     return Estimate((n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow), int(n_bytes))
+
+
+def _size(n_bytes: int) -> str:
+    if n_bytes < 1e9:
+        return f"{n_bytes / 1e6:,.1f} MB"
+    return f"{n_bytes / 1e9:,.1f} GB"
 
 
 def _duration(seconds: float) -> str:

@@ -47,6 +47,7 @@ def config_text(
     """The config as commented YAML."""
     roles = {role: column for role, column in look.roles.items() if role in ROLES}
     columns = ", ".join(f"{role}: {json.dumps(column)}" for role, column in roles.items())
+    n_examples = suggested_budget(look)
     named = f"  targets: {json.dumps(list(targets))}\n" if len(targets) > 1 else ""
     return f"""\
 # Written by `saelect init`; `saelect config` lists every key. Paths start where you run saelect.
@@ -56,13 +57,18 @@ pool:
     columns: {{{columns}}}  # role: column; roles are id, licence, language, source, group
 exemplars:
   path: {json.dumps(exemplars)}
-{named}budget: {{examples: 500}}        # or {{fraction: 0.05}}, or {{tokens: 1000000}}
+{named}budget: {{examples: {n_examples}}}  # or {{fraction: 0.05}}, or {{tokens: 1000000}}
 # where: "licence = 'MIT' AND n_chars < 8000"  # drop what does not pass
 controls: [random]             # a random selection of equal size, to compare training with
 model: {{name: {json.dumps(model)}}}  # hookpoint: where its SAE was trained, unless you name one
 sae: {json.dumps(sae)}
 preset: best
 """
+
+
+def suggested_budget(look: Look) -> int:
+    """A twentieth of the pool, at most 500: a start to be changed, never a default of a run."""
+    return 500 if look.n_rows is None else max(1, min(500, look.n_rows // 20))
 
 
 def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) -> None:
@@ -76,14 +82,17 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
     )  # fmt: skip
     renderer = open_reader(config).renderer
     console = Console(highlight=False)
-    console.print("\nThree rows as the model reads them ([reverse]counted[/] tokens are marked):")
+    # Where reverse video is lost, as in a pipe, brackets mark what counts.
+    left, right = ("", "") if console.is_terminal else ("⟦", "⟧")
+    console.print("\nThree rows as the model reads them; tokens that count are marked:")
     for example in look.examples[:SHOWN_ROWS]:
         rendered = renderer.render(example.messages, example.tools)  # type: ignore[arg-type]
-        text, left = Text(), SHOWN_CHARACTERS
+        text, room = Text(), SHOWN_CHARACTERS
         for piece, counted in renderer.marked_text(rendered):
-            text.append(piece[:left], style="reverse" if counted else "dim")
-            left -= len(piece)
-            if left <= 0:
+            shown = f"{left}{piece[:room]}{right}" if counted else piece[:room]
+            text.append(shown, style="reverse" if counted else "dim")
+            room -= len(piece)
+            if room <= 0:
                 text.append(" …", style="dim")
                 break
         n_counted = int(rendered.counted.sum())

@@ -3,8 +3,10 @@
 Nothing is downloaded; all of it is written once a session into pytest's temporary folder.
 """
 
+import atexit
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,23 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
 import numpy as np
 import pytest
+
+_EXIT_STATUS: dict[str, int] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember the outcome for `_leave`."""
+    _EXIT_STATUS["code"] = int(exitstatus)
+
+
+@atexit.register
+def _leave() -> None:
+    """Leave at once where Prefect was used: its daemon threads make DuckDB print "leaks"."""
+    if "prefect" in sys.modules and "code" in _EXIT_STATUS:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_EXIT_STATUS["code"])
+
 
 TINY_D_MODEL = 32
 TINY_N_LAYERS = 4

@@ -1,0 +1,92 @@
+"""The command line as a user meets it: in processes of its own where timing or exit codes count."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.workspace import Workspace
+from tests.made_catalog import made_workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return made_workspace(tmp_path_factory.mktemp("cli"))
+
+
+def saelect(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = saelect("--help")
+    assert done.returncode == 0
+    for command in ("demo", "init", "run", "neighbors", "sql", "export", "report", "show", "ls"):
+        assert command in done.stdout
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    done = saelect("run", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "nowhere.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_set_without_a_value_says_how(tmp_path: Path) -> None:
+    done = saelect("run", "demo", "--set", "budget.examples", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--set budget.examples=500" in done.stderr
+
+
+def test_ls_and_show_name_runs_picks_and_reasons(workspace: Workspace) -> None:
+    listed = saelect("ls", "-w", str(workspace.root))
+    assert "calm-otter-bm25" in listed.stdout
+    shown = saelect("show", "latest", "-n", "3", "-w", str(workspace.root))
+    assert shown.returncode == 0
+    assert "calm-otter: 120 of" in shown.stdout
+    assert "shares" in shown.stdout
+
+
+def test_sql_answers_as_table_csv_and_json(workspace: Workspace) -> None:
+    query = (
+        "SELECT rank, score FROM v_selection WHERE selection = 'calm-otter' ORDER BY rank LIMIT 2"
+    )
+    table = saelect("sql", query, "-w", str(workspace.root)).stdout.splitlines()
+    assert table[0].split() == ["rank", "score"]
+    assert table[-1] == "2 rows"
+    rows = saelect("sql", query, "-f", "csv", "-w", str(workspace.root)).stdout.splitlines()
+    assert rows[0] == "rank,score"
+    objects = saelect("sql", query, "-f", "json", "-w", str(workspace.root)).stdout.splitlines()
+    assert [json.loads(line)["rank"] for line in objects] == [1, 2]
+
+
+def test_sql_that_writes_is_refused(workspace: Workspace) -> None:
+    done = saelect("sql", "DROP TABLE pick", "-w", str(workspace.root))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_where_used_and_why_and_diff_answer(workspace: Workspace) -> None:
+    query = "SELECT example_id FROM v_selection WHERE selection = 'calm-otter' AND rank = 3"
+    done = saelect("sql", query, "-f", "csv", "-w", str(workspace.root))
+    example = done.stdout.split()[1]
+    assert "calm-otter" in saelect("where-used", example, "-w", str(workspace.root)).stdout
+    assert "contribution" in saelect("why", example, "-w", str(workspace.root)).stdout
+    both = saelect("diff", "calm-otter", "calm-otter-random", "-w", str(workspace.root)).stdout
+    assert "examples in both" in both
+
+
+def test_the_schema_and_every_preset_can_be_printed() -> None:
+    schema = json.loads(saelect("config", "--schema").stdout)
+    assert "budget" in schema["required"]
+    assert "exemplar_reduction: prototype" in saelect("config", "--preset", "paper").stdout
+    assert "ranking.exemplar_reduction" in saelect("config").stdout

@@ -1,0 +1,100 @@
+"""The Prefect flows on the tiny model, against a real server of the test harness."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import quiet_prefect
+
+quiet_prefect.set_defaults()
+
+from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402
+from prefect.testing.utilities import prefect_test_harness  # noqa: E402
+from prefect.utilities.importtools import import_object  # noqa: E402
+
+from flows.config import SelectConfig, VectorJob  # noqa: E402
+from flows.embed_pool import embed_pool  # noqa: E402
+from flows.index_pool import index_pool  # noqa: E402
+from flows.prepare_pool import prepare_pool  # noqa: E402
+from flows.select_data import select_data  # noqa: E402
+from flows.train_sae import train_sae  # noqa: E402
+from storage.read import list_selections  # noqa: E402
+from storage.workspace import Workspace  # noqa: E402
+from tests.jobs import tiny_config  # noqa: E402
+
+pytestmark = [
+    pytest.mark.slow,
+    # Prefect's own threads and databases leave these behind; none comes from this project.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    # A flow waits up to a second for its heartbeat thread; tests do not need one.
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(
+    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
+) -> SelectConfig:
+    return tiny_config(
+        tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir, controls=["random"]
+    )
+
+
+def test_select_data_leaves_selections_exports_reports_and_artifacts(
+    config: SelectConfig, tmp_path: Path
+) -> None:
+    results = select_data(config, str(tmp_path / "w"), run_name="tiny")
+    workspace = Workspace(tmp_path / "w")
+    assert [row["n_selected"] for row in results] == [7, 7]
+    assert {row.name for row in list_selections(workspace)} == {"tiny", "tiny-random"}
+    assert (workspace.exports / "tiny" / "train.jsonl").exists()
+    assert (workspace.reports / "tiny.html").exists()
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
+    keys = {artifact["key"] for artifact in artifacts}
+    assert {"progress-embed", "progress-rank", "selections", "picks-tiny"} <= keys
+    tables = {a["key"]: a["data"] for a in artifacts if a["type"] == "table"}
+    assert "word" not in tables["selections"]
+    assert "tiny-random" in tables["selections"]
+
+
+def test_each_stage_runs_alone(config: SelectConfig, tmp_path: Path) -> None:
+    job = VectorJob.model_validate(config.model_dump(include=set(VectorJob.model_fields)))
+    root = str(tmp_path / "w")
+    pool_id = prepare_pool(job, root)
+    assert (tmp_path / "w" / "pools" / pool_id / "manifest.json").exists()
+    assert train_sae(job, root) == job.sae.path
+    assert embed_pool(job, root)["computed"] == 60
+    assert embed_pool(job, root) == {"computed": 0, "reused": 60, "tokens": 0}
+    assert (Path(index_pool(job, root)) / "index.faiss").exists()
+
+
+def test_every_deployment_names_a_flow_that_exists() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {d["name"] for d in deployments} == {
+        "select-data", "prepare-pool", "train-sae", "embed-pool", "index-pool",
+    }  # fmt: skip
+    for deployment in deployments:
+        flow = import_object(str(ROOT / deployment["entrypoint"]))
+        assert flow.name == deployment["name"]
+
+
+def test_an_unknown_nested_field_is_refused(config: SelectConfig) -> None:
+    parameters = {"config": config.model_dump(mode="json")}
+    parameters["config"]["ranking"]["wieghts"] = "idf"
+    with pytest.raises(Exception, match="wieghts"):
+        select_data.validate_parameters(parameters)
