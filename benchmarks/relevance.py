@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -71,7 +72,7 @@ def picks_of(workspace: Path, run: str | None) -> pl.DataFrame:
     return pl.DataFrame(rows.to_pylist(), schema=["target", "method", "own_id"])
 
 
-def grade(target: Mapping[str, object]) -> pl.Expr:
+def grade(target: Mapping[str, Any]) -> pl.Expr:
     """Graded relevance of a labelled row for a target; -1 is unjudged."""
     same_category = pl.col("category") == str(target["category"])
     return (
