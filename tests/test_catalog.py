@@ -18,7 +18,7 @@ from selection.errors import InputError
 from storage import catalog, files, lock
 from storage.tables import column_types, table_of
 from storage.workspace import Workspace, open_workspace
-from tests.made_catalog import made_workspace, make_tables
+from tests.made_catalog import DESCRIPTIONS, made_workspace, make_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = {
@@ -91,6 +91,23 @@ def test_the_source_mix_adds_up_to_pool_and_selection(tmp_path: Path) -> None:
         " FROM v_source_mix GROUP BY selection_id",
     )
     assert [tuple(round(float(str(x)), 9) for x in row) for row in sums] == [(12000, 120, 1, 1)] * 3
+
+
+def test_explanations_carry_the_description_of_their_own_latent_and_sae(tmp_path: Path) -> None:
+    workspace = made_workspace(tmp_path)
+    other = {"sae": "another SAE", "latent": 101, "description": "of another SAE"}
+    catalog.commit(workspace, {"latent_description": table_of("latent_description", [other])})
+    rows = query(workspace.snapshot, "SELECT latent, description, contribution, share FROM v_why")
+    assert {(latent, text) for latent, text, _, _ in rows} == {
+        *DESCRIPTIONS.items(),
+        (2048, None),
+        (4096, None),
+        (-1, None),
+    }
+    made = make_tables()["why"].to_pylist()
+    assert sorted((r[0], r[2]) for r in rows) == sorted(
+        (row["latent"], row["contribution"]) for row in made
+    )
 
 
 def test_drops_of_the_run_belong_to_each_of_its_selections(tmp_path: Path) -> None:
