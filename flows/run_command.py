@@ -10,7 +10,6 @@ from flows import quiet_prefect
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
-from selection.errors import InputError
 from storage.workspace import Workspace, open_workspace
 
 DEMO_WARNING = """\
@@ -30,7 +29,9 @@ def run_config(
     say(f"saelect: run {config.name} in {place.root}")
     say(f"  pool      {', '.join(pool.path for pool in config.pool)}")
     say(f"  exemplars {config.exemplars.path}")
-    if _foreign_pool_on_demo_model(config):
+    from flows.stages.inputs import is_demo_model_on_foreign_pool  # after the first lines
+
+    if is_demo_model_on_foreign_pool(config):
         say(DEMO_WARNING)
     if dry_run:
         from flows.dry_run import print_dry_run
@@ -71,12 +72,6 @@ def _free_name(place: Workspace, wanted: str) -> str:
     return next(name for name in numbered if name not in taken)
 
 
-def _foreign_pool_on_demo_model(config: SelectConfig) -> bool:
-    return config.model.name == "demo" and not all(
-        pool.path.startswith("demo:") for pool in config.pool
-    )
-
-
 def _say_results(results: list[dict[str, object]], place: Workspace, seconds: float) -> None:
     """The selections as a table, and the commands that lead on."""
     from rich.console import Console
@@ -108,11 +103,3 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
     for row in results:
         if row.get("shortfall"):
             say(f"  note: {row['name']}: {row['shortfall']}")
-
-
-def refuse_unknown_stage(only: str, known: tuple[str, ...]) -> None:
-    """`--only` names a stage."""
-    if only not in known:
-        raise InputError(
-            "no such stage", field="--only", value=only, remedy=f"Known: {', '.join(known)}."
-        )

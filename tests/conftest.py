@@ -13,6 +13,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # A test that reaches for the network must fail at once.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["PREFECT_LOGGING_EXTRA_LOGGERS"] = ""  # Prefect would keep our messages from caplog.
 
 import numpy as np
 import pytest

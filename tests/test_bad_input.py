@@ -117,6 +117,16 @@ def test_an_unknown_target_lists_the_known_ones(
     assert "sums" in message
 
 
+def test_exemplars_without_a_response_need_prompts_on_both_sides(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    questions = [{"messages": tiny_row(i)["messages"][:1]} for i in (400, 404)]
+    exemplars = write_jsonl(tmp_path / "questions.jsonl", questions)
+    message = refused(exemplars=exemplars)
+    for part in ("questions.jsonl", "line 1", "no response", "counted: prompt"):
+        assert part in message
+
+
 @pytest.mark.parametrize(
     ("keys", "parts"),
     [

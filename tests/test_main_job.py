@@ -271,6 +271,18 @@ def test_where_is_a_drop_reason(paths: tuple[Path, Path, Path, Path], tmp_path: 
     assert licences == [{"licence": "MIT"}]
 
 
+def test_exemplars_without_a_response_are_compared_by_prompts(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    pool, _, model, sae = paths
+    questions = [{"messages": tiny_row(i)["messages"][:1]} for i in (400, 404)]
+    exemplars = write_jsonl(tmp_path / "questions.jsonl", questions)
+    prompts = {"counted": "prompt", "max_length": 128}
+    config = tiny_config(pool, exemplars, model, sae, rendering=prompts, index=False)
+    _, (result,) = run_job(config, tmp_path / "w")
+    assert result["n_selected"] == 7
+
+
 def test_an_sae_is_trained_once_and_does_not_follow_the_pool(
     paths: tuple[Path, Path, Path, Path], tmp_path: Path
 ) -> None:

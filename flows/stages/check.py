@@ -1,15 +1,19 @@
 """What can be refused early is refused early: before tokens, before weights, before hours."""
 
-from selection.pool.where import compile_where
-from storage.pools import open_pool
-
 from flows.config import SelectConfig
 from flows.progress import stage
-from flows.stages.inputs import PACKAGED, field_of, read_targets, source_of
+from flows.stages.inputs import (
+    field_of,
+    read_targets,
+    refuse_without_response,
+    source_of,
+)
 from flows.stages.reading import open_reader
 from flows.stages.sae import load_fitting
 from selection.pool.read import look_at
+from selection.pool.where import compile_where
 from storage.files import ensure_free
+from storage.pools import open_pool
 from storage.workspace import Workspace
 
 FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vectors come on top.
@@ -19,6 +23,7 @@ def check_config(config: SelectConfig, workspace: Workspace) -> None:
     """Exemplars, the first rows of every pool, `where`, model, hookpoint, SAE and disk."""
     with stage("check", unit="inputs") as handle:
         targets = read_targets(config.exemplars)
+        refuse_without_response(config, targets)
         for pool in config.pool:
             look_at(source_of(pool), 50)
         if config.where is not None:
@@ -36,8 +41,3 @@ def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str)
     field = field_of(config, open_pool(workspace.pools / pool_id), read_targets(config.exemplars))
     counts = {"eligible": int(field.eligible.sum())}
     return counts | {str(reason): n for reason, n in field.drops.items()}
-
-
-def uses_only_packaged_pools(config: SelectConfig) -> bool:
-    """Whether all pools are those that ship with saelect."""
-    return all(pool.path.startswith(PACKAGED) for pool in config.pool)

@@ -3,10 +3,10 @@
 Everything that can be refused without a model is refused here.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,31 @@ def read_targets(exemplars: ExemplarsConfig) -> dict[str, pa.Table]:
         name: table.filter(pa.array([other == name for other in names]))
         for name in dict.fromkeys(names)
     }
+
+
+def refuse_without_response(config: SelectConfig, targets: Mapping[str, pa.Table]) -> None:
+    """Exemplars without a response are compared by prompts on both sides, or not at all.
+
+    Otherwise the pool's responses would count against prompts, and every score would sink.
+    """
+    if config.rendering.counted == "prompt":
+        return
+    for name, table in targets.items():
+        for row in table.to_pylist():
+            if not any(_responds(message) for message in json.loads(row["messages"])):
+                raise InputError(
+                    f"exemplar {row['own_id'] or row['example_id'][:12]} of `{name}` has no"
+                    f" response, and rendering.counted is `{config.rendering.counted}`",
+                    file=row["file"],
+                    line=row["row"],
+                    remedy="Give it a response, or set `rendering: {counted: prompt}`.",
+                )
+
+
+def _responds(message: Mapping[str, object]) -> bool:
+    return message["role"] == "assistant" and bool(
+        message.get("content") or message.get("tool_calls")
+    )
 
 
 def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
@@ -123,8 +148,3 @@ def is_demo_model_on_foreign_pool(config: SelectConfig) -> bool:
     return config.model.name == DEMO and any(
         not pool.path.startswith(PACKAGED) for pool in config.pool
     )
-
-
-def pool_names(config: SelectConfig) -> str:
-    """Names of the pools, for people."""
-    return ", ".join(pool.name or Path(pool.path).name for pool in config.pool)
