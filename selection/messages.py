@@ -83,6 +83,23 @@ def _parsed(text: str) -> object:
     return value if isinstance(value, dict) else text
 
 
+def write_arguments(messages: Sequence[Message]) -> list[Message]:
+    """Arguments of tool calls as JSON text, for templates that do not serialize them."""
+    return [
+        {**message, "tool_calls": [_with_text_arguments(call) for call in message["tool_calls"]]}
+        if "tool_calls" in message
+        else message
+        for message in messages
+    ]
+
+
+def _with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    function, arguments = call["function"], call["function"]["arguments"]
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
 def simplify_messages(messages: Sequence[Message]) -> list[Message]:
     """User and assistant turns that alternate: what even strict templates render.
 

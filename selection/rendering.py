@@ -9,7 +9,7 @@ a content happens to spell out.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ from selection.errors import InputError
 from selection.hub import fetch_tokenizer
 from selection.ids import content_id
 from selection.masks import kept_positions, token_parts
-from selection.messages import Message, Tools, normalize_messages, simplify_messages
+from selection.messages import (
+    Message,
+    Tools,
+    normalize_messages,
+    simplify_messages,
+    write_arguments,
+)
 from selection.records import Rendered
 from selection.spans import (
     Gaps,
@@ -147,20 +153,20 @@ class Renderer:
         self, messages: list[Message], tools: Tools | None
     ) -> tuple[str, list[Span], bool]:
         """Text of a conversation, where its contents are, and whether it is plain."""
-        for outcome, template, used_tools in (
-            ("as_is", self._template, tools),
-            ("simplified", self._template, None),
-            ("plain", self._plain, None),
+        for outcome, template, change in (
+            ("as_is", self._template, _unchanged),
+            ("as_is", self._template, write_arguments),
+            ("simplified", self._template, simplify_messages),
+            ("plain", self._plain, _unchanged),
         ):
-            is_simplified = outcome == "simplified"
-            form = simplify_messages(messages) if is_simplified else messages
+            used_tools = tools if outcome == "as_is" else None
             try:
-                text = template(form, used_tools)
+                text = template(change(messages), used_tools)
             except TEMPLATE_ERRORS as error:
                 logger.debug("template refused a sample: %s", error)
                 continue
             self.counts[outcome] += 1
-            spans = self._spans(text, template, messages, used_tools, is_simplified)
+            spans = self._spans(text, template, messages, used_tools, change)
             return text, spans, template is self._plain
         raise AssertionError("the plain template renders every conversation")
 
@@ -170,13 +176,13 @@ class Renderer:
         template: ChatTemplate,
         messages: list[Message],
         tools: Tools | None,
-        is_simplified: bool,
+        change: Callable[[Sequence[Message]], Sequence[Message]],
     ) -> list[Span]:
+        """Contents in a text that was rendered from `change(messages)`."""
         slots: list[Slot] = []
         for split_thoughts in (False, True):
             marked, slots = mark_messages(messages, self._constant_system, split_thoughts)
-            form = simplify_messages(marked) if is_simplified else marked
-            gaps = self._gaps_of(template, form, tools)
+            gaps = self._gaps_of(template, change(marked), tools)
             spans = None if gaps is None else find_spans(text, gaps, slots)
             if spans is not None:
                 return spans
@@ -184,7 +190,7 @@ class Renderer:
         return search_spans(text, slots)
 
     def _gaps_of(
-        self, template: ChatTemplate, marked: list[Message], tools: Tools | None
+        self, template: ChatTemplate, marked: Sequence[Message], tools: Tools | None
     ) -> Gaps | None:
         """Template text around the contents; None where the template refuses markers."""
         key = repr((template is self._plain, marked, tools))
@@ -229,6 +235,10 @@ class Renderer:
         self.counts["response_lost"] += bool(response_lost)
         self.counts["nothing_counted"] += not counted.any()
         return Rendered(ids, counted, n_full, truncated, bool(response_lost))
+
+
+def _unchanged(messages: Sequence[Message]) -> Sequence[Message]:
+    return messages
 
 
 def render_key(rendered: Rendered) -> bytes:

@@ -94,10 +94,11 @@ def mark_messages(
     marked = []
     for message in messages:
         part = part_of(message, constant_system)
-        copy = {**message, "content": mark_text(message["content"], part)}
-        if "reasoning_content" in message:
+        copy = dict(message)
+        if "reasoning_content" in message:  # First, because templates write it first.
             copy["reasoning_content"] = mark(message["reasoning_content"], part)
             copy["thinking"] = copy["reasoning_content"]
+        copy["content"] = mark_text(message["content"], part)
         if "tool_calls" in message:
             copy["tool_calls"] = [_mark_call(call, part, slots) for call in message["tool_calls"]]
         marked.append(copy)
@@ -117,7 +118,9 @@ def _mark_call(call: Mapping[str, Any], part: Part, slots: list[Slot]) -> dict[s
     function = call["function"]
     slots.append(Slot(function["name"], part, function["arguments"], is_call=True))
     name = marker(len(slots) - 1)
-    return {**call, "function": {**function, "name": name, "arguments": {name: name}}}
+    # Empty arguments stay: some templates write something else for them, and they say nothing.
+    arguments = {name: name} if function["arguments"] else {}
+    return {**call, "function": {**function, "name": name, "arguments": arguments}}
 
 
 def cut_at_markers(text: str) -> Gaps:
@@ -169,7 +172,7 @@ def _walk_gaps(text: str, gaps: Gaps, slots: Sequence[Slot]) -> list[Span] | Non
     at = len(constants[0])
     for gap, (number, after) in enumerate(zip(gaps.slots, constants[1:], strict=True), 1):
         slot, is_last = slots[number], gap == len(gaps.slots)
-        length = None if slot.is_call else _spelled_length(text, at, slot.text, after, is_last)
+        length = None if slot.is_call else _spelled_length(text, at, slot.text, after)
         if length is not None:
             spans.append(Span(at, at + length, slot.part))
             at += length + len(after)
@@ -201,12 +204,10 @@ def _without_call_punctuation(gaps: Gaps, slots: Sequence[Slot]) -> list[str]:
     return constants
 
 
-def _spelled_length(text: str, at: int, content: str, after: str, is_last: bool) -> int | None:
+def _spelled_length(text: str, at: int, content: str, after: str) -> int | None:
     """Length of the content at `at` if one of its spellings stands there, else None."""
     for spelling in spellings(content):
-        end = at + len(spelling)
-        ends_well = not is_last or end + len(after) == len(text)
-        if ends_well and text.startswith(spelling, at) and text.startswith(after, end):
+        if text.startswith(spelling, at) and text.startswith(after, at + len(spelling)):
             return len(spelling)
     return None
 

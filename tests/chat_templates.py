@@ -191,7 +191,9 @@ def tools_pieces(messages: Messages, tools: Sequence[Mapping[str, Any]] | None =
             arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
             pieces += [('\n<tool_call>\n{"name": "', ""), (call["function"]["name"], "response")]
             pieces.append(('", "arguments": ', ""))
-            pieces.append((json.dumps(arguments, ensure_ascii=False), "response"))
+            # Empty arguments are a spelling of nothing, so they do not count.
+            owner = "response" if arguments else ""
+            pieces.append((json.dumps(arguments, ensure_ascii=False), owner))
             pieces.append(("}\n</tool_call>", ""))
         pieces.append(("<|im_end|>\n", ""))
     return pieces

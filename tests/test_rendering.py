@@ -261,9 +261,28 @@ def test_arguments_written_as_tags_are_found_one_by_one(
         "<arg={{ key }}>{{ value }}</arg>{% endfor %}</call>{% endfor %}{% endfor %}"
     )
     renderer = with_template(byte_tokenizer, template, tmp_path, counted="response")
-    rendered = renderer.render([user("Weather?"), assistant("", tool_calls=TOOL_CALLS[:1])])
+    calls = [TOOL_CALLS[0], TOOL_CALLS[2]]
+    rendered = renderer.render([user("Weather?"), assistant("", tool_calls=calls)])
     counted = [text for text, counts in renderer.marked_text(rendered) if counts]
-    assert counted == ["get", "city", "Orléans", "days", "3"]
+    assert counted == ["get", "city", "Orléans", "days", "3", "now"]
+    assert renderer.counts["searched"] == 0
+
+
+def test_templates_that_expect_arguments_as_text_get_them(
+    byte_tokenizer: Path, tmp_path: Path
+) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+        "{% for call in m.tool_calls %}"
+        "{{ '<call>' + call.function.arguments + ' to ' + call.function.name + '</call>' }}"
+        "{% endfor %}{% endfor %}"
+    )
+    renderer = with_template(byte_tokenizer, template, tmp_path, counted="response")
+    calls = [TOOL_CALLS[0], TOOL_CALLS[2]]
+    rendered = renderer.render([user("Weather?"), assistant("", tool_calls=calls)])
+    counted = [text for text, counts in renderer.marked_text(rendered) if counts]
+    assert counted == ['{"city": "Orléans", "days": 3}', "get", "now"]
+    assert renderer.counts["as_is"] == 1
 
 
 def test_old_function_calls_are_tool_calls(byte_tokenizer: Path, tmp_path: Path) -> None:
@@ -328,9 +347,34 @@ def test_a_template_that_rewrites_contents_does_not_crash(
         "{% for m in messages %}[{{ m.role }}]{{ m.content | replace('x', 'yy') }}{% endfor %}"
     )
     renderer = with_template(byte_tokenizer, template, tmp_path)
-    rendered = renderer.render([user("a fox\nin a box\nruns"), assistant("no change")])
+    rendered = renderer.render([user("runs\na fox\nin a box\nruns"), assistant("no change")])
     counted = [text for text, counts in renderer.marked_text(rendered) if counts]
-    assert counted == ["runs", "no change"]
+    assert counted == ["runs", "runs", "no change"]
+
+
+def test_what_a_template_keeps_of_a_content_counts_whole(
+    byte_tokenizer: Path, tmp_path: Path
+) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    )
+    renderer = with_template(byte_tokenizer, template, tmp_path)
+    rendered = renderer.render([user("Why?"), assistant("<think>\nhm\n</think>\n\nIt is\n\nso.")])
+    counted = [text for text, counts in renderer.marked_text(rendered) if counts]
+    assert counted == ["Why?", "It is\n\nso."]
+
+
+def test_tools_change_the_text_around_the_same_messages(
+    byte_tokenizer: Path, tmp_path: Path
+) -> None:
+    renderer = with_template(byte_tokenizer, chat_templates.TOOLS, tmp_path)
+    messages = [user("get"), assistant("get it")]
+    for name in ("get", "look"):
+        tools = [{"type": "function", "function": {"name": name}}]
+        pieces = chat_templates.tools_pieces(messages, tools)
+        expected = slow_counted(byte_tokenizer, pieces, "all")
+        assert_same(renderer.render(messages, tools), expected, renderer)
+    assert renderer.counts["searched"] == 0
 
 
 def test_a_template_whose_own_text_depends_on_contents_is_searched(

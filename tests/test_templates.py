@@ -8,7 +8,7 @@ import jinja2
 import pytest
 from transformers import AutoTokenizer
 
-from selection.messages import normalize_messages, simplify_messages
+from selection.messages import normalize_messages, simplify_messages, write_arguments
 from selection.templates import PLAIN_TEMPLATE, ChatTemplate
 from tests import small_tokenizers
 from tests.chat_templates import TEMPLATES
@@ -122,3 +122,11 @@ def test_simplified_messages_alternate() -> None:
         {"role": "assistant", "content": '{"name": "look", "arguments": {"q": "é<b>"}}'},
         {"role": "user", "content": "4"},
     ]
+
+
+def test_arguments_become_text_once() -> None:
+    messages = normalize_messages(MESSAGES[2:])
+    once = write_arguments(messages)
+    assert once[1]["tool_calls"][0]["function"]["arguments"] == '{"q": "é<b>"}'
+    assert write_arguments(once) == once
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"q": "é<b>"}
