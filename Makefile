@@ -15,11 +15,12 @@ demo: $(VENV)/.runtime  ## Install from the lock and run the main job on the dem
 test: $(VENV)/.dev      ## All tests: no network, no GPU
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev     ## Format, lint, types, import direction
+check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_layout.py
 
 faults: $(VENV)/.dev    ## kill -9 at random moments, N times each, and compare what comes out
 	$(BIN)/python -m tests.faults --n $(N)

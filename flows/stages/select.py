@@ -35,7 +35,9 @@ def select_and_record(
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)
     decided = decide(config, workspace, run, pool, vectors, race, n_promised, targets, tokens)
-    facts = replace(facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors))
+    facts = replace(
+        facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer)
+    )
     material = Material(config, facts, pool, vectors, representer, race, targets, decided, tokens)
     with stage("record", unit="rows") as handle:
         rows = catalog_rows(material)
@@ -65,7 +67,12 @@ def token_counter(
 
 
 def _counts(
-    pool: PreparedPool, rendered: RenderedPool, field: Field, race: Race, n_vectors: int
+    pool: PreparedPool,
+    rendered: RenderedPool,
+    field: Field,
+    race: Race,
+    n_vectors: int,
+    representer: Representer,
 ) -> dict[str, object]:
     """What the run went through; rows = read drops + occurrences, examples = drops + eligible."""
     return {
@@ -77,6 +84,7 @@ def _counts(
         "passed_where": int(field.eligible.sum()),
         "ranked": int(race.eligible.sum()),
         "vectors": n_vectors,
+        "fixed_point": representer.fixed_point_totals(),
         **rendered.totals,
     }
 

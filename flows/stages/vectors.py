@@ -109,6 +109,19 @@ class Representer:
         """The tokens of a pool that was rendered before."""
         return open_rendering(rendering_folder(self.workspace, pool_id, self.reader.renderer))
 
+    def fixed_point_totals(self) -> dict[str, float]:
+        """What storing cost, over all shards of the representation: values, shares of L1 mass."""
+        totals = open_shards(self.folder).totals()
+        mass = totals.get("mass", 0) or 1
+        return {
+            "values": totals.get("n_values", 0),
+            "zeroed": totals.get("n_zeroed", 0),
+            "clipped": totals.get("n_clipped", 0),
+            "mass_changed_share": totals.get("mass_changed", 0) / mass,
+            "mass_cut_by_keep_top_share": totals.get("mass_cut", 0) / mass,
+            "reduced_units": totals["n_reduced"],
+        }
+
     @property
     def folder(self) -> Path:
         """Where the shards of this representation are."""
