@@ -103,7 +103,11 @@ class RenderingConfig(Strict):
     counted: Literal["all", "response", "prompt"] = Field(
         "all", description="Content tokens that enter the aggregate; template and BOS never do."
     )
-    max_length: int = Field(2048, ge=8, description="Tokens per example, template included.")
+    max_length: int = Field(
+        2048,
+        ge=8,
+        description="Tokens per example, template included; at most what the model allows.",
+    )
     truncation: Literal["end", "start", "keep_response"] = Field(
         "end", description="What is cut from a longer example."
     )

@@ -42,13 +42,16 @@ def open_reader(config: VectorJob) -> Reader:
 
 
 def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
-    """The tokenizer and template with the config's rules, cut at `max_length` tokens."""
+    """The tokenizer and template with the config's rules, cut at `max_length` tokens.
+
+    Never longer than what the model was made for: behind that, activations mean nothing.
+    """
     options = config.rendering
     return load_renderer(
         str(model.path),
         template=options.template,
         counted=options.counted,
-        max_length=max_length,
+        max_length=min(max_length, model.max_positions or max_length),
         truncation=options.truncation,
     )
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from storage.pools import PreparedPool, open_pool
-from storage.renderings import RenderedPool
 
 from flows.config import BudgetConfig, SelectConfig
 from flows.progress import stage
@@ -17,6 +15,8 @@ from flows.stages.vectors import Representer, embed_targets, open_representer, p
 from selection.budget import TokenCount
 from selection.rendering import load_renderer
 from storage.catalog import commit
+from storage.pools import PreparedPool, open_pool
+from storage.renderings import RenderedPool
 from storage.workspace import Workspace
 
 

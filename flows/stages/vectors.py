@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from selection.representation import UnitReport, calibrate, represent, representation_id
-from storage.renderings import RenderedPool, open_rendering
-from storage.shards import open_shards, write_shard
 
 from flows.config import SelectConfig, VectorJob
 from flows.progress import stage
@@ -26,9 +23,12 @@ from selection.errors import InputError
 from selection.ids import content_id, file_sha256
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.rendering import render_key
+from selection.representation import UnitReport, calibrate, represent, representation_id
 from selection.sae.formats import SparseCoder, load_sae
 from storage.files import ensure_free, read_json, write_json
 from storage.pool_vectors import PoolVectors
+from storage.renderings import RenderedPool, open_rendering
+from storage.shards import open_shards, write_shard
 from storage.workspace import Workspace
 
 BYTES_PER_POSTING = 6  # int32 latent and uint16 value
