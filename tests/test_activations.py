@@ -18,6 +18,7 @@ from selection.activations import (
     needed_lengths,
 )
 from selection.errors import InputError
+from selection.model_loading import find_blocks, truncated_config
 from selection.models import Hookpoint, ResolvedModel, resolve_model
 from selection.records import Rendered
 
@@ -139,6 +140,50 @@ def test_only_blocks_up_to_the_hookpoint_are_built(saved_model: Path) -> None:
     deep = load_activation_model(resolved, Hookpoint("resid", 3), device="cpu")
     sizes = [sum(w.numel() for w in model._module.parameters()) for model in (shallow, deep)]
     assert sizes[0] < sizes[1]
+
+
+def test_settings_per_block_are_cut_with_the_blocks(tmp_path: Path) -> None:
+    config = CONFIGS["gemma2"]()
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not read")
+    cut = truncated_config(resolve_model(tmp_path), Hookpoint("resid", 2))
+    assert cut.num_hidden_layers == 3
+    assert cut.layer_types == config.layer_types[:3]
+
+
+def test_the_stack_of_blocks_is_found_around_its_experts() -> None:
+    block = torch.nn.Module()
+    block.experts = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(3)])
+    model = torch.nn.Module()
+    model.layers = torch.nn.ModuleList([block, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
+    assert find_blocks(model, 3) is model.layers
+    with pytest.raises(InputError, match="no list of blocks"):
+        find_blocks(model, 4)
+
+
+def test_the_text_part_of_a_model_with_pictures_is_run(tmp_path: Path) -> None:
+    config = transformers.Gemma3Config(
+        text_config=GROUPED | {"sliding_window": 6},
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        image_token_index=90,
+        mm_tokens_per_image=4,
+    )
+    whole = transformers.Gemma3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    model = load_activation_model(resolve_model(tmp_path), Hookpoint("resid", 1), "cpu")
+    tokens = np.arange(3, 20, dtype=np.uint32)
+    with torch.no_grad():
+        out = whole(
+            input_ids=torch.tensor(tokens.astype(np.int64))[None], output_hidden_states=True
+        )
+    torch.testing.assert_close(model.hidden([tokens]), out.hidden_states[2])
 
 
 @pytest.fixture(scope="module")

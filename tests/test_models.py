@@ -80,6 +80,12 @@ def test_kind_and_sizes_of_a_bare_config(name: str, tmp_path: Path) -> None:
     assert (resolved.kind, resolved.d_model, resolved.n_layers) == (kind, 32, 2)
 
 
+def test_position_numbers_behind_the_padding_id_shorten_the_longest_input(tmp_path: Path) -> None:
+    transformers.RobertaConfig(**SMALL, max_position_embeddings=514).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert resolve_model(tmp_path).max_positions == 512
+
+
 def test_sizes_of_a_model_with_pictures_are_those_of_its_text(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
