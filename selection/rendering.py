@@ -2,14 +2,12 @@
 
 A token counts if at least one of its characters is content of a message (or of a tool call) that
 the setting `counted` asks for. BOS, role headers, end-of-turn tokens, texts the template writes
-itself, tool definitions and constant system texts never count; neither does a special token that
-a content happens to spell out.
+itself, tool definitions and constant system texts never count; neither does a content of white
+space alone, nor a special token that a content happens to spell out.
 """
 
 import hashlib
-import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +18,19 @@ from selection.errors import InputError
 from selection.hub import fetch_tokenizer
 from selection.ids import content_id
 from selection.masks import kept_positions, token_parts
-from selection.messages import (
-    Message,
-    Tools,
-    normalize_messages,
-    simplify_messages,
-    write_arguments,
-)
+from selection.messages import Tools, normalize_messages
 from selection.records import Rendered
-from selection.spans import (
-    Gaps,
-    Part,
-    Slot,
-    Span,
-    cut_at_markers,
-    find_spans,
-    mark_messages,
-    search_spans,
-)
+from selection.spans import Part
 from selection.templates import (
     PLAIN_TEMPLATE,
-    TEMPLATE_ERRORS,
+    TEMPLATE_DATE,
     ChatTemplate,
     template_from_file,
     working_template,
     writes_first,
 )
+from selection.texts import TextWriter, WrittenText
 from selection.tokens import TokenReader, load_tokenizer
-
-logger = logging.getLogger(__name__)
 
 COUNTED = {
     "all": (Part.PROMPT, Part.RESPONSE),
@@ -70,7 +52,6 @@ CONSTANT_SYSTEM_TEXTS = (
 """System texts that say nothing about a sample: templates write them where a sample has none."""
 
 _FORMAT = 1  # Raised whenever the same settings would render differently.
-_MAX_CACHED_GAPS = 4096
 MIN_LENGTH = 8
 
 
@@ -96,22 +77,22 @@ class Renderer:
         constant_system: Sequence[str],
     ) -> None:
         """Use `load_renderer`, which checks the arguments."""
-        self._tokens, self._template, self._plain = tokens, template, plain
+        constant = frozenset(text.strip() for text in constant_system)
+        self._tokens, self._writer = tokens, TextWriter(template, plain, constant)
         self._max_length, self._truncation = max_length, truncation
-        self._constant_system = frozenset(text.strip() for text in constant_system)
         self._counts_part = np.zeros(len(Part), dtype=np.bool_)
         self._counts_part[list(COUNTED[counted])] = True
-        self._gaps: dict[str, Gaps | None] = {}
-        self.counts: Counter[str] = Counter()
+        self.counts = self._writer.counts
         self.settings: dict[str, Any] = {
             "format": _FORMAT,
             "tokenizer": tokens.sha256,
             "template": hashlib.sha256(template.text.encode()).hexdigest(),
             "template_variables": template.variables,
+            "template_date": TEMPLATE_DATE,
             "counted": counted,
             "max_length": max_length,
             "truncation": truncation,
-            "constant_system": sorted(self._constant_system),
+            "constant_system": sorted(constant),
         }
 
     @property
@@ -127,16 +108,14 @@ class Renderer:
         self, samples: Sequence[tuple[Sequence[Mapping[str, Any]], Tools | None]]
     ) -> list[Rendered]:
         """Render (messages, tools) pairs, in their order; a sample's result is its own alone."""
-        texts, spans, is_plain = [], [], []
-        for messages, tools in samples:
-            text, found, plain = self._text_and_spans(normalize_messages(messages), tools or None)
-            texts.append(text)
-            spans.append(found)
-            is_plain.append(plain)
-        encoded = self._tokens.encode_batch(texts)
+        written = [
+            self._writer.write(normalize_messages(messages), tools or None)
+            for messages, tools in samples
+        ]
+        encoded = self._tokens.encode_batch([text.text for text in written])
         return [
-            self._finish(ids, offsets, found, plain)
-            for (ids, offsets), found, plain in zip(encoded, spans, is_plain, strict=True)
+            self._finish(ids, offsets, text)
+            for (ids, offsets), text in zip(encoded, written, strict=True)
         ]
 
     def marked_text(self, rendered: Rendered) -> list[tuple[str, bool]]:
@@ -149,72 +128,17 @@ class Renderer:
             for run, start in zip(runs, starts, strict=False)
         ]
 
-    def _text_and_spans(
-        self, messages: list[Message], tools: Tools | None
-    ) -> tuple[str, list[Span], bool]:
-        """Text of a conversation, where its contents are, and whether it is plain."""
-        for outcome, template, change in (
-            ("as_is", self._template, _unchanged),
-            ("as_is", self._template, write_arguments),
-            ("simplified", self._template, simplify_messages),
-            ("plain", self._plain, _unchanged),
-        ):
-            used_tools = tools if outcome == "as_is" else None
-            try:
-                text = template(change(messages), used_tools)
-            except TEMPLATE_ERRORS as error:
-                logger.debug("template refused a sample: %s", error)
-                continue
-            self.counts[outcome] += 1
-            spans = self._spans(text, template, messages, used_tools, change)
-            return text, spans, template is self._plain
-        raise AssertionError("the plain template renders every conversation")
-
-    def _spans(
-        self,
-        text: str,
-        template: ChatTemplate,
-        messages: list[Message],
-        tools: Tools | None,
-        change: Callable[[Sequence[Message]], Sequence[Message]],
-    ) -> list[Span]:
-        """Contents in a text that was rendered from `change(messages)`."""
-        slots: list[Slot] = []
-        for split_thoughts in (False, True):
-            marked, slots = mark_messages(messages, self._constant_system, split_thoughts)
-            gaps = self._gaps_of(template, change(marked), tools)
-            spans = None if gaps is None else find_spans(text, gaps, slots)
-            if spans is not None:
-                return spans
-        self.counts["searched"] += 1
-        return search_spans(text, slots)
-
-    def _gaps_of(
-        self, template: ChatTemplate, marked: Sequence[Message], tools: Tools | None
-    ) -> Gaps | None:
-        """Template text around the contents; None where the template refuses markers."""
-        key = repr((template is self._plain, marked, tools))
-        if key not in self._gaps:
-            if len(self._gaps) >= _MAX_CACHED_GAPS:
-                self._gaps.clear()
-            try:
-                self._gaps[key] = cut_at_markers(template(marked, tools))
-            except TEMPLATE_ERRORS:
-                self._gaps[key] = None
-        return self._gaps[key]
-
     def _finish(
         self,
         ids: NDArray[np.uint32],
         offsets: NDArray[np.int64],
-        spans: Sequence[Span],
-        is_plain: bool,
+        written: WrittenText,
     ) -> Rendered:
         """Add what the model expects around the text, mark what counts, truncate."""
         prefix = np.array(self._tokens.prefix, dtype=np.uint32)
-        suffix = np.array(self._tokens.suffix if is_plain else (), dtype=np.uint32)
+        suffix = np.array(self._tokens.suffix if written.is_plain else (), dtype=np.uint32)
         has_prefix = np.array_equal(ids[: len(prefix)], prefix)
-        parts = token_parts(offsets, spans)
+        parts = token_parts(offsets, written.spans)
         parts[self._tokens.is_special[ids]] = Part.TEMPLATE
         if not has_prefix:
             ids = np.concatenate([prefix, ids])
@@ -235,10 +159,6 @@ class Renderer:
         self.counts["response_lost"] += bool(response_lost)
         self.counts["nothing_counted"] += not counted.any()
         return Rendered(ids, counted, n_full, truncated, bool(response_lost))
-
-
-def _unchanged(messages: Sequence[Message]) -> Sequence[Message]:
-    return messages
 
 
 def render_key(rendered: Rendered) -> bytes:
