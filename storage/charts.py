@@ -87,7 +87,7 @@ def score_curve(
         rest=_area([p for p in placed if p[0] >= cut_x]),
         cut_x=cut_x,
         cut_y=cut_y,
-        x_ticks=[Tick(100 * k / last, short_count(10**k)) for k in range(int(last) + 1)],
+        x_ticks=_rank_ticks(last),
         y_ticks=[Tick(100 * (v - low) / (high - low), f"{v:g}") for v in y_values],
     )
 
@@ -139,6 +139,17 @@ def short_count(n: float) -> str:
         if n >= size:
             return f"{n / size:.1f}".removesuffix(".0").split(".")[0] + letter
     return f"{n:g}"
+
+
+def _rank_ticks(last: float) -> list[Tick]:
+    """Powers of ten up to 10**last; on a short axis their double and fivefold too."""
+    factors = (1, 2, 5) if last < 2.5 else (1,)
+    ranks = [factor * 10**k for k in range(int(last) + 1) for factor in factors]
+    return [
+        Tick(100 * math.log10(rank) / last, short_count(rank))
+        for rank in ranks
+        if math.log10(rank) <= last
+    ]
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

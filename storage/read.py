@@ -9,15 +9,7 @@ from typing import TypeVar
 
 from selection.errors import InputError
 from storage.database import Connection, open_snapshot
-from storage.rows import (
-    Difference,
-    OccurrenceRow,
-    PickRow,
-    RunRow,
-    SelectionRow,
-    UsedRow,
-    WhyRow,
-)
+from storage.rows import Difference, OccurrenceRow, PickRow, RunRow, SelectionRow, UsedRow, WhyRow
 from storage.workspace import Workspace
 
 Record = TypeVar("Record")

@@ -15,6 +15,13 @@ def test_the_cut_lies_on_the_curve_at_its_rank_and_score() -> None:
     assert [tick.at for tick in curve.x_ticks] == pytest.approx([0, 25, 50, 75, 100])
 
 
+def test_a_short_axis_has_more_marks() -> None:
+    curve = score_curve([1, 60], [1.0, 0.0], 7, 0.5)
+    assert curve is not None
+    assert [tick.label for tick in curve.x_ticks] == ["1", "2", "5", "10", "20", "50"]
+    assert all(0 <= tick.at <= 100 for tick in curve.x_ticks)
+
+
 def test_a_cut_between_two_points_of_the_curve_is_added_to_it() -> None:
     curve = score_curve([1, 100], [1.0, 0.0], 10, 0.7)
     assert curve is not None
