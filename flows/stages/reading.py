@@ -100,9 +100,17 @@ def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> Rendered
         totals = rendered.totals
         handle.detail = (
             f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
-            f"{totals['n_truncated']:,} examples truncated"
+            f"{totals['n_truncated']:,} examples truncated{_fallbacks(reader.renderer)}"
         )
     return rendered
+
+
+def _fallbacks(renderer: Renderer) -> str:
+    """How many samples the chat template refused; they were rendered another way."""
+    words = {"simplified": "simplified for the template", "plain": "without the template"}
+    return "".join(
+        f", {renderer.counts[how]:,} {text}" for how, text in words.items() if renderer.counts[how]
+    )
 
 
 def render_rows(renderer: Renderer, rows: pa.RecordBatch | pa.Table) -> list[Rendered]:
