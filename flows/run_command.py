@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flows import quiet_prefect
+from flows.cli_read import table_text
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
@@ -74,16 +75,9 @@ def _free_name(place: Workspace, wanted: str) -> str:
 
 def _say_results(results: list[dict[str, object]], place: Workspace, seconds: float) -> None:
     """The selections as a table, and the commands that lead on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(title=None, box=None, pad_edge=False)
-    for column in ("selection", "target", "method", "picks", "eligible", "tokens", "cut score"):
-        right = column in ("picks", "eligible", "tokens", "cut score")
-        table.add_column(column, justify="right" if right else "left")
-    for row in results:
-        table.add_row(
+    header = ("selection", "target", "method", "picks", "eligible", "tokens", "cut score")
+    rows = [
+        (
             str(row["name"]),
             str(row["target"]),
             str(row["method"]),
@@ -92,14 +86,16 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
             f"{row['n_tokens']:,}",
             f"{row['cut_score']:.4f}",
         )
-    console.print()
-    console.print(table)
+        for row in results
+    ]
+    say("\n" + table_text(header, rows, right={3, 4, 5, 6}).rstrip())
     first = str(results[0]["name"])
     option = "" if str(place.root) == "workspace" else f" -w {place.root}"
     say(f"\nDone in {seconds:.0f} s. Training files: {place.exports / first / 'train.jsonl'}")
-    say(f"  saelect show {first}{option}          what was chosen, and why")
-    say(f"  open {place.reports / (first + '.html')}          the report")
-    say(f'  saelect sql{option} "FROM v_source_mix WHERE selection_id = ..."')
+    say(f"  report: {place.reports / (first + '.html')}")
+    say(f"  saelect show {first}{option}")
+    say(f"  saelect sql{option} \"SELECT source, n_pool, n_selected FROM v_source_mix"
+        f" WHERE selection_id = '{results[0]['selection_id']}'\"")  # fmt: skip
     for row in results:
         if row.get("shortfall"):
             say(f"  note: {row['name']}: {row['shortfall']}")

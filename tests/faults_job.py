@@ -10,7 +10,7 @@ from flows.progress import listening
 from flows.stages.inputs import packaged
 from tests.jobs import run_job
 
-POOL_ROWS = 600
+POOL_ROWS = 240
 
 
 class Aloud:
@@ -45,7 +45,7 @@ def main(root: Path) -> None:
             "budget": {"examples": 50},
             "controls": ["random"],
             "rendering": {"max_length": 512},
-            "compute": {"unit_examples": 32, "threads": 2},
+            "compute": {"unit_examples": 8, "threads": 1},
         }
     )
     with listening(Aloud()):

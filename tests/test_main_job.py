@@ -227,9 +227,17 @@ def test_two_targets_are_selected_apart_or_jointly(
             {"target": "french", "exemplars": [tiny_row(i) for i in (401, 405)]},
         ],
     )
-    apart = tiny_config(pool, targets, model, sae, index=False)
+    apart = tiny_config(pool, targets, model, sae, index=False, controls=["random"])
     workspace, results = run_job(apart, tmp_path / "w")
-    assert [(r["target"], r["n_selected"]) for r in results] == [("sums", 7), ("french", 7)]
+    main, controls = results[:2], results[2:]
+    assert [(r["target"], r["n_selected"]) for r in main] == [("sums", 7), ("french", 7)]
+    drawn = [
+        query(workspace, f"FROM v_selection WHERE selection_id = '{r['selection_id']}'")
+        for r in controls
+    ]
+    assert len({frozenset(str(row["example_id"]) for row in rows) for rows in drawn}) == 2
+    report = (workspace.reports / f"{main[0]['name']}.html").read_text()
+    assert report.count("control shares") == 1  # the other target's control is not its business
     joint = tiny_config(pool, targets, model, sae, index=False, combine="joint", name="joint")
     _, (result,) = run_job(joint, workspace.root)
     rows = query(

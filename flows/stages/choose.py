@@ -18,6 +18,7 @@ from flows.stages.inputs import Field
 from selection.baselines import bm25_scores, random_scores
 from selection.budget import Cut, TokenCount, cut
 from selection.errors import InputError
+from selection.ids import content_id
 from selection.jaccard import QueryBlock, build_queries, score_rows
 from selection.plain_text import plain_text
 from selection.ranking import JointRanking, combine_targets, rank
@@ -174,8 +175,9 @@ def _scores(
     with stage(method, pool.n_examples * len(targets), "examples") as handle:
         handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
         if method == "random":
-            scores = random_scores(pool.example_ids().astype(str).tolist(), config.seed)
-            return dict.fromkeys(targets, scores)
+            ids = pool.example_ids().astype(str).tolist()
+            seeds = {name: content_id([config.seed, name]) for name in targets}
+            return {name: random_scores(ids, int(seed, 16)) for name, seed in seeds.items()}
         return {
             name: bm25_scores(_texts(pool, handle.advance), _texts_of(table))
             for name, (table, _) in targets.items()
