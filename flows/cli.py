@@ -69,7 +69,7 @@ def _leave(status: dict[str, int]) -> None:
 @app.command()
 def demo(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     """Run the main job on the packaged model and pool, offline, in a minute or two."""
-    from flows.run_command import run_config
+    from flows.commands.run import run_config
 
     run_config("demo", workspace, overrides={}, dry_run=False)
 
@@ -84,7 +84,7 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace an existing config.")] = False,
 ) -> None:
     """Look at pool and exemplars, and write a short commented config for them."""
-    from flows.init_command import init_config
+    from flows.commands.init import init_config
 
     init_config(pool, exemplars, out, model=model, sae=sae, force=force)
 
@@ -102,7 +102,7 @@ def run(
     ] = False,
 ) -> None:
     """Select: read, represent, rank, cut, record, export and report."""
-    from flows.run_command import run_config
+    from flows.commands.run import run_config
 
     run_config(config, workspace, overrides=_overrides(sets or []), dry_run=dry_run)
 
@@ -130,7 +130,7 @@ def neighbors(
     n: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 10,
 ) -> None:
     """The pool's nearest samples to one of them, by exact generalized Jaccard."""
-    from flows.neighbors_command import print_neighbors
+    from flows.commands.neighbors import print_neighbors
 
     print_neighbors(workspace, example, n)
 
@@ -141,14 +141,14 @@ def config(
     preset: Annotated[str, typer.Option(help="Print a preset.")] = "",
 ) -> None:
     """What a config may say."""
-    from flows.config_command import print_config
+    from flows.commands.config import print_config
 
     print_config(schema=schema, preset=preset)
 
 
 def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
-    from flows import cli_read
+    from flows.commands import read as cli_read
 
     for command in (
         cli_read.ls,

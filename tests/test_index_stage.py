@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.neighbors_command import find_row, print_neighbors
+from flows.commands.neighbors import find_row, print_neighbors
 from flows.stages.index import measured_recall, nearest_vectors, open_index
 from selection.errors import InputError
 from selection.records import SparseRows

@@ -56,7 +56,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 
 def test_light_commands_import_neither_torch_nor_prefect() -> None:
-    statement = "import flows.cli_read, storage.sql, storage.export, storage.report, storage.read"
+    statement = "import flows.commands.read, storage.sql, storage.export, storage.report"
     assert not imports_of(statement) & HEAVY
 
 

@@ -4,12 +4,12 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.terminal import one_line, say, table_text
 from storage.workspace import DEFAULT, find_workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ ExampleArgument = Annotated[
     str, typer.Argument(help="Example id, its beginning, or the data's own id.")
 ]
 HERE = Path(DEFAULT)
-TEXT_WIDTH = 90
 SQL_ROWS = 1000
 
 
@@ -174,7 +173,6 @@ def export(
 ) -> None:
     """Write training files of a selection, with a manifest of hashes beside them."""
     from storage.export import export_selection
-
     from storage.read import find_selections
 
     place = open_workspace(workspace)
@@ -187,40 +185,12 @@ def export(
 
 def report(selection: SelectionArgument = "latest", workspace: WorkspaceOption = HERE) -> None:
     """Write the HTML report of a selection: one file that works offline."""
-    from storage.report import write_report
-
     from storage.read import find_selections
+    from storage.report import write_report
 
     place = open_workspace(workspace)
     for found in find_selections(place, selection):
         say(str(write_report(place, found.name)))
-
-
-def say(line: str) -> None:
-    """One line to standard output."""
-    sys.stdout.write(line + "\n")
-
-
-def one_line(text: str | None) -> str:
-    """Text on one line, cut for a terminal."""
-    flat = " ".join((text or "").split())
-    return flat if len(flat) <= TEXT_WIDTH else flat[: TEXT_WIDTH - 1] + "…"
-
-
-def table_text(
-    header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | None = None
-) -> str:
-    """An aligned plain table; columns numbered in `right` are aligned to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    text = ""
-    for line in lines:
-        cells = (
-            cell.rjust(width) if column in (right or set()) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        text += "  ".join(cells).rstrip() + "\n"
-    return text
 
 
 def _table_text(result: "SqlResult") -> str:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.commands.terminal import say
 from flows.config import (
     DEMO,
     ExemplarsConfig,
     PoolConfig,
     SelectConfig,
 )
-from flows.run_command import say
 from flows.stages.inputs import read_targets, source_of
 from flows.stages.reading import open_reader
 from selection.errors import InputError

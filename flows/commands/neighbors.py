@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from storage.pools import PreparedPool, open_pool
-from storage.renderings import open_rendering
-from storage.shards import open_shards
 
 from flows.stages.index import nearest_vectors, open_index
 from selection.errors import InputError
 from selection.plain_text import plain_text
 from storage.files import read_json
 from storage.pool_vectors import PoolVectors
+from storage.pools import PreparedPool, open_pool
+from storage.renderings import open_rendering
+from storage.shards import open_shards
 from storage.workspace import Workspace, find_workspace, resolve
 
 TEXT_WIDTH = 100

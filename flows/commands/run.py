@@ -1,13 +1,12 @@
 """`saelect run` and `saelect demo`: start the flow, say what happens, end with what to do next."""
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from flows import quiet_prefect
-from flows.cli_read import table_text
+from flows.commands.terminal import say, table_text
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
@@ -35,7 +34,7 @@ def run_config(
     if is_demo_model_on_foreign_pool(config):
         say(DEMO_WARNING)
     if dry_run:
-        from flows.dry_run import print_dry_run
+        from flows.commands.dry_run import print_dry_run
 
         with listening(for_terminal()):
             print_dry_run(config, place)
@@ -46,12 +45,6 @@ def run_config(
         check_config(config, place)  # A mistake is said before a server is started.
         results = _run_flow(config, place)
     _say_results(results, place, time.monotonic() - started)
-
-
-def say(line: str) -> None:
-    """One line to standard output, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _run_flow(config: SelectConfig, place: Workspace) -> list[dict[str, object]]:

@@ -1,0 +1,34 @@
+"""What commands write to a terminal: lines and plain aligned tables."""
+
+import sys
+from collections.abc import Sequence
+
+TEXT_WIDTH = 90
+
+
+def say(line: str) -> None:
+    """One line to standard output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def one_line(text: str | None) -> str:
+    """Text on one line, cut for a terminal."""
+    flat = " ".join((text or "").split())
+    return flat if len(flat) <= TEXT_WIDTH else flat[: TEXT_WIDTH - 1] + "…"
+
+
+def table_text(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | None = None
+) -> str:
+    """An aligned plain table; columns numbered in `right` are aligned to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    text = ""
+    for line in lines:
+        cells = (
+            cell.rjust(width) if column in (right or set()) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        text += "  ".join(cells).rstrip() + "\n"
+    return text
