@@ -19,8 +19,8 @@ from flows.embed_pool import embed_task  # noqa: E402
 from flows.index_pool import index_task  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.check import check_before_model, check_config  # noqa: E402
+from flows.stages.material import RunFacts  # noqa: E402
 from flows.stages.publish import export_and_report, top_picks  # noqa: E402
-from flows.stages.record import RunFacts  # noqa: E402
 from flows.stages.select import select_and_record  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
 from selection.ids import content_id  # noqa: E402

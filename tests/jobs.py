@@ -9,9 +9,9 @@ from flows.config_file import resolve
 from flows.stages.check import check_before_model, check_config
 from flows.stages.index import index_pool_vectors
 from flows.stages.inputs import prepare, read_targets
+from flows.stages.material import RunFacts
 from flows.stages.publish import export_and_report
 from flows.stages.reading import open_reader, render
-from flows.stages.record import RunFacts
 from flows.stages.sae import ensure_sae
 from flows.stages.select import select_and_record
 from flows.stages.vectors import embed_rendered, embed_targets, open_representer

@@ -10,7 +10,8 @@ from flows.config import BudgetConfig, SelectConfig
 from flows.progress import stage
 from flows.stages.choose import Decided, Race, decide, enter_race
 from flows.stages.inputs import Field, field_of, read_targets
-from flows.stages.record import Material, RunFacts, catalog_rows
+from flows.stages.material import Material, RunFacts
+from flows.stages.record import catalog_rows
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.budget import TokenCount
 from selection.rendering import load_renderer
