@@ -27,9 +27,9 @@ from benchmarks.demo_training.batches import encode_rows, epoch_batches, length_
 from benchmarks.demo_training.corpus import read_corpus
 from benchmarks.demo_training.dense import content_states
 from selection.models import resolve_model
-from selection.sae.encode import decode, encode
 from selection.sae.formats import SparseCoder, make_coder, save_sparsify
 from selection.sae.info import WEIGHTS
+from selection.sae.quality import measure
 from selection.sae.train import StepMetrics, shuffled, train_sae
 
 LOGGER = logging.getLogger(__name__)
@@ -76,18 +76,13 @@ def as_half(coder: SparseCoder) -> SparseCoder:
 
 
 def quality(coder: SparseCoder, states: torch.Tensor) -> dict[str, float]:
-    """FVU (global, around the mean), mean active latents, and share of latents that never fire."""
-    latents = encode(coder, states)
-    error = (states - decode(coder, latents)).double().square().sum()
-    variance = (states - states.mean(0)).double().square().sum()
-    active = latents.top_acts > 0
-    fired = torch.zeros(coder.info.num_latents, dtype=torch.bool)
-    fired[latents.top_indices[active]] = True
+    """Global FVU, mean active latents, and share of latents that never fire on these tokens."""
+    measured = measure(coder, [states])
     return {
-        "held_out_tokens": float(len(states)),
-        "fvu": round(float(error / variance), 4),
-        "l0": round(float(active.sum(1).float().mean()), 2),
-        "dead_share": round(1.0 - float(fired.float().mean()), 4),
+        "held_out_tokens": measured.n_tokens,
+        "fvu": round(measured.fvu, 4),
+        "l0": round(measured.l0, 2),
+        "dead_share": round(measured.dead_share, 4),
     }
 
 

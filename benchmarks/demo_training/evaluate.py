@@ -101,7 +101,7 @@ def evaluate(
     trained = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     torch.manual_seed(seed)
     random = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder)).float()
-    for name, model in (("random weights", random), ("trained", trained)):
+    for name, model in (("trained", trained), ("random weights", random)):
         dense = mean_hidden_states(model, tokenizer, chats, max_tokens=MAX_TOKENS)
         for block, states in enumerate(dense):
             add(f"{name}, block {block}", states)
