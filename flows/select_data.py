@@ -24,6 +24,7 @@ from flows.stages.publish import export_and_report, top_picks  # noqa: E402
 from flows.stages.select import select_and_record  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
 from selection.ids import content_id  # noqa: E402
+from storage.read import free_run_name  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
@@ -63,7 +64,9 @@ def select_data(
     """Select from the pool for every target; returns one small record per selection."""
     started = datetime.now(UTC)
     run_id = content_id([config.model_dump(mode="json"), started.isoformat()])
-    facts = RunFacts(run_id, config.name or run_name, started, trigger)
+    # A deployment may run the same config many times; a name means one run.
+    name = free_run_name(open_workspace(workspace), config.name or run_name)
+    facts = RunFacts(run_id, name, started, trigger)
     with reported():
         check_task(config, workspace)
         pool_id = prepare_task(config, workspace)

@@ -27,6 +27,13 @@ def run_names(workspace: Workspace) -> list[str]:
     return [row[0] for row in rows]
 
 
+def free_run_name(workspace: Workspace, wanted: str) -> str:
+    """The wanted name, or the first of name-2, name-3, ... that no run of the workspace has."""
+    taken = set(run_names(workspace))
+    numbered = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, len(taken) + 2))
+    return next(name for name in numbered if name not in taken)
+
+
 def list_runs(workspace: Workspace) -> list[RunRow]:
     """All runs, newest first."""
     query = """

@@ -10,6 +10,7 @@ from flows.commands.terminal import say, table_text
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
+from storage.read import free_run_name
 from storage.workspace import Workspace, open_workspace
 
 DEMO_WARNING = """\
@@ -25,7 +26,7 @@ def run_config(
     started = time.monotonic()
     config = load_config(config_name, overrides)
     place = open_workspace(workspace)
-    config = config.model_copy(update={"name": _free_name(place, config.name or "run")})
+    config = config.model_copy(update={"name": free_run_name(place, config.name or "run")})
     say(f"saelect: run {config.name} in {place.root}")
     say(f"  pool      {', '.join(pool.path for pool in config.pool)}")
     say(f"  exemplars {config.exemplars.path}")
@@ -55,15 +56,6 @@ def _run_flow(config: SelectConfig, place: Workspace) -> list[dict[str, object]]
     from flows.select_data import select_data
 
     return select_data(config, str(place.root), trigger="cli", run_name=config.name or "select")
-
-
-def _free_name(place: Workspace, wanted: str) -> str:
-    """The wanted name, or the first of name-2, name-3, ... that no run of the workspace has."""
-    from storage.read import run_names
-
-    taken = set(run_names(place))
-    numbered = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, len(taken) + 2))
-    return next(name for name in numbered if name not in taken)
 
 
 def _say_results(results: list[dict[str, object]], place: Workspace, seconds: float) -> None:

@@ -97,6 +97,14 @@ def enter_race(
         if n_gone:
             drops[reason] = n_gone
         left &= ~gone
+    if not left.any():
+        found = ", ".join(f"{n:,} {reason}" for reason, n in drops.items())
+        raise InputError(
+            f"no example is left to rank ({found})",
+            field="rendering.counted",
+            value=config.rendering.counted,
+            remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
+        )
     return Race(left, drops, weights)
 
 
