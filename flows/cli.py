@@ -128,11 +128,12 @@ def neighbors(
     example: Annotated[str, typer.Argument(help="Example id (or a prefix), or the data's own id.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     n: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 10,
+    run_name: Annotated[str, typer.Option("--run", help="Whose pool and model.")] = "latest",
 ) -> None:
     """The pool's nearest samples to one of them, by exact generalized Jaccard."""
     from flows.commands.neighbors import print_neighbors
 
-    print_neighbors(workspace, example, n)
+    print_neighbors(workspace, example, n, run_name)
 
 
 @app.command()

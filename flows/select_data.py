@@ -21,7 +21,7 @@ from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.check import check_before_model, check_config  # noqa: E402
 from flows.stages.material import RunFacts  # noqa: E402
 from flows.stages.publish import export_and_report, top_picks  # noqa: E402
-from flows.stages.select import select_and_record  # noqa: E402
+from flows.stages.select import refuse_large_token_budget, select_and_record  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
 from selection.ids import content_id  # noqa: E402
 from storage.read import free_run_name  # noqa: E402
@@ -38,6 +38,12 @@ def check_task(config: SelectConfig, workspace: str) -> None:
 def budget_task(config: SelectConfig, workspace: str, pool_id: str) -> dict[str, int]:
     """Hold `where` and the budget against the prepared pool, before any model is loaded."""
     return check_before_model(config, open_workspace(workspace), pool_id)
+
+
+@task(name="check-token-budget", cache_policy=NO_CACHE)
+def token_budget_task(config: SelectConfig, workspace: str, pool_id: str) -> None:
+    """Hold a budget of tokens against the rendered pool, before any model is loaded."""
+    refuse_large_token_budget(config, open_workspace(workspace), pool_id)
 
 
 @task(name="select", cache_policy=NO_CACHE)
@@ -72,6 +78,7 @@ def select_data(
         pool_id = prepare_task(config, workspace)
         budget_task(config, workspace, pool_id)
         render_task(config, workspace, pool_id)
+        token_budget_task(config, workspace, pool_id)
         sae = train_sae_task(config, workspace, pool_id)
         embed_task(config, workspace, pool_id, sae)
         if config.index:

@@ -16,6 +16,7 @@ class DropReason(StrEnum):
     NOT_RECOGNIZED = "not_recognized"  # readable, but in none of the shapes
     NO_TEXT = "no_text"  # no message has any text
     IMAGE_OR_AUDIO = "image_or_audio"  # a message has a part that is not text
+    NO_RESPONSE = "no_response"  # no assistant turn says anything, and responses count
     WHERE = "where"  # no occurrence passes the `where` filter
     NO_COUNTED_TOKENS = "no_counted_tokens"  # nothing is left that counts, e.g. no response
     RESPONSE_TRUNCATED = "response_truncated"  # the response was cut away whole

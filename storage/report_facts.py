@@ -21,6 +21,7 @@ REASONS = {
     "broken_row": "could not be read",
     "not_recognized": "matched none of the known shapes",
     "no_text": "had no text",
+    "no_response": "had no response to train on",
     "image_or_audio": "had images or audio",
     "where": "did not pass the filter",
     "no_counted_tokens": "had nothing that counts, for instance no response",

@@ -138,6 +138,8 @@ SELECT selection_id, stage, reason, n, example_id FROM selection_drop;
 CREATE VIEW v_lineage AS
 SELECT s.selection_id, a.step, a.artifact, a.sha256, a.parent
 FROM selection s JOIN artifact a USING (run_id)
+WHERE (a.step <> 'select' OR a.artifact = s.selection_id)
+    AND (a.step <> 'exemplars' OR s.target = 'joint' OR a.artifact = 'target ' || s.target)
 UNION ALL
 SELECT selection_id, 'export', path, sha256, selection_id FROM export;
 

@@ -13,7 +13,7 @@ from flows.stages.material import RunFacts
 from flows.stages.publish import export_and_report
 from flows.stages.reading import open_reader, render
 from flows.stages.sae import ensure_sae
-from flows.stages.select import select_and_record
+from flows.stages.select import refuse_large_token_budget, select_and_record
 from flows.stages.vectors import embed_rendered, embed_targets, open_representer
 from selection.ids import content_id
 from storage.workspace import Workspace, open_workspace
@@ -52,6 +52,7 @@ def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str,
     check_before_model(config, workspace, pool.pool_id)
     reader = open_reader(config)
     rendered = render(workspace, pool, reader)
+    refuse_large_token_budget(config, workspace, pool.pool_id)
     sae = str(ensure_sae(config, workspace, reader, rendered))
     representer = open_representer(config, workspace, sae)
     embed_rendered(representer, rendered)

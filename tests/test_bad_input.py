@@ -133,6 +133,7 @@ def test_exemplars_without_a_response_need_prompts_on_both_sides(
         ({"budget": {"examples": 1000}}, ["`budget.examples`", "1000", "60"]),
         ({"budget": {"examples": 30}, "where": "licence = 'CC-BY-4.0'"}, ["20", "where"]),
         ({"budget": {"fraction": 0.001}}, ["`budget.fraction`", "0.001"]),
+        ({"budget": {"tokens": 10**7}}, ["`budget.tokens`", "10000000", "60 examples"]),
         ({"where": "licence = 'none of it'"}, ["`where`", "none of it"]),
         ({"where": "licens = 'MIT'"}, ["licens", "licence"]),
         ({"where": "licence = "}, ["licence = "]),

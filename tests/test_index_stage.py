@@ -71,9 +71,12 @@ def test_the_command_prints_the_sample_itself_first(
     workspace, _, _, _ = indexed
     print_neighbors(workspace.root, "row-3", 4)
     lines = capsys.readouterr().out.splitlines()
-    assert "itself" in lines[1]
-    assert "Review 3:" in lines[1]
-    assert len(lines) == 1 + 5 + 1
+    assert "resid@2" in lines[0]
+    assert "itself" in lines[2]
+    assert "Review 3:" in lines[2]
+    assert len(lines) == 2 + 5 + 1
+    with pytest.raises(InputError, match="no run has this name"):
+        print_neighbors(workspace.root, "row-3", 4, run="nobody")
 
 
 def test_a_sample_is_found_by_id_prefix_and_own_id(

@@ -240,7 +240,7 @@ def test_roles_are_text_and_own_names_play_unasked() -> None:
     found = {r: role_text(row, r, columns) for r in ("id", "target", *columns, "group", "subtask")}
     assert found == {"id": "7", "target": "t", "licence": "MIT", "language": '["en"]',
                      "source": "u", "group": None, "subtask": None}  # fmt: skip
-    assert role_text(row, "licence", {}) is None
+    assert role_text(row, "licence", {}) == "unmapped"
     assert role_text(row, "group", {"group": "empty"}) is None
 
 

@@ -3,10 +3,12 @@ r"""Put the trained demo model into the package, with a card made from what was 
     python -m benchmarks.demo_training.card --state training/lm --pool pool.parquet \
         --evaluation evaluation.json --output flows/demo/model --block 4 --sae flows/demo/sae
 
-Every figure of the card is read from the run's files; without `--sae` that section is left out.
+Every figure of the card is read from the run's files; without `--evaluation` or `--sae` that
+section is left out.
 """
 
 import argparse
+import filecmp
 import hashlib
 import json
 import math
@@ -23,18 +25,22 @@ from benchmarks.demo_training.card_text import EVALUATION, INTRO, LIMITS, SAE
 from benchmarks.demo_training.checkpoint import LOG_NAME, STATE_NAME
 from benchmarks.demo_training.corpus import VALIDATION_MODULUS, Corpus, read_corpus
 from benchmarks.demo_training.muon import ADAMW_LR, MUON_LR, WEIGHT_DECAY
-from benchmarks.demo_training.tokenizer import save_tokenizer
 
 CURVE_ROWS = 10
 WEIGHTS = "model.safetensors"
 
 
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both files are there and equal."""
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
 def publish(source: Path, output: Path) -> None:
-    """Copy config and weights, and write the tokenizer."""
+    """Copy model and tokenizer files; those that are there already are left alone."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "generation_config.json", WEIGHTS):
-        shutil.copyfile(source / name, output / name)
-    save_tokenizer(AutoTokenizer.from_pretrained(source), output)
+    for path in sorted(source.iterdir()):
+        if not same_bytes(path, output / path.name):
+            shutil.copyfile(path, output / path.name)
 
 
 def read_curve(state: Path) -> list[dict[str, Any]]:
@@ -141,7 +147,7 @@ def main() -> None:
     )
     parser.add_argument("--state", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--evaluation", type=Path, required=True, help="JSON of `evaluate`")
+    parser.add_argument("--evaluation", type=Path, help="JSON of `evaluate`")
     parser.add_argument("--output", type=Path, required=True, help="folder of the packaged model")
     parser.add_argument("--block", type=int, required=True, help="0-based block of the hookpoint")
     parser.add_argument("--sae", type=Path, help="folder that holds layers.B")
@@ -150,7 +156,7 @@ def main() -> None:
     sha256 = hashlib.sha256((arguments.output / WEIGHTS).read_bytes()).hexdigest()
     parts = [
         training_text(arguments.state, arguments.pool, arguments.output, arguments.block),
-        evaluation_text(arguments.evaluation, arguments.block),
+        evaluation_text(arguments.evaluation, arguments.block) if arguments.evaluation else "",
         sae_text(arguments.sae, arguments.block) if arguments.sae else "",
         LIMITS.format(weights=WEIGHTS, sha256=sha256),
     ]

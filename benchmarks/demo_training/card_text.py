@@ -11,9 +11,8 @@ tags: [demo, sparse-autoencoder, data-selection]
 # The demo model of saelect
 
 A small Llama ({parameters:.1f} M parameters, {n_layers} blocks x {d_model}, {vocab_size:,}
-tokens, context {context}), trained from scratch for saelect so that its demonstration and tests
-run offline within a minute. It reads instructions and answers; its middle tells kinds of task
-apart. It is no assistant: what it writes is fluent at best, and never to be relied on.
+tokens, context {context}), trained from scratch for saelect so that its demonstration runs
+offline on a CPU. It is there to be read, not to answer: nothing it writes is to be relied on.
 
 Hookpoint: `resid@{block}`, the output of block {block} counted from 0 (`layers.{block}`).
 
@@ -66,8 +65,8 @@ ranking. The exemplars are not in the pool.
 |---|---|---|---|---|
 {rows}
 
-The hookpoint was chosen by this table, so its row is a little optimistic. {n_t2} T2 targets give a
-wide interval: differences of a few hundredths there mean nothing.
+The hookpoint (bold) was fixed before this table was made, not chosen by it. There are no intervals
+here; {n_t2} T2 targets are few, and small differences there mean nothing.
 """
 
 SAE = """

@@ -23,6 +23,7 @@ from flows.stages.vectors import (
     open_representer,
     represent_samples,
 )
+from selection.activations import iter_activations, load_activation_model
 from storage.files import free_bytes
 from storage.renderings import RenderedPool
 from storage.workspace import Workspace
@@ -62,7 +63,7 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
     say(f"  truncated  {totals['n_truncated']:,} examples ({truncated:.1%}), response cut away"
         f" whole in {totals['n_response_lost']:,}")  # fmt: skip
     if config.sae.train is not None and not _is_trained(config, workspace):
-        say(f"  sae        would be trained on {config.sae.train.tokens:,} tokens first")
+        _print_training_cost(config, rendered)
         return
     _print_cost(config, workspace, rendered, pool.pool_id)
 
@@ -74,6 +75,33 @@ def _is_trained(config: SelectConfig, workspace: Workspace) -> bool:
         settings is not None
         and (trained_folder(settings, config, workspace.saes, reader) / "sae.safetensors").exists()
     )
+
+
+def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
+    """Without its SAE a run's cost is known in part: the forward passes."""
+    settings, reader = config.sae.train, open_reader(config)
+    if settings is None:
+        return
+    model = load_activation_model(
+        reader.model,
+        reader.hookpoint,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        threads=config.compute.threads,
+    )
+    rows = np.flatnonzero(rendered.usable())
+    rates = []
+    for probe in range(PROBES + 1):
+        chosen = rows[probe :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
+        started = time.perf_counter()
+        for _ in iter_activations(model, rendered.samples(chosen), config.compute.tokens_per_batch):
+            pass
+        rates.append(float(rendered.lengths()[chosen].sum()) / (time.perf_counter() - started))
+    rate = float(np.median(rates[1:]))  # The first one warms the caches up.
+    training, pool = settings.tokens / rate, float(rendered.lengths().sum()) / rate
+    say(f"  sae        would be trained on {settings.tokens:,} tokens first")
+    say(f"  time       about {_duration(training)} of forward passes for it, and {_duration(pool)}")
+    say("             for the pool; the SAE's own steps and encoding come on top")
 
 
 def _print_cost(

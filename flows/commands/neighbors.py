@@ -9,21 +9,25 @@ import numpy as np
 from flows.stages.index import nearest_vectors, open_index
 from selection.errors import InputError
 from selection.plain_text import plain_text
-from storage.files import read_json
+from storage.files import MANIFEST, is_complete, read_json
 from storage.pool_vectors import PoolVectors
 from storage.pools import PreparedPool, open_pool
 from storage.renderings import open_rendering
 from storage.shards import open_shards
-from storage.workspace import Workspace, find_workspace, resolve
+from storage.sql import run_sql
+from storage.workspace import Workspace, find_workspace
 
 TEXT_WIDTH = 100
 
 
-def print_neighbors(root: Path, reference: str, n: int) -> None:
-    """Print the nearest samples with their exact similarity, the asked one first."""
+def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> None:
+    """Print the nearest samples with their exact similarity, the asked one first.
+
+    run: name of the run whose pool and representation are asked, or `latest`.
+    """
     workspace = find_workspace(root)
-    folder = resolve(workspace, "indexes", "latest")
-    manifest = read_json(folder / "manifest.json")
+    folder, manifest, told = index_of(workspace, run)
+    sys.stdout.write(told + "\n")
     pool = open_pool(workspace.pools / str(manifest["pool_id"]))
     vectors = _vectors(workspace, manifest)
     row = find_row(pool, reference)
@@ -46,6 +50,34 @@ def print_neighbors(root: Path, reference: str, n: int) -> None:
     recall = manifest.get("recall_at_10")
     lines.append(f"exact generalized Jaccard among FAISS candidates (index recall at 10: {recall})")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def index_of(workspace: Workspace, run: str) -> tuple[Path, dict[str, object], str]:
+    """The index of a run's vectors, its manifest, and a line that says what it is about."""
+    name = run.replace("'", "''")
+    known = "" if run == "latest" else f" WHERE name = '{name}'"
+    found = run_sql(
+        workspace,
+        "SELECT name, pool_id, representation_id, model, sae, hookpoint FROM run"
+        f"{known} ORDER BY created_at DESC LIMIT 1",
+    ).to_pylist()
+    if not found:
+        raise InputError(
+            "no run has this name", field="--run", value=run, remedy="`saelect ls` lists runs."
+        )
+    row = found[0]
+    for folder in sorted(workspace.indexes.glob("*/")):
+        if is_complete(folder):
+            manifest = read_json(folder / MANIFEST)
+            if all(manifest[key] == row[key] for key in ("pool_id", "representation_id")):
+                told = f"run {row['name']}: {row['model']}, SAE {row['sae']}, {row['hookpoint']}"
+                return folder, manifest, told
+    raise InputError(
+        "the run has no index",
+        field="--run",
+        value=row["name"],
+        remedy="Run its config again with `index: true`; only the index is made anew.",
+    )
 
 
 def _vectors(workspace: Workspace, manifest: dict[str, object]) -> PoolVectors:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.terminal import one_line, say, table_text
+from selection.errors import InputError
 from storage.workspace import DEFAULT, find_workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -83,15 +84,16 @@ def why(
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Why a sample was picked: its latents in common with the nearest exemplar."""
-    from storage.read import find_example, find_selections, why
+    from storage.read import find_example, find_selections, where_used, why
 
     place = find_workspace(workspace)
     wanted = find_example(place, example)
+    explained = False
     for found in find_selections(place, selection):
         reasons = why(place, found.selection_id, wanted)
         if not reasons:
-            say(f"{found.name}: {wanted} was not picked, or its method knows no latents")
             continue
+        explained = True
         say(f"{found.name}: {wanted} beside exemplar {reasons[0].exemplar_id}")
         rows = [
             (
@@ -104,6 +106,10 @@ def why(
         ]
         header = ("latent", "contribution", "share", "description (a hint)")
         sys.stdout.write(table_text(header, rows, right={0, 1, 2}))
+    if not explained:
+        used = sorted({row.selection for row in where_used(place, wanted)})
+        say(f"{wanted} is no pick of {selection} that latents explain.")
+        say(f"It is a pick of: {', '.join(used) or 'no selection; it just missed a cut'}")
 
 
 def diff(first: str, second: str, workspace: WorkspaceOption = HERE) -> None:
@@ -145,7 +151,6 @@ def sql(
 
     Views: v_selection, v_why, v_source_mix, v_drops, v_lineage, and scores of every example.
     """
-    from selection.errors import InputError
     from storage.sql import run_sql
 
     writers = {"table": _table_text, "csv": _csv_text, "json": _json_text}
@@ -176,11 +181,20 @@ def export(
     from storage.read import find_selections
 
     place = open_workspace(workspace)
-    for found in find_selections(place, selection):
-        folder = export_selection(
-            place, found.name, formats=tuple(formats or ["messages"]), out=out
+    wanted = find_selections(place, selection)
+    if out is not None and len(wanted) > 1:
+        raise InputError(
+            f"one folder for {len(wanted)} selections",
+            field="--out",
+            value=str(out),
+            remedy=f"Name one of them: {', '.join(found.name for found in wanted)}.",
         )
-        say(f"{found.n_selected:,} examples in {folder}")
+    for found in wanted:
+        written = export_selection(
+            place, found.selection_id, formats=tuple(formats or ["messages"]), out=out
+        )
+        names = ", ".join(file.path for file in written.files)
+        say(f"{found.n_selected:,} examples in {written.folder}: {names}")
 
 
 def report(selection: SelectionArgument = "latest", workspace: WorkspaceOption = HERE) -> None:
@@ -206,7 +220,8 @@ def _table_text(result: "SqlResult") -> str:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return one_line("" if value is None else str(value))
+    text = "" if value is None else str(value)
+    return one_line(text) if sys.stdout.isatty() else " ".join(text.split())
 
 
 def _csv_text(result: "SqlResult") -> str:

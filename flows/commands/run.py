@@ -69,15 +69,18 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
             f"{row['n_selected']:,}",
             f"{row['n_eligible']:,}",
             f"{row['n_tokens']:,}",
-            f"{row['cut_score']:.4f}",
+            "" if row["method"] == "random" else f"{row['cut_score']:.4f}",
         )
         for row in results
     ]
     say("\n" + table_text(header, rows, right={3, 4, 5, 6}).rstrip())
-    first = str(results[0]["name"])
+    mine = [str(row["name"]) for row in results if row["role"] == "main"]
+    first = mine[0]
     option = "" if str(place.root) == "workspace" else f" -w {place.root}"
-    say(f"\nDone in {seconds:.0f} s. Training files: {place.exports / first / 'train.jsonl'}")
-    say(f"  report: {place.reports / (first + '.html')}")
+    say(f"\nDone in {seconds:.0f} s. For each selection, training files and a report:")
+    for name in mine:
+        say(f"  {place.exports / name}/  {place.reports / name}.html")
+    say("Next:")
     say(f"  saelect show {first}{option}")
     say(f"  saelect sql{option} \"SELECT source, n_pool, n_selected FROM v_source_mix"
         f" WHERE selection_id = '{results[0]['selection_id']}'\"")  # fmt: skip

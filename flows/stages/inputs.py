@@ -64,6 +64,18 @@ def refuse_without_response(config: SelectConfig, targets: Mapping[str, pa.Table
                 )
 
 
+def responding(config: SelectConfig, pool: PreparedPool) -> NDArray[np.bool_]:
+    """(n,) examples with a response to train on; all of them where only prompts count."""
+    if config.rendering.counted == "prompt":
+        return np.ones(pool.n_examples, np.bool_)
+    answers = (
+        any(_responds(message) for message in json.loads(messages))
+        for batch in pool.iter_examples()
+        for messages in batch["messages"].to_pylist()
+    )
+    return np.fromiter(answers, np.bool_, pool.n_examples)
+
+
 def _responds(message: Mapping[str, object]) -> bool:
     return message["role"] == "assistant" and bool(
         message.get("content") or message.get("tool_calls")
@@ -107,11 +119,13 @@ def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.
             [i for table in targets.values() for i in table["example_id"].to_pylist()]
         )
         copies = np.isin(pool.example_ids().astype(str), known) & passing
-    eligible = passing & ~copies
+    silent = passing & ~copies & ~responding(config, pool)
+    eligible = passing & ~copies & ~silent
     _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
     drops = {
         DropReason.WHERE: int((~passing).sum()),
         DropReason.IS_EXEMPLAR: int(copies.sum()),
+        DropReason.NO_RESPONSE: int(silent.sum()),
     }
     return Field(eligible, {reason: n for reason, n in drops.items() if n})
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from flows.config import DEMO
 from flows.stages.inputs import packaged
 from flows.stages.material import Material, Row, top_of
-from selection.ids import content_id
+from selection.ids import content_id, file_sha256
+from storage.files import MANIFEST
 
 PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
             "faiss-cpu", "duckdb", "polars", "pyarrow", "prefect")  # fmt: skip
@@ -105,19 +106,22 @@ def artifact_rows(material: Material) -> list[Row]:
     rows: list[tuple[str, str, str | None, str | None]] = [
         ("read", str(file["file"]), str(file["sha256"]), None) for file in material.pool.files
     ]
-    rows += [("prepare", f"pools/{pool_id}", pool_id, name) for _, name, _, _ in rows]
+    prepared = file_sha256(material.pool.folder / MANIFEST)
+    rows += [("prepare", f"pools/{pool_id}", prepared, name) for _, name, _, _ in rows]
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
     model, sae = representer.reader.model, representer.coder.info
     rows.append(("represent", f"model {model.name}", model.weights_sha256, None))
     rows.append(("represent", f"sae {representer.sae}", sae.sha256, f"model {model.name}"))
-    rows.append(("represent", f"shards/{shards}", shards, f"pools/{pool_id}"))
+    units = {shard.folder.name: shard.sha256 for shard in material.vectors.shards.shards}
+    vectors = content_id(units, 64)
+    rows.append(("represent", f"shards/{shards}", vectors, f"pools/{pool_id}"))
     rows.append(("rank", "weights", _sha256(material.race.weights), f"shards/{shards}"))
     for decided in material.decided:
         top = top_of(decided)
         picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)
-        rows.append(("select", decided.selection_id, picked, f"shards/{shards}"))
+        rows.append(("select", decided.selection_id, picked, "weights"))
     names = ("step", "artifact", "sha256", "parent")
     return [{"run_id": run_id, **dict(zip(names, row, strict=True))} for row in rows]
 

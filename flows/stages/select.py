@@ -11,13 +11,15 @@ from flows.progress import stage
 from flows.stages.choose import Decided, Race, decide, enter_race
 from flows.stages.inputs import Field, field_of, read_targets
 from flows.stages.material import Material, RunFacts
+from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
 from flows.stages.record import catalog_rows
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.budget import TokenCount
+from selection.errors import InputError
 from selection.rendering import load_renderer
 from storage.catalog import commit
 from storage.pools import PreparedPool, open_pool
-from storage.renderings import RenderedPool
+from storage.renderings import RenderedPool, open_rendering
 from storage.workspace import Workspace
 
 
@@ -32,7 +34,7 @@ def select_and_record(
     targets = embed_targets(representer, config, tables)
     field = field_of(config, pool, tables)
     race = enter_race(config, field, rendered, vectors)
-    tokens = token_counter(config.budget, representer, pool, rendered)
+    tokens = token_counter(config.budget, representer.reader, pool, rendered)
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)
     decided = decide(config, workspace, run, pool, vectors, race, n_promised, targets, tokens)
@@ -47,20 +49,39 @@ def select_and_record(
     return [_summary(each, rows["selection"].to_pylist()) for each in decided]
 
 
+def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_id: str) -> None:
+    """A budget of more tokens than the eligible examples have is refused before the model runs."""
+    asked = config.budget.tokens
+    if asked is None:
+        return
+    pool, reader = open_pool(workspace.pools / pool_id), open_reader(config)
+    rendered = open_rendering(rendering_folder(workspace, pool_id, reader.renderer))
+    field = field_of(config, pool, read_targets(config.exemplars))
+    count = token_counter(config.budget, reader, pool, rendered)
+    rows = np.flatnonzero(field.eligible)
+    parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
+    n_tokens = sum(int(count(part).sum()) for part in parts)
+    if asked > n_tokens:
+        raise InputError(
+            f"more than the {n_tokens:,} tokens of the {len(rows):,} examples that survive"
+            " reading and `where`",
+            field="budget.tokens",
+            value=asked,
+            remedy=f"Ask for at most {n_tokens:,}, loosen `where`, or add to the pool.",
+        )
+
+
 def token_counter(
-    budget: BudgetConfig, representer: Representer, pool: PreparedPool, rendered: RenderedPool
+    budget: BudgetConfig, reader: Reader, pool: PreparedPool, rendered: RenderedPool
 ) -> TokenCount:
     """Pool rows -> tokens that training on them costs, after the training max_length."""
-    rendering = representer.reader.renderer.settings
-    limit = budget.max_length or int(rendering["max_length"])
+    limit = budget.max_length or int(reader.renderer.settings["max_length"])
     if budget.trainee_tokenizer is None:
         full = rendered.full_lengths()
         return lambda rows: np.minimum(full[rows], limit).astype(np.int64)
     renderer = load_renderer(budget.trainee_tokenizer, max_length=limit)
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        from flows.stages.reading import render_rows
-
         samples = render_rows(renderer, pool.examples_at(rows))
         return np.array([len(sample.tokens) for sample in samples], np.int64)
 

@@ -10,7 +10,6 @@ from selection.ids import canonical_json
 ROLES = ("id", "licence", "language", "source", "group", "target", "subtask")
 TEXT_ROLES = ("system", "prompt", "response")
 
-_OWN_NAMES = ("id", "target", "subtask")  # roles that a column of the same name plays unasked
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _MAX_TRACKED = 10_000  # columns whose kinds are counted; rows may use data as column names
 
@@ -42,11 +41,10 @@ def lookup(row: Row, name: str) -> object:
 def role_text(row: Row, role: str, columns: Mapping[str, str]) -> str | None:
     """What a row says for a role, as text; None where it says nothing.
 
-    Numbers and the like are written as JSON. Without a mapping, the roles id, target and subtask
-    are played by columns of these names.
+    Numbers and the like are written as JSON. Without a mapping, a role is played by the column of
+    its name, so that `where` and reports see it.
     """
-    name = columns.get(role, role if role in _OWN_NAMES else None)
-    value = lookup(row, name) if name else None
+    value = lookup(row, columns.get(role, role))
     if value is None or value == "":
         return None
     return value if isinstance(value, str) else canonical_json(value)
