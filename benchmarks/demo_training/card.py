@@ -3,8 +3,8 @@ r"""Put the trained demo model into the package, with a card made from what was 
     python -m benchmarks.demo_training.card --state training/lm --pool pool.parquet \
         --evaluation evaluation.json --output flows/demo/model --block 4 --sae flows/demo/sae
 
-Every figure of the card is read from the run's files; without `--evaluation` or `--sae` that
-section is left out.
+Every figure of the card is read from the run's files; without `--evaluation` it says
+that nothing was measured, without `--sae` that section is left out.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from benchmarks.demo_training.batches import encode_rows
-from benchmarks.demo_training.card_text import EVALUATION, INTRO, LIMITS, SAE
+from benchmarks.demo_training.card_text import EVALUATION, INTRO, LIMITS, NOT_EVALUATED, SAE
 from benchmarks.demo_training.checkpoint import LOG_NAME, STATE_NAME
 from benchmarks.demo_training.corpus import VALIDATION_MODULUS, Corpus, read_corpus
 from benchmarks.demo_training.muon import ADAMW_LR, MUON_LR, WEIGHT_DECAY
@@ -69,8 +69,10 @@ def held_out_size(corpus: Corpus, model: Path, context: int) -> tuple[int, float
     return n_tokens, sum(len(text.encode()) for text in texts) / n_tokens
 
 
-def evaluation_text(path: Path, block: int) -> str:
-    """The section on retrieval; the hookpoint's row is set in bold."""
+def evaluation_text(path: Path | None, block: int) -> str:
+    """The section on retrieval, the hookpoint's row in bold; says so where nothing was measured."""
+    if path is None:
+        return NOT_EVALUATED.format(block=block)
     summary = json.loads(path.read_text())
     lines = []
     for name, figures in summary["results"].items():
@@ -156,7 +158,7 @@ def main() -> None:
     sha256 = hashlib.sha256((arguments.output / WEIGHTS).read_bytes()).hexdigest()
     parts = [
         training_text(arguments.state, arguments.pool, arguments.output, arguments.block),
-        evaluation_text(arguments.evaluation, arguments.block) if arguments.evaluation else "",
+        evaluation_text(arguments.evaluation, arguments.block),
         sae_text(arguments.sae, arguments.block) if arguments.sae else "",
         LIMITS.format(weights=WEIGHTS, sha256=sha256),
     ]

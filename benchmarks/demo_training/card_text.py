@@ -69,6 +69,14 @@ The hookpoint (bold) was fixed before this table was made, not chosen by it. The
 here; {n_t2} T2 targets are few, and small differences there mean nothing.
 """
 
+NOT_EVALUATED = """
+## Evaluation
+
+Not measured yet: nothing here says that block {block} separates kinds of task better than words or
+other blocks do. `benchmarks/demo_training/evaluate.py` measures it, per block, beside TF-IDF and
+random weights. The hookpoint was fixed beforehand.
+"""
+
 SAE = """
 ## Sparse autoencoder
 
