@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 from storage.sql import run_sql
-
 from storage.workspace import Workspace
 
 STAGES = {"embedding": "embed", "indexing": "index", "persisting": "record"}

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
+from flows.config import SelectConfig
+from flows.progress import stage
 from storage.export import export_selection
 from storage.report import write_report
 from storage.sql import run_sql
-
-from flows.config import SelectConfig
-from flows.progress import stage
 from storage.workspace import Workspace
 
 SHOWN_PICKS = 25
