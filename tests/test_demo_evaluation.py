@@ -1,5 +1,6 @@
 """Scores of the demo model's evaluation against slow definitions, and its SAE's rounding."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from scipy import sparse
 
 from benchmarks.demo_training.build_demo_sae import as_half, save_half
+from benchmarks.demo_training.card import evaluation_text
 from benchmarks.demo_training.ranking_score import centroid_cosine, ndcg, relevance, tfidf
 from selection.sae.formats import load_sae, make_coder
 from selection.sae.info import SaeInfo
@@ -88,3 +90,18 @@ def test_a_coder_saved_in_fp16_loads_with_the_same_weights_and_hash(tmp_path: Pa
     assert loaded.info.record["quality"] == {"fvu": 0.5}
     tensors = load_file(tmp_path / "layers.1" / "sae.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+
+
+def test_the_card_marks_the_hookpoint_and_says_when_nothing_was_measured(tmp_path: Path) -> None:
+    figures = {"T1": 0.5, "T1 unseen": 0.4, "T2": 0.25, "T2 unseen": 0.125}
+    summary = {
+        "n_rows": 1000,
+        "n_trained": 10,
+        "n_targets": {"T1": 20, "T2": 6},
+        "results": {"TF-IDF": figures, "trained, block 4": figures},
+    }
+    (tmp_path / "evaluation.json").write_text(json.dumps(summary))
+    text = evaluation_text(tmp_path / "evaluation.json", block=4)
+    assert "| TF-IDF | 0.500 | 0.400 | 0.250 | 0.125 |" in text
+    assert "| **trained, block 4** | **0.500** |" in text
+    assert "Not measured yet" in evaluation_text(None, block=4)
