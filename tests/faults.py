@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage.sql import run_sql
@@ -30,13 +31,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="kill -9, rerun, compare")
     parser.add_argument("--n", type=int, default=1, help="kills per stage")
     parser.add_argument("--seed", type=int, default=None, help="of the kill times")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages")
     arguments = parser.parse_args()
+    chosen = arguments.stage or list(STAGES)
     with tempfile.TemporaryDirectory(prefix="saelect-faults-") as folder:
-        failed = run_rounds(Path(folder), arguments.n, random.Random(arguments.seed))
+        failed = run_rounds(Path(folder), chosen, arguments.n, random.Random(arguments.seed))
     raise SystemExit(1 if failed else 0)
 
 
-def run_rounds(folder: Path, n: int, rng: random.Random) -> int:
+def run_rounds(folder: Path, names: Sequence[str], n: int, rng: random.Random) -> int:
     """Number of rounds that did not recover to the same bytes."""
     started = time.monotonic()
     seconds_of = stage_seconds(finish(start(folder / "calm")))
@@ -45,7 +48,8 @@ def run_rounds(folder: Path, n: int, rng: random.Random) -> int:
     say(f"undisturbed: {time.monotonic() - started:.0f} s, {n_files} shard files")
     say(f"{'killed while':<12} {'round':>5} {'seconds in':>10} {'in stage':>9} {'rerun':>7}  same")
     failed = 0
-    for name, stage in STAGES.items():
+    for name in names:
+        stage = STAGES[name]
         for number in range(n):
             root = folder / f"{stage}-{number}"
             delay = rng.uniform(0.0, seconds_of[stage])
@@ -56,7 +60,7 @@ def run_rounds(folder: Path, n: int, rng: random.Random) -> int:
             failed += not same
             inside, verdict = "yes" if was_inside else "just after", "yes" if same else "NO"
             say(f"{name:<12} {number + 1:>5} {delay:>10.2f} {inside:>9} {rerun:>5.0f} s  {verdict}")
-    say(f"{len(STAGES) * n} kills, {failed} not recovered to the same bytes")
+    say(f"{len(names) * n} kills, {failed} not recovered to the same bytes")
     return failed
 
 
