@@ -25,6 +25,7 @@ from benchmarks.demo_training.card_text import EVALUATION, INTRO, LIMITS, NOT_EV
 from benchmarks.demo_training.checkpoint import LOG_NAME, STATE_NAME
 from benchmarks.demo_training.corpus import VALIDATION_MODULUS, Corpus, read_corpus
 from benchmarks.demo_training.muon import ADAMW_LR, MUON_LR, WEIGHT_DECAY
+from benchmarks.demo_training.ranking_score import CUTOFF
 
 CURVE_ROWS = 10
 WEIGHTS = "model.safetensors"
@@ -82,6 +83,7 @@ def evaluation_text(path: Path | None, block: int) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return EVALUATION.format(
         n_rows=summary["n_rows"],
+        cutoff_share=min(CUTOFF / summary["n_rows"], 1.0),
         n_trained=summary["n_trained"],
         n_t1=summary["n_targets"]["T1"],
         n_t2=summary["n_targets"]["T2"],

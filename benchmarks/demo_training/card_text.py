@@ -59,7 +59,8 @@ for {n_t1} target tasks of kind T1 (whose task is in the pool) and {n_t2} of kin
 is not) by cosine to the mean of the exemplars' vectors. User turn = bare question; mean hidden
 state of the content tokens, chats cut at 256 tokens; TF-IDF sees the texts uncut. {n_trained:,}
 of the rows were training rows; "unseen" leaves them out of the ranking and of the ideal
-ranking. The exemplars are not in the pool.
+ranking. The exemplars are not in the pool. The cutoff takes in {cutoff_share:.0%} of the rows: the
+larger that share, the higher even a poor ranking scores, so compare rows of this table only.
 
 | representation | T1 | T1 unseen | T2 | T2 unseen |
 |---|---|---|---|---|
