@@ -27,7 +27,7 @@ from storage.database import (
     open_snapshot,
 )
 from storage.files import ensure_free, full_disk_error, write_atomically
-from storage.schema import CHECKS, INSERTED_ONCE, MIGRATIONS
+from storage.schema import CHECKS, FIRST, INSERTED_ONCE, MIGRATIONS
 from storage.tables import refuse_unknown
 from storage.workspace import Workspace
 
@@ -124,19 +124,22 @@ def _connect(path: Path, wait_s: float) -> Connection:
 def _migrate(connection: Connection, path: Path) -> None:
     """Bring the tables up to date. Raises InputError for a catalog of a newer version."""
     connection.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY)")
-    applied = _one_int(connection, "SELECT count(*) FROM migration")
-    if applied > len(MIGRATIONS):
+    connection.execute("ALTER TABLE migration ADD COLUMN IF NOT EXISTS name VARCHAR")
+    rows = connection.execute("SELECT number, name FROM migration ORDER BY number").fetchall()
+    applied = {name or FIRST for _, name in rows}
+    if unknown := sorted(applied - MIGRATIONS.keys()):
         raise InputError(
-            f"the catalog was written by a newer saelect (this one knows {len(MIGRATIONS)}"
-            " migrations)",
+            "the catalog was written by a newer saelect, with a migration that is not known here",
             file=path,
-            value=applied,
+            value=unknown[0],
             remedy="Update saelect, or use another folder with --workspace DIR.",
         )
-    for number, migration in list(enumerate(MIGRATIONS))[applied:]:
+    for name in [name for name in MIGRATIONS if name not in applied]:
         connection.begin()
-        connection.execute(migration)
-        connection.execute("INSERT INTO migration VALUES (?)", [number])
+        connection.execute(MIGRATIONS[name])
+        connection.execute(
+            "INSERT INTO migration SELECT coalesce(max(number) + 1, 0), ? FROM migration", [name]
+        )
         connection.commit()
 
 

@@ -57,7 +57,7 @@ def _all_column_types() -> Mapping[str, Mapping[str, str]]:
     """What the migrations make, asked from duckdb itself so that it cannot be out of date."""
     tables: dict[str, dict[str, str]] = {}
     with connect_in_memory() as connection:
-        for migration in MIGRATIONS:
+        for migration in MIGRATIONS.values():
             connection.execute(migration)
         query = (
             "SELECT table_name, column_name, data_type FROM duckdb_columns() JOIN duckdb_tables()"

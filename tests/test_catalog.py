@@ -16,6 +16,7 @@ import pytest
 
 from selection.errors import InputError
 from storage import catalog, files, lock
+from storage.schema import FIRST, MIGRATIONS
 from storage.tables import column_types, table_of
 from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import DESCRIPTIONS, made_workspace, make_tables
@@ -400,9 +401,34 @@ def test_a_disk_that_fills_up_while_writing_keeps_the_old_catalog(
 def test_a_catalog_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     workspace = made_workspace(tmp_path)
     with duckdb.connect(str(workspace.catalog)) as connection:
-        connection.execute("INSERT INTO migration VALUES (99)")
-    with pytest.raises(InputError, match=r"newer saelect .*Update saelect"):
+        connection.execute("INSERT INTO migration VALUES (99, '999_of_the_future')")
+    with pytest.raises(InputError, match=r"newer saelect.*Update saelect"):
         catalog.commit(workspace, make_tables("second"))
+
+
+def test_a_catalog_from_before_migrations_had_names_is_brought_up_to_date(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    with duckdb.connect(str(workspace.catalog)) as connection:
+        connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY)")
+        connection.execute(MIGRATIONS[FIRST])
+        connection.execute("INSERT INTO migration VALUES (0)")
+    catalog.commit(workspace, make_tables())
+    applied = query(workspace.snapshot, "SELECT name FROM migration ORDER BY number")
+    assert [name or FIRST for (name,) in applied] == list(MIGRATIONS)
+
+
+def test_migrations_that_share_a_number_are_each_applied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = made_workspace(tmp_path)
+    second = {"900_a": "CREATE TABLE a (x BIGINT)", "900_b": "ALTER TABLE run ADD COLUMN b BIGINT"}
+    monkeypatch.setattr(catalog, "MIGRATIONS", {**MIGRATIONS, "900_b": second["900_b"]})
+    catalog.commit(workspace, make_tables("second"))
+    monkeypatch.setattr(catalog, "MIGRATIONS", {**MIGRATIONS, **second})
+    for name in ("third", "fourth"):
+        catalog.commit(workspace, make_tables(name))
+    assert query(workspace.snapshot, "SELECT count(b), count(*) FROM run") == [(0, 4)]
+    assert query(workspace.snapshot, "SELECT count(*) FROM a") == [(0,)]
 
 
 def test_publishing_without_a_catalog_does_nothing(tmp_path: Path) -> None:
