@@ -14,6 +14,7 @@ gives a third more tokens per second.
 """
 
 import argparse
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -158,9 +159,14 @@ def main() -> None:
     parser.add_argument(
         "--state", type=Path, required=True, help="folder for checkpoints, loss curve and result"
     )
-    parser.add_argument("--tokens", type=int, default=Recipe.tokens, help="token budget")
+    parser.add_argument("--tokens", type=int, help="token budget; default: the recipe's")
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="time budget; 0: tokens alone end the run"
+    )
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        help="JSON object of Recipe fields that differ from the defaults, e.g. a tried recipe",
     )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -173,7 +179,10 @@ def main() -> None:
         len(corpus.validation),
         corpus.license_counts,
     )
-    recipe = Recipe(tokens=arguments.tokens, minutes=arguments.minutes)
+    changed = json.loads(arguments.recipe.read_text()) if arguments.recipe else {}
+    if arguments.tokens is not None:
+        changed["tokens"] = arguments.tokens
+    recipe = Recipe(**{**changed, "minutes": arguments.minutes})
     model, tokenizer = train(recipe, (corpus.train, corpus.validation), arguments.state)
     output = arguments.state / "model"
     model.half().save_pretrained(output)
