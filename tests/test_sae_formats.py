@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from selection.errors import InputError
 from selection.sae.encode import encode
-from selection.sae.fit import check_fits, list_local_saes
+from selection.sae.families import list_local_saes
+from selection.sae.fit import check_fits
 from selection.sae.formats import load_sae, make_coder, save_sparsify
 from selection.sae.info import SaeInfo, block_of, read_info
 
@@ -107,7 +108,7 @@ def test_the_id_depends_on_weights_and_k(tmp_path: Path) -> None:
         ({"num_latents": -1}, "`num_latents`"),
         ({"num_latents": 0, "expansion_factor": None}, "`expansion_factor`"),
         ({"d_in": None}, "`d_in`: expected a whole number, 1 or more"),
-        ({"num_latents": 23}, r"encoder\.weight has shape \(24, 8\), expected \(23, 8\)"),
+        ({"num_latents": 23}, r"encoder_weight has shape \(24, 8\), expected \(23, 8\)"),
     ],
 )
 def test_what_cannot_be_read_correctly_is_refused(
@@ -127,7 +128,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         load_sae(folder)
     broken = tensors()
     broken["W_dec"][0, 0] = float("nan")
-    with pytest.raises(InputError, match="W_dec has values that are not finite"):
+    with pytest.raises(InputError, match="decoder_weight has values that are not finite"):
         load_sae(write(tmp_path / "nan", broken))
     del broken["W_dec"]
     with pytest.raises(InputError, match="the tensors W_dec are missing"):
@@ -136,7 +137,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cfg\.json, line 2: not readable as JSON"):
         load_sae(folder)
     (folder / "sae.safetensors").unlink()
-    with pytest.raises(InputError, match=r"sae\.safetensors is missing beside"):
+    with pytest.raises(InputError, match=r"is missing beside cfg"):
         load_sae(folder)
 
 

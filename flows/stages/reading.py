@@ -18,7 +18,7 @@ from selection.errors import InputError
 from selection.models import Hookpoint, ResolvedModel, parse_hookpoint, resolve_model
 from selection.records import Rendered
 from selection.rendering import Renderer, load_renderer
-from selection.sae.formats import load_sae
+from selection.sae.formats import read_sae_info
 from storage.pools import PreparedPool
 from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 from storage.workspace import Workspace
@@ -68,7 +68,7 @@ DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
 
 def _hookpoint_of_sae(config: VectorJob) -> str:
     """An SAE knows where it was trained; a config without a hookpoint means that place."""
-    found = None if config.sae.train else load_sae(sae_path(config)).info.hookpoint
+    found = None if config.sae.train else read_sae_info(sae_path(config)).hookpoint
     if found is None:
         raise InputError(
             "is missing, and the SAE does not say where it was trained",

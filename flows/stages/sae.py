@@ -12,7 +12,8 @@ from flows.progress import stage
 from flows.stages.reading import DEMO_SAES, Reader, sae_path
 from selection.activations import ActivationModel, iter_activations, load_activation_model
 from selection.ids import content_id
-from selection.sae.fit import check_fits, list_local_saes
+from selection.sae.families import list_local_saes
+from selection.sae.fit import check_fits
 from selection.sae.formats import SparseCoder, load_sae, save_sparsify
 from selection.sae.train import steps_done, train_sae
 from storage.renderings import RenderedPool

@@ -1,4 +1,8 @@
-"""Activations to latents: one matrix product, relu, and the k largest per token."""
+"""Activations to latents: norm, one affine map, and the selection that the SAE's family asks for.
+
+Exact, in float32, and chunked over tokens and latents, so that neither many tokens nor a million
+latents need more memory than one chunk beyond the weights.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,18 +10,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from selection.sae.formats import SparseCoder
+from selection.sae.coder import SparseCoder, stacked
 
 _CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}  # pre-activations at once; 1 << 20 fit a cache
 _MIN_CHUNK_ROWS = 256  # fewer rows make the matrix product inefficient
+_SLICE_LATENTS = 1 << 17  # latents at once; 256 rows of them are 128 MB
+_EPSILON = 1e-5  # of the per-token layer norm, beside the standard deviation
 
 
 class TopActs(NamedTuple):
     """The active latents of n tokens.
 
-    top_acts:    (n, k) float32, not negative, in no particular order within a row. A token with
-                 fewer than k positive latents has zeros, whose indices mean nothing.
-    top_indices: (n, k) int64, distinct within a row.
+    top_acts:    (n, w) float32, not negative, in no particular order within a row. w is k where
+                 that is fixed, else the largest number of active latents of a token. A token with
+                 fewer than w latents has zeros, whose indices mean nothing.
+    top_indices: (n, w) int64; distinct within a row where acts are above zero.
     """
 
     top_acts: Tensor
@@ -27,27 +34,38 @@ class TopActs(NamedTuple):
 def encode(coder: SparseCoder, x: Tensor) -> TopActs:
     """Latents of activations x (n, D), any float dtype, on the coder's device.
 
-    Computed in float32 in chunks of rows; the chunk size depends on the number of latents and the
-    kind of device alone, so equal input gives equal output. Raises ValueError for another width.
+    Computed in float32 in chunks of rows and latents; the chunks depend on the number of latents
+    and the kind of device alone, so equal input gives equal output. Values that are not finite
+    stay so. Raises ValueError for another width.
     """
     n_latents, d_in = coder.encoder_weight.shape
     if x.ndim != 2 or x.shape[1] != d_in:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (n, {d_in})")
-    acts = torch.empty((len(x), coder.k), device=x.device)
-    indices = torch.empty((len(x), coder.k), dtype=torch.int64, device=x.device)
-    buffer = torch.empty((chunk_rows(n_latents, x.device), n_latents), device=x.device)
+    latents = list(chunks(n_latents, _slice_size(coder)))
+    n_rows = min(chunk_rows(n_latents, x.device), max(1, len(x)))
+    buffer = torch.empty(n_rows * (latents[0].stop - latents[0].start), device=x.device)
     with torch.no_grad():
-        for rows in chunks(len(x), len(buffer)):
-            centered = x[rows].to(torch.float32) - coder.decoder_bias
-            out = buffer[: len(centered)]
-            torch.addmm(coder.encoder_bias, centered, coder.encoder_weight.T, out=out)
-            chosen = choose(out.relu_(), coder.k, coder.info.activation)
-            acts[rows], indices[rows] = chosen.top_acts, chosen.top_indices
-    return TopActs(acts, indices)
+        parts = [
+            _encode_rows(coder, prepared(coder, x[rows]), latents, buffer)
+            for rows in chunks(len(x), n_rows)
+        ]
+    if not parts:
+        parts = [
+            TopActs(
+                x.new_zeros((0, max(1, coder.k)), dtype=torch.float32),
+                _no_indices(x, max(1, coder.k)),
+            )
+        ]
+    width = max(part.top_acts.shape[1] for part in parts)
+    parts = [_widened(part, width) for part in parts]
+    return TopActs(stacked([p.top_acts for p in parts]), stacked([p.top_indices for p in parts]))
 
 
 def decode(coder: SparseCoder, latents: TopActs) -> Tensor:
-    """Reconstructions (n, D) float32 of n tokens, without ever making dense latents."""
+    """Reconstructions (n, D) float32 of n tokens, without ever making dense latents.
+
+    In the units of the coder's input: see `reconstruct` for SAEs with a per-token norm.
+    """
     sums = torch.nn.functional.embedding_bag(
         latents.top_indices,
         coder.decoder_weight,
@@ -55,6 +73,31 @@ def decode(coder: SparseCoder, latents: TopActs) -> Tensor:
         mode="sum",
     )
     return sums + coder.decoder_bias
+
+
+def reconstruct(coder: SparseCoder, latents: TopActs, x: Tensor) -> Tensor:
+    """Reconstructions (n, D) float32 of the activations x (n, D) that gave the latents.
+
+    A per-token norm is undone with the length (and mean) of each token, as the SAEs' own libraries
+    do: that much of x is handed through.
+    """
+    found, x = decode(coder, latents), x.to(torch.float32)
+    if coder.info.input_norm == "layer_norm":
+        return found * x.std(dim=1, keepdim=True) + x.mean(dim=1, keepdim=True)
+    if coder.info.input_norm == "sqrt_d":
+        return found * (x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5)
+    return found
+
+
+def prepared(coder: SparseCoder, x: Tensor) -> Tensor:
+    """What the encoder's matrix is multiplied with, (n, D) float32: x normed and centered."""
+    x = x.to(torch.float32)
+    if coder.info.input_norm == "layer_norm":
+        x = x - x.mean(dim=1, keepdim=True)
+        x = x / (x.std(dim=1, keepdim=True) + _EPSILON)
+    elif coder.info.input_norm == "sqrt_d":
+        x = x * (x.shape[1] ** 0.5 / x.norm(dim=1, keepdim=True))
+    return x - coder.decoder_bias if coder.info.centers else x
 
 
 def choose(pre_acts: Tensor, k: int, activation: str) -> TopActs:
@@ -74,9 +117,88 @@ def choose(pre_acts: Tensor, k: int, activation: str) -> TopActs:
 def chunk_rows(n_latents: int, device: torch.device) -> int:
     """Rows whose pre-activations are made at once: a function of width and device kind alone."""
     values = _CHUNK_VALUES.get(device.type, _CHUNK_VALUES["cpu"])
-    return max(_MIN_CHUNK_ROWS, values // n_latents)
+    return max(_MIN_CHUNK_ROWS, values // min(n_latents, _SLICE_LATENTS))
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover range(n) in order."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Tensor) -> TopActs:
+    """Latents of one chunk of prepared rows, slice by slice of the latents."""
+    found = []
+    for latents in slices:
+        pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)
+        acts, indices = _select(coder, x, latents, pre)
+        found.append(TopActs(acts, indices + latents.start if latents.start else indices))
+        if coder.info.activation == "topk" and len(found) == 2:
+            found = [_best(found, coder.k)]
+    acts, indices = (stacked([part[i] for part in found], dim=1) for i in (0, 1))
+    if coder.act_scale is not None:
+        acts = acts * coder.act_scale[indices]
+    if not coder.k and len(found) > 1:  # each slice had its own widest token
+        return _best([TopActs(acts, indices)], _widest(acts))
+    return TopActs(acts, indices)
+
+
+def _select(coder: SparseCoder, x: Tensor, latents: slice, pre: Tensor) -> TopActs:
+    """Active latents among a slice; indices count from the slice's start. `pre` is scratch."""
+    activation, weight = coder.info.activation, coder.encoder_weight[latents]
+    bias = coder.encoder_bias[latents]
+    if activation == "gated":
+        torch.mm(x, weight.T, out=pre)
+        pre = _magnitudes(coder, pre, latents)
+    else:
+        torch.addmm(bias, x, weight.T, out=pre)
+        if coder.threshold is not None:
+            pre.masked_fill_(pre <= coder.threshold[latents], 0.0)
+        pre.relu_()
+    if activation == "topk":
+        return choose(pre, min(coder.k, pre.shape[1]), "topk")
+    if activation == "groupmax":
+        width = coder.info.num_latents // coder.k
+        return choose(pre, pre.shape[1] // width, "groupmax")
+    return choose(pre, _widest(pre), "topk")
+
+
+def _magnitudes(coder: SparseCoder, pre: Tensor, latents: slice) -> Tensor:
+    """Values of gated latents, 0 where the gate is shut."""
+    if coder.magnitude_scale is None or coder.magnitude_bias is None:
+        raise ValueError("a gated SAE needs magnitudes")
+    shut = pre + coder.encoder_bias[latents] <= 0
+    pre.mul_(coder.magnitude_scale[latents]).add_(coder.magnitude_bias[latents]).relu_()
+    return pre.masked_fill_(shut, 0.0)
+
+
+def _widest(acts: Tensor) -> int:
+    """The largest number of latents of a row, at least 1."""
+    return max(1, int((acts != 0).sum(dim=1).max()))
+
+
+def _best(parts: list[TopActs], k: int) -> TopActs:
+    """The k largest of several results for the same rows."""
+    acts = torch.cat([part.top_acts for part in parts], dim=1)
+    kept, where = acts.topk(min(k, acts.shape[1]), dim=1, sorted=False)
+    return TopActs(kept, torch.cat([p.top_indices for p in parts], dim=1).gather(1, where))
+
+
+def _widened(part: TopActs, width: int) -> TopActs:
+    """The same latents in rows of `width`."""
+    missing = width - part.top_acts.shape[1]
+    if not missing:
+        return part
+    acts = torch.nn.functional.pad(part.top_acts, (0, missing))
+    return TopActs(acts, torch.nn.functional.pad(part.top_indices, (0, missing)))
+
+
+def _slice_size(coder: SparseCoder) -> int:
+    """Latents at once; groups are not torn apart."""
+    if coder.info.activation != "groupmax":
+        return _SLICE_LATENTS
+    width = coder.info.num_latents // coder.k
+    return max(1, _SLICE_LATENTS // width) * width
+
+
+def _no_indices(x: Tensor, k: int) -> Tensor:
+    return torch.zeros((0, k), dtype=torch.int64, device=x.device)

@@ -3,14 +3,13 @@
 No torch here: a run is refused, and the SAEs that would fit are listed, before weights are read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from selection.errors import InputError
-from selection.sae.info import CONFIG, WEIGHTS, SaeInfo, block_of, read_info
-
-_MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
+from selection.sae.hooks import place_of
+from selection.sae.info import SaeInfo
 
 
 class ModelLike(Protocol):
@@ -41,25 +40,6 @@ class HookpointLike(Protocol):
         """0-based block index."""
 
 
-def list_local_saes(folders: Iterable[Path]) -> list[SaeInfo]:
-    """Every readable SAE under the folders, at most five levels deep, ordered by path.
-
-    Weights are not read. A folder whose configuration is unreadable is left out: the list is
-    help for a user who asked for something else.
-    """
-    found: dict[str, SaeInfo] = {}
-    for folder in folders:
-        for depth in range(_MAX_DEPTH + 1):
-            for config in folder.glob("/".join(["*"] * depth + [CONFIG])):
-                if (config.parent / WEIGHTS).is_file():
-                    try:
-                        info = read_info(config.parent)
-                    except InputError:
-                        continue
-                    found[info.path] = info
-    return [found[path] for path in sorted(found)]
-
-
 def check_fits(
     sae: SaeInfo,
     model: ModelLike,
@@ -86,7 +66,8 @@ def missing_sae(path: str, why: str, local: Sequence[SaeInfo]) -> InputError:
 
 def describe(sae: SaeInfo) -> str:
     """One line for people: path, hookpoint, width, latents, k, model."""
-    parts = [f"width {sae.d_in}", f"{sae.num_latents} latents", f"k {sae.k}"]
+    parts = [f"width {sae.d_in}", f"{sae.num_latents} latents"]
+    parts += [f"k {sae.k}"] if sae.k else []
     parts += [f"at {sae.hookpoint}"] if sae.hookpoint else []
     parts += [f"of {sae.model_name}"] if sae.model_name else []
     return f"{sae.path} ({', '.join(parts)})"
@@ -103,10 +84,11 @@ def _misfit(sae: SaeInfo, model: ModelLike, hookpoint: HookpointLike) -> str | N
     # Without a hash the name decides, but a local folder may be called anything.
     elif sae.model_name and not Path(model.name).exists() and not _same_name(sae, model):
         return f"the SAE was trained on {sae.model_name}, not on {model.name}"
-    block = block_of(sae.hookpoint)
-    if block is not None and (hookpoint.site, hookpoint.block) != ("resid", block):
-        asked = f"{hookpoint.site}@{hookpoint.block}"
-        return f"the SAE reads {sae.hookpoint} (resid@{block}), the hookpoint is {asked}"
+    place = place_of(sae.hookpoint)
+    if place is not None and (hookpoint.site, hookpoint.block) != place:
+        asked, read = f"{hookpoint.site}@{hookpoint.block}", f"{place[0]}@{place[1]}"
+        read = read if read == sae.hookpoint else f"{sae.hookpoint} ({read})"
+        return f"the SAE reads {read}, the hookpoint is {asked}"
     return None
 
 

@@ -1,128 +1,77 @@
-"""Sparse autoencoders on disk: the sparsify checkpoint is read and written, as weights only.
+"""Sparse autoencoders by name: found on this machine or on the hub, read, and written.
 
-A checkpoint is a folder with `cfg.json` and `sae.safetensors` (encoder.weight (M, D),
-encoder.bias (M,), W_dec (M, D), b_dec (D,)); saelect adds `saelect.json` with what it knows about
-model, hookpoint and training. Nothing is ever unpickled. `normalize_decoder` is a rule of
-training only: the stored decoder is used as it is.
+Every published format is read into the one `SparseCoder` (see `families` for which); nothing in a
+file is ever executed. Two formats are written: sparsify's here, SAELens' in `save_saelens`.
 """
 
-import hashlib
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from selection.errors import InputError
-from selection.sae.fit import list_local_saes, missing_sae
-from selection.sae.info import CONFIG, RECORD, WEIGHTS, SaeInfo, read_info
+from selection.sae.coder import SparseCoder, make_coder
+from selection.sae.families import (
+    describe_place,
+    family_of,
+    list_local_saes,
+    loader_of,
+    no_sae_here,
+    places_under,
+)
+from selection.sae.fit import missing_sae
+from selection.sae.info import CONFIG, RECORD, WEIGHTS, SaeInfo
+from selection.sae.loaders.sparsify import NAMES
+
+__all__ = ["SparseCoder", "load_sae", "make_coder", "read_sae_info", "save_sparsify"]
 
 log = logging.getLogger(__name__)
-
-_NAMES = ("encoder.weight", "encoder.bias", "W_dec", "b_dec")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SparseCoder:
-    """A sparse autoencoder: latents = top k of relu((x - decoder_bias) W^T + encoder_bias).
-
-    encoder_weight: (M, D) float32 tensor, M latents over activations of width D.
-    encoder_bias:   (M,) float32.
-    decoder_weight: (M, D) float32; the reconstruction is latents @ decoder_weight + decoder_bias.
-    decoder_bias:   (D,) float32.
-    k:              active latents per token.
-    info:           where it comes from; `info.sha256` is set.
-    """
-
-    encoder_weight: Tensor
-    encoder_bias: Tensor
-    decoder_weight: Tensor
-    decoder_bias: Tensor
-    k: int
-    info: SaeInfo
-
-    def to(self, device: torch.device | str) -> "SparseCoder":
-        """The same coder with its weights on another device."""
-        return replace(
-            self,
-            encoder_weight=self.encoder_weight.to(device),
-            encoder_bias=self.encoder_bias.to(device),
-            decoder_weight=self.decoder_weight.to(device),
-            decoder_bias=self.decoder_bias.to(device),
-        )
-
-
-def make_coder(
-    encoder_weight: Tensor,
-    encoder_bias: Tensor,
-    decoder_weight: Tensor,
-    decoder_bias: Tensor,
-    *,
-    info: SaeInfo,
-) -> SparseCoder:
-    """A coder of tensors of any float dtype, as float32, with its content hash filled in.
-
-    Shapes as in SparseCoder; sizes, k and activation come from `info`. Raises ValueError when a
-    tensor's shape contradicts it or a value is not finite.
-    """
-    tensors = [
-        tensor.detach().to(torch.float32).contiguous()
-        for tensor in (encoder_weight, encoder_bias, decoder_weight, decoder_bias)
-    ]
-    shapes = _shapes(info)
-    for name, tensor in zip(_NAMES, tensors, strict=True):
-        if tuple(tensor.shape) != shapes[name]:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shapes[name]}")
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} has values that are not finite")
-    w_enc, b_enc, w_dec, b_dec = tensors
-    sha256 = _content_sha256(tensors, info)
-    return SparseCoder(w_enc, b_enc, w_dec, b_dec, k=info.k, info=replace(info, sha256=sha256))
 
 
 def load_sae(
     path: str | Path, revision: str | None = None, local: Sequence[Path] = ()
 ) -> SparseCoder:
-    """Load a sparsify checkpoint on the CPU.
+    """Load an SAE of any known format on the CPU.
 
-    path:     folder with cfg.json and sae.safetensors, or a folder above a single such one, or a
-              hub name, "org/repo" or "org/repo/layers.4".
+    path:     its folder or `.pt` file, or a folder above a single one, or a hub name: "org/repo"
+              or "org/repo/layers.4".
     revision: of the hub repository.
     local:    folders whose SAEs are listed when this one is not there.
     Raises InputError when it is missing, ambiguous, damaged or of an unsupported kind.
     """
-    folder = _find(str(path), revision, local)
-    info = read_info(folder)
-    file = folder / WEIGHTS
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"the weights cannot be read ({error})", file=file, remedy="Download or train it again."
-        ) from None
-    missing = [name for name in _NAMES if name not in tensors]
-    if missing:
-        raise InputError(
-            f"the tensors {', '.join(missing)} are missing",
-            file=file,
-            value=sorted(tensors),
-            remedy="Use a checkpoint with encoder and decoder.",
-        )
-    try:
-        w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in _NAMES)
-        return make_coder(w_enc, b_enc, w_dec, b_dec, info=info)
-    except ValueError as error:
-        raise InputError(
-            f"the weights do not agree with {CONFIG}: {error}",
-            file=file,
-            remedy="Download or train it again.",
-        ) from None
+    place = find_sae(str(path), revision, local)
+    family = family_of(place)
+    if family is None:
+        raise missing_sae(str(place), no_sae_here(place), list_local_saes(local))
+    coder: SparseCoder = loader_of(family).load(place)
+    return coder
+
+
+def read_sae_info(
+    path: str | Path, revision: str | None = None, local: Sequence[Path] = ()
+) -> SaeInfo:
+    """Describe an SAE as `load_sae` finds it, without reading its weights where that can be."""
+    return describe_place(find_sae(str(path), revision, local))
+
+
+def find_sae(path: str, revision: str | None = None, local: Sequence[Path] = ()) -> Path:
+    """The folder or file of one SAE. Raises InputError; see `load_sae`."""
+    place = Path(path).expanduser()
+    if not place.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") < 1:
+            raise missing_sae(path, "there is no such folder", list_local_saes(local))
+        place = _download(path, revision, local)
+    if family_of(place) is not None:
+        return place
+    inside = places_under(place) if place.is_dir() else []
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        why = f"there are {len(inside)} SAEs in this folder; name one"
+        raise missing_sae(path, why, list_local_saes([place]))
+    raise missing_sae(path, no_sae_here(place), list_local_saes(local))
 
 
 def save_sparsify(
@@ -133,9 +82,16 @@ def save_sparsify(
     record: goes to `saelect.json`; the keys model, model_sha256, hookpoint and licence come back
             as fields of SaeInfo, others (training, quality) as `SaeInfo.record`. Defaults to
             what `coder.info` knows.
-    cfg.json is written last: without it the folder is no SAE.
+    cfg.json is written last: without it the folder is no SAE. Raises ValueError for a coder that
+    the format cannot hold.
     """
     info = coder.info
+    if (
+        info.activation not in ("topk", "groupmax")
+        or not info.centers
+        or coder.act_scale is not None
+    ):
+        raise ValueError(f"the sparsify format cannot hold this SAE ({info.activation})")
     known = {
         "model": info.model_name,
         "model_sha256": info.model_sha256,
@@ -157,60 +113,31 @@ def save_sparsify(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     temp = folder / f".tmp-{os.getpid()}-{WEIGHTS}"
-    save_file({n: t.cpu() for n, t in zip(_NAMES, tensors, strict=True)}, temp)
+    save_file({n: t.cpu() for n, t in zip(NAMES, tensors, strict=True)}, temp)
     os.replace(temp, folder / WEIGHTS)
     full = {key: value for key, value in known.items() if value} | dict(info.record)
-    _write_json(folder / RECORD, full | dict(record or {}) | {"sha256": info.sha256})
-    _write_json(folder / CONFIG, config)
+    write_json(folder / RECORD, full | dict(record or {}) | {"sha256": info.sha256})
+    write_json(folder / CONFIG, config)
 
 
-def _shapes(info: SaeInfo) -> dict[str, tuple[int, ...]]:
-    matrix = (info.num_latents, info.d_in)
-    return dict(zip(_NAMES, (matrix, matrix[:1], matrix, matrix[1:]), strict=True))
-
-
-def _content_sha256(tensors: Sequence[Tensor], info: SaeInfo) -> str:
-    head = {"k": info.k, "activation": info.activation, "shape": [info.num_latents, info.d_in]}
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-    for tensor in tensors:
-        digest.update(tensor.cpu().numpy().data)
-    return digest.hexdigest()
-
-
-def _find(path: str, revision: str | None, local: Sequence[Path]) -> Path:
-    """The folder that holds cfg.json and sae.safetensors."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        if path.startswith((".", "/", "~")) or path.count("/") < 1:
-            raise missing_sae(path, "there is no such folder", list_local_saes(local))
-        folder = _download(path, revision, local)
-    if (folder / CONFIG).is_file():
-        if not (folder / WEIGHTS).is_file():
-            raise InputError(
-                f"{WEIGHTS} is missing beside {CONFIG}",
-                file=folder,
-                remedy="Download or train it again; other SAE formats are not read yet.",
-            )
-        return folder
-    inside = list_local_saes([folder]) if folder.is_dir() else []
-    if len(inside) == 1:
-        return Path(inside[0].path)
-    if inside:
-        raise missing_sae(path, f"there are {len(inside)} SAEs in this folder; name one", inside)
-    raise missing_sae(
-        path, f"no SAE here ({CONFIG} beside {WEIGHTS} is expected)", list_local_saes(local)
-    )
+def write_json(file: Path, value: Mapping[str, object]) -> None:
+    """An object on several lines."""
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _download(name: str, revision: str | None, local: Sequence[Path]) -> Path:
-    """Fetch "org/repo[/inner/folder]" from the hub, or find it in the hub's cache."""
+    """Fetch "org/repo[/inner/folder or file]" from the hub, or find it in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, inner = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-    files = [f"{inner}/*" if inner else "*", "config.json", "README.md"]
+    files = [inner, f"{inner}/*"] if inner else ["*"]
     try:
-        root = Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+        root = Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=[*files, "config.json", "README.md"]
+            )
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         log.debug("no SAE from the hub", exc_info=True)
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -225,7 +152,3 @@ def _download(name: str, revision: str | None, local: Sequence[Path]) -> Path:
         )
         raise missing_sae(name, why, list_local_saes(local)) from None
     return root / inner
-
-
-def _write_json(file: Path, value: Mapping[str, object]) -> None:
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

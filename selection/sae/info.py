@@ -12,24 +12,36 @@ from pathlib import Path
 from selection.errors import InputError
 
 WEIGHTS, CONFIG, RECORD = "sae.safetensors", "cfg.json", "saelect.json"
-ACTIVATIONS = ("topk", "groupmax")
+ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated")
+NORMS = ("none", "layer_norm", "sqrt_d")
 
 
 @dataclass(frozen=True, slots=True)
 class SaeInfo:
     """A sparse autoencoder, described.
 
-    path:         its folder, "" for one that was never saved.
-    hookpoint:    module whose output it reads, e.g. "layers.4", or None where nothing says so.
+    path:         its folder or file, "" for one that was never saved.
+    hookpoint:    whose output it reads, e.g. "layers.4" (the residual stream behind block 4) or
+                  "mlp@4", or None where nothing says so.
     d_in:         width of the activations it reads.
     num_latents:  number of latents.
-    k:            active latents per token.
-    activation:   "topk" (the k largest) or "groupmax" (the largest in each of k groups).
+    k:            active latents per token; 0 where the number varies.
+    activation:   one of ACTIVATIONS: "topk" (the k largest), "groupmax" (the largest in each of k
+                  groups), "relu", "jumprelu" (what exceeds a threshold), "gated".
     model_name, model_sha256: the language model it was trained on, where recorded.
     licence:      as recorded or as in the model card, else None.
     sha256:       of k, activation and weights as float32, 64 hex digits; None until weights are
                   read. Equal weights give an equal hash, whatever the file's dtype or company.
     record:       the whole of `saelect.json` (training settings, quality), empty without one.
+    family:       the format it came in, a name of `selection.sae.families`.
+    centers:      whether the decoder's bias is subtracted before the encoder.
+    input_norm:   what is done to every token first, one of NORMS: "none", "layer_norm" (mean 0,
+                  standard deviation 1) or "sqrt_d" (length sqrt(D)).
+    input_scale:  constant that activations were multiplied with in training; folded into the
+                  weights while loading, so it is told, not applied.
+    declared_l0:  mean active latents per token as published, else None.
+    positions:    which tokens it was trained on, for people.
+    dtype:        of the weights in the file.
     """
 
     path: str
@@ -43,6 +55,18 @@ class SaeInfo:
     licence: str | None = None
     sha256: str | None = None
     record: Mapping[str, object] = field(default_factory=dict)
+    family: str = "sparsify"
+    centers: bool = True
+    input_norm: str = "none"
+    input_scale: float = 1.0
+    declared_l0: float | None = None
+    positions: str | None = None
+    dtype: str | None = None
+
+    @property
+    def expected_l0(self) -> float | None:
+        """Active latents per token that one should find: declared, else k, else None."""
+        return self.declared_l0 or (float(self.k) if self.k else None)
 
     @property
     def sae_id(self) -> str:
@@ -80,7 +104,7 @@ def read_info(folder: Path) -> SaeInfo:
         activation=str(activation),
         model_name=_text(name),
         model_sha256=_text(record.get("model_sha256")),
-        licence=_text(record.get("licence")) or _licence(folder),
+        licence=_text(record.get("licence")) or licence_of(folder),
         record=record,
     )
 
@@ -110,8 +134,9 @@ def read_object(file: Path) -> dict[str, object]:
 def _refuse_unsupported(
     file: Path, config: Mapping[str, object], activation: object, num_latents: int
 ) -> None:
-    if activation not in ACTIVATIONS:
-        raise _bad_field(file, "activation", activation, " or ".join(ACTIVATIONS))
+    known = ("topk", "groupmax")
+    if activation not in known:
+        raise _bad_field(file, "activation", activation, " or ".join(known))
     if config.get("transcode") or config.get("skip_connection"):
         raise InputError(
             "this is a transcoder: it reads a module's input, while saelect reads the output of a"
@@ -158,7 +183,7 @@ def _run_config(folder: Path) -> dict[str, object]:
     return read_object(file) if _hookpoint_of(folder) and file.is_file() else {}
 
 
-def _licence(folder: Path) -> str | None:
+def licence_of(folder: Path) -> str | None:
     """`license:` of the model card in the SAE's folder or above it."""
     for card in (folder / "README.md", folder.parent / "README.md"):
         if card.is_file():

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from selection.errors import InputError
-from selection.sae.encode import decode, encode
-from selection.sae.formats import SparseCoder
+from selection.sae.coder import SparseCoder
+from selection.sae.encode import encode, reconstruct
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class SaeQuality:
 def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
     """Measure on batches (n, D) of float activations, on the coder's device.
 
-    Sums are in float64 around the decoder bias, so that a large mean does not swallow the
+    Sums are in float64 around the first batch's mean, so that a large mean does not swallow the
     variance. Raises InputError when there are no tokens or all of them are equal.
     """
     n_latents, d_in = coder.encoder_weight.shape
@@ -45,13 +45,15 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
     squares = torch.zeros((), dtype=torch.float64, device=device)
     error, n_active, n_tokens = torch.zeros_like(squares), torch.zeros_like(squares), 0
     fired = torch.zeros(n_latents, dtype=torch.bool, device=device)
+    around = None
     for batch in batches:
         x = batch.detach().to(torch.float32)
         latents = encode(coder, x)
-        centered = (x - coder.decoder_bias).double()
+        around = x.mean(0) if around is None else around
+        centered = (x - around).double()
         total += centered.sum(0)
         squares += centered.square().sum()
-        error += (decode(coder, latents) - x).double().square().sum()
+        error += (reconstruct(coder, latents, x) - x).double().square().sum()
         active = latents.top_acts > 0
         n_active += active.sum()
         fired[latents.top_indices[active]] = True

@@ -1,0 +1,177 @@
+"""The one canonical sparse autoencoder that every format is loaded into."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from selection.sae.info import ACTIVATIONS, NORMS, SaeInfo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseCoder:
+    """A sparse autoencoder: optional norm of a token, affine map, selection.
+
+    pre = (norm(x) - decoder_bias) W^T + encoder_bias, without the subtraction unless
+    `info.centers`; `info.activation` says which of them are latents, and with what value:
+
+    topk, groupmax  relu(pre), the k largest, or the largest in each of k groups
+    relu            relu(pre)
+    jumprelu        relu(pre) where pre > threshold
+    gated           relu(magnitude_scale * (pre - encoder_bias) + magnitude_bias) where pre > 0
+
+    encoder_weight:  (M, D) float32 tensor, M latents over activations of width D.
+    encoder_bias:    (M,) float32.
+    decoder_weight:  (M, D) float32; the reconstruction is latents @ decoder_weight + decoder_bias,
+                     in the units of norm(x).
+    decoder_bias:    (D,) float32.
+    k:               active latents per token, 0 where the number varies.
+    info:            where it comes from; `info.sha256` is set.
+    threshold:       (M,) float32, for jumprelu.
+    magnitude_scale, magnitude_bias: (M,) float32, for gated.
+    act_scale:       (M,) float32 > 0, or None: factor on values after the selection. The decoder
+                     is for the scaled values.
+    """
+
+    encoder_weight: Tensor
+    encoder_bias: Tensor
+    decoder_weight: Tensor
+    decoder_bias: Tensor
+    k: int
+    info: SaeInfo
+    threshold: Tensor | None = None
+    magnitude_scale: Tensor | None = None
+    magnitude_bias: Tensor | None = None
+    act_scale: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "SparseCoder":
+        """The same coder with its weights on another device."""
+        found = {name: getattr(self, name) for name in (*_MAIN, *_EXTRA)}
+        return replace(self, **{n: t.to(device) for n, t in found.items() if t is not None})
+
+
+_MAIN = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
+_EXTRA = ("threshold", "magnitude_scale", "magnitude_bias", "act_scale")
+_NEEDED = {"jumprelu": ("threshold",), "gated": ("magnitude_scale", "magnitude_bias")}
+
+
+def make_coder(
+    encoder_weight: Tensor,
+    encoder_bias: Tensor,
+    decoder_weight: Tensor,
+    decoder_bias: Tensor,
+    *,
+    info: SaeInfo,
+    **extra: Tensor | None,
+) -> SparseCoder:
+    """A coder of tensors of any float dtype, as float32, with its content hash filled in.
+
+    extra: threshold, magnitude_scale, magnitude_bias, act_scale, each (M,).
+    Shapes as in SparseCoder; sizes, k and conventions come from `info`. Raises ValueError when a
+    tensor's shape contradicts it, a value is not finite, or a tensor that the activation needs is
+    missing.
+    """
+    if info.activation not in ACTIVATIONS or info.input_norm not in NORMS:
+        raise ValueError(f"no such convention: {info.activation}, {info.input_norm}")
+    given = dict(zip(_MAIN, (encoder_weight, encoder_bias, decoder_weight, decoder_bias),
+                     strict=True)) | {n: t for n, t in extra.items() if t is not None}  # fmt: skip
+    needed = _NEEDED.get(info.activation, ())
+    if {*given} - {*_MAIN, "act_scale"} != {*needed}:
+        raise ValueError(f"{info.activation} has the tensors {sorted(given)}, needs also {needed}")
+    tensors = {n: t.detach().to(torch.float32).contiguous() for n, t in given.items()}
+    matrix = (info.num_latents, info.d_in)
+    shapes = dict(zip(_MAIN, (matrix, matrix[:1], matrix, matrix[1:]), strict=True))
+    for name, tensor in tensors.items():
+        expected = shapes.get(name, matrix[:1])
+        if tuple(tensor.shape) != expected:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {expected}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has values that are not finite")
+    sha256 = _content_sha256(tensors, info)
+    return SparseCoder(**tensors, k=info.k, info=replace(info, sha256=sha256))
+
+
+def scaled_by_decoder_norm(coder: SparseCoder) -> SparseCoder:
+    """The same latents with values times the length of their decoder row.
+
+    What is active does not change, nor does the reconstruction; published magnitudes are often
+    these. A decoder row of length 0 keeps its scale. The content hash, and so the id, is another.
+    """
+    norms = coder.decoder_weight.norm(dim=1)
+    norms = torch.where(norms > 0, norms, torch.ones_like(norms))
+    scale = norms if coder.act_scale is None else coder.act_scale * norms
+    return make_coder(
+        coder.encoder_weight,
+        coder.encoder_bias,
+        coder.decoder_weight / norms[:, None],
+        coder.decoder_bias,
+        info=coder.info,
+        threshold=coder.threshold,
+        magnitude_scale=coder.magnitude_scale,
+        magnitude_bias=coder.magnitude_bias,
+        act_scale=scale,
+    )
+
+
+def card(coder: SparseCoder) -> list[tuple[str, str]]:
+    """The conventions that decide what this SAE's latents are, as (what, how) for people."""
+    info = coder.info
+    norms = coder.decoder_weight.norm(dim=1)
+    low, high = float(norms.min()), float(norms.max())
+    norm = {"layer_norm": "each token to mean 0, deviation 1", "sqrt_d": "each token to sqrt(D)"}
+    scale = "" if info.input_scale == 1 else f"times {info.input_scale:.4g}, in the weights"
+    l0 = "not declared" if info.expected_l0 is None else f"{info.expected_l0:g} per token"
+    rows = [
+        ("format", info.family),
+        ("model", info.model_name or "not recorded"),
+        ("hookpoint", info.hookpoint or "not recorded"),
+        ("positions", info.positions or "not recorded"),
+        ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {info.dtype or '?'}"),
+        ("input", norm.get(info.input_norm) or scale or "as it comes"),
+        ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
+        ("selection", _selection(coder)),
+        ("active latents", l0),
+        ("decoder rows", "of length 1" if max(abs(low - 1), abs(high - 1)) < 1e-3
+         else f"of length {low:.3g} to {high:.3g}"),
+    ]  # fmt: skip
+    rows += [("values", "times a factor per latent")] if coder.act_scale is not None else []
+    return [*rows, ("licence", info.licence or "not recorded")]
+
+
+def _selection(coder: SparseCoder) -> str:
+    """The selection rule in words."""
+    words = {
+        "topk": f"the {coder.k} largest",
+        "groupmax": f"the largest in each of {coder.k} groups",
+        "relu": "all above 0",
+        "gated": "where the gate is open",
+    }
+    if coder.threshold is None:
+        return words[coder.info.activation]
+    low, high = float(coder.threshold.min()), float(coder.threshold.max())
+    return f"above {low:.4g}" if low == high else f"above a threshold of {low:.4g} to {high:.4g}"
+
+
+def _content_sha256(tensors: dict[str, Tensor], info: SaeInfo) -> str:
+    head: dict[str, object] = {
+        "k": info.k,
+        "activation": info.activation,
+        "shape": [info.num_latents, info.d_in],
+    }
+    # Only what differs from a plain TopK SAE, so that the ids of those never change.
+    head |= {} if info.centers else {"centers": False}
+    head |= {} if info.input_norm == "none" else {"input_norm": info.input_norm}
+    extra = [name for name in _EXTRA if name in tensors]
+    head |= {"extra": extra} if extra else {}
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for name in (*_MAIN, *extra):
+        digest.update(tensors[name].cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """`torch.cat`, without a copy where there is one tensor only."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)

@@ -1,0 +1,194 @@
+"""Which published format an SAE on disk is in, told by its files alone; and where it is.
+
+No weights are read here and no torch is imported. An SAE is a folder, or one `.pt` file.
+"""
+
+import importlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from selection.errors import InputError
+from selection.sae.info import SaeInfo, read_object
+
+log = logging.getLogger(__name__)
+
+_MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One published format.
+
+    name:    as in SaeInfo.family; `selection.sae.loaders.<name>` reads it.
+    title:   for people.
+    files:   all of them are there, in the SAE's folder.
+    oracle:  what our encodings were compared with.
+
+    loads:   what is read, in words; refuses: what is not.
+    """
+
+    name: str
+    title: str
+    files: tuple[str, ...]
+    oracle: str
+    loads: str
+    refuses: str
+
+
+FAMILIES = (
+    Family(
+        "sparsify",
+        "sparsify (EleutherAI)",
+        ("cfg.json", "sae.safetensors"),
+        "eai-sparsify 1.3.3",
+        "topk, groupmax",
+        "transcoders, skip connections, signed latents",
+    ),
+    Family(
+        "saelens",
+        "SAELens",
+        ("cfg.json", "sae_weights.safetensors"),
+        "sae-lens 6.54.12",
+        "standard, topk (also rescaled), abstopk, jumprelu (so batchtopk, matryoshka), gated; v6"
+        " and older flat configs; layer norm and constant norm",
+        "transcoders, matching pursuit, temporal, hook_z, unfolded norm factors,"
+        " centered writing weights",
+    ),
+    Family(
+        "llamascopium",
+        "Llamascopium 2.x, Llama Scope R1",
+        ("config.json", "sae_weights.safetensors"),
+        "none",
+        "nothing yet",
+        "everything",
+    ),
+    Family(
+        "gemma_scope",
+        "Gemma Scope",
+        ("params.npz",),
+        "the definition, in float64; sae-lens 6.54.12",
+        "residual and MLP SAEs",
+        "attention SAEs (they read the input of o_proj), embedding SAEs, transcoders",
+    ),
+    Family(
+        "gemma_scope_2",
+        "Gemma Scope 2",
+        ("config.json", "params.safetensors"),
+        "the definition, in float64; sae-lens 6.54.12",
+        "residual and MLP SAEs",
+        "attention SAEs (they read the input of o_proj), transcoders, cross-layer and skip SAEs",
+    ),
+    Family(
+        "llama_scope",
+        "Llama Scope",
+        ("hyperparams.json", "checkpoints/final.safetensors"),
+        "the reference inference, in float64",
+        "jumprelu, topk and relu SAEs of resid, MLP and attention",
+        "transcoders, unknown norms",
+    ),
+    Family(
+        "dictionary_learning",
+        "dictionary_learning",
+        ("ae.pt", "config.json"),
+        "dictionary-learning 0.1.0",
+        "AutoEncoder, AutoEncoderNew, AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE,"
+        " GatedAutoEncoder, JumpReluAutoEncoder",
+        "checkpoints from the middle of a training, thresholds never set, cross-coders",
+    ),
+    Family(
+        "openai",
+        "OpenAI",
+        (),
+        "model.py's definition, in float64",
+        "TopK with layer norm, and ReLU",
+        "tied decoders",
+    ),
+)
+"""In the order in which files are asked."""
+
+
+def family_of(place: Path) -> Family | None:
+    """The family of the SAE at `place`, a folder or a `.pt` file; None for no SAE."""
+    if place.is_file():
+        return _named("openai") if place.suffix in (".pt", ".pth") else None
+    return next((f for f in FAMILIES if f.files and all((place / n).is_file() for n in f.files)),
+                None)  # fmt: skip
+
+
+def loader_of(family: Family) -> ModuleType:
+    """The module with `read_info(place) -> SaeInfo` and `load(place) -> SparseCoder`."""
+    return importlib.import_module(f"selection.sae.loaders.{family.name}")
+
+
+def describe_place(place: Path) -> SaeInfo:
+    """What is known about the SAE at `place` before its weights are read. Raises InputError."""
+    family = family_of(place)
+    if family is None:
+        raise InputError(
+            "no SAE of a known format is here", file=place, remedy=f"Known are: {_known()}."
+        )
+    found: SaeInfo = loader_of(family).read_info(place)
+    return found
+
+
+def places_under(folder: Path) -> list[Path]:
+    """Every SAE folder under `folder`, at most five levels deep, ordered by path."""
+    marks = {f.files[-1] if f.name != "dictionary_learning" else f.files[0]
+             for f in FAMILIES if f.files}  # fmt: skip
+    found = set()
+    for depth in range(_MAX_DEPTH + 1):
+        for mark in marks:
+            up = mark.count("/")
+            for file in folder.glob("/".join(["*"] * depth + [mark])):
+                place = file.parents[up]
+                if family_of(place) is not None:
+                    found.add(place)
+    return sorted(found)
+
+
+def list_local_saes(folders: Sequence[Path]) -> list[SaeInfo]:
+    """Every readable SAE under the folders, ordered by path; weights are not read.
+
+    One whose configuration is unreadable is left out: the list is help for a user who asked for
+    something else.
+    """
+    found: dict[str, SaeInfo] = {}
+    for folder in folders:
+        for place in places_under(folder):
+            try:
+                info = describe_place(place)
+            except InputError:
+                continue
+            found[info.path] = info
+    return [found[path] for path in sorted(found)]
+
+
+def no_sae_here(place: Path) -> str:
+    """Why a folder is no SAE, as a clause that names what is missing."""
+    if place.is_dir() and (place / "cfg.json").is_file():
+        return "sae.safetensors (or sae_weights.safetensors) is missing beside cfg.json"
+    return f"no SAE here (known formats: {_known()})"
+
+
+def repository_of(place: Path) -> str | None:
+    """The hub repository of a place inside the hub's cache, "org/name", else None."""
+    for parent in (place, *place.parents):
+        if parent.name.startswith("models--"):
+            return parent.name.removeprefix("models--").replace("--", "/", 1)
+    return None
+
+
+def json_keys(file: Path) -> dict[str, object]:
+    """A JSON object, or {} where there is no such file."""
+    return read_object(file) if file.is_file() else {}
+
+
+def _named(name: str) -> Family:
+    return next(family for family in FAMILIES if family.name == name)
+
+
+def _known() -> str:
+    return ", ".join(family.title for family in FAMILIES)
