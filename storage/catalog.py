@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from selection.errors import InputError
 from storage import lock
+from storage.chain import append_decisions
 from storage.database import (
     Connection,
     DatabaseError,
@@ -27,7 +28,8 @@ from storage.database import (
     open_snapshot,
 )
 from storage.files import ensure_free, full_disk_error, write_atomically
-from storage.schema import CHECKS, FIRST, INSERTED_ONCE, MIGRATIONS
+from storage.migrate import migrate
+from storage.schema import CHECKS, INSERTED_ONCE, KEYS
 from storage.tables import refuse_unknown
 from storage.workspace import Workspace
 
@@ -84,12 +86,13 @@ def _write(workspace: Workspace, tables: Mapping[str, pa.Table], wait_s: float) 
     connection = _connect(workspace.catalog, wait_s)
     try:
         with connection:  # closes
-            _migrate(connection, workspace.catalog)
+            migrate(connection, workspace.catalog)
             connection.begin()
             number = _last_commit(connection) + 1
             if not _is_repeated(connection, tables):
                 _insert(connection, tables)
                 _check(connection, tables)
+                append_decisions(connection, datetime.now(UTC).replace(tzinfo=None))
                 process = f"{os.getpid()} on {socket.gethostname()}"
                 now = datetime.now(UTC).replace(tzinfo=None)
                 connection.execute(
@@ -121,28 +124,6 @@ def _connect(path: Path, wait_s: float) -> Connection:
     raise AssertionError("pauses() ends with nothing left")
 
 
-def _migrate(connection: Connection, path: Path) -> None:
-    """Bring the tables up to date. Raises InputError for a catalog of a newer version."""
-    connection.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY)")
-    connection.execute("ALTER TABLE migration ADD COLUMN IF NOT EXISTS name VARCHAR")
-    rows = connection.execute("SELECT number, name FROM migration ORDER BY number").fetchall()
-    applied = {name or FIRST for _, name in rows}
-    if unknown := sorted(applied - MIGRATIONS.keys()):
-        raise InputError(
-            "the catalog was written by a newer saelect, with a migration that is not known here",
-            file=path,
-            value=unknown[0],
-            remedy="Update saelect, or use another folder with --workspace DIR.",
-        )
-    for name in [name for name in MIGRATIONS if name not in applied]:
-        connection.begin()
-        connection.execute(MIGRATIONS[name])
-        connection.execute(
-            "INSERT INTO migration SELECT coalesce(max(number) + 1, 0), ? FROM migration", [name]
-        )
-        connection.commit()
-
-
 def _insert(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
     for name, rows in tables.items():
         refuse_unknown(name, rows.column_names)
@@ -159,10 +140,12 @@ def _insert(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
 
 def _check(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
     """Refuse rows that contradict each other before anybody can read them."""
-    for name in ("selection", "pick", "near_miss", "why", "export"):
+    checked = {"selection", "pick", "near_miss", "why"} | {key.table for key in KEYS}
+    for name in checked:
         if name not in tables or not tables[name].num_rows:
             connection.execute(f'CREATE TEMP VIEW new_{name} AS FROM "{name}" LIMIT 0')
-    for problem, query in CHECKS.items():
+    keys = {key.problem: key.query(f"new_{key.table}") for key in KEYS}
+    for problem, query in {**keys, **CHECKS}.items():
         found = connection.execute(query).fetchmany(3)
         if found:
             examples = ", ".join(str(row[0]) for row in found)

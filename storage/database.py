@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from selection.errors import InputError
+from storage.migrate import migrate, pending
 from storage.workspace import Workspace
 
 Connection = duckdb.DuckDBPyConnection
@@ -67,6 +68,21 @@ def attach_read_only(connection: Connection, path: Path) -> None:
             " run publishes it again from the catalog.",
         ) from None
     connection.execute("USE snapshot")
+    if pending(connection):
+        _upgrade_in_memory(connection, path)
+
+
+def _upgrade_in_memory(connection: Connection, path: Path) -> None:
+    """Read what an older saelect published as if it were of today; the file stays as it is."""
+    quoted = str(path).replace("'", "''")
+    connection.execute("USE memory")
+    connection.execute("DETACH snapshot")
+    connection.execute(f"ATTACH '{quoted}' AS older (READ_ONLY)")
+    connection.execute("ATTACH ':memory:' AS snapshot")
+    connection.execute("COPY FROM DATABASE older TO snapshot")
+    connection.execute("DETACH older")
+    connection.execute("USE snapshot")
+    migrate(connection, path)
 
 
 def is_full_disk(error: Exception) -> bool:

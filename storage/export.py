@@ -13,6 +13,7 @@ from pathlib import Path
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
 from storage import export_files, export_notes
+from storage.chain import last_link
 from storage.database import open_snapshot
 from storage.export_facts import SelectionFacts, selection_facts
 from storage.files import (
@@ -92,7 +93,9 @@ def export_selection(
         shape = (rows.is_plain, rows.has_tools)
     created_at = datetime.now(UTC)
     _record(workspace, facts, folder, written, created_at)
-    _write_manifest(folder, facts, written, created_at, shape)
+    with open_snapshot(workspace) as connection:
+        head = last_link(connection)
+    _write_manifest(folder, facts, written, created_at, shape, head)
     log.info("exported %s to %s", facts.name, folder)
     return Exported(facts.name, folder, written)
 
@@ -234,6 +237,7 @@ def _write_manifest(
     written: Sequence[ExportedFile],
     created_at: datetime,
     shape: tuple[bool, bool],
+    head: tuple[int, str],
 ) -> None:
     """Describe every file of the folder: those of this call, and earlier ones still there."""
     files = {file.path: asdict(file) for file in written}
@@ -246,4 +250,4 @@ def _write_manifest(
     is_plain, has_tools = shape
     card = export_notes.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
     write_bytes(folder / "README.md", card.encode())
-    write_json(folder / MANIFEST, export_notes.manifest(facts, listed, created_at))
+    write_json(folder / MANIFEST, export_notes.manifest(facts, listed, created_at, head))

@@ -9,13 +9,19 @@ FORMAT = 1
 
 
 def manifest(
-    facts: SelectionFacts, files: Sequence[Mapping[str, object]], created_at: datetime
+    facts: SelectionFacts,
+    files: Sequence[Mapping[str, object]],
+    created_at: datetime,
+    head: tuple[int, str],
 ) -> dict[str, object]:
-    """Where the files come from, with a hash for each of them."""
+    """Where the files come from, with a hash for each of them.
+
+    head: number and hash of the newest link of the chain over decisions.
+    """
     run, selection = facts.run, facts.selection
     from_run = (
         "pool_id representation_id model model_sha256 model_licence sae sae_sha256 sae_licence"
-        " hookpoint unit seed is_demo git_sha versions config"
+        " data_licences hookpoint unit seed is_demo git_sha versions config"
     )
     from_selection = (
         "target method role exemplar_reduction weights budget n_eligible n_selected n_tokens"
@@ -29,6 +35,7 @@ def manifest(
         "run_id": facts.run_id,
         "selected_at": _utc(run["created_at"]),
         "exported_at": created_at.isoformat(timespec="seconds"),
+        "decision": {"number": head[0], "sha256": head[1]},
         "files": [dict(file) for file in files],
         "sql": picks_sql(facts),
         **{key: selection[key] for key in from_selection.split()},

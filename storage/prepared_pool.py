@@ -136,16 +136,24 @@ class PreparedPool:
         mask: (n_examples,). Sorted by source. An example without a passing occurrence counts
         nowhere.
         """
+        return self._counts("source", mask, where)
+
+    def licence_counts(self, mask: NDArray[np.bool_], where: str | None = None) -> dict[str, int]:
+        """Like `source_counts`, by licence; "" where the data names none."""
+        return self._counts("licence", mask, where)
+
+    def _counts(self, column: str, mask: NDArray[np.bool_], where: str | None) -> dict[str, int]:
         left = mask.copy()
         counts: dict[str, int] = {}
-        for rows, passes, sources in self._answers(where, "source"):
+        for rows, passes, values in self._answers(where, column):
             at = np.flatnonzero(passes)
             found, first = np.unique(rows[at], return_index=True)  # the first, in their order
             new = left[found]
             left[found] = False
-            names = sources.take(pa.array(at[first[new]])).value_counts()
+            names = values.take(pa.array(at[first[new]])).value_counts()
             for pair in names.to_pylist():
-                counts[pair["values"]] = counts.get(pair["values"], 0) + pair["counts"]
+                name = pair["values"] or ""
+                counts[name] = counts.get(name, 0) + pair["counts"]
         return dict(sorted(counts.items()))
 
     def _answers(self, where: str | None, also: str = "example_row") -> Iterator[tuple]:  # type: ignore[type-arg]

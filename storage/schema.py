@@ -12,13 +12,16 @@ after it has landed. To add a column, a table or a view:
 3. A view with `SELECT *` keeps the columns of the day it was made: replace it after a table of
    it has grown (`v_first_occurrence` over `occurrence`).
 4. Rows are written by `catalog.commit(workspace, {"table": table_of("table", rows)})`; columns
-   are known from the migrations. Rules between tables go to CHECKS below.
+   are known from the migrations. References to other tables go to KEYS below, other rules to
+   CHECKS. A column with a sample's text goes to TEXT_COLUMNS, or `forget` cannot find it.
+5. `python -m storage.schema_page docs/catalog.md` writes the picture and the dictionary again.
 
 Everything of a run is written in one transaction and never updated; a later change is an `event`.
 The views touch only tables of the same file, so that a copied snapshot explains itself.
 Times are UTC. JSON columns hold canonical JSON. No duckdb import here: only its SQL.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -32,24 +35,55 @@ FIRST = "001_tables"
 INSERTED_ONCE = ("sample", "latent_description")
 """Tables whose rows mean the same in every run: a row that is there already is left alone."""
 
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A reference that must hold: the columns of a row of `table` name a row of `target`.
+
+    columns: (column, column of the target) pairs; a null column refers to nothing.
+    """
+
+    table: str
+    target: str
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def problem(self) -> str:
+        """What is wrong where it does not hold."""
+        return f"rows of `{self.table}` without their `{self.target}`"
+
+    def query(self, rows: str) -> str:
+        """SQL for the dangling references among the rows of a table or view; empty if it holds."""
+        first = self.columns[0][0]
+        match = " AND ".join(f'y."{theirs}" = x."{mine}"' for mine, theirs in self.columns)
+        return (
+            f'SELECT DISTINCT x."{first}" FROM {rows} x WHERE x."{first}" IS NOT NULL'
+            f' AND NOT EXISTS (FROM "{self.target}" y WHERE {match})'
+        )
+
+
+def _key(table: str, target: str, *columns: str) -> Key:
+    return Key(table, target, tuple((name, name) for name in columns))
+
+
+KEYS = (
+    *(_key(name, "run", "run_id") for name in ("selection", "run_drop", "run_source", "exemplar",
+                                               "occurrence", "artifact", "event")),
+    *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
+                                                           "selection_drop", "event")),
+    *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
+)  # fmt: skip
+"""References between tables, checked over new rows at every commit and over all by `verify`.
+
+They are not FOREIGN KEYs, which would keep `forget` from rewriting a table.
+"""
+
 CHECKS = {
-    "a selection without its run": """
-        SELECT selection_id FROM new_selection s
-        WHERE NOT EXISTS (FROM run r WHERE r.run_id = s.run_id)""",
-    "picks without their selection": """
-        SELECT DISTINCT selection_id FROM new_pick p
-        WHERE NOT EXISTS (FROM selection s WHERE s.selection_id = p.selection_id)""",
-    "an export without its selection": """
-        SELECT selection_id FROM new_export e
-        WHERE NOT EXISTS (FROM selection s WHERE s.selection_id = e.selection_id)""",
     "a selection whose picks are not ranks 1 to n_selected": """
         SELECT s.selection_id FROM new_selection s
         LEFT JOIN pick p ON p.selection_id = s.selection_id
         GROUP BY s.selection_id, s.n_selected
         HAVING count(p.rank) <> s.n_selected OR max(p.rank) <> count(p.rank) OR min(p.rank) <> 1""",
-    "picks or near misses without their sample": """
-        SELECT DISTINCT example_id FROM (FROM new_pick UNION ALL BY NAME FROM new_near_miss) p
-        WHERE NOT EXISTS (FROM sample x WHERE x.example_id = p.example_id)""",
     "picks or near misses without an occurrence": """
         SELECT DISTINCT p.example_id
         FROM (FROM new_pick UNION ALL BY NAME FROM new_near_miss) p

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from selection.errors import InputError
-from storage import catalog, files, lock
+from storage import catalog, files, lock, migrate
 from storage.schema import FIRST, MIGRATIONS
 from storage.tables import column_types, table_of
 from storage.workspace import Workspace, open_workspace
@@ -154,10 +154,10 @@ def without(tables: dict[str, pa.Table], name: str, keep: int) -> dict[str, pa.T
 @pytest.mark.parametrize(
     ("name", "keep", "said"),
     [
-        ("run", 0, "a selection without its run"),
-        ("selection", 2, "picks without their selection"),
+        ("run", 0, "rows of `selection` without their `run`"),
+        ("selection", 2, "rows of `pick` without their `selection`"),
         ("pick", 359, "picks are not ranks 1 to n_selected"),
-        ("sample", 200, "picks or near misses without their sample"),
+        ("sample", 200, "without their `sample`"),
         ("occurrence", 200, "picks or near misses without an occurrence"),
         ("exemplar", 7, "explanations without their exemplar"),
     ],
@@ -422,9 +422,9 @@ def test_migrations_that_share_a_number_are_each_applied_once(
 ) -> None:
     workspace = made_workspace(tmp_path)
     second = {"900_a": "CREATE TABLE a (x BIGINT)", "900_b": "ALTER TABLE run ADD COLUMN b BIGINT"}
-    monkeypatch.setattr(catalog, "MIGRATIONS", {**MIGRATIONS, "900_b": second["900_b"]})
+    monkeypatch.setattr(migrate, "MIGRATIONS", {**MIGRATIONS, "900_b": second["900_b"]})
     catalog.commit(workspace, make_tables("second"))
-    monkeypatch.setattr(catalog, "MIGRATIONS", {**MIGRATIONS, **second})
+    monkeypatch.setattr(migrate, "MIGRATIONS", {**MIGRATIONS, **second})
     for name in ("third", "fourth"):
         catalog.commit(workspace, make_tables(name))
     assert query(workspace.snapshot, "SELECT count(b), count(*) FROM run") == [(0, 4)]

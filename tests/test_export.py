@@ -20,6 +20,7 @@ from selection.errors import InputError
 from storage import read
 from storage.export import FORMATS, export_selection
 from storage.files import read_json
+from storage.sql import run_sql
 from storage.workspace import Workspace
 from tests.made_catalog import (
     HOSTILE,
@@ -268,6 +269,8 @@ def test_the_manifest_hashes_every_file_and_says_where_it_came_from(workspace: W
         assert manifest[key] == run[key]
     assert manifest["config"] == json.loads(run["config"])
     assert manifest["n_selected"] == 120
+    chain = run_sql(workspace, "FROM decision ORDER BY number").to_pylist()
+    assert manifest["decision"] in [{k: link[k] for k in ("number", "sha256")} for link in chain]
     assert sum(source["n"] for source in manifest["sources"]) == 120  # type: ignore[attr-defined]
 
 

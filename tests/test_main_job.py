@@ -137,6 +137,8 @@ def test_the_counts_add_up_to_the_pool(
     snapshot = duckdb.connect(str(workspace.snapshot), read_only=True)
     with snapshot:
         counts = json.loads(snapshot.execute("SELECT counts FROM run").fetchall()[0][0])
+        licences = snapshot.execute("SELECT data_licences FROM run").fetchall()[0][0]
+    assert json.loads(licences) == Counter(tiny_row(i)["licence"] for i in range(60))
     dropped = sum(counts["dropped_while_reading"].values())
     assert counts["rows"] == dropped + counts["occurrences"] == 60
     assert counts["examples"] == sum(counts["dropped_before_ranking"].values()) + counts["ranked"]

@@ -50,6 +50,7 @@ def run_row(material: Material) -> Row:
         "sae": DEMO if config.sae.path == DEMO else str(representer.sae),
         "sae_sha256": sae.sha256,
         "sae_licence": sae.licence,
+        "data_licences": material.pool.licence_counts(material.race.eligible, config.where),
         "hookpoint": str(representer.reader.hookpoint),
         "unit": representer.unit,
         "seed": config.seed,
