@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from selection.errors import InputError
+from selection.sae.hooks import canonical, place_of
 
 WEIGHTS, CONFIG, RECORD = "sae.safetensors", "cfg.json", "saelect.json"
 ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated")
@@ -174,7 +175,10 @@ def _bad_field(file: Path, name: str, value: object, expected: str) -> InputErro
 
 def _hookpoint_of(folder: Path) -> str | None:
     """Sparsify names the folder after the module; other names say nothing about the hookpoint."""
-    return folder.name if block_of(folder.name) is not None else None
+    place = place_of(folder.name)
+    return (
+        folder.name if place and place[0] == "resid" else canonical(folder.name) if place else None
+    )
 
 
 def _run_config(folder: Path) -> dict[str, object]:

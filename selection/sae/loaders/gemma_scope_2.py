@@ -52,7 +52,7 @@ def read_info(place: Path) -> SaeInfo:
         num_latents=shape[1],
         k=0,
         activation="jumprelu",
-        model_name=str(config["model_name"]) if config.get("model_name") else None,
+        model_name=_model(config.get("model_name")),
         licence=licence_of(place),
         family="gemma_scope_2",
         centers=False,
@@ -69,3 +69,11 @@ def load(place: Path) -> SparseCoder:
         file, read_safetensors(file), ("w_enc", "b_enc", "w_dec", "b_dec", "threshold")
     )
     return built(file, info, (w_enc.T, b_enc, w_dec, b_dec), threshold=threshold)
+
+
+def _model(name: object) -> str | None:
+    """The model's hub name; the configurations write "gemma-v3-1b-it" for google/gemma-3-1b-it."""
+    if not isinstance(name, str) or not name:
+        return None
+    name = name.rsplit("/", 1)[-1].replace("-v3", "-3")
+    return "google/" + (name.removesuffix("-pt") if "270m" in name else name)

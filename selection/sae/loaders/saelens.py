@@ -92,10 +92,11 @@ def load(place: Path) -> SparseCoder:
     (b_enc,) = tensors_of(file, tensors, ("b_enc",))
     if info.activation == "jumprelu":
         return built(file, info, (w_enc, b_enc, w_dec, b_dec), threshold=_threshold(file, tensors))
-    if read_object(place / CONFIG).get("rescale_acts_by_decoder_norm"):
+    config = modern(read_object(place / CONFIG))
+    if config.get("rescale_acts_by_decoder_norm"):
         norms = w_dec.norm(dim=1)
         w_enc, b_enc, w_dec = w_enc * norms[:, None], b_enc * norms, w_dec / norms[:, None]
-    if read_object(place / CONFIG)["architecture"] == "abstopk":
+    if config["architecture"] == "abstopk":
         w_enc, b_enc, w_dec = (torch.cat([t, -t]) for t in (w_enc, b_enc, w_dec))
     return built(file, info, (w_enc, b_enc, w_dec, b_dec))
 
