@@ -147,6 +147,24 @@ def config(
     print_config(schema=schema, preset=preset)
 
 
+@app.command()
+def models(
+    model: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
+    gpu: Annotated[float | None, typer.Option(help="Recommend for so many GB.")] = None,
+    loaders: Annotated[bool, typer.Option("--loaders", help="Formats that are read.")] = False,
+    sae: Annotated[str, typer.Option(help="Show the conventions of this SAE.")] = "",
+) -> None:
+    """Which models and SAEs go together, and what they need."""
+    from flows.commands.models import print_card, print_loaders, print_models
+
+    if sae:
+        print_card(sae)
+    elif loaders:
+        print_loaders()
+    else:
+        print_models(model, gpu)
+
+
 def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
     from flows.commands import read as cli_read

@@ -85,8 +85,16 @@ class SaeTraining(Strict):
 class SaeConfig(Strict):
     """A sparse autoencoder: an existing one, or one to train."""
 
-    path: str | None = Field(None, description="sparsify checkpoint, hub id, SAE id, or `demo`.")
+    path: str | None = Field(
+        None, description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`."
+    )
     train: SaeTraining | None = None
+    scale: Literal["as_saved", "decoder_norm"] = Field(
+        "as_saved", description="decoder_norm: values times the length of the decoder row."
+    )
+    check: Literal["warn", "refuse", "off"] = Field(
+        "warn", description="When L0 or FVU on a few thousand tokens are not as declared."
+    )
 
     @model_validator(mode="after")
     def one_of_two(self) -> "SaeConfig":

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from flows.config import SelectConfig, VectorJob
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render_rows, renderer_of, rendering_folder
+from flows.stages.sae_check import hold_to_its_word, measure_sae
 from selection.activations import ActivationModel, load_activation_model
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.rendering import render_key
 from selection.representation import UnitReport, calibrate, represent, representation_id
-from selection.sae.formats import SparseCoder, load_sae
+from selection.sae.coder import SparseCoder, scaled_by_decoder_norm
+from selection.sae.formats import load_sae
+from selection.sae.quality import SaeQuality
 from storage.files import ensure_free, read_json, write_json
 from storage.pool_vectors import PoolVectors
 from storage.renderings import RenderedPool, open_rendering
@@ -77,15 +80,23 @@ class Representer:
         }
         file = self.workspace.units / f"{content_id(key)}.json"
         if not file.exists():
+            samples, per_batch = self._calibration_samples(), self.config.compute.tokens_per_batch
+            found = measure_sae(self.coder, self.model, samples, per_batch)
+            hold_to_its_word(self.config.sae, self.coder, found)
             unit = calibrate(
-                self._calibration_samples(),
+                samples,
                 self.model,
                 self.coder,
                 token_aggregate=self.config.representation.token_aggregate,
-                tokens_per_batch=self.config.compute.tokens_per_batch,
+                tokens_per_batch=per_batch,
             )
-            write_json(file, {"unit": unit, **key})
-        return float(str(read_json(file)["unit"]))
+            write_json(file, {"unit": unit, "sae_quality": found.as_record(), **key})
+            return unit
+        kept = read_json(file)
+        known = kept.get("sae_quality")
+        if isinstance(known, dict):
+            hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
+        return float(str(kept["unit"]))
 
     def _calibration_samples(self) -> list[Rendered]:
         renderer = renderer_of(self.config, self.reader.model, CALIBRATION_MAX_LENGTH)
@@ -130,7 +141,10 @@ class Representer:
 
 def open_representer(config: VectorJob, workspace: Workspace, sae: str) -> Representer:
     """Model, tokenizer and SAE of a config; `sae` is the path of the SAE, trained or given."""
-    return Representer(config, open_reader(config), load_sae(sae), sae, workspace)
+    coder = load_sae(sae)
+    if config.sae.scale == "decoder_norm":
+        coder = scaled_by_decoder_norm(coder)
+    return Representer(config, open_reader(config), coder, sae, workspace)
 
 
 def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
@@ -254,7 +268,8 @@ def _ensure_room(
     representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
 ) -> None:
     """Refuse before the first unit when the vectors cannot fit on the disk."""
-    k, width = representer.coder.k, len(representer.coder.encoder_bias)
+    info = representer.coder.info
+    k, width = info.expected_l0 or min(256, info.num_latents), info.num_latents
     # Tokens of a sample share most of their latents: at most a third of the possible postings.
     postings = np.minimum(rendered.n_counted()[missing] * k / 3, width).sum()
     ensure_free(representer.workspace.root, int(postings) * BYTES_PER_POSTING, "the new vectors")

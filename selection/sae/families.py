@@ -4,9 +4,11 @@ No weights are read here and no torch is imported. An SAE is a folder, or one `.
 """
 
 import importlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
@@ -116,6 +118,16 @@ def family_of(place: Path) -> Family | None:
         return _named("openai") if place.suffix in (".pt", ".pth") else None
     return next((f for f in FAMILIES if f.files and all((place / n).is_file() for n in f.files)),
                 None)  # fmt: skip
+
+
+def differences() -> dict[str, float]:
+    """Family -> largest difference of a latent from its oracle, over all cases, as measured.
+
+    Latents of the cases are up to about 20; `benchmarks/sae_loaders.py` measures.
+    """
+    text = (files("selection") / "sae" / "measured.json").read_text(encoding="utf-8")
+    found: dict[str, float] = json.loads(text)
+    return found
 
 
 def loader_of(family: Family) -> ModuleType:

@@ -10,6 +10,7 @@ from typing import Protocol
 from selection.errors import InputError
 from selection.sae.hooks import place_of
 from selection.sae.info import SaeInfo
+from selection.sae.known import known, matching
 
 
 class ModelLike(Protocol):
@@ -56,7 +57,8 @@ def check_fits(
     if problem is None:
         return
     fitting = [s for s in local if _misfit(s, model, hookpoint) is None]
-    raise InputError(problem, field="sae", value=sae.path or None, remedy=_choices(fitting))
+    remedy = _choices(fitting) + _published(model.name)
+    raise InputError(problem, field="sae", value=sae.path or None, remedy=remedy)
 
 
 def missing_sae(path: str, why: str, local: Sequence[SaeInfo]) -> InputError:
@@ -96,6 +98,12 @@ def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
     """Whether the last parts of both names agree: hub mirrors differ in the organization."""
     ours, theirs = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
     return ours == theirs
+
+
+def _published(model: str) -> str:
+    """Published SAEs of that model, as a sentence; empty where none is known."""
+    found = [f"{c.sae} (resid@{c.block})" for c in matching(model, known())] if model else []
+    return f" Published for {model}: {'; '.join(found)}." if found else ""
 
 
 def _choices(saes: Sequence[SaeInfo]) -> str:

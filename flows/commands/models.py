@@ -1,0 +1,119 @@
+"""`saelect models`: which model and SAE to take, what they need, and which formats are read."""
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from flows.commands.terminal import say, table_text
+from flows.config import DEMO
+from selection.errors import InputError
+from selection.sae.families import FAMILIES, differences
+from selection.sae.known import Combination, known, matching, recommended
+
+GPU_SIZES = (0, 8, 16, 24, 48, 80)
+NO_SAE = """\
+No published SAE for the model you train? The model that represents samples need not be the one you
+train: take the closest one above (same family and languages first, then size), and count the
+budget with your own tokenizer (`budget.trainee_tokenizer`). Or train an SAE on your model:
+`saelect train-sae CONFIG` with `sae: {train: {num_latents: 16384, k: 32, tokens: 50000000}}`; the
+report tells whether it is good enough (FVU on held-out tokens, dead latents)."""
+
+
+def print_models(text: str | None, gigabytes: float | None) -> None:
+    """The table, for one model or all, and what to take with how much GPU memory."""
+    rows = (demo_combination(), *known())
+    found = matching(text, rows) if text else list(rows)
+    if text and not found:
+        say(f"No published SAE is known here for {text!r}.\n\n{NO_SAE}\n")
+        found = list(rows)
+    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found], right={2, 3, 4, 5}))
+    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
+    for c in found:
+        say(f"  {c.model}: {c.sae}")
+    say(f"\n{_legend()}")
+    if not text or gigabytes is not None:
+        _print_recommended(rows, (gigabytes,) if gigabytes is not None else GPU_SIZES)
+        say(f"\n{NO_SAE}")
+
+
+def print_loaders() -> None:
+    """Every format: what is read, what refused, and how far from the original library."""
+    found = differences()
+    for family in FAMILIES:
+        largest = found.get(family.name)
+        say(f"{family.title}")
+        say(f"  loads     {family.loads}")
+        say(f"  refuses   {family.refuses}")
+        say(f"  oracle    {family.oracle}")
+        if largest is not None:
+            say(f"  largest difference of a latent  {largest:.0e}")
+
+
+def print_card(path: str) -> None:
+    """The conventions of one SAE; reads its weights."""
+    from selection.sae.coder import card
+    from selection.sae.formats import load_sae
+
+    for what, how in card(load_sae(path)):
+        say(f"{what:<15} {how}")
+
+
+def demo_combination() -> Combination:
+    """The packaged model and SAE, by their own files."""
+    home = Path(str(files("flows") / "demo"))
+    model = json.loads((home / "model" / "config.json").read_text(encoding="utf-8"))
+    (config,) = (home / "sae").glob("*/cfg.json")
+    sae = json.loads(config.read_text(encoding="utf-8"))
+    width, n_layers = model["hidden_size"], model["num_hidden_layers"]
+    head = model["num_key_value_heads"] / model["num_attention_heads"]
+    block = (2 + 2 * head) * width**2 + 3 * width * model["intermediate_size"]
+    embedding = model["vocab_size"] * width
+    return Combination(
+        model=DEMO, sae=DEMO, family="sparsify", block=int(config.parent.name.rsplit(".", 1)[-1]),
+        n_layers=n_layers, d_model=width, latents=sae["num_latents"], l0=sae["k"],
+        n_params=int(embedding + n_layers * block), embedding_params=embedding, kind="instruct",
+        languages="English", licence="Apache-2.0", sae_licence="Apache-2.0", gated=False,
+        tested="here",
+    )  # fmt: skip
+
+
+_HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gated", "languages",
+           "tried")  # fmt: skip
+
+
+def _cells(c: Combination) -> tuple[str, ...]:
+    size = f"{c.n_params / 1e9:.1f}B" if c.n_params >= 5e8 else f"{c.n_params / 1e6:.0f}M"
+    return (
+        c.model,
+        c.kind,
+        size,
+        str(c.block),
+        f"{c.latents:,}",
+        f"{c.memory_gb:.1f}",
+        c.licence or "see card",
+        "yes" if c.gated else "no",
+        c.languages,
+        c.said,
+    )
+
+
+def _legend() -> str:
+    return (
+        "GB: estimate for embedding a pool (model in bfloat16 up to the place, SAE in float32).\n"
+        "by format only: the format is compared with its own library on small weights; this model"
+        " and SAE were not run here. The run checks L0 and FVU itself (`sae.check`).\n"
+        "gated: accept the terms on the model's page, then `hf auth login`. SAE licences: see"
+        " their cards."
+    )
+
+
+def _print_recommended(rows: tuple[Combination, ...], sizes: tuple[float, ...]) -> None:
+    if any(size < 0 for size in sizes):
+        raise InputError("a GPU has more memory than that", field="--gpu", value=min(sizes),
+                         remedy="Give its memory in GB.")  # fmt: skip
+    say("\nRecommended by GPU memory (instruct models for chat data):")
+    for size in sizes:
+        found = recommended(size, rows) if size else demo_combination()
+        name = found.model if found else "none of these: use the CPU, or `demo` to try things out"
+        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {name}")

@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sae_loaders import MEASURED, PAGE, by_family, measured, page
+from flows.commands.models import demo_combination, print_card, print_loaders, print_models
+from selection.errors import InputError
+from selection.sae.families import FAMILIES
+from selection.sae.fit import check_fits
+from selection.sae.info import SaeInfo
+from selection.sae.known import known, matching, recommended
+
+DEMO = Path(__file__).parent.parent / "flows" / "demo"
+
+
+@dataclass
+class Model:
+    name: str = "unsloth/gemma-3-1b-it"
+    weights_sha256: str = "aa"
+    d_model: int = 1152
+
+
+@dataclass
+class Point:
+    site: str = "resid"
+    block: int = 17
+
+
+def test_the_list_is_whole_and_says_what_was_not_tried() -> None:
+    families = {family.name for family in FAMILIES}
+    for c in known():
+        assert c.family in families
+        assert 0 <= c.block < c.n_layers
+        assert c.said == "by format only"  # none of them was downloaded here
+        assert c.kind in ("base", "instruct")
+        assert 1 < c.memory_gb < 80
+    assert [c.memory_gb for c in known()] == sorted(c.memory_gb for c in known())
+    demo = demo_combination()
+    assert demo.said == "tested here"
+    config = json.loads((DEMO / "model" / "config.json").read_text())
+    assert (demo.d_model, demo.n_layers) == (config["hidden_size"], config["num_hidden_layers"])
+
+
+def test_memory_counts_the_blocks_up_to_the_place_and_the_sae_twice() -> None:
+    c = replace(known()[0], n_params=11_000_000_000, embedding_params=1_000_000_000, n_layers=10,
+                block=4, latents=100_000, d_model=5_000)  # fmt: skip
+    model, sae = (1e9 + 5e9) * 2 / 1e9, 2 * 100_000 * 5_000 * 4 / 1e9
+    assert c.memory_gb == pytest.approx(model + sae + 1.5)
+
+
+def test_the_recommendation_is_the_largest_instruct_model_that_fits() -> None:
+    for size in (4, 8, 16, 24, 80):
+        best = recommended(size, known())
+        fitting = [c for c in known() if c.kind == "instruct" and c.memory_gb <= 0.8 * size]
+        assert (best is None) == (not fitting)
+        assert best is None or all(c.n_params <= best.n_params for c in fitting)
+    assert recommended(0.5, known()) is None
+
+
+def test_a_model_is_found_by_the_end_of_its_name() -> None:
+    assert {c.model for c in matching("my/copy/gemma-3-4B-it/", known())} == {
+        "google/gemma-3-4b-it"
+    }
+    assert len(matching("gemma", known())) > 3
+    assert matching("nobody/nothing", known()) == []
+
+
+def test_the_command_shows_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    print_models(None, None)
+    shown = capsys.readouterr().out
+    assert all(c.sae in shown and c.model in shown for c in known())
+    assert "by format only" in shown
+    assert "no GPU  demo" in shown
+    assert "saelect train-sae" in shown
+    print_models("Qwen2.5-7B", None)
+    assert "gemma" not in capsys.readouterr().out
+    print_models("nobody/nothing", 24)
+    shown = capsys.readouterr().out
+    assert "No published SAE is known here for 'nobody/nothing'" in shown
+    assert "24 GB" in shown
+    with pytest.raises(InputError, match="more memory"):
+        print_models(None, -1)
+
+
+def test_the_card_of_an_sae_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_card(str(DEMO / "sae"))
+    shown = capsys.readouterr().out
+    assert "subtracted before the encoder" in shown
+    assert "the 32 largest" in shown
+
+
+def test_the_matrix_and_its_page_are_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    kept, found = json.loads(MEASURED.read_text()), by_family(measured())
+    assert kept.keys() == found.keys()
+    for family, largest in found.items():  # another processor rounds otherwise
+        assert largest <= max(4 * kept[family], 2e-5)
+    assert PAGE.read_text() == page(kept)
+    print_loaders()
+    shown = capsys.readouterr().out
+    assert all(family.title in shown and family.refuses in shown for family in FAMILIES)
+
+
+def test_a_foreign_sae_is_refused_with_those_that_fit() -> None:
+    sae = SaeInfo("x", "layers.5", 1152, 16384, 0, model_name="google/gemma-3-1b-it")
+    with pytest.raises(InputError, match=r"resid@5.*resid@17.*google/gemma-scope-2-1b-it/resid"):
+        check_fits(sae, Model(), Point())
+    with pytest.raises(InputError, match="trained on org/other") as error:
+        check_fits(replace(sae, model_name="org/other"), Model(name="nobody/x"), Point())
+    assert "Published" not in str(error.value)
+
+
+def test_the_command_is_light() -> None:
+    code = (
+        "import sys; from flows.commands.models import print_models, print_loaders;"
+        "print_models(None, None); print_loaders();"
+        "assert not {'torch', 'prefect', 'transformers', 'duckdb'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
