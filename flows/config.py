@@ -236,4 +236,13 @@ class SelectConfig(VectorJob):
         ("messages",), description="Formats written after the selection."
     )
     explain_top: int = Field(12, ge=1, description="Latents named per pick and exemplar.")
+    explain_exemplars: int = Field(
+        5, ge=1, description="Nearest exemplars that explain each pick and near miss."
+    )
+    explain_generic: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Explanations fold latents that fire in this share of the pool into one line.",
+    )
     seed: int = Field(0, description="Seed of the random control.")

@@ -91,13 +91,14 @@ def picks(
 
 
 def why(workspace: Workspace, selection_id: str, example_id: str) -> list[WhyRow]:
-    """Shared latents of a pick with its exemplars, largest contribution first."""
+    """Shared latents of a pick with its exemplars, nearest first, sums last."""
     query = """
         SELECT w.*, d.description FROM why w
         JOIN selection s USING (selection_id) JOIN run r USING (run_id)
         LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
         WHERE w.selection_id = ? AND w.example_id = ?
-        ORDER BY w.exemplar_id, w.latent = -1, w.contribution DESC, w.latent"""
+        ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0,
+            w.contribution DESC, w.latent"""
     with open_snapshot(workspace) as connection:
         return _records(connection, WhyRow, query, [selection_id, example_id])
 

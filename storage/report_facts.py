@@ -113,8 +113,8 @@ _WHY = """
 SELECT w.exemplar_id, w.latent, d.description, w.contribution, coalesce(w.share, 0)
 FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
 LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
-WHERE w.selection_id = ? AND w.example_id = ?
-ORDER BY w.contribution DESC, w.latent"""
+WHERE w.selection_id = ? AND w.example_id = ? AND coalesce(w.nearness, 1) = 1
+ORDER BY w.place, w.contribution DESC, w.latent"""
 
 
 def _picks(connection: Connection, chosen: SelectionRow, table: str, limit: int) -> list[ShownPick]:

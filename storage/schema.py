@@ -70,7 +70,8 @@ KEYS = (
     *(_key(name, "run", "run_id") for name in ("selection", "run_drop", "run_source", "exemplar",
                                                "occurrence", "artifact", "event")),
     *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
-                                                           "selection_drop", "event")),
+                                                           "why_exemplar", "selection_drop",
+                                                           "event")),
     *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
 )  # fmt: skip
 """References between tables, checked over new rows at every commit and over all by `verify`.

@@ -80,7 +80,7 @@ def test_where_used_and_why_and_diff_answer(workspace: Workspace) -> None:
     done = saelect("sql", query, "-f", "csv", "-w", str(workspace.root))
     example = done.stdout.split()[1]
     assert "calm-otter" in saelect("where-used", example, "-w", str(workspace.root)).stdout
-    assert "contribution" in saelect("why", example, "-w", str(workspace.root)).stdout
+    assert "contribution" in saelect("why", "calm-otter", example, "-w", str(workspace.root)).stdout
     both = saelect("diff", "calm-otter", "calm-otter-random", "-w", str(workspace.root)).stdout
     assert "examples in both" in both
 

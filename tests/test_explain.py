@@ -2,7 +2,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selection.explain import EXPLANATION_SCHEMA, REST, explain_pairs
+from selection.explain import (
+    EXPLANATION_SCHEMA,
+    GENERIC,
+    PARTS_SCHEMA,
+    REST,
+    exemplar_parts,
+    explain_pairs,
+)
+from selection.jaccard import build_queries, score_rows
 from tests.oracles import generalized_jaccard
 from tests.sparse_cases import N_LATENTS, Vector, full_vectors, sparse_rows, vectors, weight_lists
 
@@ -48,6 +56,48 @@ def test_contributions_add_up_to_the_numerator_of_the_nearest_pairs(
                 assert row["numerator"] == sum(shared.values())
                 assert row["share"] == row["contribution"] / row["numerator"]
                 assert row["score"] == scores[j]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(vectors, min_size=1, max_size=4),
+    st.lists(full_vectors, min_size=1, max_size=6),
+    weight_lists,
+    st.integers(1, 7),
+)
+def test_the_parts_of_all_exemplars_add_up_to_the_mean_score(
+    candidates: list[Vector], exemplars: list[Vector], weight: list[int], n_nearest: int
+) -> None:
+    rows, others, weights = sparse_rows(candidates), sparse_rows(exemplars), np.array(weight)
+    scores = score_rows(rows, build_queries(others, weights, "mean"))
+    table = exemplar_parts(rows, others, weights, n_nearest)
+    assert table.schema == PARTS_SCHEMA
+    named = dict(enumerate(weight))
+    for i, candidate in enumerate(candidates):
+        found = [row for row in table.to_pylist() if row["candidate"] == i]
+        assert sum(row["n"] for row in found) == len(exemplars)
+        assert sum(row["part"] for row in found) / (len(exemplars) * 2**40) == scores[i]
+        for row in found[:n_nearest]:
+            assert row["similarity"] == row["numerator"] / row["denominator"]
+            pair = generalized_jaccard(candidate, exemplars[row["exemplar"]], named)
+            assert row["similarity"] == float(pair)
+        similar = [row["similarity"] for row in found[:n_nearest]]
+        assert similar == sorted(similar, reverse=True)
+
+
+def test_what_the_pool_has_anyway_comes_last_and_the_generic_as_one() -> None:
+    vector: Vector = {1: 10, 2: 20, 3: 30, 4: 40}
+    shares = np.zeros(N_LATENTS)
+    shares[[1, 2, 3, 4]] = [0.0, 0.1, 0.8, 0.9]
+    weights = np.ones(N_LATENTS, np.int64)
+    rows = sparse_rows([vector])
+    apart = explain_pairs(rows, rows, weights, pool_shares=shares, generic_share=0.85)
+    assert apart["latent"].to_pylist() == [2, 1, 3, GENERIC]  # 18, 10 and 6 beyond the pool
+    assert apart["contribution"].to_pylist() == [20, 10, 30, 40]
+    assert apart["pool_share"].to_pylist() == [0.1, 0.0, 0.8, None]
+    folded = explain_pairs(rows, rows, weights, top=1, pool_shares=shares, generic_share=0.8)
+    assert folded["latent"].to_pylist() == [2, REST, GENERIC]
+    assert folded["contribution"].to_pylist() == [20, 10, 70]
 
 
 def test_a_latent_of_weight_zero_explains_nothing() -> None:

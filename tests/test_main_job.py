@@ -15,7 +15,9 @@ import flows.stages.vectors as vectors_stage
 from flows.config import SelectConfig
 from selection import representation
 from selection.records import Rendered
+from storage.explanation import explain
 from storage.export import export_selection
+from storage.read import picks
 from storage.report import write_report
 from storage.shards import open_shards
 from storage.sql import run_sql
@@ -150,8 +152,9 @@ def test_contributions_of_a_pick_add_up_to_its_numerator(
     _, workspace, _ = done
     rows = query(
         workspace,
-        "SELECT selection_id, example_id, sum(contribution) AS total, sum(share) AS share"
-        " FROM v_why GROUP BY ALL",
+        "SELECT w.selection_id, example_id, sum(contribution) AS total, sum(share) AS share"
+        " FROM v_why w JOIN pick USING (selection_id, example_id) JOIN why_exemplar"
+        " USING (selection_id, example_id, exemplar_id) WHERE nearness = 1 GROUP BY ALL",
     )
     assert len(rows) == 7
     assert all(abs(row["share"] - 1) < 1e-12 for row in rows)
@@ -306,3 +309,44 @@ def test_an_sae_is_trained_once_and_does_not_follow_the_pool(
     more = tiny_config(grown, exemplars, model, {"train": train}, index=False)
     run_job(more, workspace.root)
     assert {p: p.stat().st_mtime_ns for p in workspace.saes.rglob("sae.safetensors")} == weights
+
+
+def test_every_pick_and_near_miss_is_explained_to_the_last_unit(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, results = done
+    main = str(results[0]["name"])
+    ranked = [*picks(workspace, str(results[0]["selection_id"]))]
+    ranked += picks(workspace, str(results[0]["selection_id"]), near_misses=True)
+    assert len(ranked) > 7
+    for pick in ranked:
+        found = explain(workspace, main, pick.example_id)
+        parts = [each.part or 0 for each in found.exemplars]
+        assert len(parts) == 6  # five and the rest
+        assert sum(parts) / (sum(each.n for each in found.exemplars) * 2**40) == pick.score
+        for each in found.exemplars[:5]:
+            shared = [x for x in found.latents if x.exemplar_id == each.exemplar_id]
+            assert sum(x.contribution for x in shared) == each.numerator
+            assert each.similarity == each.numerator / each.denominator  # type: ignore[operator]
+        assert found.margin == pick.score - ranked[6].score  # type: ignore[operator]
+        assert (found.change is None) == (pick.rank <= 7)
+
+
+@pytest.mark.parametrize("budget", [{"examples": 4}, {"fraction": 0.1}, {"tokens": 300}])
+def test_the_change_that_is_said_to_admit_a_sample_admits_it(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    workspace, results = run_job(tiny_config(*paths, budget=budget, index=False), tmp_path)
+    first = str(results[0]["name"])
+    n_selected = int(results[0]["n_selected"])  # type: ignore[call-overload]
+    for behind in (1, 5, 13):
+        misses = picks(workspace, str(results[0]["selection_id"]), near_misses=True)
+        missed = misses[behind - 1].example_id
+        change = explain(workspace, first, missed).change
+        assert change is not None
+        kind = change.key.removeprefix("budget.")
+        again = tiny_config(*paths, budget={kind: change.value}, index=False)
+        _, admitted = run_job(again, tmp_path)
+        chosen = picks(workspace, str(admitted[0]["selection_id"]))
+        assert chosen[-1].example_id == missed  # it is in, and nothing less would do
+        assert len(chosen) == n_selected + behind

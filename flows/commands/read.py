@@ -79,37 +79,17 @@ def show(
 
 
 def why(
+    selection: SelectionArgument,
     example: ExampleArgument,
-    selection: SelectionArgument = "latest",
+    n: Annotated[int, typer.Option("-n", help="Nearest exemplars shown.", min=1)] = 2,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Why a sample was picked: its latents in common with the nearest exemplar."""
-    from storage.read import find_example, find_selections, where_used, why
+    """Why a sample was picked, or what would bring it in: exemplars, latents, margin to the cut."""
+    from flows.commands.why import print_why
+    from storage.explanation import explain
 
     place = find_workspace(workspace)
-    wanted = find_example(place, example)
-    explained = False
-    for found in find_selections(place, selection):
-        reasons = why(place, found.selection_id, wanted)
-        if not reasons:
-            continue
-        explained = True
-        say(f"{found.name}: {wanted} beside exemplar {reasons[0].exemplar_id}")
-        rows = [
-            (
-                "rest" if r.latent < 0 else str(r.latent),
-                f"{r.contribution:,}",
-                "" if r.share is None else f"{r.share:.1%}",
-                r.description or "",
-            )
-            for r in reasons
-        ]
-        header = ("latent", "contribution", "share", "description (a hint)")
-        sys.stdout.write(table_text(header, rows, right={0, 1, 2}))
-    if not explained:
-        used = sorted({row.selection for row in where_used(place, wanted)})
-        say(f"{wanted} is no pick of {selection} that latents explain.")
-        say(f"It is a pick of: {', '.join(used) or 'no selection; it just missed a cut'}")
+    print_why(explain(place, selection, example), n)
 
 
 def diff(first: str, second: str, workspace: WorkspaceOption = HERE) -> None:

@@ -43,11 +43,13 @@ class Race:
     eligible: (n,) bool over the prepared pool, after every drop.
     drops:    examples dropped before ranking, by reason; with the eligible ones they add up to n.
     weights:  (n_latents,) int64.
+    shares:   (n_latents,) float64, share of the pool's examples in which each latent fires.
     """
 
     eligible: NDArray[np.bool_]
     drops: dict[DropReason, int]
     weights: NDArray[np.int64]
+    shares: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def enter_race(
             value=config.rendering.counted,
             remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
         )
-    return Race(left, drops, weights)
+    return Race(left, drops, weights, frequency / max(n_documents, 1))
 
 
 def decide(

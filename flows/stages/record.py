@@ -4,7 +4,7 @@ Everything is gathered first and committed in one transaction.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,7 +21,7 @@ from flows.stages.provenance import (
     run_row,
     source_rows,
 )
-from selection.explain import explain_pairs
+from flows.stages.why import explanations
 from selection.plain_text import plain_text
 from storage.tables import table_of
 
@@ -39,12 +39,12 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "selection": [],
         "pick": [],
         "near_miss": [],
-        "why": [],
         "latent_description": description_rows(material),
         "artifact": [],
         "event": [{"at": datetime.now(UTC), "run_id": material.facts.run_id, "action": "selected"}],
     }
     shown: set[int] = set()
+    why: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
     for decided in material.decided:
         top = top_of(decided, NEAR_MISSES)
         shown.update(top["example_row"].to_pylist())
@@ -54,12 +54,14 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         rows["near_miss"] += picks[decided.cut.n_selected :]
         rows["selection"].append(_selection(material, decided, tokens[: decided.cut.n_selected]))
         if decided.method == "jaccard":
-            rows["why"] += _why(material, decided, top)
+            for name, table in explanations(material, decided, top).items():
+                why[name].append(table)
     examples = np.array(sorted(shown), np.int64)
     rows["sample"] = _samples(material, examples)
     rows["occurrence"] = _occurrences(material, examples)
     rows["artifact"] = artifact_rows(material)
-    return {name: table_of(name, values) for name, values in rows.items() if values}
+    tables = {name: table_of(name, values) for name, values in rows.items() if values}
+    return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
 
 
 def _exemplars(material: Material) -> list[Row]:
@@ -141,39 +143,6 @@ def _lengths(material: Material, tokens: NDArray[np.int64]) -> Row:
         "pool": pool[:last].tolist(),
         "selected": picked[:last].tolist(),
     }
-
-
-def _why(material: Material, decided: Decided, top: pa.Table) -> Iterable[Row]:
-    """Shared latents of each pick with its nearest exemplar of its own target."""
-    picks = top.slice(0, decided.cut.n_selected)
-    owners = np.array(picks["target"].to_pylist())
-    rows, ids = picks["example_row"].to_numpy(), np.array(picks["example_id"].to_pylist())
-    space = str(material.representer.reader.hookpoint)
-    found: list[Row] = []
-    for target, (_, exemplars) in material.targets.items():
-        mine = np.flatnonzero(owners == target)
-        if not len(mine):
-            continue
-        pairs = explain_pairs(
-            material.vectors.gather(rows[mine]),
-            exemplars.rows,
-            material.race.weights,
-            top=material.config.explain_top,
-        )
-        found += [
-            {
-                "selection_id": decided.selection_id,
-                "example_id": str(ids[mine[pair["candidate"]]]),
-                "exemplar_id": str(exemplars.ids[pair["exemplar"]]),
-                "space": space,
-                "latent": pair["latent"],
-                "contribution": pair["contribution"],
-                "numerator": pair["numerator"],
-                "share": pair["share"],
-            }
-            for pair in pairs.to_pylist()
-        ]
-    return found
 
 
 def _samples(material: Material, rows: NDArray[np.int64]) -> list[Row]:

@@ -1,0 +1,75 @@
+"""Why picks and near misses rank where they do: columns of the tables why and why_exemplar."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.stages.choose import Decided
+from flows.stages.material import Material
+from selection.explain import REST, exemplar_parts, explain_pairs
+from selection.records import Exemplars, SparseRows
+
+BLOCK = 1024  # candidates whose scores against all exemplars are in memory at once
+
+
+def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[str, pa.Table]:
+    """Table name -> its rows for the ranked examples `top`, each beside its own target's exemplars.
+
+    top: columns example_id, example_row, target, in order of rank.
+    """
+    owners = np.array(top["target"].to_pylist())
+    found: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
+    for target, (_, exemplars) in material.targets.items():
+        mine = np.flatnonzero(owners == target)
+        for rows, ids in _blocks(material, top.take(pa.array(mine))):
+            for name, table in _tables(material, exemplars, rows).items():
+                found[name].append(_named(table, decided.selection_id, ids, exemplars))
+    space = str(material.representer.reader.hookpoint)
+    tables = {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
+    if "why" in tables:
+        column = pa.repeat(pa.scalar(space), tables["why"].num_rows)
+        tables["why"] = tables["why"].drop_columns(["score"]).append_column("space", column)
+    return tables
+
+
+def _blocks(material: Material, top: pa.Table) -> Iterator[tuple[SparseRows, NDArray[np.str_]]]:
+    """(vectors, example ids) of at most BLOCK candidates at a time."""
+    for first in range(0, top.num_rows, BLOCK):
+        part = top.slice(first, BLOCK)
+        rows = material.vectors.gather(part["example_row"].to_numpy())
+        yield rows, np.array(part["example_id"].to_pylist())
+
+
+def _tables(material: Material, exemplars: Exemplars, rows: SparseRows) -> dict[str, pa.Table]:
+    config, race = material.config, material.race
+    why = explain_pairs(
+        rows,
+        exemplars.rows,
+        race.weights,
+        top=config.explain_top,
+        n_nearest=config.explain_exemplars,
+        pool_shares=race.shares,
+        generic_share=config.explain_generic,
+    )
+    parts = exemplar_parts(rows, exemplars.rows, race.weights, config.explain_exemplars)
+    if config.ranking.exemplar_reduction != "mean":  # only a mean is a sum of parts
+        empty = pa.nulls(parts.num_rows, pa.int64())
+        parts = parts.set_column(parts.column_names.index("part"), "part", empty)
+    return {"why": why, "why_exemplar": parts}
+
+
+def _named(
+    table: pa.Table, selection_id: str, ids: NDArray[np.str_], exemplars: Exemplars
+) -> pa.Table:
+    """Positions as ids, and the selection in front."""
+    example = pa.array(ids[table["candidate"].to_numpy()], pa.string())
+    at = table["exemplar"].to_numpy()
+    exemplar = pa.array(exemplars.ids[np.maximum(at, 0)], pa.string(), mask=at == REST)
+    selection = pa.repeat(pa.scalar(selection_id), table.num_rows)
+    rest = table.drop_columns(["candidate", "exemplar"])
+    names = ["selection_id", "example_id", "exemplar_id"]
+    return pa.Table.from_arrays(
+        [selection, example, exemplar, *rest.columns], [*names, *rest.column_names]
+    )
