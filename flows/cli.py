@@ -147,6 +147,20 @@ def config(
     print_config(schema=schema, preset=preset)
 
 
+@app.command(name="train-sae")
+def train_sae(
+    config: Annotated[str, typer.Argument(help="Config file with `sae: {train: ...}`.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override: --set sae.train.k=64")
+    ] = None,
+) -> None:
+    """Train the config's SAE on its pool; a stopped training goes on where it was."""
+    from flows.commands.train_sae import train_from_config
+
+    train_from_config(config, workspace, _overrides(sets or []))
+
+
 @app.command()
 def models(
     model: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,

@@ -71,15 +71,50 @@ class ModelConfig(Strict):
 
 
 class SaeTraining(Strict):
-    """Train a TopK SAE on the pool's activations; it is then frozen under its own id."""
+    """Train an SAE on the pool's activations; it is then frozen under its own id."""
 
+    architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
+        "topk", description="batchtopk and matryoshka select by a threshold afterwards."
+    )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
-    k: int = Field(32, ge=1, description="Active latents per token.")
+    k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
+    k_start: int | None = Field(None, ge=1, description="Active latents in the first step.")
+    k_anneal_share: float = Field(
+        0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
+    )
+    widths: tuple[int, ...] = Field(
+        (), description="matryoshka: first latents that reconstruct alone; default M/16, M/4, M."
+    )
     tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
     batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
     auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
+    dead_after_tokens: int | None = Field(
+        None, ge=1, description="A latent that is silent so long is dead; default tokens / 20."
+    )
     learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
+    warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
+    decay_share: float = Field(0.2, gt=0, le=1, description="Steps over which the rate ends.")
+    max_norm_ratio: float = Field(
+        10.0, gt=1, description="Tokens so many median lengths from the mean are left out."
+    )
+    threshold_rate: float = Field(
+        0.01, gt=0, le=1, description="How fast the running threshold of batchtopk follows."
+    )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def agrees_with_itself(self) -> "SaeTraining":
+        """Refuse what contradicts before any activation is made."""
+        if self.k > self.num_latents:
+            raise ValueError(f"k is {self.k}, more than num_latents ({self.num_latents})")
+        if self.k_start is not None and not self.k <= self.k_start <= self.num_latents:
+            raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
+        if self.widths and self.architecture != "matryoshka":
+            raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
+        rising = list(self.widths) == sorted({*self.widths})
+        if self.widths and (not rising or self.widths[-1] != self.num_latents):
+            raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
+        return self
 
 
 class SaeConfig(Strict):

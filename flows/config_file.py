@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flows.config import SelectConfig
+from flows.config import SelectConfig, VectorJob
 from selection.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")
@@ -31,6 +31,25 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     if "name" not in given and Path(name).suffix in (".yaml", ".yml"):
         given["name"] = Path(name).stem
     return resolve(given, source=name, lines=_lines(text))
+
+
+def load_vector_job(path: Path | str, overrides: Mapping[str, object] | None = None) -> VectorJob:
+    """Pool, model, SAE and rendering of a config file; what only a selection needs is left aside.
+
+    So a config for `saelect run` serves, and so does one without exemplars and budget. Raises
+    InputError as `load_config` does.
+    """
+    text, name = _read(path)
+    given = _parse(text, name)
+    for key, value in (overrides or {}).items():
+        _set(given, key, yaml.safe_load(value) if isinstance(value, str) else value)
+    aside = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
+    below = yaml.safe_load(_preset_text(str(given.get("preset", "best"))))
+    merged = {k: v for k, v in merge(below, given).items() if k not in aside}
+    try:
+        return VectorJob.model_validate(merged)
+    except ValidationError as error:
+        raise explain(error, VectorJob, name, _lines(text)) from None
 
 
 def resolve(

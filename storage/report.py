@@ -15,6 +15,7 @@ from storage.files import write_bytes
 from storage.read import find_selection
 from storage.report_facts import report_facts
 from storage.report_records import ReportFacts
+from storage.training_chart import training_curve
 from storage.workspace import Workspace, file_name
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def render(facts: ReportFacts, written_at: datetime) -> str:
         name=facts.facts.name,
         config_text=_yaml(run["config"]),
         counts=_flat(run["counts"]),
+        training=training_curve(run["counts"]),
         asked=_asked(facts),
         written_at=written_at,
     )
@@ -113,6 +115,8 @@ def _flat(counts: object, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in counts.items() if isinstance(counts, Mapping) else ():
         label = f"{prefix}{key}".replace("_", " ")
+        if label.endswith(("curve", "settings")):
+            continue  # drawn, and in the config
         if isinstance(value, Mapping):
             rows += _flat(value, f"{label}: ")
         else:

@@ -24,6 +24,7 @@ from flows.stages.vectors import (
     represent_samples,
 )
 from selection.activations import iter_activations, load_activation_model
+from selection.sae.families import family_of
 from storage.files import free_bytes
 from storage.renderings import RenderedPool
 from storage.workspace import Workspace
@@ -73,7 +74,7 @@ def _is_trained(config: SelectConfig, workspace: Workspace) -> bool:
     reader = open_reader(config)
     return (
         settings is not None
-        and (trained_folder(settings, config, workspace.saes, reader) / "sae.safetensors").exists()
+        and family_of(trained_folder(settings, config, workspace.saes, reader)) is not None
     )
 
 

@@ -1,6 +1,6 @@
 """The SAE of a run: loaded and checked against the model, or trained and then frozen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,14 @@ import numpy as np
 from flows.config import SaeTraining, VectorJob
 from flows.progress import stage
 from flows.stages.reading import DEMO_SAES, Reader, sae_path
+from flows.stages.sae_check import calibration_samples, measure_sae
 from selection.activations import ActivationModel, iter_activations, load_activation_model
 from selection.ids import content_id
-from selection.sae.families import list_local_saes
+from selection.sae.families import family_of, list_local_saes
 from selection.sae.fit import check_fits
 from selection.sae.formats import SparseCoder, load_sae, save_sparsify
+from selection.sae.hooks import canonical
+from selection.sae.save_saelens import save_saelens
 from selection.sae.train import steps_done, train_sae
 from storage.renderings import RenderedPool
 from storage.workspace import Workspace
@@ -44,7 +47,7 @@ def trained_folder(settings: SaeTraining, config: VectorJob, home: Path, reader:
         "template": config.rendering.template,
         "dtype": config.model.dtype,
     }
-    return home / content_id(identity) / f"layers.{reader.hookpoint.block}"
+    return home / content_id(identity) / hookpoint_name(reader)
 
 
 def ensure_sae(
@@ -56,7 +59,7 @@ def ensure_sae(
         load_fitting(config, workspace, reader)
         return sae_path(config)
     folder = trained_folder(settings, config, workspace.saes, reader)
-    if not (folder / "sae.safetensors").exists():
+    if family_of(folder) is None:
         _train(settings, config, folder, reader, rendered)
     return folder
 
@@ -84,17 +87,47 @@ def _train(
             k=settings.k,
             n_steps=n_steps,
             lr=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            decay_share=settings.decay_share,
             auxk_alpha=settings.auxk_alpha,
+            dead_after_tokens=settings.dead_after_tokens,
+            max_norm_ratio=settings.max_norm_ratio,
             seed=settings.seed,
+            architecture=settings.architecture,
+            widths=settings.widths,
+            k_start=settings.k_start,
+            k_anneal_share=settings.k_anneal_share,
+            threshold_rate=settings.threshold_rate,
             checkpoint=checkpoint,
             batches_skipped=skipped,
             on_step=lambda _: handle.advance(1),
-            hookpoint=folder.name,
+            hookpoint=hookpoint_name(reader),
             model_name=reader.model.name,
             model_sha256=reader.model.weights_sha256,
         )
-        save_sparsify(coder, folder, report.as_record())
         handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
+    samples = calibration_samples(config, reader.model)
+    quality = measure_sae(coder, model, samples, config.compute.tokens_per_batch)
+    save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
+
+
+def hookpoint_name(reader: Reader) -> str:
+    """As the SAE records it: "layers.4" for the residual stream, "mlp@4" for others."""
+    return canonical(str(reader.hookpoint)) or str(reader.hookpoint)
+
+
+def save_trained(coder: SparseCoder, folder: Path, record: Mapping[str, object]) -> None:
+    """Write it for SAELens and, where that format can hold it, for sparsify.
+
+    `folder` has the one that saelect reads: sparsify's for TopK, SAELens' for what selects by a
+    threshold. A TopK SAE's copy for SAELens lies in `../saelens/<name>`; the copy is written
+    first, since `folder` being there means that the training is done.
+    """
+    if coder.info.activation == "topk":
+        save_saelens(coder, folder.parent / "saelens" / folder.name, record)
+        save_sparsify(coder, folder, record)
+    else:
+        save_saelens(coder, folder, record)
 
 
 def token_batches(

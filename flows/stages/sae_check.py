@@ -1,13 +1,17 @@
 """The SAE's own conventions, and a few thousand tokens through it, before it is relied on."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from flows.config import SaeConfig
+from flows.config import SaeConfig, VectorJob
 from flows.progress import stage
+from flows.stages.reading import renderer_of
 from selection.activations import ActivationModel, iter_activations
 from selection.errors import InputError
+from selection.models import ResolvedModel
 from selection.records import Rendered
 from selection.sae.check import problems
 from selection.sae.coder import SparseCoder, card
@@ -19,6 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_TOKENS = 4096
+CALIBRATION_TEXTS = files("selection") / "calibration" / "texts.jsonl"
+CALIBRATION_MAX_LENGTH = 512
+
+
+def calibration_samples(config: VectorJob, model: ResolvedModel) -> list[Rendered]:
+    """The shipped texts as this model's tokens; no SAE was trained on them here."""
+    renderer = renderer_of(config, model, CALIBRATION_MAX_LENGTH)
+    lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
+    return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
 
 
 def measure_sae(

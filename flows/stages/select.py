@@ -107,6 +107,7 @@ def _counts(
         "ranked": int(race.eligible.sum()),
         "vectors": n_vectors,
         "fixed_point": representer.fixed_point_totals(),
+        **representer.sae_facts(),
         **rendered.totals,
     }
 

@@ -4,11 +4,9 @@ The forward pass is paid once: a vector is keyed by its rendered tokens within a
 and only keys that no shard holds are computed.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +15,13 @@ from numpy.typing import NDArray
 
 from flows.config import SelectConfig, VectorJob
 from flows.progress import stage
-from flows.stages.reading import Reader, open_reader, render_rows, renderer_of, rendering_folder
-from flows.stages.sae_check import hold_to_its_word, measure_sae
+from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
+from flows.stages.sae_check import (
+    CALIBRATION_TEXTS,
+    calibration_samples,
+    hold_to_its_word,
+    measure_sae,
+)
 from selection.activations import ActivationModel, load_activation_model
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
@@ -35,8 +38,6 @@ from storage.shards import open_shards, write_shard
 from storage.workspace import Workspace
 
 BYTES_PER_POSTING = 6  # int32 latent and uint16 value
-CALIBRATION_TEXTS = files("selection") / "calibration" / "texts.jsonl"
-CALIBRATION_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,8 @@ class Representer:
         return model
 
     @cached_property
-    def unit(self) -> float:
-        """The fixed-point unit, calibrated once on the shipped texts and kept in the workspace."""
-        key = {
+    def _unit_key(self) -> dict[str, str]:
+        return {
             "model": self.reader.model.weights_sha256,
             "hookpoint": str(self.reader.hookpoint),
             "sae": self.coder.info.sae_id,
@@ -78,9 +78,18 @@ class Representer:
             "template": self.config.rendering.template,
             "texts": file_sha256(Path(str(CALIBRATION_TEXTS))),
         }
-        file = self.workspace.units / f"{content_id(key)}.json"
+
+    @property
+    def _unit_file(self) -> Path:
+        return self.workspace.units / f"{content_id(self._unit_key)}.json"
+
+    @cached_property
+    def unit(self) -> float:
+        """The fixed-point unit, calibrated once on the shipped texts and kept in the workspace."""
+        file = self._unit_file
         if not file.exists():
-            samples, per_batch = self._calibration_samples(), self.config.compute.tokens_per_batch
+            samples = calibration_samples(self.config, self.reader.model)
+            per_batch = self.config.compute.tokens_per_batch
             found = measure_sae(self.coder, self.model, samples, per_batch)
             hold_to_its_word(self.config.sae, self.coder, found)
             unit = calibrate(
@@ -90,7 +99,7 @@ class Representer:
                 token_aggregate=self.config.representation.token_aggregate,
                 tokens_per_batch=per_batch,
             )
-            write_json(file, {"unit": unit, "sae_quality": found.as_record(), **key})
+            write_json(file, {"unit": unit, "sae_quality": found.as_record(), **self._unit_key})
             return unit
         kept = read_json(file)
         known = kept.get("sae_quality")
@@ -98,10 +107,12 @@ class Representer:
             hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
         return float(str(kept["unit"]))
 
-    def _calibration_samples(self) -> list[Rendered]:
-        renderer = renderer_of(self.config, self.reader.model, CALIBRATION_MAX_LENGTH)
-        lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
-        return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+    def sae_facts(self) -> dict[str, object]:
+        """What is known of the SAE's quality here, and how it was trained if this run asked so."""
+        kept = read_json(self._unit_file)
+        training = self.coder.info.record.get("training")
+        trained = {"sae_training": training} if self.config.sae.train and training else {}
+        return {"sae_quality": kept.get("sae_quality") or {}, **trained}
 
     @cached_property
     def representation_id(self) -> str:

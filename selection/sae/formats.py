@@ -86,11 +86,8 @@ def save_sparsify(
     the format cannot hold.
     """
     info = coder.info
-    if (
-        info.activation not in ("topk", "groupmax")
-        or not info.centers
-        or coder.act_scale is not None
-    ):
+    held = info.activation in ("topk", "groupmax") and info.centers and info.input_norm == "none"
+    if not held or coder.act_scale is not None:
         raise ValueError(f"the sparsify format cannot hold this SAE ({info.activation})")
     known = {
         "model": info.model_name,

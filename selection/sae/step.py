@@ -1,10 +1,14 @@
-"""Loss and gradient of one TopK training step, by hand: the decoder is never densified.
+"""Loss and gradient of one training step, by hand: the decoder is never densified.
 
-The loss is FVU + auxk_alpha * AuxK. AuxK lets dead latents predict what the living ones left over
+The loss is FVU + auxk_alpha * AuxK. TopK keeps the k largest latents of each token, BatchTopK the
+k n largest of a batch of n tokens, so that a token may have more than another. A Matryoshka SAE is
+a BatchTopK SAE whose FVU is the mean over several widths, each of them reconstructing with the
+first latents alone. AuxK lets dead latents predict what the living ones left over
 (the residual, a constant for this purpose), decoded without the decoder bias, which the
 reconstruction contains already; its gradient reaches the dead latents' encoder rows.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +41,8 @@ class StepResult:
     fvu:      squared error over squared distance from the batch's mean.
     auxk:     the AuxK term before auxk_alpha, 0 without dead latents.
     l0:       mean number of active latents per token.
+    loss:     what the gradient is of.
+    smallest: smallest positive value that BatchTopK kept, else None.
     """
 
     gradient: Parameters
@@ -44,32 +50,46 @@ class StepResult:
     fvu: float
     auxk: float
     l0: float
+    loss: float
+    smallest: float | None = None
 
 
 def loss_and_gradient(
-    p: Parameters, x: Tensor, k: int, dead: Tensor, auxk_alpha: float
+    p: Parameters,
+    x: Tensor,
+    k: int,
+    dead: Tensor,
+    auxk_alpha: float,
+    *,
+    per_batch: bool = False,
+    widths: Sequence[int] = (),
 ) -> StepResult:
     """Gradient of the loss over one batch x (n, D), n >= 1.
 
-    dead: (M,) bool, latents that AuxK is for.
+    dead:      (M,) bool, latents that AuxK is for.
+    per_batch: BatchTopK instead of TopK.
+    widths:    Matryoshka: numbers of first latents that reconstruct alone, ascending, the last
+               being M; () means M alone.
     Rows go through in chunks that bound the memory for pre-activations; sums are in a fixed order.
     """
     grad = Parameters(*(torch.zeros_like(tensor) for tensor in p.tensors()))
     variance = (x - x.mean(0)).square().sum().clamp_min(torch.finfo(torch.float32).tiny)
     dead_rows = dead.nonzero().flatten() if auxk_alpha > 0 else dead.new_zeros(0).long()
     fired = torch.zeros_like(dead)
-    error, auxk, n_active = (torch.zeros((), device=x.device) for _ in range(3))
-    size = chunk_rows(len(p.w_enc), x.device)
-    buffer = torch.empty((min(size, len(x)), len(p.w_enc)), device=x.device)
-    for rows in chunks(len(x), size):
-        centered = x[rows] - p.b_dec
-        pre = buffer[: len(centered)]
-        torch.addmm(p.b_enc, centered, p.w_enc.T, out=pre)
-        acts, indices = choose(pre.relu_(), k, "topk")
-        sums, act_gradient = _decode(acts, indices, p.w_dec, centered, 2 / variance)
-        residual = sums - centered
-        _add_living(grad, acts, act_gradient, indices, centered, residual * (2 / variance))
-        error += residual.square().sum()
+    parts = list(widths) or [len(p.w_enc)]
+    errors = torch.zeros(len(parts), device=x.device)
+    auxk, n_active = (torch.zeros((), device=x.device) for _ in range(2))
+    cut = _batch_cut(p, x, k) if per_batch else None
+    for centered, pre in _pre_acts(p, x):
+        pre.relu_()
+        acts, indices = choose(pre, k, "topk") if cut is None else _above(pre, cut)
+        for i, width in enumerate(parts):
+            mine = acts if width == len(p.w_enc) else acts * (indices < width)
+            scale = 2 / (variance * len(parts))
+            sums, act_gradient = _decode(mine, indices, p.w_dec, centered, scale)
+            residual = sums - centered
+            _add_living(grad, mine, act_gradient, indices, centered, residual * scale)
+            errors[i] += residual.square().sum()
         active = acts > 0
         n_active += active.sum()
         fired[indices[active]] = True
@@ -79,10 +99,46 @@ def loss_and_gradient(
     return StepResult(
         grad,
         fired,
-        fvu=float(error / variance),
+        fvu=float(errors[-1] / variance),
         auxk=float(auxk / variance),
         l0=float(n_active / len(x)),
+        loss=float((errors.mean() + auxk_alpha * auxk) / variance),
+        smallest=None if cut is None else float(cut),
     )
+
+
+def _pre_acts(p: Parameters, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of rows: centered (c, D), and their pre-activations (c, M), scratch."""
+    size = chunk_rows(len(p.w_enc), x.device)
+    buffer = torch.empty((min(size, len(x)), len(p.w_enc)), device=x.device)
+    for rows in chunks(len(x), size):
+        centered = x[rows] - p.b_dec
+        pre = buffer[: len(centered)]
+        torch.addmm(p.b_enc, centered, p.w_enc.T, out=pre)
+        yield centered, pre
+
+
+def _batch_cut(p: Parameters, x: Tensor, k: int) -> Tensor:
+    """The smallest positive value among the k n largest of the batch; infinity without any.
+
+    The batch's pre-activations are made twice, here and for the loss, rather than kept.
+    """
+    n_kept = k * len(x)
+    best = x.new_zeros(0)
+    for _, pre in _pre_acts(p, x):
+        flat = pre.flatten()
+        best = torch.cat([best, flat.topk(min(n_kept, len(flat)), sorted=False).values])
+        best = best.topk(min(n_kept, len(best)), sorted=False).values
+    positive = best[best > 0]
+    return positive.min() if len(positive) else x.new_full((), float("inf"))
+
+
+def _above(pre_acts: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Acts (c, w) and indices of what is at least `cut`, in rows as wide as the widest needs."""
+    kept = pre_acts >= cut
+    width = max(1, int(kept.sum(dim=1).max()))
+    acts, indices = torch.where(kept, pre_acts, 0.0).topk(width, dim=1, sorted=False)
+    return acts, indices
 
 
 def _decode(

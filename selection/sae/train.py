@@ -1,23 +1,24 @@
-"""Train a TopK sparse autoencoder on a stream of activations; resumable to the bit.
+"""Train a sparse autoencoder on a stream of activations; resumable to the bit.
 
 Recipe: encoder and decoder start tied at random unit rows, the decoder bias at the mean of the
 first batch; Adam with warm-up and a linear end; AuxK for latents that stopped firing; decoder rows
-stay at unit length. While training, activations are scaled to a median length of sqrt(D).
+stay at unit length. While training, activations are scaled to a median length of sqrt(D). TopK,
+BatchTopK (with a running threshold, by which it selects afterwards) or Matryoshka.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from selection.errors import InputError
-from selection.sae.formats import SparseCoder
+from selection.sae.coder import SparseCoder
 from selection.sae.info import SaeInfo
 from selection.sae.trainer import StepMetrics, Trainer, TrainReport, TrainSettings, load_trainer
 
@@ -41,6 +42,11 @@ def train_sae(
     dead_after_tokens: int | None = None,
     max_norm_ratio: float = 10.0,
     seed: int = 0,
+    architecture: str = "topk",
+    widths: Sequence[int] = (),
+    k_start: int | None = None,
+    k_anneal_share: float = 0.0,
+    threshold_rate: float = 0.01,
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
     batches_skipped: int = 0,
@@ -55,6 +61,8 @@ def train_sae(
     lr:                default 2e-4 / sqrt(num_latents / 2^14).
     warmup_steps:      at most a tenth of the steps is used.
     dead_after_tokens: default a twentieth of all tokens, at most 10 million.
+    architecture, widths, k_start, k_anneal_share, threshold_rate: see TrainSettings. Widths are of
+                       "matryoshka" alone; default a sixteenth, a quarter and all of the latents.
     checkpoint:        file to continue from if it is there, written every `checkpoint_every`
                        steps. The same batches must come again: those used already are passed
                        over, except the first `batches_skipped`, which the caller has left out
@@ -70,7 +78,8 @@ def train_sae(
     if not 1 <= k <= num_latents:
         raise ValueError(f"k is {k}, expected 1 to num_latents ({num_latents})")
     started = time.perf_counter()
-    asked: dict[str, int | float | None] = {
+    widths = _widths(architecture, widths, num_latents)
+    asked: dict[str, object] = {
         "d_in": d_in,
         "num_latents": num_latents,
         "k": k,
@@ -83,6 +92,11 @@ def train_sae(
         "dead_after_tokens": dead_after_tokens,
         "max_norm_ratio": max_norm_ratio,
         "seed": seed,
+        "architecture": architecture,
+        "widths": list(widths),
+        "k_start": k_start,
+        "k_anneal_share": k_anneal_share,
+        "threshold_rate": threshold_rate,
     }
     first, stream = _peek(batches)
     if checkpoint is not None and checkpoint.exists():
@@ -158,13 +172,30 @@ def _peek(batches: Iterable[Tensor]) -> tuple[Tensor, Iterator[Tensor]]:
     return first, chain([first], stream)
 
 
-def _settings(asked: dict[str, int | float | None], n_first: int) -> TrainSettings:
+def _widths(architecture: str, widths: Sequence[int], num_latents: int) -> tuple[int, ...]:
+    """Widths of the nested SAEs, or () for one. Raises ValueError."""
+    if architecture not in ("topk", "batchtopk", "matryoshka"):
+        raise ValueError(f"no such architecture: {architecture}")
+    if architecture != "matryoshka":
+        if widths:
+            raise ValueError(f"widths are for matryoshka, not for {architecture}")
+        return ()
+    found = tuple(widths) or (num_latents // 16, num_latents // 4, num_latents)
+    if list(found) != sorted({*found}) or found[0] < 1 or found[-1] != num_latents:
+        raise ValueError(f"widths are {found}, expected to rise from 1 or more to {num_latents}")
+    return found
+
+
+def _settings(asked: dict[str, object], n_first: int) -> TrainSettings:
     """Fill in what the caller left to the defaults."""
-    given = {key: value for key, value in asked.items() if value is not None and key != "n_tokens"}
+    given: dict[str, Any] = {
+        key: value for key, value in asked.items() if value is not None and key != "n_tokens"
+    }
     n_tokens, num_latents = asked["n_tokens"], cast(int, asked["num_latents"])
     n_steps = cast(int, asked["n_steps"] or math.ceil(cast(int, n_tokens) / n_first))
+    given["widths"] = tuple(given["widths"])
     given["n_steps"] = n_steps
     given.setdefault("lr", 2e-4 / math.sqrt(num_latents / 2**14))
     given.setdefault("dead_after_tokens", max(1, min(10_000_000, n_steps * n_first // 20)))
     given["warmup_steps"] = min(given["warmup_steps"], max(1, n_steps // 10))
-    return TrainSettings(**given)  # type: ignore[arg-type]  # each key keeps its own type
+    return TrainSettings(**given)

@@ -1,11 +1,11 @@
-"""State of a TopK training: parameters, Adam, what fired when; saved and continued to the bit."""
+"""State of a training: parameters, Adam, what fired when; saved and continued to the bit."""
 
 import logging
 import math
 import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from selection.errors import InputError
-from selection.sae.formats import SparseCoder, make_coder
+from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.info import SaeInfo
 from selection.sae.step import Parameters, StepResult, loss_and_gradient
 
 log = logging.getLogger(__name__)
 
 _WINDOW = 100  # steps that the reported training quality is the mean of
+_CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class TrainSettings:
     dead_after_tokens:  a latent that did not fire on so many tokens is dead.
     max_norm_ratio:     tokens further from the mean than so many median distances are skipped:
                         a few massive activations would otherwise own the loss.
+    architecture:       "topk", "batchtopk" or "matryoshka"; the last two end as jumprelu SAEs.
+    widths:             of a Matryoshka SAE, ascending, the last being num_latents.
+    k_start:            active latents in the first step; falls linearly to k.
+    k_anneal_share:     share of the steps, at the start, over which it falls.
+    threshold_rate:     how fast the running threshold of BatchTopK follows: share of a step's.
     """
 
     d_in: int
@@ -47,6 +53,18 @@ class TrainSettings:
     dead_after_tokens: int
     max_norm_ratio: float
     seed: int
+    architecture: str = "topk"
+    widths: tuple[int, ...] = ()
+    k_start: int | None = None
+    k_anneal_share: float = 0.0
+    threshold_rate: float = 0.01
+
+    def k_at(self, step: int) -> int:
+        """Active latents per token in a step, counted from 1."""
+        annealed = int(self.k_anneal_share * self.n_steps)
+        if self.k_start is None or step > annealed:
+            return self.k
+        return round(self.k_start + (self.k - self.k_start) * (step - 1) / max(1, annealed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,10 @@ class TrainReport:
     fvu, l0:           means over the last 100 training steps; see quality.py for held-out ones.
     dead_share:        share of latents that did not fire within `dead_after_tokens`.
     seconds:           of this process alone.
+    input_scale:       what activations were multiplied with in training; it is folded into the
+                       biases, so that the SAE takes activations as they come.
+    threshold:         of BatchTopK, for activations as they come; None for TopK.
+    curve:             at most about 200 points [step, fvu, l0, share of dead latents, k].
     """
 
     settings: TrainSettings
@@ -81,6 +103,9 @@ class TrainReport:
     l0: float
     dead_share: float
     seconds: float
+    input_scale: float = 1.0
+    threshold: float | None = None
+    curve: tuple[tuple[float, ...], ...] = ()
 
     def as_record(self) -> dict[str, object]:
         """For `saelect.json`."""
@@ -95,6 +120,8 @@ class Trainer:
         self.settings = settings
         self.n_steps = self.n_tokens = self.n_skipped = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self.curve: list[tuple[float, ...]] = []
+        self.threshold: float | None = None
         x = _checked(first, settings.d_in)
         mean = x.mean(0)
         distance = float((x - mean).norm(dim=1).median())
@@ -122,13 +149,24 @@ class Trainer:
         lr = self._lr()
         if not len(x):
             return StepMetrics(self.n_steps, 0, 0.0, 0.0, 0.0, int(dead.sum()), lr)
+        s, k = self.settings, self.settings.k_at(self.n_steps)
         found = loss_and_gradient(
-            self.parameters, x, self.settings.k, dead, self.settings.auxk_alpha
+            self.parameters,
+            x,
+            k,
+            dead,
+            s.auxk_alpha,
+            per_batch=s.architecture != "topk",
+            widths=s.widths,
         )
         self._update(found, lr)
+        self._follow(found.smallest, k)
         self.tokens_since_fired += len(x)
         self.tokens_since_fired[found.fired] = 0
         self.recent.append((found.fvu, found.l0))
+        if self.n_steps % max(1, s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
+            n_dead = int(self.dead().sum())
+            self.curve.append((self.n_steps, found.fvu, found.l0, n_dead / s.num_latents, k))
         return StepMetrics(
             self.n_steps, len(x), found.fvu, found.auxk, found.l0, int(dead.sum()), lr
         )
@@ -140,13 +178,34 @@ class Trainer:
     def coder(self, info: SaeInfo) -> SparseCoder:
         """The trained coder, for activations as they come: the scale goes into the biases."""
         p = self.parameters
+        threshold = self._threshold()
+        if threshold is not None:
+            k = float(self.settings.k)
+            info = replace(info, activation="jumprelu", k=0, declared_l0=k, family="saelens")
         return make_coder(
             p.w_enc.cpu(),
             p.b_enc.cpu() / self.scale,
             p.w_dec.cpu(),
             p.b_dec.cpu() / self.scale,
             info=info,
+            threshold=None if threshold is None else torch.full((len(p.w_enc),), threshold),
         )
+
+    def _threshold(self) -> float | None:
+        """The running threshold in the units of activations as they come."""
+        if self.settings.architecture == "topk":
+            return None
+        return (self.threshold or 0.0) / self.scale
+
+    def _follow(self, smallest: float | None, k: int) -> None:
+        """Move the running threshold towards the smallest value that a step kept.
+
+        Only steps with the final k count: earlier ones keep more, and smaller ones.
+        """
+        if smallest is None or not math.isfinite(smallest) or k != self.settings.k:
+            return
+        rate = 1.0 if self.threshold is None else self.settings.threshold_rate
+        self.threshold = (1 - rate) * (self.threshold or 0.0) + rate * smallest
 
     def report(self, seconds: float) -> TrainReport:
         """Counts and training quality so far."""
@@ -160,6 +219,9 @@ class Trainer:
             l0=sum(l0 for _, l0 in self.recent) / n,
             dead_share=float(self.dead().float().mean()),
             seconds=seconds,
+            input_scale=self.scale,
+            threshold=self._threshold(),
+            curve=tuple(self.curve),
         )
 
     def save(self, file: Path, asked: Mapping[str, object]) -> None:
@@ -170,6 +232,8 @@ class Trainer:
         state = {
             "asked": dict(asked),
             "settings": asdict(self.settings),
+            "threshold": self.threshold,
+            "curve": [list(point) for point in self.curve],
             "counts": [self.n_steps, self.n_tokens, self.n_skipped],
             "recent": [list(pair) for pair in self.recent],
             "scale": self.scale,
@@ -226,9 +290,12 @@ def load_trainer(file: Path, first: Tensor, asked: Mapping[str, object]) -> Trai
             value=other,
             remedy="Delete it to start anew, or go back to those settings.",
         )
-    trainer = Trainer(TrainSettings(**state["settings"]), first)
+    saved = state["settings"]
+    trainer = Trainer(TrainSettings(**{**saved, "widths": tuple(saved["widths"])}), first)
     trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
     trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
+    trainer.threshold = state["threshold"]
+    trainer.curve = [tuple(point) for point in state["curve"]]
     trainer.scale, trainer.center = state["scale"], state["center"]
     for tensor, saved in zip(trainer.parameters.tensors(), state["parameters"], strict=True):
         tensor.copy_(saved)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from selection.sae.coder import SparseCoder
+from selection.sae.families import json_keys
 from selection.sae.hooks import canonical, refuse_inputs
-from selection.sae.info import SaeInfo, licence_of, read_object
+from selection.sae.info import RECORD, SaeInfo, licence_of, read_object
 from selection.sae.loaders.files import (
     built,
     read_safetensors,
@@ -59,15 +60,19 @@ def read_info(place: Path) -> SaeInfo:
     if activation == "topk" and (not isinstance(k, int | float) or not 1 <= k <= n_latents):
         raise refuse(file, f"expected 1 to {n_latents} active latents", field="k", value=k)
     l0 = meta.get("l0")
+    ours = json_keys(place / RECORD)  # what saelect wrote beside it
+    sha256, name = ours.get("model_sha256"), ours.get("model", meta.get("model_name"))
     return SaeInfo(
         path=str(place),
         hookpoint=canonical(str(hook)) if hook else None,
+        model_sha256=str(sha256) if sha256 else None,
+        record=ours,
         d_in=d_in,
         num_latents=n_latents,
         k=int(cast(float, k)),
         activation=activation,
-        model_name=str(meta["model_name"]) if meta.get("model_name") else None,
-        licence=licence_of(place),
+        model_name=str(name) if name else None,
+        licence=str(ours["licence"]) if ours.get("licence") else licence_of(place),
         family="saelens",
         centers=bool(config.get("apply_b_dec_to_input", True)),
         input_norm=_NORMS[str(config["normalize_activations"])],
