@@ -206,7 +206,7 @@ def test_a_training_killed_at_once_is_continued_to_the_same_bytes(tmp_path: Path
 
 def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
     _, report = train_sae(sparse_data(250), d_in=D, num_latents=M, k=K, n_steps=250, lr=5e-3)
-    assert 190 <= len(report.curve) <= 230
+    assert 100 <= len(report.curve) <= 201
     steps, fvu = [p[0] for p in report.curve], [p[1] for p in report.curve]
     assert steps[0] == 1
     assert steps == sorted(steps)

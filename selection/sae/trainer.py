@@ -164,7 +164,7 @@ class Trainer:
         self.tokens_since_fired += len(x)
         self.tokens_since_fired[found.fired] = 0
         self.recent.append((found.fvu, found.l0))
-        if self.n_steps % max(1, s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
+        if self.n_steps % -(-s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
             n_dead = int(self.dead().sum())
             self.curve.append((self.n_steps, found.fvu, found.l0, n_dead / s.num_latents, k))
         return StepMetrics(
