@@ -75,7 +75,7 @@ def build_queries(
         raise InputError(
             "there are no exemplars to rank against", remedy="Give at least one exemplar."
         )
-    check_weights(weights, exemplars.n_latents, multiplier=m)
+    check_weights(weights, exemplars, multiplier=m)
     row_arrays(exemplars)  # Refuses damaged data.
     owner = np.repeat(np.arange(m, dtype=np.uint32), np.diff(exemplars.indptr))
     latents = np.asarray(exemplars.latents)
@@ -205,7 +205,7 @@ def score_pairs(
 
     left_rows, right_rows: (p,) int64 row numbers. Returns (p,) float64; two empty rows score 0.
     """
-    check_weights(weights, left.n_latents)
+    check_weights(weights, left)
     if left.n_latents != right.n_latents:
         raise ValueError(f"{left.n_latents} latents cannot meet {right.n_latents} latents")
     for rows, numbers in ((left, left_rows), (right, right_rows)):

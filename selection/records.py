@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,14 +103,15 @@ class SparseRows:
 
     indptr:    (n + 1,) int64, row i is entries indptr[i]:indptr[i + 1].
     latents:   (nnz,) int32 column ids, strictly increasing within a row.
-    values:    (nnz,) uint16 in multiples of the representation's unit, never 0.
+    values:    (nnz,) uint16 in multiples of the representation's unit, never 0; uint32 where
+               spaces were joined (selection.spaces), which is never stored.
     n_latents: number of columns.
     An empty row is a vector without a direction; ranking drops it with a reason.
     """
 
     indptr: NDArray[np.int64]
     latents: NDArray[np.int32]
-    values: NDArray[np.uint16]
+    values: NDArray[np.unsignedinteger[Any]]
     n_latents: int
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 The loops do not check bounds, so `row_arrays` does before it hands anything out.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from selection.records import SparseRows
 
 WEIGHT_LIMIT = 1 << 32  # Weights share a 64-bit word with a column number.
+WIDE_ROW_LIMIT = 1 << 32  # No row of 32-bit values sums to more: `selection.spaces` sees to it.
 
 _U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
 
@@ -21,7 +22,7 @@ class RowArrays(NamedTuple):
 
     indptr: NDArray[np.int64]
     latents: NDArray[np.int32]
-    values: NDArray[np.uint16]
+    values: NDArray[np.unsignedinteger[Any]]
 
 
 def row_arrays(rows: SparseRows) -> RowArrays:
@@ -29,10 +30,13 @@ def row_arrays(rows: SparseRows) -> RowArrays:
 
     Raises ValueError if a row or a latent lies outside the arrays: the data is damaged.
     """
+    kind: type[np.unsignedinteger[Any]] = np.uint16
+    if rows.values.dtype == np.uint32:
+        kind = np.uint32
     arrays = RowArrays(
         np.ascontiguousarray(rows.indptr, np.int64).view(),
         np.ascontiguousarray(rows.latents, np.int32).view(),
-        np.ascontiguousarray(rows.values, np.uint16).view(),
+        np.ascontiguousarray(rows.values, kind).view(),
     )
     for array in arrays:
         array.flags.writeable = False
@@ -48,20 +52,22 @@ def row_arrays(rows: SparseRows) -> RowArrays:
 
 def weighted_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Weighted L1 norms (n,) int64; 0 for a row without a latent that has a weight."""
-    check_weights(weights, rows.n_latents)
+    check_weights(weights, rows)
     norms = np.empty(len(rows), np.int64)
     norm_block(row_arrays(rows), weights, 0, len(rows), norms)
     return norms
 
 
-def check_weights(weights: NDArray[np.int64], n_latents: int, multiplier: int = 1) -> None:
+def check_weights(weights: NDArray[np.int64], rows: SparseRows, multiplier: int = 1) -> None:
     """Refuse weights of the wrong shape or sign, or so large that a sum could wrap around."""
+    n_latents = rows.n_latents
+    row_limit = WIDE_ROW_LIMIT if rows.values.dtype == np.uint32 else 65_535 * n_latents
     if weights.shape != (n_latents,) or weights.dtype != np.int64:
         raise ValueError(f"weights must be int64 of shape ({n_latents},)")
     largest = int(weights.max(initial=0))
     if int(weights.min(initial=0)) < 0 or largest >= WEIGHT_LIMIT:
         raise ValueError("weights must be in [0, 2^32)")
-    if largest * 65_535 * n_latents * multiplier >= 1 << 62:
+    if largest * row_limit * multiplier >= 1 << 62:
         raise OverflowError(
             f"a weight of {largest} with {n_latents} latents and a multiplier of {multiplier} "
             "could exceed 64-bit sums; use smaller weights or fewer exemplars"

@@ -1,6 +1,7 @@
 """Building, joining and picking sparse rows. Numpy only."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +70,9 @@ def document_frequency(
     return counts
 
 
-def to_dense(rows: SparseRows) -> NDArray[np.uint16]:
-    """(n, n_latents) uint16; for small inputs."""
-    dense = np.zeros((len(rows), rows.n_latents), np.uint16)
+def to_dense(rows: SparseRows) -> NDArray[np.unsignedinteger[Any]]:
+    """(n, n_latents) of the values' type; for small inputs."""
+    dense = np.zeros((len(rows), rows.n_latents), rows.values.dtype)
     dense[np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), rows.latents] = rows.values
     return dense
 

@@ -56,3 +56,42 @@ def bm25_lucene(texts: list[list[str]], query: list[str], k1: float, b: float) -
             score += idf * tf / (tf + k1 * (1 - b + b * len(text) / mean_length))
         scores.append(score)
     return scores
+
+
+def joined_vector(
+    parts: list[dict[int, int]],
+    weights: list[list[int]],
+    space_weights: list[int],
+    normalize: bool,
+) -> dict[int, int]:
+    """Vectors of several spaces as one, columns counted on from space to space."""
+    whole: dict[int, int] = {}
+    first = 0
+    for part, weight, factor in zip(parts, weights, space_weights, strict=True):
+        total = sum(weight[c] * value for c, value in part.items())
+        for c, value in part.items():
+            amount = weight[c] * value
+            if normalize:
+                amount = math.floor(Fraction(amount * 2**20, total)) if total else 0
+            whole[first + c] = amount * factor
+        first += len(weight)
+    return {column: amount for column, amount in whole.items() if amount}
+
+
+def contrast_weight(df: int, n: int, k: int, m: int, smoothing: int) -> int:
+    """1 + max(0, ln lift) in multiples of 2^-10, by 50-digit decimals."""
+    with localcontext(prec=50):
+        share = Decimal(1 + df) / Decimal(1 + n)
+        lift = (k + smoothing * share) / (m + smoothing) / share
+        return 1024 + max(0, round(lift.ln() * 1024))
+
+
+def round_robin(scores: list[list[float]]) -> list[int]:
+    """Candidates in the order in which exemplars take them; scores[i][j] of candidate i."""
+    order: list[int] = []
+    while len(order) < len(scores):
+        for j in range(len(scores[0])):
+            free = [i for i in range(len(scores)) if i not in order]
+            if free:
+                order.append(max(free, key=lambda i: (scores[i][j], -i)))
+    return order

@@ -1,0 +1,153 @@
+"""Several spaces as one: SAE latents of some hookpoints, words, tokens, side by side in one vector.
+
+Every space keeps its own columns: column c of space s is column `offsets[s] + c` of the whole. Not
+normalized, a column's amount is space weight x column weight x value. Normalized, each space of a
+vector is first brought to the same length, v = floor(w a 2^20 / sum(w a)), and v times the space's
+weight is what minima, norms and prototypes are made of. Integers throughout.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selection.records import SparseRows
+from selection.row_kernels import WIDE_ROW_LIMIT, RowArrays, row_arrays
+from selection.sparse import indptr_of
+from selection.weights import square_roots
+
+LENGTH_BITS = 20  # A normalized space sums to at most 2^20.
+COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
+SPACE_WEIGHT_LIMIT = 1000
+
+_SQUARE_ROOTS = square_roots()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """One space with what its columns weigh.
+
+    name:        for explanations, e.g. "resid@4" or "words".
+    weights:     (n_columns,) int64, 0 excludes a column.
+    weight:      of the whole space beside the others, 1 to 1000.
+    square_root: take square roots of the stored values first.
+    """
+
+    name: str
+    weights: NDArray[np.int64]
+    weight: int = 1
+    square_root: bool = False
+
+
+class Joint:
+    """Spaces that form one representation, for one target task.
+
+    spaces:    in the order of their columns.
+    normalize: whether each space of a vector is brought to one length.
+    offsets:   (n_spaces + 1,) int64, first column of each space, and the end.
+    weights:   (n_columns,) int64, what `build_queries` and `score_rows` take beside `rows`.
+    """
+
+    def __init__(self, spaces: Sequence[Space], *, normalize: bool) -> None:
+        """Raises ValueError for weights out of range, or spaces that are too many or too wide."""
+        self.spaces, self.normalize = tuple(spaces), normalize
+        widths = [len(space.weights) for space in spaces]
+        self.offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+        for space in spaces:
+            if not 1 <= space.weight <= SPACE_WEIGHT_LIMIT:
+                raise ValueError(
+                    f"weight of {space.name} is {space.weight}, not in [1, {SPACE_WEIGHT_LIMIT}]"
+                )
+            if int(space.weights.max(initial=0)) >= COLUMN_WEIGHT_LIMIT:
+                raise ValueError(f"a column of {space.name} weighs {COLUMN_WEIGHT_LIMIT} or more")
+        if sum(space.weight for space in spaces) << LENGTH_BITS >= WIDE_ROW_LIMIT:
+            raise ValueError("the weights of the spaces add up to 4,096 or more")
+        if self.offsets[-1] >= 1 << 31:
+            raise ValueError(f"{self.offsets[-1]:,} columns are more than 2^31")
+        scaled = [space.weights * space.weight for space in spaces]
+        self.weights = np.concatenate(scaled).astype(np.int64)
+        if normalize:
+            self.weights = np.ones_like(self.weights)
+
+    def rows(self, parts: Sequence[SparseRows]) -> SparseRows:
+        """The same samples' vectors of every space, in order, as vectors of the whole.
+
+        Raises ValueError where numbers of rows or columns do not fit.
+        """
+        if len(parts) != len(self.spaces) or len({len(part) for part in parts}) != 1:
+            raise ValueError(f"expected as many rows of each of {len(self.spaces)} spaces")
+        for part, space in zip(parts, self.spaces, strict=True):
+            if part.n_latents != len(space.weights):
+                raise ValueError(f"{part.n_latents} columns of {space.name}")
+        amounts = [self._amounts(part, s) for part, s in zip(parts, self.spaces, strict=True)]
+        if len(parts) == 1 and not self.normalize:
+            return SparseRows(parts[0].indptr, parts[0].latents, amounts[0], parts[0].n_latents)
+        return self._side_by_side(parts, amounts)
+
+    def _amounts(self, part: SparseRows, space: Space) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """Values of a space's entries as they enter the whole."""
+        values = _SQUARE_ROOTS[part.values] if space.square_root else part.values
+        if not self.normalize:
+            return np.asarray(values, np.uint16)
+        arrays = row_arrays(SparseRows(part.indptr, part.latents, values, part.n_latents))
+        amounts = np.zeros(len(values), np.uint32)
+        _normalize(arrays, space.weights, space.weight, amounts)
+        return amounts
+
+    def _side_by_side(
+        self,
+        parts: Sequence[SparseRows],
+        amounts: Sequence[NDArray[np.uint16] | NDArray[np.uint32]],
+    ) -> SparseRows:
+        """Entries that are not 0, row by row, space after space."""
+        counts = [
+            np.diff(np.concatenate([[0], np.cumsum(values > 0)])[part.indptr])
+            for part, values in zip(parts, amounts, strict=True)
+        ]
+        indptr = indptr_of(np.sum(counts, axis=0))
+        latents = np.empty(indptr[-1], np.int32)
+        values = np.empty(indptr[-1], amounts[0].dtype)
+        cursor = indptr[:-1].copy()
+        for part, own, offset in zip(parts, amounts, self.offsets, strict=False):
+            arrays = row_arrays(SparseRows(part.indptr, part.latents, own, part.n_latents))
+            _place(arrays, int(offset), cursor, latents, values)
+        return SparseRows(indptr, latents, values, int(self.offsets[-1]))
+
+    def locate(self, columns: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the space, and column within it, of columns of the whole."""
+        numbers = np.searchsorted(self.offsets, columns, side="right") - 1
+        return numbers, np.asarray(columns, np.int64) - self.offsets[numbers]
+
+
+@njit(nogil=True, cache=True)
+def _normalize(
+    rows: RowArrays, weights: NDArray[np.int64], factor: int, out: NDArray[np.uint32]
+) -> None:
+    """Write factor x floor(w a 2^20 / sum(w a)) for every entry."""
+    for i in range(len(rows.indptr) - 1):
+        total = np.int64(0)
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            total += weights[rows.latents[p]] * np.int64(rows.values[p])
+        if total > 0:
+            for p in range(rows.indptr[i], rows.indptr[i + 1]):
+                amount = weights[rows.latents[p]] * np.int64(rows.values[p])
+                out[p] = factor * ((amount << LENGTH_BITS) // total)
+
+
+@njit(nogil=True, cache=True)
+def _place(
+    rows: RowArrays,
+    offset: int,
+    cursor: NDArray[np.int64],
+    latents: NDArray[np.int32],
+    values: NDArray[np.unsignedinteger],
+) -> None:
+    """Append the entries above 0 of every row at its cursor, columns moved by `offset`."""
+    for i in range(len(rows.indptr) - 1):
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            if rows.values[p] > 0:
+                latents[cursor[i]] = rows.latents[p] + offset
+                values[cursor[i]] = rows.values[p]
+                cursor[i] += 1
