@@ -163,6 +163,18 @@ class RepresentationConfig(Strict):
     keep_top: int | None = Field(
         None, ge=1, description="Keep the largest latents of a sample; the lost mass is recorded."
     )
+    max_norm_ratio: float | None = Field(
+        10.0,
+        gt=1,
+        description="Tokens whose activations are this many times longer than the median of the"
+        " calibration texts do not count; null: all count.",
+    )
+    drop_ever_present: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out latents that are on in more than this share of calibration texts.",
+    )
 
 
 class RankingConfig(Strict):
@@ -212,7 +224,15 @@ class ComputeConfig(Strict):
     """How the work is cut; none of it changes which examples are chosen beyond float noise."""
 
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores.")
-    tokens_per_batch: int = Field(8192, ge=1, description="Padded tokens in one forward batch.")
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens in one forward batch, padding included; default: what suits the device",
+    )
+    packing: Literal["auto", "packed", "padded"] = Field(
+        "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
+    )
+    workers: int = Field(1, ge=1, description="Processes that compute vectors, one GPU each.")
     unit_examples: int = Field(2048, ge=1, description="Examples in one unit of resumable work.")
 
 

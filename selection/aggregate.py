@@ -1,24 +1,25 @@
 """Token latents to one vector per sample, and from floats to the fixed point that is stored.
 
-Numpy only. Every number of a sample is computed from that sample's own tokens, in token order and
-in float64, so it does not depend on what else is in the batch.
+Every number of a sample is computed from that sample's own tokens, in token order and in float64,
+so it does not depend on what else is in the batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.aggregate_kernels import Aggregates, aggregate_cpu
 from selection.records import SparseRows
-from selection.sparse import indptr_of
+from selection.sparse import entries_of, indptr_of
 
 TokenAggregate = Literal["mean", "sum", "max"]
 
 VALUE_MAX = 0xFFFF
 MASS_WARNING = 0.005  # share of L1 mass that rounding to zero and clipping may change unmentioned
 _STEPS_PER_MEDIAN = 256
-_DENSE_VALUES = 1 << 22  # of a block of samples at once: 32 MB of float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +77,44 @@ def aggregate_tokens(
     A sample without tokens has an empty row.
     """
     n_tokens = np.bincount(sample_of_token, minlength=n_samples)
-    first_token = indptr_of(n_tokens)
-    block = max(1, _DENSE_VALUES // n_latents)
-    parts = [
-        _aggregate_block(
-            top_acts[first_token[start] : first_token[min(start + block, n_samples)]],
-            top_indices[first_token[start] : first_token[min(start + block, n_samples)]],
-            n_tokens[start : start + block],
-            n_latents,
-            how,
-        )
-        for start in range(0, n_samples, block)
-    ]
-    if not parts:
-        parts = [FloatRows(np.zeros(1, np.int64), *_no_entries(), n_latents)]
-    return FloatRows(
-        indptr_of(np.concatenate([np.diff(part.indptr) for part in parts])),
-        np.concatenate([part.latents for part in parts]),
-        np.concatenate([part.values for part in parts]),
-        n_latents,
-    )
+    found = aggregate_cpu(top_acts, top_indices, n_tokens, n_latents)
+    return float_rows(found, n_tokens, n_latents, how)
+
+
+def float_rows(
+    found: Aggregates, n_tokens: NDArray[np.int64], n_latents: int, how: TokenAggregate
+) -> FloatRows:
+    """One aggregate as float32; n_tokens: (n,) of each sample. What rounds to zero is left out."""
+    exact = found.maxima if how == "max" else found.sums
+    if how == "mean":
+        exact = exact / np.repeat(n_tokens, np.diff(found.indptr))
+    values = exact.astype(np.float32)
+    if values.all():
+        return FloatRows(found.indptr, found.latents, values, n_latents)
+    kept = values != 0
+    ends = np.concatenate([[0], np.cumsum(kept)])[found.indptr].astype(np.int64)
+    return FloatRows(ends, found.latents[kept], values[kept], n_latents)
+
+
+def in_order(
+    parts: Sequence[FloatRows],
+    places: Sequence[NDArray[np.int64]],
+    n_samples: int,
+    n_latents: int,
+) -> FloatRows:
+    """Rows of all batches, moved to the places of their samples; rows without a batch are empty."""
+    lengths = np.zeros(n_samples, np.int64)
+    starts = np.zeros(n_samples, np.int64)
+    first = 0
+    for part, rows in zip(parts, places, strict=True):
+        lengths[rows] = np.diff(part.indptr)
+        starts[rows] = first + part.indptr[:-1]
+        first += len(part.values)
+    indptr = indptr_of(lengths)
+    entries = entries_of(starts, indptr)
+    latents = np.concatenate([np.zeros(0, np.int32), *(part.latents for part in parts)])
+    values = np.concatenate([np.zeros(0, np.float32), *(part.values for part in parts)])
+    return FloatRows(indptr, latents[entries], values[entries], n_latents)
 
 
 def keep_top(rows: FloatRows, k: int) -> tuple[FloatRows, float]:
@@ -157,34 +176,3 @@ def calibrate_unit(rows: FloatRows) -> float:
     if not len(rows.values):
         raise ValueError("no latent fires on the calibration texts")
     return float(f"{np.median(rows.values.astype(np.float64)) / _STEPS_PER_MEDIAN:.3e}")
-
-
-def _aggregate_block(
-    acts: NDArray[np.float32],
-    indices: NDArray[np.integer],
-    n_tokens: NDArray[np.integer],
-    n_latents: int,
-    how: TokenAggregate,
-) -> FloatRows:
-    """A few consecutive samples through a dense table (samples, n_latents) of float64."""
-    if not acts.size:
-        return FloatRows(np.zeros(len(n_tokens) + 1, np.int64), *_no_entries(), n_latents)
-    sample = np.repeat(np.arange(len(n_tokens)), n_tokens)
-    cells = (sample[:, None] * n_latents + indices).ravel()
-    size = len(n_tokens) * n_latents
-    table: NDArray[np.float64] = np.zeros(size)
-    if how == "max":
-        np.maximum.at(table, cells, acts.ravel().astype(np.float64))
-    else:  # bincount adds one after the other, in token order, in float64
-        table = np.bincount(cells, weights=acts.ravel(), minlength=size).astype(np.float64)
-    if how == "mean":
-        table.reshape(len(n_tokens), -1)[:] /= np.maximum(n_tokens, 1)[:, None]
-    rounded = table.astype(np.float32)
-    filled = np.flatnonzero(rounded)
-    row, latent = np.divmod(filled, n_latents)
-    lengths = np.bincount(row, minlength=len(n_tokens))
-    return FloatRows(indptr_of(lengths), latent.astype(np.int32), rounded[filled], n_latents)
-
-
-def _no_entries() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    return np.zeros(0, np.int32), np.zeros(0, np.float32)

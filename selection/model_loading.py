@@ -1,6 +1,6 @@
 """Builds a model only up to the block that is read: deeper weights are never loaded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ def find_device(device: str) -> torch.device:
     return where
 
 
-def truncated_config(resolved: ResolvedModel, hookpoint: Hookpoint) -> Any:  # noqa: ANN401
+def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:  # noqa: ANN401
     """The model's config with as many blocks as are needed, settings per block included."""
     from transformers import AutoConfig
 
@@ -41,7 +41,7 @@ def truncated_config(resolved: ResolvedModel, hookpoint: Hookpoint) -> Any:  # n
         resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
     )
     text = config.get_text_config()
-    n_blocks = hookpoint.block + 1
+    n_blocks = max(place.block for place in hookpoints) + 1
     for name, value in list(vars(text).items()):
         if isinstance(value, list) and len(value) == resolved.n_layers:
             setattr(text, name, value[:n_blocks])  # e.g. layer_types
@@ -49,10 +49,19 @@ def truncated_config(resolved: ResolvedModel, hookpoint: Hookpoint) -> Any:  # n
     return config
 
 
-def load_module(resolved: ResolvedModel, config: Any, dtype: torch.dtype) -> torch.nn.Module:  # noqa: ANN401
-    """Load the weights that the config asks for; raises InputError if some are not there."""
+def load_module(
+    resolved: ResolvedModel,
+    config: Any,  # noqa: ANN401
+    dtype: torch.dtype,
+    attention: str | None = None,
+) -> torch.nn.Module:
+    """Load the weights that the config asks for; raises InputError if some are not there.
+
+    attention: the attention function's name in transformers; None leaves the choice to it.
+    """
     from transformers import AutoModel
 
+    chosen = {"attn_implementation": attention} if attention else {}
     with _quiet_transformers():
         module, found = AutoModel.from_pretrained(
             resolved.path,
@@ -61,6 +70,7 @@ def load_module(resolved: ResolvedModel, config: Any, dtype: torch.dtype) -> tor
             trust_remote_code=resolved.trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            **chosen,
         )
     # A pooler comes after the last block, and checkpoints of language models have none.
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))

@@ -52,7 +52,11 @@ class ResolvedModel:
 
 @dataclass(frozen=True, slots=True)
 class Hookpoint:
-    """A place in a model: `site` "resid" is the output of block `block`, counted from 0."""
+    """A place in a model at block `block`, counted from 0.
+
+    site: "resid" is the block's output; "mlp" and "attn" are what its MLP and its attention add to
+          the residual stream: their outputs, behind the norm that some models apply to these.
+    """
 
     site: str
     block: int
@@ -106,18 +110,12 @@ def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
     if match is None or (match[1] is None and "." in match[2]):
         raise InputError(
             "this is not a hookpoint",
-            remedy=f"Write resid@B with a block B from 0 to {n_layers - 1}, or resid@0.66.",
+            remedy=f"Write resid@B (or mlp@B, attn@B) with a block B from 0 to {n_layers - 1},"
+            " or resid@0.66.",
             field="hookpoint",
             value=text,
         )
     site, place = match[1] or "resid", match[2]
-    if site != "resid":
-        raise InputError(
-            "only the residual stream can be read",
-            remedy=f"Use resid@{place}.",
-            field="hookpoint",
-            value=text,
-        )
     if "." in place:
         depth = Fraction(place)  # Exact: as a float, 0.29 of 100 steps would be block 28.
         block = math.floor(depth * (n_layers - 1)) if depth <= 1 else n_layers

@@ -1,38 +1,81 @@
 """Rendered samples to stored vectors: activations, latents, aggregate, fixed point.
 
 `represent` is the work of one unit. Same samples in the same order, same settings, same
-environment: same bytes.
+environment: same bytes. Several vectors of a sample, at several hookpoints or by several
+aggregates, are made of one forward pass, and one encoding per SAE.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import ActivationBatch, ActivationModel, iter_activations
+from selection.activations import ActivationBatch, ActivationModel, each_batch
 from selection.aggregate import (
     MASS_WARNING,
     FloatRows,
     TokenAggregate,
-    aggregate_tokens,
     calibrate_unit,
+    float_rows,
+    in_order,
     quantize,
 )
 from selection.aggregate import keep_top as keep_largest
+from selection.aggregate_device import aggregate_device
+from selection.aggregate_kernels import Aggregates, aggregate_cpu
 from selection.errors import InputError
 from selection.ids import content_id
+from selection.models import Hookpoint
 from selection.records import Rendered, SparseRows
 from selection.sae.encode import encode
 from selection.sae.formats import SparseCoder
-from selection.sparse import entries_of, indptr_of
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of everything between tokens and stored values; raise it when any value would change."""
+
+
+_EVER_PRESENT = 0.9  # of a unit's samples; reported, and excluded only by calibration or weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """How vectors are made of the activations at one hookpoint.
+
+    hookpoint:       one of the model's.
+    coder:           best on the model's device already, else it is copied there.
+    token_aggregate: of token latents.
+    unit:            value of one fixed-point step, from `calibrate`.
+    keep_top:        number of largest latents to keep per sample, None for all.
+    largest_norm:    tokens whose activations are longer do not count, None for no limit.
+    excluded:        (x,) latents that are left out, for example those that are always on.
+    """
+
+    hookpoint: Hookpoint
+    coder: SparseCoder
+    token_aggregate: TokenAggregate
+    unit: float = 1.0
+    keep_top: int | None = None
+    largest_norm: float | None = None
+    excluded: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the calibration texts say about a head; frozen with the representation.
+
+    unit:         value of one fixed-point step.
+    median_norm:  median length of the counted tokens' activations, to four significant digits.
+    ever_present: latents in more than a given share of the texts.
+    """
+
+    unit: float
+    median_norm: float
+    ever_present: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +90,11 @@ class UnitReport:
     mass_changed:          part of it that zeroing and clipping took away.
     plan:                  "full", or "reduced" when a batch was halved for lack of memory; a
                            reduced unit need not be the same bytes in another run.
+    n_uncounted:           tokens of templates, BOS and the like, which are run at most.
+    n_outliers:            counted tokens that were left out for the length of their activations.
+    n_ever_present:        latents in more than 90 % of the unit's samples.
+    mass_ever_present:     their part of the mass.
+    mass_excluded:         L1 mass of the latents that the head leaves out.
     """
 
     n_samples: int
@@ -59,6 +107,11 @@ class UnitReport:
     mass_cut: float
     mass_changed: float
     plan: str
+    n_uncounted: int = 0
+    n_outliers: int = 0
+    n_ever_present: int = 0
+    mass_ever_present: float = 0.0
+    mass_excluded: float = 0.0
 
     def as_record(self) -> dict[str, object]:
         """For a shard's manifest."""
@@ -73,40 +126,30 @@ def represent(
     token_aggregate: TokenAggregate,
     unit: float,
     keep_top: int | None,
-    tokens_per_batch: int,
+    tokens_per_batch: int | None = None,
 ) -> tuple[SparseRows, UnitReport]:
-    """Vectors of the samples, one row each in their order; a row may be empty.
+    """Vectors by one head at the model's first hookpoint; see `represent_heads` and `Head`."""
+    head = Head(model.hookpoint, coder, token_aggregate, unit, keep_top)
+    return represent_heads(samples, model, [head], tokens_per_batch)[0]
 
-    coder:    best on the model's device already, else it is copied there.
-    unit:     value of one fixed-point step, from `calibrate`.
-    keep_top: number of largest latents to keep per sample, None for all.
-    Raises InputError when activations are not finite.
+
+def represent_heads(
+    samples: Sequence[Rendered],
+    model: ActivationModel,
+    heads: Sequence[Head],
+    tokens_per_batch: int | None = None,
+) -> list[tuple[SparseRows, UnitReport]]:
+    """Vectors of the samples for each head, one row each in their order; a row may be empty.
+
+    One forward pass serves all heads. Raises InputError when activations are not finite.
     """
     model.plan_reduced = False
-    rows, n_tokens = _aggregate(samples, model, coder, token_aggregate, tokens_per_batch)
-    kept, mass_cut = (rows, 0.0) if keep_top is None else keep_largest(rows, keep_top)
-    vectors, found = quantize(kept, unit)
-    if found.mass_changed_share > MASS_WARNING:
-        log.warning(
-            "rounding changed %.2f %% of the mass of %d samples: %d values became 0, %d clipped;"
-            " the unit does not suit this pool",
-            100 * found.mass_changed_share,
-            len(samples),
-            found.n_zeroed,
-            found.n_clipped,
-        )
-    return vectors, UnitReport(
-        n_samples=len(samples),
-        n_tokens=n_tokens,
-        n_values=len(vectors.values),
-        n_empty=int((np.diff(vectors.indptr) == 0).sum()),
-        n_zeroed=found.n_zeroed,
-        n_clipped=found.n_clipped,
-        mass=found.mass + mass_cut,
-        mass_cut=mass_cut,
-        mass_changed=found.mass_changed,
-        plan="reduced" if model.plan_reduced else "full",
-    )
+    found = _pass(samples, model, heads, tokens_per_batch)
+    plan = "reduced" if model.plan_reduced else "full"
+    return [
+        _stored(samples, head, rows, n_outliers, plan)
+        for head, (rows, n_outliers, _) in zip(heads, found, strict=True)
+    ]
 
 
 def calibrate(
@@ -115,21 +158,46 @@ def calibrate(
     coder: SparseCoder,
     *,
     token_aggregate: TokenAggregate,
-    tokens_per_batch: int,
+    tokens_per_batch: int | None = None,
 ) -> float:
-    """The fixed-point unit for a model, hookpoint, SAE and aggregate, from calibration samples.
+    """The fixed-point unit at the model's first hookpoint; see `calibrate_head`."""
+    head = Head(model.hookpoint, coder, token_aggregate)
+    return calibrate_head(samples, model, head, tokens_per_batch=tokens_per_batch).unit
 
+
+def calibrate_head(
+    samples: Sequence[Rendered],
+    model: ActivationModel,
+    head: Head,
+    *,
+    tokens_per_batch: int | None = None,
+    max_norm_ratio: float | None = None,
+    ever_present_share: float | None = None,
+) -> Calibration:
+    """What calibration samples say about a head, whose unit and limits are not used.
+
+    max_norm_ratio:     tokens longer than this many times the median do not enter the unit.
+    ever_present_share: latents that are on in more than this share of the samples are named.
     Raises InputError when no latent fires: the SAE then does not fit the model.
     """
-    rows, n_tokens = _aggregate(samples, model, coder, token_aggregate, tokens_per_batch)
+    plain = replace(head, largest_norm=None, excluded=None)
+    [(rows, _, norms)] = _pass(samples, model, [plain], tokens_per_batch)
     if not len(rows.values):
         raise InputError(
-            f"no latent fires on {n_tokens} tokens of the calibration texts",
+            f"no latent fires on {len(norms)} tokens of the calibration texts",
             field="sae",
-            value=coder.info.path or None,
+            value=head.coder.info.path or None,
             remedy="Use an SAE that was trained on this model at this hookpoint.",
         )
-    return calibrate_unit(rows)
+    median = float(f"{np.median(norms):.3e}")
+    if max_norm_ratio is not None and norms.max() > max_norm_ratio * median:
+        limited = replace(plain, largest_norm=max_norm_ratio * median)
+        [(rows, _, _)] = _pass(samples, model, [limited], tokens_per_batch)
+    share = 1.0 if ever_present_share is None else ever_present_share
+    constant = _ever_present(rows, share)
+    if len(constant):
+        rows, _ = _without(rows, constant)
+    return Calibration(calibrate_unit(rows), median, tuple(constant.tolist()))
 
 
 def representation_id(
@@ -141,8 +209,12 @@ def representation_id(
     keep_top: int | None,
     unit: float,
     dtype: str,
+    limits: Mapping[str, object] | None = None,
 ) -> str:
-    """16 hex digits that name everything that decides a vector besides the rendered tokens."""
+    """16 hex digits that name everything that decides a vector besides the rendered tokens.
+
+    limits: on tokens and latents, by name, as far as there are any.
+    """
     return content_id(
         {
             "model": model_sha256,
@@ -153,61 +225,134 @@ def representation_id(
             "unit": unit,
             "dtype": dtype,
             "version": VERSION,
+            **(limits or {}),
         }
     )
 
 
-def _aggregate(
+def _pass(
     samples: Sequence[Rendered],
     model: ActivationModel,
-    coder: SparseCoder,
-    how: TokenAggregate,
-    tokens_per_batch: int,
-) -> tuple[FloatRows, int]:
-    """Float vectors in the order of the samples, and the number of counted tokens."""
-    coder = coder.to(model.device)
-    n_tokens, places, parts = 0, [], []
-    for batch in iter_activations(model, samples, tokens_per_batch):
-        parts.append(_aggregate_batch(batch, coder, how))
-        places.append(batch.rows)
-        n_tokens += len(batch.token_ids)
-    return _in_order(parts, places, len(samples), len(coder.encoder_bias)), n_tokens
+    heads: Sequence[Head],
+    tokens_per_batch: int | None,
+) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
+    """For each head: rows in the order of the samples, outliers, norms of the counted tokens."""
+    heads = [replace(head, coder=head.coder.to(model.device)) for head in heads]
+    widths = [len(head.coder.encoder_bias) for head in heads]
+    parts: list[list[FloatRows]] = [[] for _ in heads]
+    norms: list[list[NDArray[np.float32]]] = [[] for _ in heads]
+    outliers, places = [0] * len(heads), []
+    for rows, made in each_batch(
+        model, samples, tokens_per_batch, lambda batch: (batch.rows, _heads_of(batch, model, heads))
+    ):
+        places.append(rows)
+        for number, (part, n_outliers, lengths) in enumerate(made):
+            parts[number].append(part)
+            norms[number].append(lengths)
+            outliers[number] += n_outliers
+    none = np.zeros(0, np.float32)
+    return [
+        (in_order(part, places, len(samples), width), n, np.concatenate([none, *norm]))
+        for part, width, n, norm in zip(parts, widths, outliers, norms, strict=True)
+    ]
 
 
-def _aggregate_batch(batch: ActivationBatch, coder: SparseCoder, how: TokenAggregate) -> FloatRows:
-    found = encode(coder, batch.hidden)
-    if not bool(torch.isfinite(found.top_acts).all()):
+def _heads_of(
+    batch: ActivationBatch, model: ActivationModel, heads: Sequence[Head]
+) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
+    """Rows, outliers and norms of one batch for each head; equal work is done once."""
+    done: dict[object, tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]] = {}
+    result = []
+    for head in heads:
+        key = (head.hookpoint, head.coder.info.sae_id, head.largest_norm)
+        if key not in done:
+            hidden = batch.hiddens[model.hookpoints.index(head.hookpoint)]
+            done[key] = _aggregate_batch(batch, hidden, head)
+        found, n_tokens, n_outliers, norms = done[key]
+        width = len(head.coder.encoder_bias)
+        rows = float_rows(found, n_tokens, width, head.token_aggregate)
+        result.append((rows, n_outliers, norms))
+    return result
+
+
+def _aggregate_batch(
+    batch: ActivationBatch, hidden: torch.Tensor, head: Head
+) -> tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]:
+    """Sums and maxima, the tokens of each sample, outliers, and the norms of all tokens."""
+    sample, n_samples, n_outliers = batch.sample_of_token, len(batch.rows), 0
+    norms = hidden.norm(dim=1)
+    if head.largest_norm is not None:
+        kept = norms <= head.largest_norm
+        n_outliers = int((norms > head.largest_norm).sum())
+        if n_outliers:
+            hidden, sample = hidden[kept], sample[kept.cpu().numpy()]
+    found = encode(head.coder, hidden)
+    if not bool(torch.isfinite(norms).all() & torch.isfinite(found.top_acts).all()):
         raise InputError(
             "the model's activations are not finite",
             field="model.dtype",
             remedy="Use bfloat16 or float32; float16 overflows in many models.",
         )
-    return aggregate_tokens(
-        found.top_acts.cpu().numpy(),
-        found.top_indices.to(torch.int32).cpu().numpy(),
-        batch.sample_of_token,
-        len(batch.rows),
-        len(coder.encoder_bias),
-        how,
+    n_tokens, width = np.bincount(sample, minlength=n_samples), len(head.coder.encoder_bias)
+    if hidden.device.type == "cpu":
+        acts, indices = found.top_acts.numpy(), found.top_indices.numpy()
+        sums = aggregate_cpu(acts, indices, n_tokens, width)
+    else:
+        where = torch.from_numpy(sample).to(hidden.device)
+        sums = aggregate_device(*found, where, n_samples, width)
+    return sums, n_tokens, n_outliers, norms.cpu().numpy()
+
+
+def _stored(
+    samples: Sequence[Rendered], head: Head, rows: FloatRows, n_outliers: int, plan: str
+) -> tuple[SparseRows, UnitReport]:
+    """Fixed point, and what it and everything else that was left out cost."""
+    ever_present = _ever_present(rows, _EVER_PRESENT)
+    there = np.isin(rows.latents, ever_present)
+    mass_ever_present = float(rows.values[there].sum(dtype=np.float64))
+    mass_excluded = 0.0
+    if head.excluded is not None and len(head.excluded):
+        rows, mass_excluded = _without(rows, head.excluded)
+    kept, mass_cut = (rows, 0.0) if head.keep_top is None else keep_largest(rows, head.keep_top)
+    vectors, found = quantize(kept, head.unit)
+    if found.mass_changed_share > MASS_WARNING:
+        log.warning(
+            "rounding changed %.2f %% of the mass of %d samples: %d values became 0, %d clipped;"
+            " the unit does not suit this pool",
+            100 * found.mass_changed_share,
+            len(samples),
+            found.n_zeroed,
+            found.n_clipped,
+        )
+    n_tokens = sum(int(sample.counted.sum()) for sample in samples)
+    return vectors, UnitReport(
+        n_samples=len(samples),
+        n_tokens=n_tokens,
+        n_uncounted=sum(len(sample.tokens) for sample in samples) - n_tokens,
+        n_outliers=n_outliers,
+        n_ever_present=len(ever_present),
+        mass_ever_present=mass_ever_present,
+        mass_excluded=mass_excluded,
+        n_values=len(vectors.values),
+        n_empty=int((np.diff(vectors.indptr) == 0).sum()),
+        n_zeroed=found.n_zeroed,
+        n_clipped=found.n_clipped,
+        mass=found.mass + mass_cut + mass_excluded,
+        mass_cut=mass_cut,
+        mass_changed=found.mass_changed,
+        plan=plan,
     )
 
 
-def _in_order(
-    parts: Sequence[FloatRows],
-    places: Sequence[NDArray[np.int64]],
-    n_samples: int,
-    n_latents: int,
-) -> FloatRows:
-    """Rows of all batches, moved to the places of their samples; rows without a batch are empty."""
-    lengths = np.zeros(n_samples, np.int64)
-    starts = np.zeros(n_samples, np.int64)
-    first = 0
-    for part, rows in zip(parts, places, strict=True):
-        lengths[rows] = np.diff(part.indptr)
-        starts[rows] = first + part.indptr[:-1]
-        first += len(part.values)
-    indptr = indptr_of(lengths)
-    entries = entries_of(starts, indptr)
-    latents = np.concatenate([np.zeros(0, np.int32), *(part.latents for part in parts)])
-    values = np.concatenate([np.zeros(0, np.float32), *(part.values for part in parts)])
-    return FloatRows(indptr, latents[entries], values[entries], n_latents)
+def _ever_present(rows: FloatRows, share: float) -> NDArray[np.int32]:
+    """Latents that are in more than this share of the rows, ascending."""
+    frequency = np.bincount(rows.latents, minlength=rows.n_latents)
+    return np.flatnonzero(frequency > share * len(rows)).astype(np.int32)
+
+
+def _without(rows: FloatRows, excluded: NDArray[np.int32]) -> tuple[FloatRows, float]:
+    """Rows without some latents, and the L1 mass that went with them."""
+    gone = np.isin(rows.latents, excluded)
+    ends = np.concatenate([[0], np.cumsum(~gone)])[rows.indptr].astype(np.int64)
+    left = FloatRows(ends, rows.latents[~gone], rows.values[~gone], rows.n_latents)
+    return left, float(rows.values[gone].sum(dtype=np.float64))

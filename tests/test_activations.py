@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selection.activations import (
     ActivationModel,
+    Packing,
     batch_plan,
     iter_activations,
     load_activation_model,
@@ -53,6 +54,9 @@ CONFIGS = {
     "qwen3": lambda: transformers.Qwen3Config(**GROUPED),
     "mistral": lambda: transformers.MistralConfig(**GROUPED, sliding_window=6),
     "gemma2": lambda: transformers.Gemma2Config(**GROUPED, sliding_window=6),
+    "gemma3_text": lambda: transformers.Gemma3TextConfig(**GROUPED, sliding_window=6),
+    "olmo": lambda: transformers.OlmoConfig(**SMALL),
+    "olmo2": lambda: transformers.Olmo2Config(**SMALL),
     "bert": lambda: transformers.BertConfig(**SMALL),
     "roberta": lambda: transformers.RobertaConfig(**SMALL),
 }
@@ -109,17 +113,59 @@ def activations_by_sample(
     return found
 
 
-def test_activations_equal_hidden_states_of_the_whole_model(saved_model: Path) -> None:
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_activations_equal_hidden_states_of_the_whole_model(
+    saved_model: Path, packing: Packing
+) -> None:
     samples = samples_of([5, 17, 17, 3, 30])
     resolved = resolve_model(saved_model)
     for block in (0, 2):
-        model = load_activation_model(resolved, Hookpoint("resid", block), device="cpu")
+        model = load_activation_model(
+            resolved, Hookpoint("resid", block), device="cpu", packing=packing
+        )
+        assert model.packs == (packing == "packed")
         found = activations_by_sample(model, samples, tokens_per_batch=40)
         assert sorted(found) == list(range(len(samples)))
         for row, rendered in enumerate(samples):
             whole = whole_model_hidden(saved_model, rendered.tokens, block)
             expected = whole[torch.from_numpy(rendered.counted)]
             torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
+
+
+SITES = {  # module whose output is read, per architecture; None is its usual name
+    "gpt_neox": ("attention", "mlp"),
+    "gpt2": ("attn", "mlp"),
+    "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "bert": ("attention.output.dense", "output.dense"),
+    "roberta": ("attention.output.dense", "output.dense"),
+}
+
+
+def test_mlp_and_attention_outputs_are_those_of_the_whole_model(saved_model: Path) -> None:
+    [rendered] = samples_of([19])
+    resolved = resolve_model(saved_model)
+    whole = transformers.AutoModel.from_pretrained(saved_model, dtype=torch.float32).eval()
+    places = [Hookpoint("attn", 1), Hookpoint("mlp", 2), Hookpoint("resid", 0)]
+    block = find_blocks(whole, N_BLOCKS)
+    names = SITES.get(whole.config.model_type, ("self_attn", "mlp"))
+    parts = [block[1].get_submodule(names[0]), block[2].get_submodule(names[1]), block[0]]
+    seen: dict[int, torch.Tensor] = {}
+    for number, part in enumerate(parts):
+
+        def keep(module: object, inputs: object, output: Any, number: int = number) -> None:
+            seen[number] = output if isinstance(output, torch.Tensor) else output[0]
+
+        part.register_forward_hook(keep)
+    with torch.no_grad():
+        whole(input_ids=torch.tensor(rendered.tokens.astype(np.int64))[None])
+    model = load_activation_model(resolved, places, device="cpu")
+    [batch] = iter_activations(model, [rendered], 64)
+    assert len(batch.hiddens) == 3
+    for number, hidden in enumerate(batch.hiddens):
+        expected = seen[number].reshape(19, -1)[torch.from_numpy(rendered.counted)]
+        torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_last_block_is_read_before_the_final_norm(tiny_model_dir: Path) -> None:
@@ -146,7 +192,7 @@ def test_settings_per_block_are_cut_with_the_blocks(tmp_path: Path) -> None:
     config = CONFIGS["gemma2"]()
     config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not read")
-    cut = truncated_config(resolve_model(tmp_path), Hookpoint("resid", 2))
+    cut = truncated_config(resolve_model(tmp_path), [Hookpoint("resid", 2)])
     assert cut.num_hidden_layers == 3
     assert cut.layer_types == config.layer_types[:3]
 
@@ -186,9 +232,11 @@ def test_the_text_part_of_a_model_with_pictures_is_run(tmp_path: Path) -> None:
     torch.testing.assert_close(model.hidden([tokens]), out.hidden_states[2])
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tiny_model_dir: Path) -> ActivationModel:
-    return load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 2), device="cpu")
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def tiny_model(tiny_model_dir: Path, request: pytest.FixtureRequest) -> ActivationModel:
+    return load_activation_model(
+        resolve_model(tiny_model_dir), Hookpoint("resid", 2), device="cpu", packing=request.param
+    )
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 20, 64, 10_000])
@@ -262,29 +310,30 @@ def test_an_sae_can_be_trained_on_activations(tiny_model: ActivationModel) -> No
     assert weight.grad is not None
 
 
-def slow_plan(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+def slow_plan(lengths: Sequence[int], tokens_per_batch: int, packs: bool) -> list[list[int]]:
     """One sample after the other, longest first, into the open batch as long as it fits."""
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         if lengths[row] == 0:
             continue
-        fits = bool(batches) and lengths[batches[-1][0]] * (len(batches[-1]) + 1)
-        if fits and fits <= tokens_per_batch:
+        wider = [*(batches[-1] if batches else []), row]
+        size = sum(lengths[i] for i in wider) if packs else lengths[wider[0]] * len(wider)
+        if len(wider) > 1 and size <= tokens_per_batch:
             batches[-1].append(row)
         else:
             batches.append([row])
     return batches
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("tokens_per_batch", [1, 7, 50, 1000])
-def test_the_batch_plan_fills_batches_longest_first(tokens_per_batch: int) -> None:
+def test_the_batch_plan_fills_batches_longest_first(tokens_per_batch: int, packs: bool) -> None:
     rng = np.random.default_rng(tokens_per_batch)
     for n in (0, 1, 5, 200):
         lengths = rng.integers(0, 60, n)
-        plan = batch_plan(lengths, tokens_per_batch)
-        assert [rows.tolist() for rows in plan] == slow_plan(lengths.tolist(), tokens_per_batch)
-        for rows in plan:
-            assert len(rows) == 1 or lengths[rows].max() * len(rows) <= tokens_per_batch
+        plan = batch_plan(lengths, tokens_per_batch, packs)
+        expected = slow_plan(lengths.tolist(), tokens_per_batch, packs)
+        assert [rows.tolist() for rows in plan] == expected
 
 
 def test_the_batch_plan_depends_on_lengths_alone() -> None:
@@ -301,14 +350,16 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
     model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
     samples = samples_of([10, 11, 12, 13, 14])
     expected = activations_by_sample(model, samples, 1000)
-    run = model.hidden
+    run = model.picked
 
-    def too_large(tokens: Sequence[NDArray[np.uint32]]) -> torch.Tensor:
+    def too_large(
+        tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
+    ) -> tuple[torch.Tensor, ...]:
         if len(tokens) > 2:
             raise torch.OutOfMemoryError("no memory")
-        return run(tokens)
+        return run(tokens, counted)
 
-    monkeypatch.setattr(model, "hidden", too_large)
+    monkeypatch.setattr(model, "picked", too_large)
     assert not model.plan_reduced
     found = activations_by_sample(model, samples, 1000)
     assert model.plan_reduced
@@ -322,10 +373,10 @@ def test_one_sample_that_does_not_fit_in_memory_is_an_input_error(
 ) -> None:
     model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
 
-    def too_large(tokens: Sequence[NDArray[np.uint32]]) -> torch.Tensor:
+    def too_large(*given: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(model, "hidden", too_large)
+    monkeypatch.setattr(model, "picked", too_large)
     with pytest.raises(InputError, match="Lower max_length"):
         list(iter_activations(model, samples_of([10, 11]), 1000))
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from selection.aggregate import (
@@ -14,6 +15,8 @@ from selection.aggregate import (
     keep_top,
     quantize,
 )
+from selection.aggregate_device import aggregate_device
+from selection.aggregate_kernels import aggregate_cpu
 from selection.sparse import indptr_of
 
 M, K = 30, 4
@@ -76,9 +79,7 @@ def test_aggregates_equal_their_definition_to_the_bit(how: TokenAggregate) -> No
 
 
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])
-def test_a_sample_does_not_depend_on_its_neighbors(
-    how: TokenAggregate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_does_not_depend_on_its_neighbors(how: TokenAggregate) -> None:
     lengths = [7, 40, 2, 300, 11]
     acts, indices, sample = tokens(lengths, seed=1)
     together = as_lists(aggregate_tokens(acts, indices, sample, 5, M, how))
@@ -88,8 +89,19 @@ def test_a_sample_does_not_depend_on_its_neighbors(
         alone = aggregate_tokens(acts[own], indices[own], np.zeros(n, np.int64), 1, M, how)
         assert as_lists(alone) == [row]
         first += n
-    monkeypatch.setattr("selection.aggregate._DENSE_VALUES", 2 * M)  # blocks of two samples
-    assert as_lists(aggregate_tokens(acts, indices, sample, 5, M, how)) == together
+
+
+def test_the_device_gives_the_bits_of_the_cpu() -> None:
+    lengths = [5, 0, 1, 90, 3, 0, 200]
+    acts, indices, sample = tokens(lengths, seed=4)
+    cpu = aggregate_cpu(acts, indices, np.array(lengths), M)
+    device = aggregate_device(
+        torch.from_numpy(acts), torch.from_numpy(indices).long(), torch.from_numpy(sample), 7, M
+    )
+    for name in cpu._fields:
+        mine, other = getattr(cpu, name), getattr(device, name)
+        assert mine.dtype == other.dtype
+        assert mine.tobytes() == other.tobytes()
 
 
 def test_the_order_of_latents_within_a_token_means_nothing() -> None:

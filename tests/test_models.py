@@ -207,8 +207,8 @@ def test_relative_depths_equal_integer_arithmetic(thousandths: int, n_layers: in
         ("layers.0.5", "not a hookpoint"),
         ("4", "not a hookpoint"),
         ("resid@", "not a hookpoint"),
-        ("mlp@3", r"only the residual stream.*resid@3"),
-        ("attn@0.5", "only the residual stream"),
+        ("mlp@6", "6 blocks"),
+        ("norm@3", "not a hookpoint"),
     ],
 )
 def test_hookpoints_that_are_none_are_refused(text: str, message: str) -> None:

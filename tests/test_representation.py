@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,12 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from selection.activations import ActivationModel, load_activation_model
+from selection.activations import ActivationModel, iter_activations, load_activation_model
 from selection.aggregate import TokenAggregate
 from selection.errors import InputError
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import Rendered, SparseRows
-from selection.representation import UnitReport, calibrate, represent, representation_id
+from selection.representation import (
+    Head,
+    UnitReport,
+    calibrate,
+    calibrate_head,
+    represent,
+    represent_heads,
+    representation_id,
+)
+from selection.sae.encode import TopActs, encode
 from selection.sae.formats import SparseCoder, load_sae, make_coder
 from selection.sae.info import SaeInfo
 from selection.sparse import to_dense
@@ -158,10 +168,69 @@ def test_an_sae_in_which_nothing_fires_cannot_be_calibrated(
 def test_activations_that_are_not_finite_are_refused(
     model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = ActivationModel.hidden
-    monkeypatch.setattr(ActivationModel, "hidden", lambda *a: hidden(*a) * float("inf"))
+    picked = ActivationModel.picked
+    monkeypatch.setattr(
+        ActivationModel, "picked", lambda *a: tuple(part * float("inf") for part in picked(*a))
+    )
     with pytest.raises(InputError, match=r"`model\.dtype`: the model's activations are not finite"):
         vectors(SAMPLES, model, coder)
+
+
+def test_several_heads_of_one_pass_equal_each_alone(
+    tiny_model_dir: Path, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve_model(str(tiny_model_dir))
+    places = [parse_hookpoint(text, resolved.n_layers) for text in ("resid@2", "mlp@1", "attn@0")]
+    model = load_activation_model(resolved, places, "cpu")
+    heads = [Head(place, coder, "mean", 1e-3) for place in places]
+    heads += [Head(places[0], coder, "max", 1e-2), Head(places[0], coder, "sum", 1e-2, 3)]
+    encoded: list[int] = []
+
+    def counting(coder: SparseCoder, x: torch.Tensor) -> TopActs:
+        encoded.append(len(x))
+        return encode(coder, x)
+
+    monkeypatch.setattr("selection.representation.encode", counting)
+    together = represent_heads(SAMPLES, model, heads, 1000)
+    assert len(encoded) == 3  # one batch, three hookpoints
+    assert len({rows.values.tobytes() for rows, _ in together}) == len(heads)
+    for head, (rows, report) in zip(heads, together, strict=True):
+        [(alone, own_report)] = represent_heads(SAMPLES, model, [head], 1000)
+        assert np.array_equal(to_dense(alone), to_dense(rows))
+        assert own_report == report
+
+
+def test_tokens_of_outlying_norm_do_not_count(model: ActivationModel, coder: SparseCoder) -> None:
+    [batch] = iter_activations(model, [SAMPLES[2]], 1000)
+    norms = batch.hidden.norm(dim=1)
+    limit = float(norms.median())
+    head = Head(model.hookpoint, coder, "mean", 1e-3, largest_norm=limit)
+    [(rows, report)] = represent_heads([SAMPLES[2]], model, [head])
+    assert report.n_outliers == int((norms > limit).sum()) > 0
+    mask = SAMPLES[2].counted.copy()
+    mask[np.flatnonzero(mask)[(norms > limit).numpy()]] = False
+    fewer = Rendered(SAMPLES[2].tokens, mask, len(mask), False, False)
+    expected, _ = vectors([fewer], model, coder)
+    assert np.abs(to_dense(rows).astype(np.int64) - to_dense(expected)).max() <= 1
+
+
+def test_ever_present_latents_are_counted_and_can_be_left_out(
+    model: ActivationModel, coder: SparseCoder
+) -> None:
+    head = Head(model.hookpoint, coder, "mean", 1e-3)
+    samples = [sample(40, seed) for seed in range(8)]
+    every, report = represent_heads(samples, model, [head])[0]
+    constant = np.flatnonzero((to_dense(every) > 0).sum(0) > 0.9 * len(samples))
+    assert report.n_ever_present == len(constant) > 0
+    known = calibrate_head(samples, model, head, ever_present_share=0.9)
+    assert list(known.ever_present) == constant.tolist()
+    without = replace(head, excluded=np.array(known.ever_present, np.int32))
+    rows, cut = represent_heads(samples, model, [without])[0]
+    expected = to_dense(every)
+    expected[:, constant] = 0
+    assert np.array_equal(to_dense(rows), expected)
+    assert cut.mass_excluded == pytest.approx(report.mass_ever_present)
+    assert cut.mass == pytest.approx(report.mass)
 
 
 def test_no_samples_have_no_vectors(model: ActivationModel, coder: SparseCoder) -> None:
@@ -186,6 +255,7 @@ def test_the_id_depends_on_everything_that_decides_a_vector() -> None:
         {"unit": 0.2},
     ]
     changes += [{"token_aggregate": "max"}, {"keep_top": 5}, {"dtype": "bfloat16"}, {}]
+    changes += [{"limits": {"largest_norm": 3.0}}]
     ids = {representation_id(**(base | change)) for change in changes}
     assert len(ids) == len(changes)
     assert representation_id(**base) in ids

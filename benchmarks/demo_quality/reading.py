@@ -97,8 +97,8 @@ class BlockReader:
     ) -> None:
         """Load the weights; `block` is the SAE's, `units` are from `calibrated_units`."""
         last = Hookpoint("resid", resolved.n_layers - 1)
-        module = load_module(resolved, truncated_config(resolved, last), DTYPES[dtype]).eval()
-        self.model = ActivationModel(module, resolved, last)
+        module = load_module(resolved, truncated_config(resolved, [last]), DTYPES[dtype]).eval()
+        self.model = ActivationModel(module, resolved, [last])
         self.block, self.coder, self.units = block, coder, units
         self.tokens_per_batch = tokens_per_batch
         self.renderer = load_renderer(resolved.path, max_length=max_tokens)
@@ -140,7 +140,9 @@ def calibrated_units(
     renderer = load_renderer(resolved.path, max_length=length)
     lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
     samples = renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
-    model = load_activation_model(resolved, Hookpoint("resid", block), device="cpu", dtype=dtype)
+    model = load_activation_model(
+        resolved, Hookpoint("resid", block), device="cpu", dtype=dtype, packing="padded"
+    )
     return {
         how: calibrate(
             samples, model, coder, token_aggregate=how, tokens_per_batch=tokens_per_batch

@@ -11,7 +11,7 @@ from flows.progress import stage
 from flows.stages.reading import renderer_of
 from selection.activations import ActivationModel, iter_activations
 from selection.errors import InputError
-from selection.models import ResolvedModel
+from selection.models import Hookpoint, ResolvedModel
 from selection.records import Rendered
 from selection.sae.check import problems
 from selection.sae.coder import SparseCoder, card
@@ -35,11 +35,15 @@ def calibration_samples(config: VectorJob, model: ResolvedModel) -> list[Rendere
 
 
 def measure_sae(
-    coder: SparseCoder, model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int
+    coder: SparseCoder,
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    tokens_per_batch: int | None,
+    hookpoint: Hookpoint,
 ) -> SaeQuality:
     """FVU and L0 on the first batches of the samples, at least 4,096 tokens where there are."""
     with stage("sae") as handle:
-        found = measure(coder.to(model.device), _some(model, samples, tokens_per_batch))
+        found = measure(coder.to(model.device), _some(model, samples, tokens_per_batch, hookpoint))
         shown = dict(card(coder))
         handle.detail = (
             f"{shown['format']}, {shown['size']}, {shown['selection']}, decoder bias"
@@ -72,11 +76,14 @@ def hold_to_its_word(config: SaeConfig, coder: SparseCoder, found: SaeQuality) -
 
 
 def _some(
-    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    tokens_per_batch: int | None,
+    hookpoint: Hookpoint,
 ) -> Iterator["Tensor"]:
-    n_tokens = 0
+    n_tokens, place = 0, model.hookpoints.index(hookpoint)
     for batch in iter_activations(model, samples, tokens_per_batch):
-        yield batch.hidden
-        n_tokens += len(batch.hidden)
+        yield batch.hiddens[place]
+        n_tokens += len(batch.token_ids)
         if n_tokens >= CHECK_TOKENS:
             return

@@ -5,7 +5,7 @@ and only keys that no shard holds are computed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,12 +22,20 @@ from flows.stages.sae_check import (
     hold_to_its_word,
     measure_sae,
 )
-from selection.activations import ActivationModel, load_activation_model
+from selection.activations import ActivationModel, chosen_dtype, load_activation_model
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
+from selection.model_loading import find_device
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.rendering import render_key
-from selection.representation import UnitReport, calibrate, represent, representation_id
+from selection.representation import (
+    Calibration,
+    Head,
+    UnitReport,
+    calibrate_head,
+    represent_heads,
+    representation_id,
+)
 from selection.sae.coder import SparseCoder, scaled_by_decoder_norm
 from selection.sae.formats import load_sae
 from selection.sae.quality import SaeQuality
@@ -61,19 +69,28 @@ class Representer:
                 device=options.device,
                 dtype=options.dtype,
                 threads=compute.threads,
+                packing=compute.packing,
             )
             handle.detail = (
                 f"{self.reader.model.name} up to {self.reader.hookpoint} on {model.device}"
             )
         return model
 
+    @property
+    def unit(self) -> float:
+        """The fixed-point unit."""
+        return self.calibration.unit
+
     @cached_property
-    def _unit_key(self) -> dict[str, str]:
+    def _calibration_key(self) -> dict[str, object]:
+        options = self.config.representation
         return {
             "model": self.reader.model.weights_sha256,
             "hookpoint": str(self.reader.hookpoint),
             "sae": self.coder.info.sae_id,
-            "token_aggregate": self.config.representation.token_aggregate,
+            "token_aggregate": options.token_aggregate,
+            "max_norm_ratio": options.max_norm_ratio,
+            "drop_ever_present": options.drop_ever_present,
             "counted": self.config.rendering.counted,
             "template": self.config.rendering.template,
             "texts": file_sha256(Path(str(CALIBRATION_TEXTS))),
@@ -81,31 +98,47 @@ class Representer:
 
     @property
     def _unit_file(self) -> Path:
-        return self.workspace.units / f"{content_id(self._unit_key)}.json"
+        return self.workspace.units / f"{content_id(self._calibration_key)}.json"
 
     @cached_property
-    def unit(self) -> float:
-        """The fixed-point unit, calibrated once on the shipped texts and kept in the workspace."""
-        file = self._unit_file
+    def calibration(self) -> Calibration:
+        """What the shipped texts say, measured once and kept in the workspace."""
+        file, options, place = self._unit_file, self.config.representation, self.reader.hookpoint
         if not file.exists():
             samples = calibration_samples(self.config, self.reader.model)
             per_batch = self.config.compute.tokens_per_batch
-            found = measure_sae(self.coder, self.model, samples, per_batch)
-            hold_to_its_word(self.config.sae, self.coder, found)
-            unit = calibrate(
+            quality = measure_sae(self.coder, self.model, samples, per_batch, place)
+            hold_to_its_word(self.config.sae, self.coder, quality)
+            found = calibrate_head(
                 samples,
                 self.model,
-                self.coder,
-                token_aggregate=self.config.representation.token_aggregate,
+                Head(place, self.coder, options.token_aggregate),
                 tokens_per_batch=per_batch,
+                max_norm_ratio=options.max_norm_ratio,
+                ever_present_share=options.drop_ever_present,
             )
-            write_json(file, {"unit": unit, "sae_quality": found.as_record(), **self._unit_key})
-            return unit
-        kept = read_json(file)
-        known = kept.get("sae_quality")
+            record = {**asdict(found), "sae_quality": quality.as_record()}
+            write_json(file, {**record, **self._calibration_key})
+            return found
+        known = read_json(file).get("sae_quality")
         if isinstance(known, dict):
             hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
-        return float(str(kept["unit"]))
+        return _read_calibration(file)
+
+    @property
+    def head(self) -> Head:
+        """How this representation's vectors are made of activations."""
+        options, known = self.config.representation, self.calibration
+        ratio = options.max_norm_ratio
+        return Head(
+            self.reader.hookpoint,
+            self.coder,
+            options.token_aggregate,
+            known.unit,
+            options.keep_top,
+            None if ratio is None else ratio * known.median_norm,
+            np.array(known.ever_present, np.int32),
+        )
 
     def sae_facts(self) -> dict[str, object]:
         """What is known of the SAE's quality here, and how it was trained if this run asked so."""
@@ -124,7 +157,11 @@ class Representer:
             token_aggregate=self.config.representation.token_aggregate,
             keep_top=self.config.representation.keep_top,
             unit=self.unit,
-            dtype=self.config.model.dtype,
+            dtype=chosen_dtype(find_device(self.config.model.device), self.config.model.dtype),
+            limits={
+                "largest_norm": self.head.largest_norm,
+                "excluded": list(self.calibration.ever_present),
+            },
         )
 
     def rendered(self, pool_id: str) -> RenderedPool:
@@ -243,7 +280,8 @@ def _refuse_uncounted(
 
 def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[Rendered]) -> None:
     """Compute one unit of work and write its shard; its id says which work it is."""
-    identity = [keys.tobytes().hex(), representer.config.compute.tokens_per_batch]
+    compute = representer.config.compute
+    identity = [keys.tobytes().hex(), compute.tokens_per_batch, compute.packing]
     vectors, report = represent_samples(representer, samples)
     write_shard(representer.folder, content_id(identity, n_hex=24), keys, vectors, report)
 
@@ -252,15 +290,23 @@ def represent_samples(
     representer: Representer, samples: list[Rendered]
 ) -> tuple[SparseRows, UnitReport]:
     """Vectors of a few samples with the config's settings."""
-    return represent(
+    [found] = represent_heads(
         samples,
         representer.model,
-        representer.coder,
-        token_aggregate=representer.config.representation.token_aggregate,
-        unit=representer.unit,
-        keep_top=representer.config.representation.keep_top,
-        tokens_per_batch=representer.config.compute.tokens_per_batch,
+        [representer.head],
+        representer.config.compute.tokens_per_batch,
     )
+    return found
+
+
+def _read_calibration(file: Path) -> Calibration:
+    record = read_json(file)
+    unit, norm, constant = (record.get(name) for name in ("unit", "median_norm", "ever_present"))
+    if not (isinstance(unit, float) and isinstance(norm, float) and isinstance(constant, list)):
+        raise InputError(
+            "this file is not what was written", file=file, remedy="Delete it and run again."
+        )
+    return Calibration(unit, norm, tuple(constant))
 
 
 def _first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:

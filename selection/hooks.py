@@ -1,0 +1,58 @@
+"""Where a model is watched: the outputs of blocks, and of the MLP and attention inside them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from selection.errors import InputError
+from selection.model_loading import find_blocks
+from selection.models import Hookpoint
+
+_ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+_MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
+
+
+def watch(
+    module: torch.nn.Module, hookpoints: Sequence[Hookpoint]
+) -> dict[Hookpoint, torch.Tensor]:
+    """A mapping that every forward pass fills with the activations at the hookpoints.
+
+    module: ends at the last hookpoint's block. Raises InputError where a block has no such part.
+    """
+    found: dict[Hookpoint, torch.Tensor] = {}
+    blocks = find_blocks(module, max(place.block for place in hookpoints) + 1)
+    for place in hookpoints:
+        part = part_of(blocks[place.block], place.site)
+
+        def keep(module: object, inputs: object, output: Any, place: Hookpoint = place) -> None:  # noqa: ANN401
+            # Blocks return a tensor, or a tuple that starts with it, by model and version.
+            found[place] = output if isinstance(output, torch.Tensor) else output[0]
+
+        part.register_forward_hook(keep)
+    return found
+
+
+def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
+    """The module whose output is the site: the last one before the residual stream is added to."""
+    if site == "resid":
+        return block
+    norms_outputs = hasattr(block, "post_feedforward_layernorm")  # Gemma 2 and 3, OLMo 2 and 3
+    names: tuple[str, ...]
+    if site == "mlp":
+        names = ("post_feedforward_layernorm",) if norms_outputs else ("output.dense", *_MLPS)
+    else:
+        names = ("post_attention_layernorm",) if norms_outputs else _ATTENTIONS
+        names = ("attention.output.dense", *names)  # the attention of BERT adds the stream itself
+    for name in names:
+        part: Any = block
+        for step in name.split("."):
+            part = getattr(part, step, None)
+        if isinstance(part, torch.nn.Module):
+            return part
+    raise InputError(
+        f"the blocks of this model have no part that is known as `{site}`",
+        remedy="Use a resid hookpoint.",
+        field="hookpoint",
+        value=type(block).__name__,
+    )
