@@ -47,13 +47,13 @@ def done(
 def forwarded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the samples that go through the model."""
     counts: Counter[str] = Counter()
-    original = representation.represent
+    original = representation.represent_heads
 
     def counting(samples: list[Rendered], *args: Any, **kwargs: Any) -> Any:
         counts["samples"] += len(samples)
         return original(samples, *args, **kwargs)
 
-    monkeypatch.setattr(vectors_stage, "represent", counting)
+    monkeypatch.setattr(vectors_stage, "represent_heads", counting)
     return counts
 
 
