@@ -19,12 +19,12 @@ from selection.aggregate import (
     TokenAggregate,
     aggregate_tokens,
     calibrate_unit,
+    in_order,
     quantize,
 )
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import Rendered, SparseRows
 from selection.rendering import load_renderer
-from selection.representation import _in_order
 from selection.sae.encode import encode
 from selection.sae.formats import load_sae
 
@@ -75,7 +75,7 @@ def forward(samples: list[Rendered], model_path: str, sae: str) -> dict[str, Flo
     places: list[NDArray[np.int64]] = []
     parts: dict[str, list[FloatRows]] = {how: [] for how in AGGREGATES}
     with torch.no_grad():
-        for batch in iter_activations(model, samples, 8192):
+        for batch in iter_activations(model, samples, None):
             latents = encode(coder, batch.hidden)
             acts, indices = latents.top_acts.numpy(), latents.top_indices.to(torch.int32).numpy()
             places.append(batch.rows)
@@ -87,7 +87,7 @@ def forward(samples: list[Rendered], model_path: str, sae: str) -> dict[str, Flo
                     )
                 )  # fmt: skip
     width = len(coder.encoder_bias)
-    return {how: _in_order(parts[how], places, len(samples), width) for how in AGGREGATES}
+    return {how: in_order(parts[how], places, len(samples), width) for how in AGGREGATES}
 
 
 def save_tokens(file: Path, rendered: list[Rendered]) -> None:

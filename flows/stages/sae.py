@@ -107,7 +107,7 @@ def _train(
         )
         handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
     samples = calibration_samples(config, reader.model)
-    quality = measure_sae(coder, model, samples, config.compute.tokens_per_batch)
+    quality = measure_sae(coder, model, samples, config.compute.tokens_per_batch, reader.hookpoint)
     save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
 
 
