@@ -128,6 +128,10 @@ class Renderer:
             for run, start in zip(runs, starts, strict=False)
         ]
 
+    def decode(self, tokens: NDArray[np.uint32]) -> str:
+        """Text of some tokens, special ones included."""
+        return self._tokens.decode(tokens)
+
     def _finish(
         self,
         ids: NDArray[np.uint32],

@@ -5,7 +5,6 @@ Rows of the tables run, run_drop, run_source, artifact and latent_description.
 
 import getpass
 import hashlib
-import json
 import platform
 import socket
 import subprocess
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config import DEMO
-from flows.stages.inputs import packaged
 from flows.stages.material import Material, Row, top_of
 from selection.ids import content_id, file_sha256
+from selection.sae.latents_file import read_descriptions
 from storage.files import MANIFEST
 
 PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
@@ -132,12 +131,9 @@ def _sha256(array: NDArray[np.int64]) -> str:
 
 
 def description_rows(material: Material) -> list[Row]:
-    """What the packaged latents respond to, as far as it was described."""
-    file = Path(packaged(f"{DEMO}:latents.json"))
-    if material.config.sae.path != DEMO or not file.exists():
-        return []
-    sae = material.representer.coder.info.sha256
-    texts: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    """What the latents respond to, where a file beside the SAE's weights describes them."""
+    sae = material.representer.coder.info
     return [
-        {"sae": sae, "latent": int(latent), "description": text} for latent, text in texts.items()
+        {"sae": sae.sha256, "latent": latent, "description": text}
+        for latent, text in read_descriptions(Path(sae.path), sae.sha256).items()
     ]

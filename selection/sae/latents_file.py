@@ -1,0 +1,71 @@
+"""Descriptions of an SAE's latents beside its weights: `latents.parquet`.
+
+A row a latent that was seen to fire; the file's metadata names the SAE by its hash, so that a file
+left over from other weights is never shown. Descriptions are hints.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FILE = "latents.parquet"
+_KEY = b"saelect"
+
+SCHEMA = pa.schema(
+    [
+        ("latent", pa.int32()),
+        ("description", pa.string()),  # one line, for people
+        ("density", pa.float32()),  # share of counted tokens on which it is active
+        ("max_act", pa.float32()),
+        (
+            "tokens",  # by sum of activation; share of that sum, lift over the token's base rate
+            pa.list_(
+                pa.struct([("token", pa.string()), ("share", pa.float32()), ("lift", pa.float32())])
+            ),
+        ),
+        (
+            "examples",  # strongest samples: text before, the token itself, text after
+            pa.list_(
+                pa.struct(
+                    [
+                        ("example", pa.string()),
+                        ("before", pa.string()),
+                        ("token", pa.string()),
+                        ("after", pa.string()),
+                        ("act", pa.float32()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+
+def write_latents(
+    file: Path, rows: Sequence[Mapping[str, object]], about: Mapping[str, object]
+) -> None:
+    """Write rows of SCHEMA.
+
+    about: at least `sae_sha256`; the rest says on what text the rows rest.
+    """
+    metadata = {_KEY: json.dumps(dict(about), sort_keys=True).encode()}
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA).replace_schema_metadata(metadata)
+    pq.write_table(table, file, compression="zstd", compression_level=19)
+
+
+def read_about(file: Path) -> dict[str, object]:
+    """What `write_latents` was told about the rows."""
+    found: dict[str, object] = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"{}"))
+    return found
+
+
+def read_descriptions(folder: Path, sae_sha256: str | None) -> dict[int, str]:
+    """Description by latent of a folder's SAE; empty where no file was made for these weights."""
+    file = folder / FILE
+    if not file.is_file() or read_about(file).get("sae_sha256") != sae_sha256:
+        return {}
+    table = pq.read_table(file, columns=["latent", "description"])
+    return dict(zip(table["latent"].to_pylist(), table["description"].to_pylist(), strict=True))
