@@ -162,6 +162,21 @@ def train_sae(
 
 
 @app.command()
+def describe(
+    config: Annotated[str, typer.Argument(help="Config file whose SAE is described on its pool.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    samples: Annotated[int, typer.Option(help="Samples of the pool to read.", min=1)] = 2000,
+    latent: Annotated[
+        list[int] | None, typer.Option("--latent", help="Show these; else the most leaning ones.")
+    ] = None,
+) -> None:
+    """Describe an SAE's latents without a language model: tokens, examples, lens, facets."""
+    from flows.commands.describe import describe_from_config
+
+    describe_from_config(config, workspace, samples, latent or [])
+
+
+@app.command()
 def models(
     model: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
     gpu: Annotated[float | None, typer.Option(help="Recommend for so many GB.")] = None,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config import DEMO
+from flows.stages.describe import described_folder
 from flows.stages.material import Material, Row, top_of
 from selection.ids import content_id, file_sha256
 from selection.sae.latents_file import read_descriptions
@@ -131,9 +132,10 @@ def _sha256(array: NDArray[np.int64]) -> str:
 
 
 def description_rows(material: Material) -> list[Row]:
-    """What the latents respond to, where a file beside the SAE's weights describes them."""
-    sae = material.representer.coder.info
+    """What the latents respond to, where `saelect describe` or the SAE's own folder says so."""
+    sae, workspace = material.representer.coder.info, material.representer.workspace
+    folders = (described_folder(workspace, sae), Path(sae.path))
+    found = next((f for f in (read_descriptions(d, sae.sha256) for d in folders) if f), {})
     return [
-        {"sae": sae.sha256, "latent": latent, "description": text}
-        for latent, text in read_descriptions(Path(sae.path), sae.sha256).items()
+        {"sae": sae.sha256, "latent": latent, "description": text} for latent, text in found.items()
     ]

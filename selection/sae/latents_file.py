@@ -40,6 +40,24 @@ SCHEMA = pa.schema(
                 )
             ),
         ),
+        # Null where they were not made: tokens by logit lens, most promoted and most suppressed
+        # first, and how far few of them stand out (excess kurtosis).
+        ("promotes", pa.list_(pa.string())),
+        ("suppresses", pa.list_(pa.string())),
+        ("kurtosis", pa.float32()),
+        (
+            "facets",  # label of a column that it leans to: share of its samples, lift over all
+            pa.list_(
+                pa.struct(
+                    [
+                        ("column", pa.string()),
+                        ("label", pa.string()),
+                        ("share", pa.float32()),
+                        ("lift", pa.float32()),
+                    ]
+                )
+            ),
+        ),
     ]
 )
 

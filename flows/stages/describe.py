@@ -1,0 +1,107 @@
+"""Descriptions of the latents of a config's SAE, made on its pool and kept in the workspace."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from flows.config import VectorJob
+from flows.progress import stage
+from flows.stages.inputs import prepare
+from flows.stages.reading import open_reader, render, sae_path
+from flows.stages.sae import trained_folder
+from flows.stages.vectors import Representer, open_representer
+from selection.errors import InputError
+from selection.sae.families import family_of
+from selection.sae.info import SaeInfo
+from selection.sae.latents_file import FILE, write_latents
+from storage.files import write_atomically
+from storage.prepared_pool import PreparedPool
+from storage.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("source", "language", "group")
+
+
+def described_folder(workspace: Workspace, sae: SaeInfo) -> Path:
+    """Where the descriptions of an SAE's latents are kept, whatever folder its weights are in."""
+    return workspace.saes / "described" / sae.sae_id
+
+
+def describe_latents(config: VectorJob, workspace: Workspace, n_samples: int) -> Path:
+    """Describe the latents on the first samples of the pool; returns the file.
+
+    The pool is in the order of a content hash, so its first samples are a random sample. Raises
+    InputError where an SAE that is to be trained was not trained yet.
+    """
+    # Both import torch, which commands that only name `described_folder` do without.
+    from selection.sae.describe_pool import described, lens_of, profile_pool
+
+    representer = open_representer(config, workspace, _existing_sae(config, workspace))
+    pool = prepare(config, workspace)
+    rendered = render(workspace, pool, representer.reader)
+    rows = np.flatnonzero(rendered.usable())[:n_samples]
+    samples = rendered.samples(rows)
+    model, coder = representer.model, representer.coder
+    with stage("describe", len(samples), "samples") as handle:
+        profile, facets = profile_pool(
+            samples,
+            model,
+            coder,
+            1 + max(int(sample.tokens.max()) for sample in samples),
+            _labels(pool, rows),
+            config.compute.tokens_per_batch,
+        )
+        lens = None
+        if representer.reader.model.kind == "causal":
+            try:
+                lens = lens_of(coder, representer.reader.model.path)
+            except InputError as error:
+                log.warning("no logit lens: %s", error)
+        names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
+        found = described(profile, facets, lens, samples, names, representer.reader.renderer)
+        handle.advance(len(samples))
+        handle.detail = f"{len(found):,} of {coder.info.num_latents:,} latents fired"
+    file = described_folder(workspace, coder.info) / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda temp: write_latents(temp, found, _about(representer, profile)))
+    return file
+
+
+def _about(representer: Representer, profile: object) -> dict[str, object]:
+    info, model = representer.coder.info, representer.reader.model
+    return {
+        "sae_sha256": info.sha256,
+        "model_sha256": model.weights_sha256,
+        "hookpoint": str(representer.reader.hookpoint),
+        "n_tokens": getattr(profile, "n_tokens", 0),
+        "n_latents": info.num_latents,
+    }
+
+
+def _existing_sae(config: VectorJob, workspace: Workspace) -> str:
+    if config.sae.train is None:
+        return sae_path(config)
+    folder = trained_folder(config.sae.train, config, workspace.saes, open_reader(config))
+    if family_of(folder) is None:
+        raise InputError(
+            "this SAE was not trained yet",
+            field="sae.train",
+            remedy="Run `saelect train-sae CONFIG` first.",
+        )
+    return str(folder)
+
+
+def _labels(
+    pool: PreparedPool, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+) -> dict[str, list[str]]:
+    """Column -> label of each sample, by the first occurrence; "" where there is none."""
+    table = pool.occurrences_at(rows)
+    places = np.asarray(table["example_row"].to_pylist())
+    _, first = np.unique(places, return_index=True)  # rows ascend, and so do the occurrences
+    return {
+        column: [str(value or "") for value in table[column].take(first).to_pylist()]
+        for column in COLUMNS
+        if column in table.column_names
+    }
