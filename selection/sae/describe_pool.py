@@ -24,7 +24,7 @@ def profile_pool(
     coder: SparseCoder,
     n_vocab: int,
     labels: Mapping[str, Sequence[str]],
-    tokens_per_batch: int,
+    tokens_per_batch: int | None,
 ) -> tuple[LatentProfile, dict[str, Facets]]:
     """One pass: what the latents do, and which label of each column they lean to.
 
