@@ -129,7 +129,7 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
         ("model", info.model_name or "not recorded"),
         ("hookpoint", info.hookpoint or "not recorded"),
         ("positions", info.positions or "not recorded"),
-        ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {info.dtype or '?'}"),
+        ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {info.dtype or 'float32'}"),
         ("input", norm.get(info.input_norm) or scale or "as it comes"),
         ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
         ("selection", _selection(coder)),
