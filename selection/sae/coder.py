@@ -122,6 +122,7 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
     norms = coder.decoder_weight.norm(dim=1)
     low, high = float(norms.min()), float(norms.max())
     norm = {"layer_norm": "each token to mean 0, deviation 1", "sqrt_d": "each token to sqrt(D)"}
+    dtype = info.dtype or "float32"
     scale = "" if info.input_scale == 1 else f"times {info.input_scale:.4g}, in the weights"
     l0 = "not declared" if info.expected_l0 is None else f"{info.expected_l0:g} per token"
     rows = [
@@ -129,7 +130,7 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
         ("model", info.model_name or "not recorded"),
         ("hookpoint", info.hookpoint or "not recorded"),
         ("positions", info.positions or "not recorded"),
-        ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {info.dtype or 'float32'}"),
+        ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {dtype}"),
         ("input", norm.get(info.input_norm) or scale or "as it comes"),
         ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
         ("selection", _selection(coder)),
