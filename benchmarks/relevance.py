@@ -10,12 +10,11 @@ printed. The last line is one JSON object.
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from benchmarks.demo_quality.labels import relevance
 from storage.sql import run_sql
 from storage.workspace import find_workspace
 
@@ -36,7 +35,9 @@ def main() -> None:
     result: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'target':<20} {'method':<8} {'picks':>6} {'unjudged':>8} {'relevant':>8} {'pool':>7}")
     for target in targets:
-        graded = labels.with_columns(grade=grade(target))
+        graded = labels.with_columns(
+            grade=relevance(target["category"], target["tasks"], target["families"])
+        )
         base = share(graded)
         for (method,), chosen in picks.filter(target=target["target"]).group_by(
             "method", maintain_order=True
@@ -70,22 +71,6 @@ def picks_of(workspace: Path, run: str | None) -> pl.DataFrame:
         f" USING (selection_id) WHERE s.run_id = {wanted} ORDER BY s.selection_id, v.rank",
     )
     return pl.DataFrame(rows.to_pylist(), schema=["target", "method", "own_id"])
-
-
-def grade(target: Mapping[str, Any]) -> pl.Expr:
-    """Graded relevance of a labelled row for a target; -1 is unjudged."""
-    same_category = pl.col("category") == str(target["category"])
-    return (
-        pl.when(pl.col("task").is_in(target["tasks"]))
-        .then(3)
-        .when(pl.col("label_quality") == "weak")
-        .then(-1)
-        .when(same_category & pl.col("family").is_in(target["families"]))
-        .then(2)
-        .when(same_category)
-        .then(1)
-        .otherwise(0)
-    )
 
 
 def share(graded: pl.DataFrame) -> float:

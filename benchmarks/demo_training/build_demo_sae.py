@@ -18,18 +18,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.demo_training.batches import encode_rows, epoch_batches, length_batches
+from benchmarks.demo_training.batches import encode_rows, epoch_batches
 from benchmarks.demo_training.corpus import read_corpus
 from benchmarks.demo_training.dense import content_states
+from benchmarks.demo_training.measure_sae import quality
 from selection.models import resolve_model
 from selection.sae.formats import SparseCoder, make_coder, save_sparsify
 from selection.sae.info import WEIGHTS
-from selection.sae.quality import measure
 from selection.sae.train import StepMetrics, shuffled, train_sae
 
 LOGGER = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ LICENCE = "Apache-2.0"
 
 
 class Activations:
-    """The language model's outputs at one block, for training rows and for held-out rows."""
+    """The language model's outputs at one block, for training rows."""
 
     def __init__(self, model_folder: Path, pool: Path, block: int) -> None:
         """Load model and rows; nothing is computed yet."""
@@ -49,7 +48,6 @@ class Activations:
         corpus = read_corpus(pool)
         context = self.model.config.max_position_embeddings
         self.train = encode_rows(corpus.train, self.tokenizer, context)
-        self.held_out = encode_rows(corpus.validation, self.tokenizer, context)
 
     def stream(self, batch_tokens: int, seed: int) -> Iterator[torch.Tensor]:
         """Endless training batches (batch_tokens, d_model); a pure function of the seed."""
@@ -61,29 +59,11 @@ class Activations:
             batches = epoch_batches(ids, epoch, seed, FORWARD_TOKENS)
             yield from content_states(self.model, self.tokenizer, ids, batches, self.block)
 
-    def held_out_states(self) -> torch.Tensor:
-        """All content tokens (n, d_model) of the held-out rows, shown once each."""
-        ids = self.held_out.epoch_ids(0)
-        lengths = np.asarray([len(row) for row in ids])
-        batches = length_batches(lengths, np.arange(len(ids)), FORWARD_TOKENS)
-        return torch.cat(list(content_states(self.model, self.tokenizer, ids, batches, self.block)))
-
 
 def as_half(coder: SparseCoder) -> SparseCoder:
     """The coder with every weight rounded to fp16, computed in fp32 as all coders are."""
     tensors = (coder.encoder_weight, coder.encoder_bias, coder.decoder_weight, coder.decoder_bias)
     return make_coder(*(tensor.half().float() for tensor in tensors), info=coder.info)
-
-
-def quality(coder: SparseCoder, states: torch.Tensor) -> dict[str, float]:
-    """Global FVU, mean active latents, and share of latents that never fire on these tokens."""
-    measured = measure(coder, [states])
-    return {
-        "held_out_tokens": measured.n_tokens,
-        "fvu": round(measured.fvu, 4),
-        "l0": round(measured.l0, 2),
-        "dead_share": round(measured.dead_share, 4),
-    }
 
 
 def save_half(coder: SparseCoder, folder: Path, record: dict[str, Any]) -> None:
@@ -121,7 +101,7 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
         model_sha256=resolved.weights_sha256,
     )
     coder = as_half(replace(coder, info=replace(coder.info, licence=LICENCE)))
-    measured = quality(coder, activations.held_out_states())
+    measured = quality(coder, arguments.model, arguments.pool, arguments.block)
     record = {"training": outcome.as_record(), "quality": measured}
     save_half(coder, arguments.output / f"layers.{arguments.block}", record)
     return record

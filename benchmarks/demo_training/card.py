@@ -20,14 +20,24 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from benchmarks.demo_quality.grading import CUTOFF
 from benchmarks.demo_training.batches import encode_rows
-from benchmarks.demo_training.card_text import EVALUATION, INTRO, LIMITS, NOT_EVALUATED, SAE
+from benchmarks.demo_training.card_text import (
+    EVALUATION,
+    EVALUATION_TABLE,
+    INTRO,
+    LIMITS,
+    LOSS_RECOVERED,
+    NOT_EVALUATED,
+    SAE,
+)
 from benchmarks.demo_training.checkpoint import LOG_NAME, STATE_NAME
 from benchmarks.demo_training.corpus import VALIDATION_MODULUS, Corpus, read_corpus
 from benchmarks.demo_training.muon import ADAMW_LR, MUON_LR, WEIGHT_DECAY
-from benchmarks.demo_training.ranking_score import CUTOFF
+from benchmarks.demo_training.tried_recipes import read_recipes, recipes_text
 
 CURVE_ROWS = 10
+EVALUATION_COLUMNS = ("T1", "T2", "all", "T1 unseen", "T2 unseen")
 WEIGHTS = "model.safetensors"
 
 
@@ -74,20 +84,45 @@ def evaluation_text(path: Path | None, block: int) -> str:
     """The section on retrieval, the hookpoint's row in bold; says so where nothing was measured."""
     if path is None:
         return NOT_EVALUATED.format(block=block)
-    summary = json.loads(path.read_text())
+    found = json.loads(path.read_text())
+    tables = [
+        table_text(found[rows][setting], setting, rows, found[rows]["n_rows"], block)
+        for rows in ("subpool", "pool")
+        for setting in ("instance", "full")
+        if setting in found.get(rows, {})
+    ]
+    return EVALUATION.format(
+        n_t1=found["n_targets"]["T1"],
+        n_t2=found["n_targets"]["T2"],
+        dtype=found["settings"]["dtype"],
+        max_tokens=found["settings"]["max_tokens"],
+        tables="\n".join(tables),
+    )
+
+
+def table_text(found: dict[str, Any], setting: str, rows: str, n_rows: int, block: int) -> str:
+    """One setting on some rows: a line a method, then what the pairs that decide differ by."""
     lines = []
-    for name, figures in summary["results"].items():
-        cells = [f"{figures[column]:.3f}" for column in ("T1", "T1 unseen", "T2", "T2 unseen")]
-        if name == f"trained, block {block}":
+    for name, figures in found["methods"].items():
+        cells = [f"{figures[column]['mean']:.3f}" for column in EVALUATION_COLUMNS]
+        if name == f"dense mean, block {block}":
             name, cells = f"**{name}**", [f"**{cell}**" for cell in cells]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return EVALUATION.format(
-        n_rows=summary["n_rows"],
-        cutoff_share=min(CUTOFF / summary["n_rows"], 1.0),
-        n_trained=summary["n_trained"],
-        n_t1=summary["n_targets"]["T1"],
-        n_t2=summary["n_targets"]["T2"],
-        rows="\n".join(lines),
+    gaps = []
+    for pair, gap in found["differences"].items():
+        shown = "; ".join(
+            f"{kind} {gap[kind]['mean']:+.3f} [{gap[kind]['lo']:+.3f}, {gap[kind]['hi']:+.3f}]"
+            for kind in ("T1", "T2", "all")
+        )
+        gaps.append(f"- {pair}: {shown}; loses {', '.join(gap['lost']) or 'no target'}")
+    where = "the sub-pool" if rows == "subpool" else "the whole pool"
+    return EVALUATION_TABLE.format(
+        setting=setting,
+        where=where,
+        n_rows=n_rows,
+        cutoff_share=min(CUTOFF / n_rows, 1.0),
+        lines="\n".join(lines),
+        gaps="\n".join(gaps),
     )
 
 
@@ -95,7 +130,9 @@ def sae_text(folder: Path, block: int) -> str:
     """The section on the sparse autoencoder, from the record beside its weights."""
     record = json.loads((folder / f"layers.{block}" / "saelect.json").read_text())
     training, quality = record["training"], record["quality"]
+    recovered = quality.get("ce_loss_score")
     return SAE.format(
+        recovered="" if recovered is None else LOSS_RECOVERED.format(**quality),
         block=block,
         latents=training["settings"]["num_latents"],
         k=training["settings"]["k"],
@@ -151,7 +188,7 @@ def main() -> None:
     )
     parser.add_argument("--state", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--evaluation", type=Path, help="JSON of `evaluate`")
+    parser.add_argument("--evaluation", type=Path, help="output of benchmarks.demo_model")
     parser.add_argument("--output", type=Path, required=True, help="folder of the packaged model")
     parser.add_argument("--block", type=int, required=True, help="0-based block of the hookpoint")
     parser.add_argument("--sae", type=Path, help="folder that holds layers.B")
@@ -160,6 +197,7 @@ def main() -> None:
     sha256 = hashlib.sha256((arguments.output / WEIGHTS).read_bytes()).hexdigest()
     parts = [
         training_text(arguments.state, arguments.pool, arguments.output, arguments.block),
+        recipes_text(read_recipes()),
         evaluation_text(arguments.evaluation, arguments.block),
         sae_text(arguments.sae, arguments.block) if arguments.sae else "",
         LIMITS.format(weights=WEIGHTS, sha256=sha256),

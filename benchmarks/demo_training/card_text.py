@@ -54,28 +54,38 @@ the final loss is {bits_per_byte:.3f} bits a byte.
 EVALUATION = """
 ## Evaluation
 
-Mean nDCG@1000 (gain 2^relevance - 1, unjudged rows removed) of {n_rows:,} labelled rows ranked
-for {n_t1} target tasks of kind T1 (whose task is in the pool) and {n_t2} of kind T2 (whose source
-is not) by cosine to the mean of the exemplars' vectors. User turn = bare question; mean hidden
-state of the content tokens, chats cut at 256 tokens; TF-IDF sees the texts uncut. {n_trained:,}
-of the rows were training rows; "unseen" leaves them out of the ranking and of the ideal
-ranking. The exemplars are not in the pool. The cutoff takes in {cutoff_share:.0%} of the rows: the
-larger that share, the higher even a poor ranking scores, so compare rows of this table only.
+Mean nDCG@1000 (gain 2^relevance - 1, unjudged rows removed, ties by id) of labelled rows ranked for
+{n_t1} target tasks of kind T1 (whose task is in the pool) and {n_t2} of kind T2 (whose source is
+not). The exemplars are not in the pool. Setting "full": the user turn holds the instruction;
+"instance": the bare question. Dense: cosine of the mean hidden state of the content tokens to the
+exemplars' mean; SAE: generalized Jaccard of aggregated latents. Chats are cut at {max_tokens}
+tokens ({dtype} weights), words are counted in the uncut texts. "unseen" leaves the rows that the
+training rule takes out of the ranking and of the ideal ranking. Differences are means over targets
+with paired 95 % bootstrap intervals; the best SAE combination was picked on these targets.
+`benchmarks/demo_model.py` measures it; the hookpoint is bold.
+{tables}
+{n_t2} T2 targets are few: small differences there mean nothing.
+"""
 
-| representation | T1 | T1 unseen | T2 | T2 unseen |
-|---|---|---|---|---|
-{rows}
+EVALUATION_TABLE = """
+### {setting} setting, {where} ({n_rows:,} rows)
 
-The hookpoint (bold) was fixed before this table was made, not chosen by it. There are no intervals
-here; {n_t2} T2 targets are few, and small differences there mean nothing.
+The cutoff takes in {cutoff_share:.0%} of the rows: the larger that share, the higher even a poor
+ranking scores, so compare rows of this table only.
+
+| representation | T1 | T2 | all | T1 unseen | T2 unseen |
+|---|---|---|---|---|---|
+{lines}
+
+{gaps}
 """
 
 NOT_EVALUATED = """
 ## Evaluation
 
 Not measured yet: nothing here says that block {block} separates kinds of task better than words or
-other blocks do. `benchmarks/demo_training/evaluate.py` measures it, per block, beside TF-IDF and
-random weights. The hookpoint was fixed beforehand.
+other blocks do. `benchmarks/demo_model.py` measures it, per block, beside words and random
+weights. The hookpoint was fixed beforehand.
 """
 
 SAE = """
@@ -84,8 +94,13 @@ SAE = """
 `sae/layers.{block}`: TopK, {latents:,} latents, k = {k}, trained on {tokens:,} content-token
 activations of the training rows by saelect's own trainer, stored in fp16. On
 {held_out_tokens:,} content tokens of the held-out rows: FVU {fvu:.3f}, {l0:.1f} active latents
-a token, {dead:.1%} of the latents never fire there.
+a token, {dead:.1%} of the latents never fire there.{recovered}
 """
+
+LOSS_RECOVERED = """ With the reconstructions in place of that block's
+output, the next-token loss is {ce_sae:.3f} nats beside {ce_original:.3f} of the model itself and
+{ce_ablated:.3f} with zeros there: {ce_loss_score:.1%} of the loss is recovered. `latents.parquet`
+beside the weights describes what each latent fires on; its descriptions are hints."""
 
 LIMITS = """
 ## Limits

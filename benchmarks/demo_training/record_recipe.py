@@ -21,17 +21,22 @@ from benchmarks.demo_training.card import held_out_size, read_curve
 from benchmarks.demo_training.checkpoint import STATE_NAME
 from benchmarks.demo_training.corpus import Corpus, read_corpus
 from benchmarks.demo_training.model import Recipe
+from benchmarks.demo_training.tried_recipes import FOLDER
 
-RECIPES = Path(__file__).with_name("recipes")
+RETRIEVAL_COLUMNS = ("T1", "T1 unseen", "T2", "T2 unseen")
 
 
 def retrieval_of(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Rows and mean nDCG@1000 of every representation, as `evaluate` wrote them, shortened."""
+    """Rows and mean nDCG@1000 of every representation: `benchmarks.demo_model`, shortened.
+
+    Of the sub-pool in the instance setting where that was measured, else of all rows.
+    """
+    rows = "subpool" if "subpool" in evaluation else "pool"
     kept = {
-        name: {column: round(value, 4) for column, value in figures.items()}
-        for name, figures in evaluation["results"].items()
+        name: {column: figures[column]["mean"] for column in RETRIEVAL_COLUMNS}
+        for name, figures in evaluation[rows]["instance"]["methods"].items()
     }
-    return {"n_rows": evaluation["n_rows"], "results": kept}
+    return {"rows": rows, "n_rows": evaluation[rows]["n_rows"], "results": kept}
 
 
 def record(state: Path, corpus: Corpus, evaluation: Path | None, remark: str) -> dict[str, Any]:
@@ -71,14 +76,14 @@ def main() -> None:
     )
     parser.add_argument("--state", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--evaluation", type=Path, help="JSON of `evaluate`")
+    parser.add_argument("--evaluation", type=Path, help="output of benchmarks.demo_model")
     parser.add_argument("--name", required=True, help="name of the recipe's file")
     parser.add_argument("--remark", default="", help="a sentence on what it showed")
     arguments = parser.parse_args()
     corpus = read_corpus(arguments.pool)
     found = record(arguments.state, corpus, arguments.evaluation, arguments.remark)
-    RECIPES.mkdir(exist_ok=True)
-    path = RECIPES / f"{arguments.name}.json"
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{arguments.name}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(path)
 

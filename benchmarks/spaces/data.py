@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.demo_training.ranking_score import relevance
+from benchmarks.demo_quality.labels import relevance
 
 SETTINGS = ("full", "instance")
 
@@ -39,7 +39,11 @@ class Labelled:
 
     def grades(self) -> NDArray[np.int64]:
         """(n_targets, n) grades; -1 is unjudged."""
-        return np.stack([relevance(self.frame, target) for target in self.targets])
+        columns = [
+            relevance(target["category"], target["tasks"], target["families"]).alias(str(number))
+            for number, target in enumerate(self.targets)
+        ]
+        return self.frame.select(columns).to_numpy().T.astype(np.int64)
 
     def messages(self, setting: str) -> tuple[list[Turns], list[Turns]]:
         """Turns of all rows, and of all exemplars."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo_training.ranking_score import mean_ndcg, ndcg
+from benchmarks.demo_quality.grading import ndcg
 from benchmarks.spaces.cells import CELLS, Cell
 from benchmarks.spaces.data import SETTINGS, Labelled, load
 from benchmarks.spaces.vectors import load_rows
@@ -107,7 +107,7 @@ def measure(cell: Cell, stored: Stored) -> dict[str, object]:
     return {
         "cell": cell.name,
         "setting": stored.setting,
-        "all": mean_ndcg(scores, grades),
+        "all": float(np.mean(each)),
         **{kind: float(np.mean(np.array(each)[kinds == kind])) for kind in ("T1", "T2")},
         "each": each,
     }
