@@ -194,6 +194,28 @@ def models(
         print_models(model, gpu)
 
 
+@app.command()
+def serve(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 4200,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anything but loopback needs a password.")
+    ] = "127.0.0.1",
+    password: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SAELECT_PASSWORD",
+            help="User is `saelect`. Better given as SAELECT_PASSWORD: others can read arguments.",
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Runs at the same time.", min=1)] = 2,
+) -> None:
+    """Server, pages, worker and deployments in one command; Ctrl-C stops all of it."""
+    from flows.commands.serve import serve as start
+
+    start(workspace, host=host, port=port, password=password, runs_at_once=runs)
+
+
 def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
     from flows.commands import read as cli_read

@@ -26,11 +26,16 @@ def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dic
     return counts
 
 
-@flow(name="embed-pool")
-def embed_pool(config: VectorJob, workspace: str = "workspace") -> dict[str, int]:
-    """Everything up to the vectors; returns how many were computed and how many reused."""
+def run_embedding(config: VectorJob, workspace: str) -> dict[str, int]:
+    """The tasks of the flow; returns how many vectors were computed and how many reused."""
     with reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         sae = train_sae_task(config, workspace, pool_id)
         return embed_task(config, workspace, pool_id, sae)
+
+
+@flow(name="embed-pool")
+def embed_pool(config: VectorJob, workspace: str = "workspace") -> dict[str, int]:
+    """Everything up to the vectors; returns how many were computed and how many reused."""
+    return run_embedding(config, workspace)

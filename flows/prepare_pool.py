@@ -28,10 +28,15 @@ def render_task(config: VectorJob, workspace: str, pool_id: str) -> None:
     render(place, open_pool(place.pools / pool_id), open_reader(config))
 
 
-@flow(name="prepare-pool")
-def prepare_pool(config: VectorJob, workspace: str = "workspace") -> str:
-    """Prepare and tokenize the pools of a config; returns the pool id."""
+def run_prepare(config: VectorJob, workspace: str) -> str:
+    """The tasks of the flow; returns the pool id."""
     with reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
     return pool_id
+
+
+@flow(name="prepare-pool")
+def prepare_pool(config: VectorJob, workspace: str = "workspace") -> str:
+    """Prepare and tokenize the pools of a config; returns the pool id."""
+    return run_prepare(config, workspace)

@@ -13,14 +13,15 @@ from datetime import UTC, datetime  # noqa: E402
 from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.artifacts import publish_table, reported  # noqa: E402
+from flows.artifacts import reported  # noqa: E402
 from flows.config import SelectConfig  # noqa: E402
 from flows.embed_pool import embed_task  # noqa: E402
+from flows.explain_run import explain_run  # noqa: E402
 from flows.index_pool import index_task  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.check import check_before_model, check_config  # noqa: E402
 from flows.stages.material import RunFacts  # noqa: E402
-from flows.stages.publish import export_and_report, top_picks  # noqa: E402
+from flows.stages.publish import export_and_report  # noqa: E402
 from flows.stages.select import refuse_large_token_budget, select_and_record  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
 from selection.ids import content_id  # noqa: E402
@@ -60,20 +61,16 @@ def publish_task(config: SelectConfig, workspace: str, selections: list[str]) ->
     export_and_report(config, open_workspace(workspace), selections)
 
 
-@flow(name="select-data", flow_run_name="{run_name}")
-def select_data(
-    config: SelectConfig,
-    workspace: str = "workspace",
-    trigger: str = "deployment",
-    run_name: str = "select",
+def run_selection(
+    config: SelectConfig, workspace: str, trigger: str, run_name: str
 ) -> list[dict[str, object]]:
-    """Select from the pool for every target; returns one small record per selection."""
+    """The way of the data as tasks; returns one small record per selection."""
     started = datetime.now(UTC)
     run_id = content_id([config.model_dump(mode="json"), started.isoformat()])
     # A deployment may run the same config many times; a name means one run.
     name = free_run_name(open_workspace(workspace), config.name or run_name)
     facts = RunFacts(run_id, name, started, trigger)
-    with reported():
+    with reported() as told:
         check_task(config, workspace)
         pool_id = prepare_task(config, workspace)
         budget_task(config, workspace, pool_id)
@@ -86,8 +83,16 @@ def select_data(
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         publish_task(config, workspace, main)
-        publish_table("selections", results, f"Selections of {facts.name}")
-        for name in main:
-            picks = top_picks(open_workspace(workspace), name)
-            publish_table(f"picks-{name.lower().replace('_', '-').replace('.', '-')}", picks, name)
+        explain_run(open_workspace(workspace), facts, results, told.stages)
     return results
+
+
+@flow(name="select-data", flow_run_name="{run_name}")
+def select_data(
+    config: SelectConfig,
+    workspace: str = "workspace",
+    trigger: str = "deployment",
+    run_name: str = "select",
+) -> list[dict[str, object]]:
+    """Select from the pool for every target; returns one small record per selection."""
+    return run_selection(config, workspace, trigger, run_name)

@@ -24,10 +24,15 @@ def train_sae_task(config: VectorJob, workspace: str, pool_id: str) -> str:
     return str(ensure_sae(config, place, reader, rendered))
 
 
-@flow(name="train-sae")
-def train_sae(config: VectorJob, workspace: str = "workspace") -> str:
-    """Prepare the pool if needed and train; returns the SAE's folder."""
+def run_training(config: VectorJob, workspace: str) -> str:
+    """The tasks of the flow; returns the SAE's folder."""
     with reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         return train_sae_task(config, workspace, pool_id)
+
+
+@flow(name="train-sae")
+def train_sae(config: VectorJob, workspace: str = "workspace") -> str:
+    """Prepare the pool if needed and train; returns the SAE's folder."""
+    return run_training(config, workspace)

@@ -1,15 +1,33 @@
 """What commands write to a terminal: lines and plain aligned tables."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 TEXT_WIDTH = 90
+_collector: ContextVar[list[str] | None] = ContextVar("collector", default=None)
 
 
 def say(line: str) -> None:
-    """One line to standard output, at once."""
+    """One line to standard output, at once; or to the list of an enclosing `collected`."""
+    collector = _collector.get()
+    if collector is not None:
+        collector.append(line.strip("\n"))
+        return
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Collect what is said in the block instead of writing it."""
+    lines: list[str] = []
+    token = _collector.set(lines)
+    try:
+        yield lines
+    finally:
+        _collector.reset(token)
 
 
 def one_line(text: str | None) -> str:

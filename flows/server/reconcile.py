@@ -1,0 +1,79 @@
+"""Runs and processes brought to one truth: who is marked running but dead, who waits for nobody."""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.server.live import clear, is_alive, is_elsewhere, stop
+
+log = logging.getLogger(__name__)
+
+OPEN = ("RUNNING", "PENDING", "CANCELLING")
+YOUNG_S = 5.0  # A process that has just ended may be about to say how.
+PENDING_S = 60.0  # A pending run without a process after so long has lost its worker.
+CANCEL_S = 20.0  # The worker ends a cancelled run; without one, we do.
+CRASHED = "The process of this run is gone. Run it again with the same fields: it resumes."
+
+
+def reconcile(client: Any, live: Path, pool: str, *, first: bool = False) -> list[str]:  # noqa: ANN401
+    """Set the state of every open run to what its process says; returns what was changed.
+
+    live:  folder of the marks of live runs.
+    first: at the start of the server nobody else can be about to change anything.
+    """
+    done = []
+    for run in open_runs(client, pool):
+        told = _one(client, live, run, first)
+        if told:
+            log.warning("%s: %s", run["name"], told)
+            done.append(f"{run['name']}: {told}")
+    return done
+
+
+def open_runs(client: Any, pool: str) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Runs of the work pool that have begun and not ended."""
+    query = {
+        "flow_runs": {"state": {"type": {"any_": list(OPEN)}}},
+        "work_pools": {"name": {"any_": [pool]}},
+        "limit": 200,
+    }
+    found: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=query).json()
+    return found
+
+
+def _one(client: Any, live: Path, run: dict[str, Any], first: bool) -> str | None:  # noqa: ANN401
+    run_id, kind = str(run["id"]), str(run["state"]["type"])
+    changed = datetime.fromisoformat(str(run["state"]["timestamp"]).replace("Z", "+00:00"))
+    age = (datetime.now(UTC) - changed).total_seconds()
+    if is_elsewhere(live, run_id):
+        return None
+    if is_alive(live, run_id):
+        if kind == "CANCELLING" and (first or age > CANCEL_S) and stop(live, run_id, 5.0):
+            return _set(client, run_id, "CANCELLED", "Cancelled; its process was ended.")
+        return None
+    clear(live, run_id)
+    if kind == "RUNNING" and (first or age > YOUNG_S):
+        return _set(client, run_id, "CRASHED", CRASHED)
+    if kind == "CANCELLING" and (first or age > YOUNG_S):
+        return _set(client, run_id, "CANCELLED", "Cancelled.")
+    if kind == "PENDING" and (first or age > PENDING_S):
+        return _set(client, run_id, "SCHEDULED", "Its worker was gone before it began.")
+    return None
+
+
+def _set(client: Any, run_id: str, kind: str, message: str) -> str:  # noqa: ANN401
+    """Force a state, and the same end on task runs that are still marked running."""
+    state = {"type": kind, "message": message}
+    if kind != "SCHEDULED":
+        query = {
+            "task_runs": {
+                "flow_run_id": {"any_": [run_id]},
+                "state": {"type": {"any_": ["RUNNING", "PENDING"]}},
+            }
+        }
+        for task in client.request("POST", "/task_runs/filter", json=query).json():
+            path = f"/task_runs/{task['id']}/set_state"
+            client.request("POST", path, json={"state": state, "force": True})
+    client.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": True})
+    return f"{kind.lower()}: {message}"
