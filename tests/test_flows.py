@@ -15,11 +15,13 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from prefect.utilities.importtools import import_object  # noqa: E402
 
+from flows import deployed  # noqa: E402
 from flows.config import SelectConfig, VectorJob  # noqa: E402
 from flows.embed_pool import embed_pool  # noqa: E402
 from flows.index_pool import index_pool  # noqa: E402
 from flows.prepare_pool import prepare_pool  # noqa: E402
 from flows.select_data import select_data  # noqa: E402
+from flows.server.deployments import OFFERS  # noqa: E402
 from flows.train_sae import train_sae  # noqa: E402
 from storage.read import list_selections  # noqa: E402
 from storage.workspace import Workspace  # noqa: E402
@@ -66,7 +68,10 @@ def test_select_data_leaves_selections_exports_reports_and_artifacts(
     with get_client(sync_client=True) as client:
         artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
     keys = {artifact["key"] for artifact in artifacts}
-    assert {"progress-embed", "progress-rank", "selections", "picks-tiny"} <= keys
+    assert {"selections", "selection-tiny"} <= keys
+    page = next(a["data"] for a in artifacts if a["key"] == "selection-tiny")
+    for words in ("7 of", "score curve", "Sources, before", "dropped", "Top picks", "saelect sql"):
+        assert words in page
     tables = {a["key"]: a["data"] for a in artifacts if a["type"] == "table"}
     assert "word" not in tables["selections"]
     assert "tiny-random" in tables["selections"]
@@ -86,11 +91,49 @@ def test_each_stage_runs_alone(config: SelectConfig, tmp_path: Path) -> None:
 def test_every_deployment_names_a_flow_that_exists() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert {d["name"] for d in deployments} == {
-        "select-data", "prepare-pool", "train-sae", "embed-pool", "index-pool",
+        "select-data", "select-data-from-config", "plan", "prepare-pool", "train-sae",
+        "embed-pool", "export-selection", "index-pool",
     }  # fmt: skip
     for deployment in deployments:
         flow = import_object(str(ROOT / deployment["entrypoint"]))
         assert flow.name == deployment["name"]
+        assert flow.description
+
+
+def test_every_offer_is_a_flow_whose_page_is_closed_at_every_level() -> None:
+    for offer in OFFERS:
+        flow = import_object(offer.entrypoint)
+        schema = flow.parameters.model_dump()
+        assert flow.description
+        for model in schema["definitions"].values():
+            assert model.get("additionalProperties") is False or "enum" in model
+
+
+def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
+    config: SelectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAELECT_WORKSPACE", str(tmp_path / "w"))
+    page = {
+        "pool": config.pool[0].path,
+        "exemplars": config.exemplars.path,
+        "budget": {"unit": "examples", "amount": 7},
+        "preset": "best",
+        "advanced": {
+            "model": config.model.model_dump(mode="json"),
+            "sae": {"path": config.sae.path},
+            "rendering": {"max_length": 128},
+        },
+    }
+    first = deployed.select_data(**deployed.select_data.validate_parameters(page))
+    second = deployed.select_data(**deployed.select_data.validate_parameters(page))
+    assert [row["n_selected"] for row in first] == [7]
+    assert first[0]["cut_score"] == second[0]["cut_score"]
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
+    pages = [a["data"] for a in artifacts if a["key"] == f"selection-{second[0]['name']}"]
+    assert any("60 reused" in page for page in pages)
+    folder = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
+    assert (Path(folder) / "ids.csv").exists()
 
 
 def test_an_unknown_nested_field_is_refused(config: SelectConfig) -> None:
