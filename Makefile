@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test check faults bench nightly lock clean help
+.PHONY: demo test check e2e faults bench nightly lock clean help
 
 help:            ## This list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,12 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 
 faults: $(VENV)/.dev    ## kill -9 at random moments, N times each, and compare what comes out
 	$(BIN)/python -m tests.faults --n $(N)
+
+e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill, start, read, be refused
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+	  { echo "e2e: chromium is not here and could not be installed"; exit 1; }
+	$(BIN)/python -m tests.e2e
 
 bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.ranking --quick

@@ -21,7 +21,7 @@ from flows.embed_pool import embed_pool  # noqa: E402
 from flows.index_pool import index_pool  # noqa: E402
 from flows.prepare_pool import prepare_pool  # noqa: E402
 from flows.select_data import select_data  # noqa: E402
-from flows.server.deployments import OFFERS  # noqa: E402
+from flows.server.deployments import OFFERS, page_schema  # noqa: E402
 from flows.train_sae import train_sae  # noqa: E402
 from storage.read import list_selections  # noqa: E402
 from storage.workspace import Workspace  # noqa: E402
@@ -103,8 +103,10 @@ def test_every_deployment_names_a_flow_that_exists() -> None:
 def test_every_offer_is_a_flow_whose_page_is_closed_at_every_level() -> None:
     for offer in OFFERS:
         flow = import_object(offer.entrypoint)
-        schema = flow.parameters.model_dump()
+        schema = page_schema(flow)
         assert flow.description
+        assert schema["additionalProperties"] is False
+        assert all(field["title"][0].isupper() for field in schema["properties"].values())
         for model in schema["definitions"].values():
             assert model.get("additionalProperties") is False or "enum" in model
 

@@ -1,5 +1,6 @@
 """What `saelect serve` offers: work pool, deployments with their pages, and the automation."""
 
+import inspect
 import os
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flows.server.settings import HEARTBEAT_SECONDS, POOL_NAME
 
@@ -78,8 +79,7 @@ def _deploy(client: Any, offer: Offer, work_folder: Path) -> None:  # noqa: ANN4
     from flows import deployed
 
     flow = getattr(deployed, offer.function)
-    schema = flow.parameters.model_dump()
-    schema["additionalProperties"] = False  # Prefect would accept a misspelt field, then crash.
+    schema = page_schema(flow)
     client.create_deployment(
         flow_id=client.create_flow_from_name(flow.name),
         name=offer.name,
@@ -96,6 +96,38 @@ def _deploy(client: Any, offer: Offer, work_folder: Path) -> None:  # noqa: ANN4
             "working_dir": str(work_folder),
         },
     )
+
+
+def page_schema(flow: Any) -> dict[str, Any]:  # noqa: ANN401
+    """What the page asks, with titles and descriptions, and closed at the top level too.
+
+    A field that may be empty shows as a plain field, not as a choice between a value and None.
+    """
+    schema: dict[str, Any] = flow.parameters.model_dump()
+    schema["additionalProperties"] = False  # Prefect would accept a misspelt field, then crash.
+    for name, parameter in inspect.signature(flow.fn).parameters.items():
+        for info in get_args(parameter.annotation)[1:]:
+            told = {"title": info.title, "description": info.description}
+            schema["properties"][name].update({k: v for k, v in told.items() if v})
+        title = schema["properties"][name]["title"]
+        schema["properties"][name]["title"] = title[:1].upper() + title[1:]
+    for model in (schema, *schema["definitions"].values()):
+        for name, prop in model.get("properties", {}).items():
+            model["properties"][name] = _plain(prop)
+    return schema
+
+
+def _plain(prop: dict[str, Any]) -> dict[str, Any]:
+    """The only kind that is not null, where an empty field of it is sent as nothing."""
+    kinds = [kind for kind in prop.get("anyOf", ()) if kind.get("type") != "null"]
+    if len(kinds) != 1 or len(prop["anyOf"]) != 2 or prop.get("default") is not None:
+        return prop
+    kind = kinds[0]
+    # The page sends `false` for an untouched switch and `[]` for an untouched list.
+    if "$ref" not in kind and kind.get("type") not in ("string", "number", "integer"):
+        return prop
+    rest = {key: value for key, value in prop.items() if key not in ("anyOf", "default")}
+    return {**kind, **rest}
 
 
 def _automate(client: Any) -> None:  # noqa: ANN401

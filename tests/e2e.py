@@ -1,0 +1,192 @@
+"""A person's way through the pages, in a real browser: fill, start, wait, read, be refused.
+
+Run: python -m tests.e2e. Starts `saelect serve` on a free port, drives Debian's Chromium with
+Playwright, keeps a screenshot of every step in .build/e2e/, and fails if a page asks for anything
+that is not on this machine.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+OUT = Path(".build/e2e")
+START_S, RUN_S, PAGE_MS = 240.0, 420.0, 60_000
+# Without these Chromium itself calls home at every start.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def main() -> None:
+    """Walk the whole way; exit 1 with a reason where it breaks."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("e2e: no chromium here; on Debian: apt-get install chromium")
+    OUT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder, served(Path(folder)) as url:
+        asked: list[str] = []
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+            page = browser.new_page(viewport={"width": 1400, "height": 1500})
+            page.set_default_timeout(PAGE_MS)
+            page.on("request", lambda request: asked.append(request.url))
+            walk(page, url)
+            browser.close()
+    outside = sorted({host for host in map(outside_host, asked) if host})
+    if outside:
+        raise SystemExit(f"e2e: the pages asked other hosts: {', '.join(outside)}")
+    say(f"e2e: passed; {len(asked)} requests, all to this machine; screenshots in {OUT}")
+
+
+def walk(page: Page, url: str) -> None:
+    """Fill `select-data`, start it, read what it leaves, and be refused a bad budget."""
+    api = httpx.Client(base_url=f"{url}/api", timeout=60)
+    deployment = api.get("/deployments/name/select-data/select-data").json()["id"]
+    page.goto(f"{url}/deployments")
+    page.get_by_text("select-data", exact=True).first.wait_for()
+    shot(page, "1-deployments")
+    form = f"{url}/deployments/deployment/{deployment}/run"
+    page.goto(form)
+    fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "40")
+    shot(page, "2-form")
+    page.get_by_role("button", name="Submit").click()
+    run = newest_run(api, deployment)
+    say(f"e2e: started {run['name']}")
+    ended = wait_for_end(api, str(run["id"]))
+    if ended["state"]["type"] != "COMPLETED":
+        raise SystemExit(f"e2e: the run ended as {ended['state']}")
+    page.goto(f"{url}/runs/flow-run/{run['id']}?tab=Artifacts")
+    page.get_by_text("selection-", exact=False).first.wait_for()
+    shot(page, "3-run")
+    read_artifact_and_report(page, url, api, str(run["id"]))
+    page.goto(form)
+    fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "-3")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("minimum", exact=False).first.wait_for()
+    shot(page, "6-refused")
+
+
+def fill(page: Page, pool: str, exemplars: str, amount: str) -> None:
+    """The fields that must be filled; the preset and everything under Advanced stay as they are."""
+    page.get_by_text("Amount", exact=True).first.wait_for()
+    for label, value in (("Pool", pool), ("Exemplars", exemplars), ("Amount", amount)):
+        # A section's box holds the labels of its fields too; the innermost box comes last.
+        named = page.locator("label", has_text=re.compile(f"^\\s*{label}\\s*$"))
+        page.locator(".p-label").filter(has=named).last.locator("textarea, input").first.fill(value)
+
+
+def read_artifact_and_report(page: Page, url: str, api: httpx.Client, run_id: str) -> None:
+    """The page of the selection, with its plot, and the report that it links to."""
+    query = {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "limit": 50}
+    found = api.post("/artifacts/filter", json=query).json()
+    artifact = next(a for a in found if a["key"].startswith("selection-"))
+    page.goto(f"{url}/artifacts/artifact/{artifact['id']}")
+    plot = page.get_by_alt_text("score curve").first
+    plot.wait_for()
+    if not plot.evaluate("image => image.naturalWidth > 0"):
+        raise SystemExit("e2e: the score curve is not drawn")
+    shot(page, "4-selection")
+    link = page.get_by_role("link", name="Report").first.get_attribute("href") or ""
+    page.goto(url + urlsplit(link).path)
+    page.get_by_role("heading").first.wait_for()
+    shot(page, "5-report")
+    for folder in ("reports", "exports"):
+        if httpx.get(f"{url}/saelect/{folder}/").status_code != 200:
+            raise SystemExit(f"e2e: {folder} are not served")
+
+
+def newest_run(api: httpx.Client, deployment: str) -> dict[str, object]:
+    """The run that the page has just made."""
+    query = {"deployments": {"id": {"any_": [deployment]}}, "sort": "START_TIME_DESC"}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = api.post("/flow_runs/filter", json=query).json()
+        if found:
+            run: dict[str, object] = found[0]
+            return run
+        time.sleep(0.5)
+    raise SystemExit("e2e: the page started no run")
+
+
+def wait_for_end(api: httpx.Client, run_id: str) -> dict[str, dict[str, str]]:
+    """The run when it has ended."""
+    deadline = time.monotonic() + RUN_S
+    while time.monotonic() < deadline:
+        run: dict[str, dict[str, str]] = api.get(f"/flow_runs/{run_id}").json()
+        if run["state"]["type"] in ENDED:
+            return run
+        time.sleep(1)
+    raise SystemExit("e2e: the run did not end in time")
+
+
+@contextmanager
+def served(workspace: Path) -> Iterator[str]:
+    """`saelect serve` on a free port, ended by Ctrl-C; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "flows.cli", "serve", "-w", str(workspace)]
+    server = subprocess.Popen(
+        [*command, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        deadline, seen = time.monotonic() + START_S, ""
+        for line in server.stdout or ():
+            seen += line
+            if "Ctrl-C" in line:
+                break
+            if time.monotonic() > deadline:
+                raise SystemExit(f"e2e: serve did not start in time:\n{seen}")
+        else:
+            raise SystemExit(f"e2e: serve ended:\n{seen}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+
+
+def outside_host(url: str) -> str | None:
+    """The host of a request that left this machine."""
+    parts = urlsplit(url)
+    local = parts.scheme in ("data", "blob") or parts.hostname in ("127.0.0.1", "localhost")
+    return None if local else parts.hostname
+
+
+def shot(page: Page, name: str) -> None:
+    """A screenshot, kept as build output."""
+    page.wait_for_timeout(1500)
+    page.screenshot(path=OUT / f"{name}.png", full_page=True)
+
+
+def say(line: str) -> None:
+    """One line to standard output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
