@@ -82,8 +82,10 @@ def walk(page: Page, url: str) -> None:
     page.goto(form)
     fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "-3")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_text("minimum", exact=False).first.wait_for()
+    reason = page.get_by_text(re.compile("minimum|greater than", re.IGNORECASE)).first
+    reason.scroll_into_view_if_needed()
     shot(page, "6-refused")
+    say(f"e2e: a budget of -3 is refused: {reason.inner_text()}")
 
 
 def fill(page: Page, pool: str, exemplars: str, amount: str) -> None:
