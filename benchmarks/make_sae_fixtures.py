@@ -221,6 +221,21 @@ def openai(folder: Path, activation: str) -> Made:
     return dense.float(), ((dense @ d.T + bias) * std + mean).float()
 
 
+def qwen_scope(folder: Path) -> Made:
+    """By hand, as the repository lays it out; encoded by its definition in float64."""
+    g = torch.Generator().manual_seed(17)
+    shapes = {"W_enc": (M, D), "W_dec": (D, M), "b_enc": (M,), "b_dec": (D,)}
+    state = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
+    place = folder / "SAE-Res-Qwen3-1.7B-Base-W32K-L0_4"
+    place.mkdir(parents=True)
+    torch.save(state, place / "layer14.sae.pt")
+    w, d, b, c = (t.double() for t in state.values())
+    pre = tokens().double() @ w.T + b
+    top = pre.topk(K, dim=1)
+    dense = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    return dense.float(), (dense @ d.T + c).float()
+
+
 GEMMA_2 = {
     "architecture": "jump_relu", "model_name": "gemma-v3-270m-it", "l0": 11, "width": M,
     "hf_hook_point_in": "model.layers.9.output", "hf_hook_point_out": "model.layers.9.output",
@@ -261,6 +276,7 @@ CASES: dict[str, Callable[[Path], Made]] = {
         f, act_fn="topk", apply_decoder_bias_to_pre_encoder=True),
     "llama_scope_unscaled": lambda f: llama_scope(
         f, norm_activation="none", sparsity_include_decoder_norm=False),
+    "qwen_scope": lambda f: qwen_scope(f),
     "openai_topk": lambda f: openai(f, "TopK"),
     "openai_relu": lambda f: openai(f, "ReLU"),
 }  # fmt: skip

@@ -27,7 +27,7 @@ def measured() -> dict[str, tuple[str, float]]:
     """Case -> (family, largest absolute difference of a latent)."""
     found = {}
     for folder in sorted(path for path in SAES.iterdir() if path.is_dir()):
-        files = sorted(folder.glob("**/autoencoders/*.pt"))
+        files = [*sorted(folder.glob("**/autoencoders/*.pt")), *sorted(folder.glob("**/*.sae.pt"))]
         coder = load_sae(files[0] if files else folder)
         expected = np.load(folder / "expected.npz")
         latents = encode(coder, torch.from_numpy(expected["x"]))
@@ -68,7 +68,7 @@ def page(differences: dict[str, float]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for family in FAMILIES:
-        files = ", ".join(f"`{name}`" for name in family.files) or "`*.pt`"
+        files = ", ".join(f"`{name}`" for name in family.files) or _PICKLES[family.name]
         found = differences.get(family.name)
         number = "-" if found is None else f"{found:.0e}"
         lines.append(
@@ -78,6 +78,7 @@ def page(differences: dict[str, float]) -> str:
     return "\n".join([*lines, "", *_NOTES]) + "\n"
 
 
+_PICKLES = {"qwen_scope": "`layer{n}.sae.pt`", "openai": "`{n}.pt`"}
 _NOTES = [
     "## What decides the latents",
     "",

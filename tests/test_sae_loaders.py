@@ -29,7 +29,12 @@ GEMMA = "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71"
 GEMMA_2 = "resid_post/layer_9_width_16k_l0_small"
 
 
+QWEN = "SAE-Res-Qwen3-1.7B-Base-W32K-L0_4/layer14.sae.pt"
+
+
 def place(case: str) -> Path:
+    if case == "qwen_scope":
+        return SAES / case / QWEN
     return SAES / case / OPENAI if case.startswith("openai") else SAES / case
 
 
@@ -86,6 +91,8 @@ def test_what_is_known_before_the_weights_is_what_the_weights_say(case: str) -> 
         ("gemma_scope_2", {"model_name": "google/gemma-3-270m-it", "declared_l0": 11.0}),
         ("llama_scope", {"hookpoint": "layers.15", "input_scale": 8**0.5 / 6.5}),
         ("openai_topk", {"hookpoint": "layers.8", "input_norm": "layer_norm", "k": 4}),
+        ("qwen_scope", {"hookpoint": "layers.14", "k": 4, "centers": False}),
+        ("qwen_scope", {"model_name": "Qwen/Qwen3-1.7B-Base", "input_norm": "none"}),
         ("openai_relu", {"input_norm": "none", "model_name": "openai-community/gpt2"}),
     ],
 )
@@ -238,6 +245,17 @@ def test_a_pt_file_of_something_else_is_refused(tmp_path: Path) -> None:
         load_sae(file)
 
 
+def test_qwen_scope_needs_its_repositorys_name(tmp_path: Path) -> None:
+    shutil.copy(SAES / "qwen_scope" / QWEN, tmp_path / "layer14.sae.pt")
+    with pytest.raises(InputError, match="repository's name alone"):
+        load_sae(tmp_path / "layer14.sae.pt")
+    many = tmp_path / "SAE-Res-Qwen3-1.7B-Base-W32K-L0_50"
+    many.mkdir()
+    shutil.copy(SAES / "qwen_scope" / QWEN, many)
+    with pytest.raises(InputError, match="expected 1 to 32"):
+        load_sae(many / "layer14.sae.pt")
+
+
 def test_llamascopium_is_recognized_and_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     save_file({"W_E": torch.zeros(2, 2)}, tmp_path / "sae_weights.safetensors")
@@ -247,7 +265,9 @@ def test_llamascopium_is_recognized_and_refused(tmp_path: Path) -> None:
 
 def test_local_saes_of_every_family_are_listed() -> None:
     found = {info.family for info in list_local_saes([SAES])}
-    assert found == {family.name for family in FAMILIES} - {"llamascopium", "openai"}
+    assert found == {family.name for family in FAMILIES} - {
+        "llamascopium", "openai", "qwen_scope",
+    }  # fmt: skip
 
 
 def test_every_family_has_a_case_or_says_that_nothing_is_loaded() -> None:

@@ -101,6 +101,14 @@ FAMILIES = (
         "checkpoints from the middle of a training, thresholds never set, cross-coders",
     ),
     Family(
+        "qwen_scope",
+        "Qwen Scope",
+        (),
+        "the definition, in float64",
+        "topk of `layer{n}.sae.pt`; the number of active latents comes from the repository's name",
+        "files outside such a repository",
+    ),
+    Family(
         "openai",
         "OpenAI",
         (),
@@ -115,6 +123,8 @@ FAMILIES = (
 def family_of(place: Path) -> Family | None:
     """The family of the SAE at `place`, a folder or a `.pt` file; None for no SAE."""
     if place.is_file():
+        if place.name.endswith(".sae.pt"):
+            return _named("qwen_scope")
         return _named("openai") if place.suffix in (".pt", ".pth") else None
     return next((f for f in FAMILIES if f.files and all((place / n).is_file() for n in f.files)),
                 None)  # fmt: skip
