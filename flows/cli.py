@@ -218,6 +218,7 @@ def serve(
 
 def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
+    from flows.commands import audit
     from flows.commands import read as cli_read
 
     for command in (
@@ -229,6 +230,9 @@ def _add_light_commands() -> None:
         cli_read.sql,
         cli_read.export,
         cli_read.report,
+        audit.verify,
+        audit.forget,
+        audit.bundle,
     ):
         app.command()(command)
 

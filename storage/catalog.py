@@ -8,8 +8,8 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +72,13 @@ def publish(workspace: Workspace, *, wait_s: float = WAIT_S) -> None:
                 number = _last_commit(connection)
             if _published_commit(workspace) != number:
                 _copy_to_snapshot(workspace)
+
+
+@contextmanager
+def writing(workspace: Workspace, wait_s: float) -> Iterator[None]:
+    """Keep all writers out while the catalog's file itself is replaced; publish afterwards."""
+    with lock.held(_lock_path(workspace), wait_s):
+        yield
 
 
 def _publish_at_least(workspace: Workspace, number: int, wait_s: float) -> None:

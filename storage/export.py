@@ -107,12 +107,12 @@ Writer = Callable[[Path, export_files.SelectedRows, SelectionFacts], Written]
 def _messages(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
     export_files.write_jsonl(folder / "train.jsonl", rows)
     export_files.write_parquet(folder / "train.parquet", rows)
-    return [("train.jsonl", facts.n_selected), ("train.parquet", facts.n_selected)]
+    return [("train.jsonl", rows.n_rows), ("train.parquet", rows.n_rows)]
 
 
 def _original(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
     export_files.write_original(folder / "original.jsonl", rows)
-    return [("original.jsonl", facts.n_selected)]
+    return [("original.jsonl", rows.n_rows)]
 
 
 def _ids(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
@@ -121,7 +121,7 @@ def _ids(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -
 
 def _hf(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
     export_files.write_hf_dataset(folder / "hf_dataset", rows)
-    return [("hf_dataset", facts.n_selected)]
+    return [("hf_dataset", rows.n_rows)]
 
 
 def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:

@@ -41,6 +41,7 @@ class SelectedRows:
         """Rows of {id, messages, tools}; `tools` only where the selection has any."""
         query = """
             SELECT p.example_id, x.messages, x.tools FROM pick p JOIN sample x USING (example_id)
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank"""
         for example_id, messages, tools in self._rows(query):
             row: Row = {"id": example_id, "messages": [_readable(m) for m in json.loads(messages)]}
@@ -54,6 +55,7 @@ class SelectedRows:
             SELECT o.raw FROM pick p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank"""
         return (row[0] for row in self._rows(query))
 
@@ -66,6 +68,14 @@ class SelectedRows:
             JOIN occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank, o.file, o."row", o.source"""
         return self._rows(query)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Picks that were not forgotten since."""
+        query = """
+            SELECT count(*) FROM pick p ANTI JOIN forgotten USING (example_id)
+            WHERE p.selection_id = ?"""
+        return int(next(self._rows(query))[0])
 
     @cached_property
     def has_tools(self) -> bool:

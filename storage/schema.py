@@ -98,3 +98,25 @@ CHECKS = {
             FROM exemplar e WHERE e.run_id = s.run_id AND e.exemplar_id = w.exemplar_id)""",
 }
 """What must return no row before a commit; `new_<table>` holds the rows of the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A column that holds text of a sample. value: SQL of what stands there once it is removed."""
+
+    table: str
+    column: str
+    id_column: str
+    value: str
+
+
+TEXT_COLUMNS = (
+    TextColumn("sample", "messages", "example_id", "'[]'"),
+    TextColumn("sample", "tools", "example_id", "NULL"),
+    TextColumn("pick", "text", "example_id", "NULL"),
+    TextColumn("near_miss", "text", "example_id", "NULL"),
+    TextColumn("occurrence", "raw", "example_id", "NULL"),
+    TextColumn("exemplar", "messages", "exemplar_id", "'[]'"),
+    TextColumn("exemplar", "text", "exemplar_id", "NULL"),
+)
+"""What `forget` takes out of the catalog, and what a bundle without text leaves out."""

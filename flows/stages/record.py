@@ -22,6 +22,7 @@ from flows.stages.provenance import (
     source_rows,
 )
 from flows.stages.why import explanations
+from selection.ids import file_sha256
 from selection.plain_text import plain_text
 from storage.tables import table_of
 
@@ -41,7 +42,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "near_miss": [],
         "latent_description": description_rows(material),
         "artifact": [],
-        "event": [{"at": datetime.now(UTC), "run_id": material.facts.run_id, "action": "selected"}],
+        "event": [_selected(material)],
     }
     shown: set[int] = set()
     why: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
@@ -62,6 +63,17 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     rows["artifact"] = artifact_rows(material)
     tables = {name: table_of(name, values) for name, values in rows.items() if values}
     return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
+
+
+def _selected(material: Material) -> Row:
+    """The event of the decision, with the hash of every ranking's file."""
+    scores = {each.selection_id: file_sha256(each.scores_file) for each in material.decided}
+    return {
+        "at": datetime.now(UTC),
+        "run_id": material.facts.run_id,
+        "action": "selected",
+        "detail": {"scores": scores},
+    }
 
 
 def _exemplars(material: Material) -> list[Row]:
