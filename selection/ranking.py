@@ -46,7 +46,10 @@ def rank(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Ranking:
 
 
 def combine_targets(
-    rankings: Sequence[Ranking], how: Combination = "round_robin", n: int | None = None
+    rankings: Sequence[Ranking],
+    how: Combination = "round_robin",
+    n: int | None = None,
+    weights: Sequence[int] | None = None,
 ) -> JointRanking:
     """One order for several target tasks that share a budget; no candidate counts twice.
 
@@ -54,6 +57,8 @@ def combine_targets(
          candidate that is not taken yet; one that has none left is passed over. "max" orders by
          the best score over the target tasks, equal scores by smaller row, then earlier target.
     n:   stop after so many candidates; None orders all.
+    weights: positive integers, for "round_robin": a target task of weight 2 has two turns where one
+         of weight 1 has one. The turn goes to the smallest (turns + 1) / weight, then the earlier.
     A smaller n gives a prefix of what a larger n gives.
     """
     if how not in get_args(Combination):
@@ -68,7 +73,10 @@ def combine_targets(
     wanted = len(rows) if n is None else n
     if how == "round_robin":
         taken = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
-        picked = _take_turns(rows, starts, wanted, taken)
+        shares = np.array([1] * len(rankings) if weights is None else weights, np.int64)
+        if len(shares) != len(rankings) or shares.min() < 1:
+            raise ValueError(f"{len(rankings)} targets need a positive weight each: {weights}")
+        picked = _take_turns(rows, starts, shares, wanted, taken)
     else:
         order = np.lexsort((targets, rows, -scores))
         _, first = np.unique(rows[order], return_index=True)
@@ -78,19 +86,27 @@ def combine_targets(
 
 @njit(nogil=True, cache=True)
 def _take_turns(
-    rows: NDArray[np.int64], starts: NDArray[np.int64], wanted: int, taken: NDArray[np.bool_]
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    wanted: int,
+    taken: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Positions in `rows` of the candidates in the order in which they are taken."""
     picked = np.empty(min(wanted, len(rows)), np.int64)
-    heads, n_picked, progress = starts[:-1].copy(), 0, True
-    while progress:
-        progress = False
+    heads, turns, n_picked = starts[:-1].copy(), np.zeros(len(weights), np.int64), 0
+    while n_picked < wanted:
+        turn = -1
         for target in range(len(heads)):
             while heads[target] < starts[target + 1] and taken[rows[heads[target]]]:
                 heads[target] += 1
-            if heads[target] < starts[target + 1] and n_picked < wanted:
-                taken[rows[heads[target]]] = True
-                picked[n_picked] = heads[target]
-                n_picked += 1
-                progress = True
+            mine = (turns[target] + 1) * weights[turn]
+            if turn < 0 or mine < (turns[turn] + 1) * weights[target]:
+                turn = target
+        if turn < 0:
+            break
+        taken[rows[heads[turn]]] = True
+        picked[n_picked] = heads[turn]
+        n_picked += 1
+        turns[turn] += 1
     return picked[:n_picked]

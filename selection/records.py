@@ -23,6 +23,14 @@ class DropReason(StrEnum):
     RESPONSE_TRUNCATED = "response_truncated"  # the response was cut away whole
     EMPTY_VECTOR = "empty_vector"  # no latent fired, or every value rounded to zero
     IS_EXEMPLAR = "is_exemplar"  # an exact copy of an exemplar
+    EXCLUDED = "excluded"  # on the list of examples never to take
+    TOO_SHORT = "too_short"  # fewer tokens than `length.min_tokens`
+    TOO_LONG = "too_long"  # more tokens than `length.max_tokens`
+    CONTAMINATED = "contaminated"  # holds an evaluation item or an exemplar
+    BELOW_MIN_SCORE = "below_min_score"  # ranked, but scored lower than `min_score`
+    NEAR_DUPLICATE = "near_duplicate"  # nearly the same as a better one that was kept
+    QUOTA = "quota"  # its place was at a cap, or was kept for a floor
+    DIVERSITY = "diversity"  # good enough by score, but too much like what was chosen
 
 
 POOL_SCHEMA = pa.schema(
