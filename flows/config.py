@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from flows.rules_config import DiversityConfig, LengthConfig, NearDuplicatesConfig, QuotaConfig
 from selection.records import Budget, PoolSource
 
 DEMO = "demo"
@@ -53,6 +54,35 @@ class ExemplarsConfig(PoolConfig):
 
     targets: list[str] | None = Field(None, description="Which targets of a targets file to use.")
     target: str = Field("target", description="Name of the target where rows do not carry one.")
+
+
+class DecontaminationConfig(Strict):
+    """Evaluation items that no training example may hold, found by rare runs of words."""
+
+    exemplars: bool = Field(True, description="Search for the exemplars too.")
+    files: Annotated[tuple[PoolConfig, ...], BeforeValidator(lambda value: _as_list(value))] = (
+        Field((), description="Evaluation files, in any shape a pool may have.")
+    )
+    shortest: int = Field(8, ge=2, le=100, description="Words of the shortest run that counts.")
+    longest: int = Field(13, ge=2, le=100, description="Words of a run where items are long.")
+    pool_rows: int = Field(10, ge=0, description="Runs in more examples of the pool do not count.")
+    pool_share: float = Field(0.001, ge=0, le=1, description="The same as a share; the larger.")
+    template_share: float = Field(
+        0.01, ge=0, le=1, description="Runs in two or more and this share of a file's items."
+    )
+    item_share: float = Field(
+        0.4, gt=0, le=1, description="Share of an item's counting runs that drops an example."
+    )
+    flag_similarity: float = Field(
+        0.9, gt=0, le=1, description="A pick this similar to an exemplar is flagged, not dropped."
+    )
+
+    @model_validator(mode="after")
+    def in_order(self) -> "DecontaminationConfig":
+        """Refuse runs of no length."""
+        if self.shortest > self.longest:
+            raise ValueError(f"`shortest` is {self.shortest} and `longest` {self.longest}")
+        return self
 
 
 class ModelConfig(Strict):
@@ -243,7 +273,7 @@ def _as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts
 
 def _as_list(value: object) -> object:
     """Let one pool stand for a list of one."""
-    items = value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list | tuple) else [value]
     return [{"path": item} if isinstance(item, str) else item for item in items]
 
 
@@ -282,7 +312,23 @@ class SelectConfig(VectorJob):
     combine: Literal["separate", "joint"] = Field(
         "separate", description="Several targets: a budget each, or one budget shared in turn."
     )
-    controls: tuple[Literal["random", "bm25"], ...] = Field(
+    target_weights: dict[str, int] = Field(
+        default_factory=dict,
+        description="combine: joint; a target of weight 2 has two turns where others have one.",
+    )
+    include: str | tuple[str, ...] = Field(
+        (), description="Always taken, first: example ids or own ids, or a file of one per line."
+    )
+    exclude: str | tuple[str, ...] = Field(
+        (), description="Never taken: example ids or own ids, or a file of one per line."
+    )
+    min_score: float | None = Field(None, description="Least score of a pick.")
+    length: LengthConfig = LengthConfig()
+    quotas: tuple[QuotaConfig, ...] = Field((), description="Numbers of picks by column.")
+    near_duplicates: NearDuplicatesConfig | None = None
+    diversity: DiversityConfig | None = None
+    decontamination: DecontaminationConfig | None = DecontaminationConfig()
+    controls: tuple[Literal["random", "length_matched", "bm25"], ...] = Field(
         (), description="Sibling selections of equal budget to compare with."
     )
     ranking: RankingConfig = RankingConfig()

@@ -125,6 +125,13 @@ def choose(
         picks = _prefix(ranking, order, budget, n_eligible, token_count)
     else:
         picks = _walked(ranking, order, len(included), budget, n_eligible, rules, token_count)
+    if n_below and not len(picks.positions):
+        raise InputError(
+            f"no candidate scores that much (the best: {ranking.scores.max():.6g})",
+            field="min_score",
+            value=rules.min_score,
+            remedy="Lower it; `saelect sql` shows all scores of earlier runs.",
+        )
     if len(picks.positions) < len(included):
         raise InputError(
             f"the budget has room for {len(picks.positions)} of {len(included)} included examples",

@@ -100,6 +100,9 @@ def _take_turns(
         for target in range(len(heads)):
             while heads[target] < starts[target + 1] and taken[rows[heads[target]]]:
                 heads[target] += 1
+            if heads[target] == starts[target + 1]:
+                continue
+            # (turns + 1) / weight of both, without a division.
             mine = (turns[target] + 1) * weights[turn]
             if turn < 0 or mine < (turns[turn] + 1) * weights[target]:
                 turn = target

@@ -5,17 +5,24 @@ that said one of them), `drops.parquet` and `manifest.json`, written last. The p
 example is its row number everywhere else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from selection.errors import InputError
-from selection.pool.where import BoundWhere, compile_where
+from selection.pool.where import (
+    ROLE_TYPES,
+    BoundWhere,
+    compile_where,
+    refuse_unknown_column,
+    text_of_column,
+)
 from storage.files import MANIFEST, is_complete, read_json
 from storage.parts import PartReader
 
@@ -129,6 +136,45 @@ class PreparedPool:
             is_it = pa.compute.equal(batch["own_id"], own_id).fill_null(False)
             found.append(batch["example_row"].filter(is_it).to_numpy())
         return np.unique(np.concatenate(found))
+
+    def rows_of_ids(self, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+        """Rows of example ids or own ids, ascending, and the names that are neither."""
+        wanted = pa.array(sorted(set(names)), pa.string())
+        ids = self.example_ids()
+        given = np.array(wanted.to_pylist(), "U")
+        by_id = np.flatnonzero(np.isin(ids.astype("U32"), given))
+        known, rows = set(ids[by_id].astype(str).tolist()), [by_id]
+        for batch in self._occurrences.iter_batches(["example_row", "own_id"]):
+            found = batch.filter(pa.compute.is_in(batch["own_id"], value_set=wanted))
+            rows.append(found["example_row"].to_numpy())
+            known.update(found["own_id"].to_pylist())
+        unknown = [name for name in dict.fromkeys(names) if name not in known]
+        return np.unique(np.concatenate(rows)).astype(np.int64), unknown
+
+    def column_values(self, column: str, where: str | None) -> tuple[list[str], NDArray[np.int32]]:
+        """Values of a column, sorted, and which of them each example has.
+
+        column: a role or a column of the raw rows. An example has the value of its first occurrence
+        that passes `where`. Returns (names, (n_examples,) int32 codes), -1 where there is no value.
+        Raises InputError for a column that the pool does not have.
+        """
+        refuse_unknown_column(column, self.columns)
+        code_of: dict[str, int] = {}
+        codes, done = (np.full(self.n_examples, -1, np.int32), np.zeros(self.n_examples, np.bool_))
+        source = column if column in ROLE_TYPES else "raw"
+        for rows, passes, values in self._answers(where, source):
+            at = np.flatnonzero(passes & ~done[rows])
+            found, first = np.unique(rows[at], return_index=True)
+            done[found] = True
+            frame = pl.DataFrame({source: values.take(pa.array(at[first]))})
+            for row, value in zip(found, text_of_column(frame, column), strict=True):
+                if value is not None:
+                    codes[row] = code_of.setdefault(value, len(code_of))
+        names = sorted(code_of)
+        place = np.empty(len(names) + 1, np.int32)
+        place[[code_of[name] for name in names]] = np.arange(len(names))
+        place[-1] = -1
+        return names, place[codes]
 
     def source_counts(self, mask: NDArray[np.bool_], where: str | None = None) -> dict[str, int]:
         """Source -> number of masked examples, by the first occurrence that passes `where`.

@@ -46,7 +46,7 @@ def test_planted_near_duplicates_among_many_are_all_found() -> None:
     changed = type(rows)(rows.indptr, rows.latents, values, rows.n_latents)
     full = np.flatnonzero(np.diff(rows.indptr))
     assert len(full) > 300
-    assert all(i in kept.close_to(changed, i)[0] for i in full)
+    assert all(i in kept.close_to(changed, int(i))[0] for i in full)
 
 
 def test_words_must_confirm_and_of_a_mutual_pair_one_stays() -> None:

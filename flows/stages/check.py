@@ -9,6 +9,7 @@ from flows.stages.inputs import (
     source_of,
 )
 from flows.stages.reading import open_reader
+from flows.stages.rules import included_rows, quota_columns
 from flows.stages.sae import load_fitting
 from selection.pool.read import look_at
 from selection.pool.where import compile_where
@@ -38,6 +39,9 @@ def check_config(config: SelectConfig, workspace: Workspace) -> None:
 
 def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str) -> dict[str, int]:
     """Counts of the field; raises InputError where `where` or the budget leave nothing to do."""
-    field = field_of(config, open_pool(workspace.pools / pool_id), read_targets(config.exemplars))
+    pool = open_pool(workspace.pools / pool_id)
+    field = field_of(config, pool, read_targets(config.exemplars))
+    included_rows(config, pool)
+    quota_columns(config, pool, field.eligible)
     counts = {"eligible": int(field.eligible.sum())}
     return counts | {str(reason): n for reason, n in field.drops.items()}

@@ -3,26 +3,28 @@
 Bulk scores go to Parquet, one file per selection; what is decided about them is small.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.config import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import Field
+from flows.stages.rules import Contamination, contamination_of, pool_texts, rules_of, texts_of
 from selection.baselines import bm25_scores, random_scores
-from selection.budget import Cut, TokenCount, cut
+from selection.budget import Cut, TokenCount
+from selection.controls import length_matched
 from selection.errors import InputError
 from selection.ids import content_id
 from selection.jaccard import QueryBlock, build_queries, score_rows
-from selection.plain_text import plain_text
+from selection.picking import Picks, Rules, choose
 from selection.ranking import JointRanking, combine_targets, rank
-from selection.records import DropReason, Exemplars, Ranking
+from selection.records import Budget, DropReason, Exemplars, Ranking
 from selection.row_kernels import weighted_norms
 from selection.sparse import document_frequency
 from selection.weights import idf_weights, unit_weights
@@ -44,12 +46,14 @@ class Race:
     drops:    examples dropped before ranking, by reason; with the eligible ones they add up to n.
     weights:  (n_latents,) int64.
     shares:   (n_latents,) float64, share of the pool's examples in which each latent fires.
+    contamination: which examples hold an evaluation item, as far as it was looked for.
     """
 
     eligible: NDArray[np.bool_]
     drops: dict[DropReason, int]
     weights: NDArray[np.int64]
     shares: NDArray[np.float64]
+    contamination: Contamination | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,18 @@ class Decided:
     role: str
     n_eligible: int
     cut: Cut
+    picks: Picks
     scores_file: Path
     curve: Mapping[str, list[float]]
 
 
 def enter_race(
-    config: SelectConfig, field: Field, rendered: RenderedPool, vectors: PoolVectors
+    config: SelectConfig,
+    field: Field,
+    pool: PreparedPool,
+    rendered: RenderedPool,
+    vectors: PoolVectors,
+    tables: Mapping[str, pa.Table],
 ) -> Race:
     """First pass over the vectors: weights from all of them, and the drops that rendering left."""
     frequency, fires = np.zeros(0, np.int64), np.zeros(vectors.n_vectors, np.bool_)
@@ -90,10 +100,18 @@ def enter_race(
         weights = idf_weights(frequency, n_documents)
     has_direction = vectors.spread(fires, fill=False)
     drops, left = dict(field.drops), field.eligible.copy()
+    contamination = contamination_of(config, pool, tables)
+    holds_item = np.zeros(len(left), np.bool_)
+    if contamination is not None:
+        holds_item[contamination.rows] = True
+    lengths, bounds = rendered.full_lengths(), config.length
     for reason, gone in (
         (DropReason.RESPONSE_TRUNCATED, rendered.response_truncated()),
         (DropReason.NO_COUNTED_TOKENS, ~rendered.usable()),
         (DropReason.EMPTY_VECTOR, ~has_direction),
+        (DropReason.TOO_SHORT, lengths < (bounds.min_tokens or 0)),
+        (DropReason.TOO_LONG, lengths > (bounds.max_tokens or np.iinfo(np.int64).max)),
+        (DropReason.CONTAMINATED, holds_item),
     ):
         n_gone = int((left & gone).sum())
         if n_gone:
@@ -107,7 +125,7 @@ def enter_race(
             value=config.rendering.counted,
             remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
         )
-    return Race(left, drops, weights, frequency / max(n_documents, 1))
+    return Race(left, drops, weights, frequency / max(n_documents, 1), contamination)
 
 
 def decide(
@@ -128,15 +146,24 @@ def decide(
     """
     run_id, run_name = run
     decided: list[Decided] = []
+    rules = rules_of(config, pool, vectors, race.eligible, race.weights, race.shares)
+    main: dict[str, Decided] = {}
     for method in (config.ranking.method, *config.controls):
         role = "main" if method == config.ranking.method else "control"
         scores = _scores(method, config, pool, vectors, race, targets)
         rankings = {name: rank(values, race.eligible) for name, values in scores.items()}
         for target, ranking in _as_selections(config, rankings):
+            if method == "length_matched":
+                ranking = _of_equal_lengths(main[target], pool, ranking, race, token_count)
             name = _name(run_name, target, method if role == "control" else "", config, targets)
             selection_id = f"{run_id}-{len(decided) + 1}"
+            budget = _equal_budget(config, main.get(target))
+            picks = choose(
+                ranking, budget, n_promised, rules if role == "main" else Rules(), token_count
+            )
             file = workspace.scores / f"{selection_id}.parquet"
-            _write_scores(file, selection_id, pool, ranking, list(targets), target)
+            order = _final_order(picks, len(ranking.rows))
+            _write_scores(file, selection_id, pool, ranking, order, list(targets), target)
             decided.append(
                 Decided(
                     selection_id=selection_id,
@@ -145,12 +172,58 @@ def decide(
                     method=method,
                     role=role,
                     n_eligible=n_promised,
-                    cut=cut(ranking, config.budget.as_budget(), n_promised, token_count),
+                    cut=_as_cut(picks),
+                    picks=picks,
                     scores_file=file,
                     curve=_curve(ranking.scores),
                 )
             )
+            if role == "main":
+                main[target] = decided[-1]
     return decided
+
+
+def _equal_budget(config: SelectConfig, main: Decided | None) -> Budget:
+    """The budget; for a control of a selection that fell short, what that selection has."""
+    budget = config.budget.as_budget()
+    if main is None or not main.picks.shortfall:
+        return budget
+    if budget.tokens is not None:
+        return Budget(tokens=main.picks.n_tokens)
+    return Budget(examples=len(main.picks.positions))
+
+
+def _of_equal_lengths(
+    main: Decided,
+    pool: PreparedPool,
+    at_random: Ranking | JointRanking,
+    race: Race,
+    token_count: TokenCount,
+) -> Ranking:
+    """A random example of about the same tokens for every pick, in the order of the picks."""
+    table = pq.read_table(main.scores_file, columns=["example_row"])
+    picked = table["example_row"].to_numpy()[: len(main.picks.positions)]
+    lengths, scores = np.zeros(pool.n_examples, np.int64), np.zeros(pool.n_examples)
+    eligible = np.flatnonzero(race.eligible)
+    for first in range(0, len(eligible), 65_536):
+        rows = eligible[first : first + 65_536]
+        lengths[rows] = token_count(rows)
+    scores[at_random.rows] = at_random.scores
+    drawn = length_matched(picked, lengths, scores, race.eligible)
+    return Ranking(drawn, scores[drawn])
+
+
+def _as_cut(picks: Picks) -> Cut:
+    return Cut(len(picks.positions), picks.n_tokens, picks.unused_tokens, picks.shortfall)
+
+
+def _final_order(picks: Picks, n: int) -> NDArray[np.int64]:
+    """Positions in the ranking: the picks, what could come next, and what was passed over."""
+    passed = np.array([each.position for each in picks.passed_over], np.int64)
+    left = np.ones(n, np.bool_)
+    left[picks.positions] = False
+    left[passed] = False
+    return np.concatenate([picks.positions, np.flatnonzero(left), passed])
 
 
 def _name(
@@ -168,7 +241,8 @@ def _as_selections(
     if config.combine == "separate" or len(rankings) == 1:
         yield from rankings.items()
     else:
-        yield JOINT, combine_targets(list(rankings.values()), "round_robin")
+        weights = [config.target_weights.get(name, 1) for name in rankings]
+        yield JOINT, combine_targets(list(rankings.values()), "round_robin", weights=weights)
 
 
 def _scores(
@@ -184,12 +258,14 @@ def _scores(
         return _jaccard_scores(config, vectors, race, targets)
     with stage(method, pool.n_examples * len(targets), "examples") as handle:
         handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
-        if method == "random":
+        if method in ("random", "length_matched"):
             ids = pool.example_ids().astype(str).tolist()
-            seeds = {name: content_id([config.seed, name]) for name in targets}
+            # A drawn example of equal length is not the random control's: another seed.
+            more = [] if method == "random" else [method]
+            seeds = {name: content_id([config.seed, name, *more]) for name in targets}
             return {name: random_scores(ids, int(seed, 16)) for name, seed in seeds.items()}
         return {
-            name: bm25_scores(_texts(pool, handle.advance), _texts_of(table))
+            name: bm25_scores(pool_texts(pool, handle.advance), texts_of(table))
             for name, (table, _) in targets.items()
         }
 
@@ -223,35 +299,22 @@ def _queries(config: SelectConfig, race: Race, exemplars: Exemplars) -> QueryBlo
         ) from None
 
 
-def _texts(pool: PreparedPool, advance: object) -> Iterator[str]:
-    """Plain text of every example, in pool order."""
-    for batch in pool.iter_examples():
-        yield from _texts_of(batch)
-        if callable(advance):
-            advance(batch.num_rows)
-
-
-def _texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:
-    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
-    return [
-        plain_text(json.loads(messages), json.loads(tools) if tools else None)
-        for messages, tools in pairs
-    ]
-
-
 def _write_scores(
     file: Path,
     selection_id: str,
     pool: PreparedPool,
     ranking: Ranking | JointRanking,
+    order: NDArray[np.int64],
     targets: list[str],
     target: str,
 ) -> None:
-    """Every ranked example in order: selection_id, example_id, score, rank, target, example_row."""
-    import pyarrow.parquet as pq
+    """Every ranked example, the picks first: selection_id, example_id, score, rank, target, ...
 
+    order: (n,) int64 positions in the ranking. `rank` counts them in this order, `score_rank` by
+    score alone.
+    """
     if isinstance(ranking, JointRanking):
-        owner = pa.DictionaryArray.from_arrays(pa.array(ranking.targets), pa.array(targets))
+        owner = pa.DictionaryArray.from_arrays(pa.array(ranking.targets[order]), pa.array(targets))
     else:
         owner = pa.DictionaryArray.from_arrays(
             pa.array(np.zeros(len(ranking.rows), np.int32)), pa.array([target])
@@ -262,11 +325,12 @@ def _write_scores(
             "selection_id": pa.DictionaryArray.from_arrays(
                 pa.array(np.zeros(n, np.int32)), pa.array([selection_id])
             ),
-            "example_id": pa.array(pool.example_ids()[ranking.rows].astype(str)),
-            "score": ranking.scores,
+            "example_id": pa.array(pool.example_ids()[ranking.rows[order]].astype(str)),
+            "score": ranking.scores[order],
             "rank": np.arange(1, n + 1, dtype=np.int64),
             "target": owner,
-            "example_row": ranking.rows,
+            "example_row": ranking.rows[order],
+            "score_rank": order + 1,
         }
     )
     write_atomically(file, lambda temp: pq.write_table(table, temp, compression="zstd"))

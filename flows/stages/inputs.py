@@ -4,9 +4,10 @@ Everything that can be refused without a model is refused here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -95,6 +96,22 @@ def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     return pool
 
 
+def id_names(listed: str | Sequence[str], field: str) -> list[str]:
+    """The ids themselves, or those in a file of one per line. Raises InputError."""
+    if not isinstance(listed, str):
+        return list(listed)
+    try:
+        lines = Path(listed).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(
+            f"the list cannot be read ({error.strerror})",
+            field=field,
+            value=listed,
+            remedy="Give a text file with one id per line, or the ids as a list.",
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
 @dataclass(frozen=True)
 class Field:
     """Who is in the race before a model is asked.
@@ -119,12 +136,16 @@ def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.
             [i for table in targets.values() for i in table["example_id"].to_pylist()]
         )
         copies = np.isin(pool.example_ids().astype(str), known) & passing
-    silent = passing & ~copies & ~responding(config, pool)
-    eligible = passing & ~copies & ~silent
+    excluded = np.zeros(pool.n_examples, np.bool_)
+    excluded[pool.rows_of_ids(id_names(config.exclude, "exclude"))[0]] = True
+    excluded &= passing & ~copies
+    silent = passing & ~copies & ~excluded & ~responding(config, pool)
+    eligible = passing & ~copies & ~excluded & ~silent
     _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
     drops = {
         DropReason.WHERE: int((~passing).sum()),
         DropReason.IS_EXEMPLAR: int(copies.sum()),
+        DropReason.EXCLUDED: int(excluded.sum()),
         DropReason.NO_RESPONSE: int(silent.sum()),
     }
     return Field(eligible, {reason: n for reason, n in drops.items() if n})

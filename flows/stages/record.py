@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.stages.choose import Decided
 from flows.stages.material import Material, Row, top_of
+from flows.stages.passed_over import contamination_rows, drop_rows_of
 from flows.stages.provenance import (
     artifact_rows,
     description_rows,
@@ -40,6 +42,8 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "selection": [],
         "pick": [],
         "near_miss": [],
+        "selection_drop": [],
+        "contamination": contamination_rows(material),
         "latent_description": description_rows(material),
         "artifact": [],
         "event": [_selected(material)],
@@ -51,7 +55,8 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         shown.update(top["example_row"].to_pylist())
         tokens = material.token_count(top["example_row"].to_numpy())
         picks = _picks(material, top, tokens)
-        rows["pick"] += picks[: decided.cut.n_selected]
+        rows["pick"] += _with_reasons(picks, decided)
+        rows["selection_drop"] += drop_rows_of(material, decided)
         rows["near_miss"] += picks[decided.cut.n_selected :]
         rows["selection"].append(_selection(material, decided, tokens[: decided.cut.n_selected]))
         if decided.method == "jaccard":
@@ -104,11 +109,19 @@ def _text(row: Mapping[str, str]) -> str:
 
 def _picks(material: Material, top: pa.Table, tokens: NDArray[np.int64]) -> list[Row]:
     texts = [_text(row) for row in _examples(material, top["example_row"].to_numpy())]
-    columns = (top[name].to_pylist() for name in ("selection_id", "rank", "target", "example_id"))
-    scores = top["score"].to_pylist()
-    names = ("selection_id", "rank", "target", "example_id", "score", "tokens", "text")
-    values = zip(*columns, scores, tokens.tolist(), texts, strict=True)
+    taken = ("selection_id", "rank", "target", "example_id", "score", "score_rank")
+    columns = (top[name].to_pylist() for name in taken)
+    names = (*taken, "tokens", "text")
+    values = zip(*columns, tokens.tolist(), texts, strict=True)
     return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def _with_reasons(picks: list[Row], decided: Decided) -> list[Row]:
+    pairs = zip(decided.picks.reasons, decided.picks.details, strict=True)
+    return [
+        {**row, "reason": str(reason), "detail": detail or None}
+        for row, (reason, detail) in zip(picks, pairs, strict=False)
+    ]
 
 
 def _examples(material: Material, rows: NDArray[np.int64]) -> list[dict[str, str]]:
@@ -134,7 +147,7 @@ def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) 
         "n_selected": cut.n_selected,
         "n_tokens": int(tokens.sum()),
         "unused_tokens": cut.unused_tokens,
-        "cut_score": scores[cut.n_selected - 1].as_py() if cut.n_selected else None,
+        "cut_score": pa.compute.min(scores.slice(0, cut.n_selected)).as_py(),
         "curve": decided.curve,
         "lengths": _lengths(material, tokens),
     }

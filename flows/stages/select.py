@@ -33,7 +33,7 @@ def select_and_record(
     tables = read_targets(config.exemplars)
     targets = embed_targets(representer, config, tables)
     field = field_of(config, pool, tables)
-    race = enter_race(config, field, rendered, vectors)
+    race = enter_race(config, field, pool, rendered, vectors, tables)
     tokens = token_counter(config.budget, representer.reader, pool, rendered)
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)

@@ -207,6 +207,24 @@ def _read_column(name: str, dtype: type[pl.DataType]) -> pl.Expr:
     return text.cast(dtype, strict=False).alias(name)
 
 
+def text_of_column(batch: pl.DataFrame, name: str) -> list[str | None]:
+    """A column of a batch of occurrences as text; raw columns are read out of `raw`."""
+    found: list[str | None] = batch.select(_read_column(name, pl.String)).to_series().to_list()
+    return found
+
+
+def refuse_unknown_column(name: str, kinds: Kinds, field: str = "quotas.column") -> None:
+    """Raise InputError for a column that neither is a role nor in the raw rows."""
+    if name not in ROLE_TYPES and name not in kinds:
+        known = [*ROLE_TYPES, *(column for column in kinds if column not in ROLE_TYPES)]
+        raise InputError(
+            "the pool has no such column",
+            field=field,
+            value=name,
+            remedy=f"Columns: {', '.join(known)}.",
+        )
+
+
 def _unknown(text: str, name: str, kinds: Kinds) -> InputError:
     known = [*ROLE_TYPES, *(column for column in kinds if column not in ROLE_TYPES)]
     return InputError(
