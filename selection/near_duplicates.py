@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from selection.jaccard import EXACT_LIMIT
 from selection.ngrams import overlap, shingles
 from selection.records import SparseRows
-from selection.row_kernels import check_weights
+from selection.row_kernels import check_weights, row_arrays
 
 _SLACK = 1e-9  # Heads are cut by a float product; a little longer than needed misses nothing.
 
@@ -47,13 +47,13 @@ class KeptVectors:
         """
         if not 0 < threshold <= 1:
             raise ValueError(f"the threshold must be in (0, 1], not {threshold}")
-        check_weights(weights, len(order))
+        self._checked: SparseRows | None = None
         self.threshold, self._weights = threshold, weights
         self._order = np.ascontiguousarray(order, np.int64)
         self._chains = _Chains(
             np.full(len(order), -1, np.int64), np.empty(1024, np.int64), np.empty(1024, np.int64)
         )
-        self._latents, self._values = np.empty(4096, np.int32), np.empty(4096, np.uint16)
+        self._latents, self._values = np.empty(4096, np.int32), np.empty(4096, np.uint32)
         self._indptr, self._norms = np.zeros(64, np.int64), np.zeros(64, np.int64)
         self._seen = np.zeros(64, np.int64)
         self._n = self._n_asked = 0
@@ -67,7 +67,7 @@ class KeptVectors:
 
         Returns (c,) int64 numbers in order of keeping, ascending, and (c,) float64.
         """
-        latents, values = _row(rows, i, len(self._order))
+        latents, values = self._row(rows, i)
         norm, head = _norm_and_head(latents, values, self._weights, self._order, self.threshold)
         self._n_asked += 1
         found, scores = np.empty(self._n, np.int64), np.empty(self._n, np.float64)
@@ -89,9 +89,18 @@ class KeptVectors:
         by_number = np.argsort(found[:n_found])
         return found[:n_found][by_number], scores[:n_found][by_number]
 
+    def _row(self, rows: SparseRows, i: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+        """Latents and values of row i, in memory of their own; the rows are checked once."""
+        if rows is not self._checked:
+            row_arrays(rows)  # Refuses damaged data.
+            check_weights(self._weights, rows)
+            self._checked = rows
+        entries = slice(int(rows.indptr[i]), int(rows.indptr[i + 1]))
+        return np.array(rows.latents[entries], np.int32), np.array(rows.values[entries], np.uint32)
+
     def keep(self, rows: SparseRows, i: int) -> int:
         """Keep row i; returns its number."""
-        latents, values = _row(rows, i, len(self._order))
+        latents, values = self._row(rows, i)
         norm, head = _norm_and_head(latents, values, self._weights, self._order, self.threshold)
         number, start = self._n, int(self._indptr[self._n])
         end = start + len(latents)
@@ -109,20 +118,9 @@ class KeptVectors:
         return number
 
 
-def _row(rows: SparseRows, i: int, n_latents: int) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
-    """Latents and values of row i, in memory of their own and checked, as the loops need them."""
-    if rows.n_latents != n_latents:
-        raise ValueError(f"rows of {rows.n_latents} latents cannot meet {n_latents} latents")
-    entries = slice(int(rows.indptr[i]), int(rows.indptr[i + 1]))
-    latents = np.array(rows.latents[entries], np.int32)
-    if len(latents) and (latents.min() < 0 or latents.max() >= n_latents):
-        raise ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
-    return latents, np.array(rows.values[entries], np.uint16)
-
-
 def _norm_and_head(
     latents: NDArray[np.int32],
-    values: NDArray[np.uint16],
+    values: NDArray[np.uint32],
     weights: NDArray[np.int64],
     order: NDArray[np.int64],
     threshold: float,
@@ -207,11 +205,11 @@ class DuplicateFinder:
 @njit(nogil=True, cache=True)
 def _meet(
     latents: NDArray[np.int32],
-    values: NDArray[np.uint16],
+    values: NDArray[np.uint32],
     norm: int,
     head: NDArray[np.int32],
     weights: NDArray[np.int64],
-    kept: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint16]],
+    kept: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint32]],
     norms: NDArray[np.int64],
     chains: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     seen: NDArray[np.int64],

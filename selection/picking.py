@@ -256,7 +256,7 @@ class _Walk:
         head, n_seen = self._distinct(rest, int(n_left * self.rules.diversity.multiple))
         self.by_score_alone = head[:n_left]
         self._walk(self._diverse(head, self.rules.diversity, n_left), distinct=True)
-        chosen = set(self.taken)
+        chosen = {*self.taken, *(each.position for each in self.passed_over)}
         self.passed_over += [
             PassedOver(int(p), DropReason.DIVERSITY)
             for p in self.by_score_alone
