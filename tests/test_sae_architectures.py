@@ -17,7 +17,7 @@ from selection.sae.encode import encode
 from selection.sae.quality import measure
 from selection.sae.step import Parameters, loss_and_gradient
 from selection.sae.train import StepMetrics, train_sae
-from selection.sae.trainer import TrainSettings
+from selection.sae.train_records import TrainSettings
 
 D, M, K = 12, 40, 3
 WIDTHS = (5, 20, M)

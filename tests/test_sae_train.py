@@ -11,7 +11,8 @@ from selection.sae.info import SaeInfo
 from selection.sae.quality import measure
 from selection.sae.step import Parameters, loss_and_gradient
 from selection.sae.train import StepMetrics, shuffled, steps_done, train_sae
-from selection.sae.trainer import Trainer, TrainReport, TrainSettings
+from selection.sae.train_records import TrainReport, TrainSettings
+from selection.sae.trainer import Trainer
 
 D, M, K = 12, 40, 3
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from selection.errors import InputError
 from selection.sae.coder import SparseCoder
 from selection.sae.info import SaeInfo
-from selection.sae.trainer import StepMetrics, Trainer, TrainReport, TrainSettings, load_trainer
+from selection.sae.train_records import StepMetrics, TrainReport, TrainSettings
+from selection.sae.trainer import Trainer, load_trainer
 
 __all__ = ["StepMetrics", "TrainReport", "TrainSettings", "shuffled", "steps_done", "train_sae"]
 
