@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from storage.workspace import Workspace
@@ -90,3 +91,12 @@ def test_the_schema_and_every_preset_can_be_printed() -> None:
     assert "budget" in schema["required"]
     assert "exemplar_reduction: prototype" in saelect("config", "--preset", "paper").stdout
     assert "ranking.exemplar_reduction" in saelect("config").stdout
+
+
+def test_sql_writes_parquet_to_a_file_only(workspace: Workspace, tmp_path: Path) -> None:
+    query = "SELECT rank, score, text FROM v_selection WHERE selection = 'calm-otter' ORDER BY rank"
+    place = ("-f", "parquet", "-w", str(workspace.root))
+    assert "Parquet needs a file" in saelect("sql", query, *place).stderr
+    out = tmp_path / "answer.parquet"
+    saelect("sql", query, *place, "--out", str(out))
+    assert pl.read_parquet(out)["rank"].to_list() == list(range(1, 121))

@@ -123,8 +123,9 @@ def where_used(example: ExampleArgument, workspace: WorkspaceOption = HERE) -> N
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `SHOW TABLES` lists what there is.")],
     output: Annotated[
-        str, typer.Option("--format", "-f", help="table, csv or json (one object a line).")
+        str, typer.Option("--format", "-f", help="table, csv, json (one object a line), parquet.")
     ] = "table",
+    out: Annotated[Path | None, typer.Option(help="File for `-f parquet`.")] = None,
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Ask the catalog in SQL, read-only.
@@ -133,10 +134,16 @@ def sql(
     """
     from storage.sql import run_sql
 
+    if output == "parquet":
+        _write_parquet(run_sql(find_workspace(workspace), query), out)
+        return
     writers = {"table": _table_text, "csv": _csv_text, "json": _json_text}
     if output not in writers:
         raise InputError(
-            "no such format", field="--format", value=output, remedy="Known: table, csv, json."
+            "no such format",
+            field="--format",
+            value=output,
+            remedy="Known: table, csv, json, parquet.",
         )
     limit = SQL_ROWS if output == "table" else None
     result = run_sql(find_workspace(workspace), query, max_rows=limit)
@@ -195,6 +202,20 @@ def _table_text(result: "SqlResult") -> str:
         if kind in ("BIGINT", "INTEGER", "DOUBLE", "HUGEINT", "FLOAT")
     }
     return table_text(result.columns, cells, numeric) + f"{len(result.rows):,} rows\n"
+
+
+def _write_parquet(result: "SqlResult", out: Path | None) -> None:
+    """Parquet is bytes, so it goes to a file, never to a terminal."""
+    import polars as pl
+
+    from storage.files import write_atomically
+
+    if out is None:
+        raise InputError("Parquet needs a file", field="--out", remedy="Add --out answer.parquet.")
+    frame = pl.DataFrame(result.rows, schema=list(result.columns), orient="row",
+                         infer_schema_length=None)  # fmt: skip
+    write_atomically(out, frame.write_parquet)
+    say(f"{len(result.rows):,} rows in {out}")
 
 
 def _cell(value: object) -> str:

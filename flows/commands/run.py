@@ -10,6 +10,7 @@ from flows.commands.terminal import say, table_text
 from flows.config import SelectConfig
 from flows.config_file import load_config
 from flows.progress import for_terminal, listening
+from selection.secrets import without_secrets
 from storage.read import free_run_name
 from storage.workspace import Workspace, open_workspace
 
@@ -28,8 +29,8 @@ def run_config(
     place = open_workspace(workspace)
     config = config.model_copy(update={"name": free_run_name(place, config.name or "run")})
     say(f"saelect: run {config.name} in {place.root}")
-    say(f"  pool      {', '.join(pool.path for pool in config.pool)}")
-    say(f"  exemplars {config.exemplars.path}")
+    say(f"  pool      {', '.join(without_secrets(pool.path) for pool in config.pool)}")
+    say(f"  exemplars {without_secrets(config.exemplars.path)}")
     from flows.stages.inputs import is_demo_model_on_foreign_pool  # after the first lines
 
     if is_demo_model_on_foreign_pool(config):

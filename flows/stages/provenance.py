@@ -20,6 +20,7 @@ from flows.stages.describe import described_folder
 from flows.stages.material import Material, Row, top_of
 from selection.ids import content_id, file_sha256
 from selection.sae.latents_file import read_descriptions
+from selection.secrets import without_secrets
 from storage.files import MANIFEST
 
 PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
@@ -35,13 +36,13 @@ def run_row(material: Material) -> Row:
         "name": facts.name,
         "created_at": facts.created_at,
         "finished_at": datetime.now(UTC),
-        "config": config.model_dump(mode="json"),
+        "config": without_secrets(config.model_dump(mode="json")),
         "versions": {"python": platform.python_version(), **_versions()},
         "git_sha": _git_sha(),
         "who": getpass.getuser(),
         "host": socket.gethostname(),
         "trigger": facts.trigger,
-        "note": config.note,
+        "note": without_secrets(config.note),
         "pool_id": material.pool.pool_id,
         "representation_id": representer.representation_id,
         "model": DEMO if config.model.name == DEMO else model.name,
@@ -124,7 +125,10 @@ def artifact_rows(material: Material) -> list[Row]:
         picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)
         rows.append(("select", decided.selection_id, picked, "weights"))
     names = ("step", "artifact", "sha256", "parent")
-    return [{"run_id": run_id, **dict(zip(names, row, strict=True))} for row in rows]
+    return [
+        {"run_id": run_id, **dict(zip(names, without_secrets(list(row)), strict=True))}
+        for row in rows
+    ]
 
 
 def _sha256(array: NDArray[np.int64]) -> str:

@@ -26,6 +26,7 @@ from flows.stages.provenance import (
 from flows.stages.why import explanations
 from selection.ids import file_sha256
 from selection.plain_text import plain_text
+from selection.secrets import without_secrets
 from storage.tables import table_of
 
 NEAR_MISSES = 50
@@ -93,7 +94,7 @@ def _exemplars(material: Material) -> list[Row]:
                     "subtask": row["subtask"],
                     "own_id": row["own_id"],
                     "source": row["source"],
-                    "file": row["file"],
+                    "file": without_secrets(row["file"]),
                     "row": row["row"],
                     "messages": row["messages"],
                     "text": _text(row),
@@ -182,4 +183,11 @@ def _occurrences(material: Material, rows: NDArray[np.int64]) -> list[Row]:
     table = material.pool.passing_occurrences(rows, material.config.where)
     names = ("example_id", "own_id", "source", "file", "row", "licence", "language", "group", "raw")
     run_id = material.facts.run_id
-    return [{"run_id": run_id, **{name: row[name] for name in names}} for row in table.to_pylist()]
+    return [
+        {
+            "run_id": run_id,
+            **{name: row[name] for name in names},
+            "file": without_secrets(row["file"]),
+        }
+        for row in table.to_pylist()
+    ]
