@@ -124,6 +124,21 @@ def _overrides(sets: list[str]) -> dict[str, str]:
 
 
 @app.command()
+def embed(
+    config: Annotated[str, typer.Argument(help="Config file, or a preset by name: `demo`.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this host; default: compute.workers.", min=1)
+    ] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key.")] = None,
+) -> None:
+    """Compute the vectors of a config's pool only; may run on several hosts at once."""
+    from flows.commands.embed import run_embed
+
+    raise typer.Exit(run_embed(config, workspace, workers, _overrides(sets or [])))
+
+
+@app.command()
 def neighbors(
     example: Annotated[str, typer.Argument(help="Example id (or a prefix), or the data's own id.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

@@ -11,7 +11,8 @@ from flows.artifacts import reported  # noqa: E402
 from flows.config import SelectConfig, VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.inputs import read_targets  # noqa: E402
-from flows.stages.vectors import embed_rendered, embed_targets, open_representer  # noqa: E402
+from flows.stages.vectors import embed_targets  # noqa: E402
+from flows.stages.workers import embed_by_workers  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
@@ -19,8 +20,7 @@ from storage.workspace import open_workspace  # noqa: E402
 @task(name="embed-pool", cache_policy=NO_CACHE)
 def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dict[str, int]:
     """Vectors of the pool, and of the exemplars where the config has some."""
-    representer = open_representer(config, open_workspace(workspace), sae)
-    counts = embed_rendered(representer, representer.rendered(pool_id))
+    representer, counts = embed_by_workers(config, open_workspace(workspace), pool_id, sae)
     if isinstance(config, SelectConfig):
         embed_targets(representer, config, read_targets(config.exemplars))
     return counts

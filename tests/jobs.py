@@ -10,11 +10,12 @@ from flows.stages.check import check_before_model, check_config
 from flows.stages.index import index_pool_vectors
 from flows.stages.inputs import prepare, read_targets
 from flows.stages.material import RunFacts
+from flows.stages.pool_units import embed_rendered
 from flows.stages.publish import export_and_report
 from flows.stages.reading import open_reader, render
 from flows.stages.sae import ensure_sae
 from flows.stages.select import refuse_large_token_budget, select_and_record
-from flows.stages.vectors import embed_rendered, embed_targets, open_representer
+from flows.stages.vectors import embed_targets, open_representer
 from selection.ids import content_id
 from storage.workspace import Workspace, open_workspace
 

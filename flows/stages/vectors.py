@@ -4,7 +4,7 @@ The forward pass is paid once: a vector is keyed by its rendered tokens within a
 and only keys that no shard holds are computed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -208,25 +208,6 @@ def missing_rows(representer: Representer, rendered: RenderedPool) -> NDArray[np
     return rows[open_shards(representer.folder).missing(keys[rows])]
 
 
-def embed_rendered(representer: Representer, rendered: RenderedPool) -> dict[str, int]:
-    """Vectors for every usable example of a rendered pool; returns what was new and reused."""
-    missing, keys, lengths = (
-        missing_rows(representer, rendered),
-        rendered.keys(),
-        rendered.lengths(),
-    )
-    reused = rendered.n_usable - len(missing)
-    n_tokens = int(lengths[missing].sum())
-    if len(missing):
-        _ensure_room(representer, rendered, missing)
-    with stage("embed", n_tokens, "tokens") as handle:
-        for unit in _units(missing, representer.config.compute.unit_examples):
-            write_unit(representer, keys[unit], rendered.samples(unit))
-            handle.advance(int(lengths[unit].sum()))
-        handle.detail = f"{len(missing):,} vectors computed, {reused:,} reused"
-    return {"computed": len(missing), "reused": reused, "tokens": n_tokens}
-
-
 def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[np.uint8]:
     """Vectors for a few samples in one unit, for example exemplars; returns their keys (m, 16)."""
     keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
@@ -279,11 +260,16 @@ def _refuse_uncounted(
 
 
 def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[Rendered]) -> None:
-    """Compute one unit of work and write its shard; its id says which work it is."""
+    """Compute one unit of work and write its shard."""
+    vectors, report = represent_samples(representer, samples)
+    write_shard(representer.folder, unit_id(representer, keys), keys, vectors, report)
+
+
+def unit_id(representer: Representer, keys: NDArray[np.uint8]) -> str:
+    """Names a unit by the work it is: keys in their order, and what decides the batch plan."""
     compute = representer.config.compute
     identity = [keys.tobytes().hex(), compute.tokens_per_batch, compute.packing]
-    vectors, report = represent_samples(representer, samples)
-    write_shard(representer.folder, content_id(identity, n_hex=24), keys, vectors, report)
+    return content_id(identity, n_hex=24)
 
 
 def represent_samples(
@@ -316,12 +302,7 @@ def _first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArra
     return rows[np.sort(first)]
 
 
-def _units(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    """Consecutive runs of at most `size` rows."""
-    return (rows[first : first + size] for first in range(0, len(rows), size))
-
-
-def _ensure_room(
+def ensure_room(
     representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
 ) -> None:
     """Refuse before the first unit when the vectors cannot fit on the disk."""

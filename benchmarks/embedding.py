@@ -1,0 +1,204 @@
+"""What the representation stage costs beside the bare forward pass, and beside the usual loops.
+
+    python -m benchmarks.embedding [--quick] [--clock cpu] [--threads N]
+
+Stage: texts to a written shard. Bare: the truncated forward pass alone, packed by saelect or padded
+by plain transformers, whichever is faster; same dtype, threads, samples and tokens per batch.
+Loops: (a) pool order, batches of 8, padded, the whole model, dense latents of every position as
+SAELens makes them; (b) the same, sorted by length and on the truncated model. Repeats alternate.
+Weights of the d=768 shape are random: only time, memory and agreement are measured, never quality.
+The clock `cpu` counts the process's CPU seconds, for machines that do other work meanwhile.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from benchmarks.embedding_loops import DenseLoop
+from benchmarks.embedding_parts import (
+    DEMO,
+    keep_top_table,
+    peak_memory,
+    samples_of,
+    support_jaccard,
+)
+from selection.activations import ActivationModel, batch_plan, load_activation_model, needed_lengths
+from selection.models import parse_hookpoint, resolve_model
+from selection.records import SparseRows
+from selection.rendering import Renderer, load_renderer, render_key
+from selection.representation import Head, calibrate_head, represent_heads
+from selection.sae.coder import SparseCoder
+from selection.sae.formats import load_sae, make_coder
+from selection.sae.info import SaeInfo
+from storage.shards import write_shard
+
+MAX_LENGTH = 256
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model folder, where it is read, and its SAE."""
+
+    name: str
+    folder: Path
+    block: int
+    coder: SparseCoder
+
+
+def demo_shape() -> Shape:
+    """The packaged model at its SAE's place."""
+    return Shape("demo", DEMO / "model", 4, load_sae(DEMO / "sae"))
+
+
+def wide_shape(folder: Path) -> Shape:
+    """d=768 x 12 blocks, read behind block 7, 8x width, k=32; random weights, demo tokenizer."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=4096,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=512,
+    )
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(DEMO / "model").save_pretrained(folder)
+    weights = torch.randn(8 * 768, 768) / 768**0.5
+    info = SaeInfo("", "layers.7", 768, 8 * 768, 32)
+    zeros = torch.zeros(768)
+    coder = make_coder(weights, torch.zeros(8 * 768), weights, zeros, info=info)
+    return Shape("d768", folder, 7, coder)
+
+
+class Runs:
+    """The five things that are timed for one shape and set of texts."""
+
+    def __init__(self, shape: Shape, messages: Sequence[Any], folder: Path) -> None:
+        """Load the models; nothing is timed here."""
+        resolved = resolve_model(shape.folder)
+        self.place = parse_hookpoint(f"resid@{shape.block}", resolved.n_layers)
+        self.model: ActivationModel = load_activation_model(resolved, self.place, "cpu")
+        self.renderer: Renderer = load_renderer(shape.folder, max_length=MAX_LENGTH)
+        self.shape, self.messages, self.folder = shape, messages, folder
+        self.samples = self.renderer.render_batch(messages)
+        head = Head(self.place, shape.coder, "mean")
+        known = calibrate_head(self.samples[:8], self.model, head)
+        self.head = Head(self.place, shape.coder, "mean", known.unit)
+        self.whole = transformers.AutoModel.from_pretrained(shape.folder, dtype=torch.float32)
+        self.cut = load_activation_model(resolved, self.place, "cpu", packing="padded")
+        self.lengths = needed_lengths(self.samples, True)
+
+    def stage(self) -> SparseRows:
+        """Texts to a written shard."""
+        samples = self.renderer.render_batch(self.messages)
+        keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
+        [(rows, report)] = represent_heads(samples, self.model, [self.head])
+        write_shard(self.folder, f"unit-{time.monotonic_ns()}", keys, rows, report)
+        return rows
+
+    def bare_packed(self) -> None:
+        """The truncated forward pass as saelect runs it."""
+        self._forward(self.model)
+
+    def bare_padded(self) -> None:
+        """The truncated forward pass of transformers, sorted by length and padded."""
+        self._forward(self.cut)
+
+    def _forward(self, model: ActivationModel) -> None:
+        for rows in batch_plan(self.lengths, model.tokens_per_batch(None), model.packs):
+            model.hidden([self.samples[row].tokens[: self.lengths[row]] for row in rows])
+
+    def padded_loop(self) -> SparseRows:
+        """(a)."""
+        order = np.arange(len(self.messages))
+        return self._loop(DenseLoop(self.whole, self.shape.block, self.head), order)
+
+    def sorted_loop(self) -> SparseRows:
+        """(b)."""
+        order = np.argsort(-self.lengths, kind="stable")
+        return self._loop(DenseLoop(self.cut._module, self.shape.block, self.head), order)
+
+    def _loop(self, loop: DenseLoop, order: np.ndarray[Any, np.dtype[np.int64]]) -> SparseRows:
+        samples = self.renderer.render_batch(self.messages)
+        return loop.vectors(samples, order)
+
+
+def measure(runs: Runs, repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of each run, `repeats` times in turn, after one unmeasured forward pass."""
+    runs.bare_packed()
+    names = ("stage", "bare_packed", "bare_padded", "padded_loop", "sorted_loop")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in names:
+            started = clock()
+            getattr(runs, name)()
+            seconds[name].append(clock() - started)
+    return seconds
+
+
+def summary(runs: Runs, seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Ratios of medians, and the support Jaccard of stage and loop (a)."""
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    bare = min(middle["bare_packed"], middle["bare_padded"])
+    return {
+        "stage_over_forward": middle["stage"] / bare,
+        "speedup_over_padded_loop": middle["padded_loop"] / middle["stage"],
+        "speedup_over_sorted_loop": middle["sorted_loop"] / middle["stage"],
+        "support_jaccard": support_jaccard(runs.stage(), runs.padded_loop()),
+        "tokens_per_second": float(runs.lengths.sum()) / middle["stage"],
+    }
+
+
+def main() -> None:
+    """Print a table per shape, and one JSON object as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few samples: within two minutes")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=0, help="default: 3, quick 2")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    repeats = given.repeats or (2 if given.quick else 3)
+    sizes = {"demo": 48, "d768": 16} if given.quick else {"demo": 400, "d768": 64}
+    result: dict[str, object] = {"clock": given.clock, "threads": given.threads}
+    with tempfile.TemporaryDirectory() as name:
+        for shape in (demo_shape(), wide_shape(Path(name) / "model")):
+            runs = Runs(shape, samples_of(sizes[shape.name]), Path(name) / shape.name)
+            seconds = measure(runs, repeats, CLOCKS[given.clock])
+            found = summary(runs, seconds)
+            _print(shape.name, runs, seconds, found)
+            result[shape.name] = {key: round(value, 4) for key, value in found.items()}
+            if shape.name == "d768":
+                result |= {key: round(found[key], 4) for key in list(found)[:3]}
+            elif not given.quick:
+                result["keep_top"] = keep_top_table(runs.stage())
+    if not given.quick:
+        result["peak_memory"] = peak_memory()
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def _print(name: str, runs: Runs, seconds: dict[str, list[float]], found: dict[str, float]) -> None:
+    lines = [f"{name}: {len(runs.samples)} samples, {int(runs.lengths.sum()):,} tokens"]
+    for key, values in seconds.items():
+        middle, spread = statistics.median(values), max(values) - min(values)
+        lines.append(f"  {key:12} {middle:8.2f} s   spread {spread:.2f} s")
+    lines += [f"  {key:25} {value:10.3f}" for key, value in found.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

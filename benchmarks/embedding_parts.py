@@ -1,0 +1,99 @@
+"""Texts, agreement, memory and stored size for the benchmark of the representation stage."""
+
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selection.records import SparseRows
+from selection.sparse import to_dense
+
+DEMO = Path(str(files("flows"))) / "demo"
+KEEP = (16, 32, 64, 128, 256)
+_CHILD = """
+import resource, sys, torch
+from benchmarks.embedding_parts import DEMO, samples_of
+from selection.activations import load_activation_model
+from selection.models import parse_hookpoint, resolve_model
+from selection.rendering import load_renderer
+from selection.representation import Head, represent_heads
+from selection.sae.formats import make_coder
+from selection.sae.info import SaeInfo
+n, width = int(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+resolved = resolve_model(DEMO / "model")
+place = parse_hookpoint("resid@4", resolved.n_layers)
+model = load_activation_model(resolved, place, "cpu")
+weights = torch.randn(width, 256)
+info = SaeInfo("", "layers.4", 256, width, 32)
+coder = make_coder(weights, torch.zeros(width), weights, torch.zeros(256), info=info)
+renderer = load_renderer(DEMO / "model", max_length=256)
+messages = samples_of(128)
+head = Head(place, coder, "mean", 0.01)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(n // 128):
+    represent_heads(renderer.render_batch(messages), model, [head])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def samples_of(n: int) -> list[tuple[list[dict[str, str]], None]]:
+    """The first n samples of the demo pool."""
+    lines = (DEMO / "pool.jsonl").read_text(encoding="utf-8").splitlines()[:n]
+    return [(json.loads(line)["messages"], None) for line in lines]
+
+
+def support_jaccard(a: SparseRows, b: SparseRows) -> float:
+    """Mean over rows of shared over all latents."""
+    x, y = to_dense(a) > 0, to_dense(b) > 0
+    return float(((x & y).sum(1) / np.maximum((x | y).sum(1), 1)).mean())
+
+
+def keep_top_table(rows: SparseRows, n_exemplars: int = 8) -> list[dict[str, Any]]:
+    """Bytes per sample, and how the ranking by Jaccard with the first rows agrees with the whole.
+
+    spearman: of ranks; top: share of the top tenth that stays.
+    """
+    dense = to_dense(rows).astype(np.float64)
+    whole, table = _scores(dense, n_exemplars), []
+    for keep in (*KEEP, dense.shape[1]):
+        cut = dense.copy()
+        if keep < dense.shape[1]:
+            smallest = np.argsort(-dense, axis=1, kind="stable")[:, keep:]
+            np.put_along_axis(cut, smallest, 0, axis=1)
+        found, n = _scores(cut, n_exemplars), max(1, len(whole) // 10)
+        ranks = [np.argsort(np.argsort(-scores, kind="stable")) for scores in (whole, found)]
+        shared = set(np.argsort(-whole)[:n]) & set(np.argsort(-found)[:n])
+        row = {
+            "keep_top": keep if keep < dense.shape[1] else None,
+            "bytes_per_sample": round(6 * float((cut > 0).sum(1).mean()) + 24, 1),
+            "spearman": round(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), 4),
+            "top": round(len(shared) / n, 3),
+        }
+        table.append(row)
+        sys.stdout.write(f"  {row}\n")
+    return table
+
+
+def _scores(dense: Any, n_exemplars: int) -> Any:  # noqa: ANN401 - float arrays
+    """(n - m,) mean generalized Jaccard of the later rows with the first m."""
+    scores = np.zeros(len(dense) - n_exemplars)
+    for exemplar in dense[:n_exemplars]:
+        smaller = np.minimum(dense[n_exemplars:], exemplar).sum(1)
+        scores += smaller / np.maximum(dense[n_exemplars:], exemplar).sum(1)
+    return scores / n_exemplars
+
+
+def peak_memory() -> list[dict[str, int]]:
+    """Peak memory above weights (kB), by number of samples and of latents, each in a process."""
+    table = []
+    for n, width in ((128, 4096), (512, 4096), (128, 32768)):
+        command = [sys.executable, "-c", _CHILD, str(n), str(width)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        table.append({"samples": n, "latents": width, "kB": int(out.split()[-1])})
+        sys.stdout.write(f"  {table[-1]}\n")
+    return table

@@ -1,0 +1,106 @@
+"""Several processes that compute the vectors of one pool: this one and its helpers.
+
+A helper is `python -m flows.stages.workers JOB`, JOB a JSON file; it may also run on another host
+that sees the workspace. Who does what is settled by leases, so helpers may come, go and die.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.config import SelectConfig, VectorJob
+from flows.resuming import RESUME_ME, Terminated, ending_on_sigterm
+from flows.stages.pool_units import embed_rendered
+from flows.stages.vectors import Representer, open_representer
+from storage.files import temp_path, write_json
+from storage.leases import Leases
+from storage.workspace import Workspace, open_workspace
+
+log = logging.getLogger(__name__)
+
+
+def embed_by_workers(
+    config: VectorJob, workspace: Workspace, pool_id: str, sae: str
+) -> tuple[Representer, dict[str, int]]:
+    """Compute the pool's vectors with `compute.workers` processes, this one among them.
+
+    Each has the same number of threads, the cores' share where none is given, and on CUDA a GPU of
+    its own. Raises what this process meets; helpers that fail are replaced by the others.
+    """
+    n = config.compute.workers
+    if n > 1 and config.compute.threads is None:
+        threads = max(1, (os.cpu_count() or 1) // n)
+        compute = config.compute.model_copy(update={"threads": threads})
+        config = config.model_copy(update={"compute": compute})
+    representer = open_representer(config, workspace, sae)
+    with Leases(workspace.root / ".leases").waited_for("calibration"):
+        rendered, _ = representer.rendered(pool_id), representer.representation_id
+    with _helpers(config, workspace, pool_id, sae, n - 1):
+        return representer, embed_rendered(representer, rendered)
+
+
+@contextmanager
+def _helpers(
+    config: VectorJob, workspace: Workspace, pool_id: str, sae: str, n: int
+) -> Iterator[None]:
+    """Helpers while the block runs: they end by themselves when all is done, or with the block."""
+    if n < 1:
+        yield
+        return
+    job = temp_path(workspace.root / "job.json")
+    kind = "select" if isinstance(config, SelectConfig) else "vectors"
+    facts = {"kind": kind, "workspace": str(workspace.root), "pool_id": pool_id, "sae": sae}
+    write_json(job, {**facts, "config": config.model_dump(mode="json")})
+    command = [sys.executable, "-m", "flows.stages.workers", str(job)]
+    helpers = [subprocess.Popen(command, env=_environment(1 + number)) for number in range(n)]
+    try:
+        yield
+        for helper in helpers:
+            if helper.wait():
+                log.warning(
+                    "a worker ended with code %d; the others did its work", helper.returncode
+                )
+    finally:
+        for helper in helpers:
+            if helper.poll() is None:
+                helper.terminate()
+                helper.wait()
+        job.unlink(missing_ok=True)
+
+
+def _environment(number: int) -> dict[str, str]:
+    """For worker `number`: the GPU of that number, modulo those that this process may use."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return dict(os.environ)
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = listed.split(",") if listed else [str(i) for i in range(torch.cuda.device_count())]
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": devices[number % len(devices)]}
+
+
+def help_with(job: Path) -> dict[str, int]:
+    """One helper's work: units of the job until there are none."""
+    facts = json.loads(job.read_text(encoding="utf-8"))
+    kind = SelectConfig if facts["kind"] == "select" else VectorJob
+    config = kind.model_validate(facts["config"])
+    representer = open_representer(config, open_workspace(facts["workspace"]), facts["sae"])
+    return embed_rendered(representer, representer.rendered(facts["pool_id"]))
+
+
+def main() -> None:
+    """`python -m flows.stages.workers JOB`."""
+    try:
+        with ending_on_sigterm():
+            help_with(Path(sys.argv[1]))
+    except Terminated:
+        raise SystemExit(RESUME_ME) from None
+
+
+if __name__ == "__main__":
+    main()
