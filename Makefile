@@ -33,10 +33,12 @@ e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill
 
 bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.ranking --quick
+	$(BIN)/python -m benchmarks.embedding --quick
 
 nightly: check test faults  ## The slow ones: the wheel in an empty environment, full benchmarks
 	bash benchmarks/wheel.sh
 	$(BIN)/python -m benchmarks.ranking
+	$(BIN)/python -m benchmarks.embedding
 
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock
