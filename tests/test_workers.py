@@ -16,6 +16,7 @@ from flows.stages.inputs import prepare
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render
 from flows.stages.vectors import open_representer
+from flows.stages.workers import embed_by_workers
 from storage.files import is_complete
 from storage.workspace import Workspace, open_workspace
 from tests.jobs import tiny_config
@@ -69,9 +70,8 @@ def test_three_workers_of_which_two_die_write_the_bytes_of_one(
 ) -> None:
     alone, _ = prepared(tmp_path / "one", paths)
     config = tiny_config(*paths, compute=SMALL)
-    representer = open_representer(config, alone, str(paths[3]))
     [pool] = alone.pools.iterdir()
-    counts = embed_rendered(representer, representer.rendered(pool.name))
+    _, counts = embed_by_workers(config, alone, pool.name, str(paths[3]))
     expected = hashes(alone)
     assert counts["computed"] > 20
 
@@ -80,7 +80,7 @@ def test_three_workers_of_which_two_die_write_the_bytes_of_one(
     try:
         deadline = time.monotonic() + 120
         while units_done(shared) < 1 and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.02)
         workers[0].send_signal(signal.SIGKILL)
         workers[1].send_signal(signal.SIGTERM)
         representer = open_representer(config, shared, str(paths[3]))
