@@ -17,7 +17,7 @@ from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render
 from flows.stages.vectors import open_representer
 from flows.stages.workers import embed_by_workers
-from storage.files import is_complete
+from storage.files import TEMP_PREFIX, is_complete
 from storage.workspace import Workspace, open_workspace
 from tests.jobs import tiny_config
 
@@ -44,7 +44,7 @@ def hashes(workspace: Workspace) -> dict[str, str]:
     return {
         str(file.relative_to(workspace.shards)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(workspace.shards.rglob("*.*"))
-        if file.is_file()
+        if file.is_file() and not file.parent.name.startswith(TEMP_PREFIX)  # of the killed one
     }
 
 
