@@ -50,8 +50,6 @@ def embed_rendered(representer: Representer, rendered: RenderedPool) -> dict[str
         if computed < n_missing:
             handle.detail += f", {n_missing - computed:,} by other workers"
     plan.unlink(missing_ok=True)
-    with suppress(OSError):  # not there, or another pool's plan is
-        plan.parent.rmdir()
     return {"computed": computed, "reused": reused, "tokens": n_tokens}
 
 
@@ -81,8 +79,9 @@ def _computed(
         finally:
             writer.shutdown(wait=True)
             leases.release_all()
-    with suppress(OSError):  # somebody else's last lease may still be there
-        (folder / ".leases").rmdir()
+    for lease in (folder / ".leases").glob("*.lease"):  # of workers that died after the last step
+        if is_complete(folder / lease.stem):
+            lease.unlink(missing_ok=True)
 
 
 def _write(
