@@ -28,6 +28,14 @@ REASONS = {
     "response_truncated": "lost the whole response to truncation",
     "empty_vector": "made no latent fire",
     "is_exemplar": "equalled an exemplar",
+    "excluded": "stood on the list of examples never to take",
+    "too_short": "were shorter than the smallest length asked for",
+    "too_long": "were longer than the largest length asked for",
+    "contaminated": "held an evaluation item or an exemplar",
+    "below_min_score": "scored lower than the smallest score asked for",
+    "near_duplicate": "were nearly the same as a better one that was kept",
+    "quota": "met a full quota, or made room for a floor",
+    "diversity": "were too much like what was chosen",
 }
 
 
