@@ -40,7 +40,7 @@ predicted, user turns too. Muon (lr {muon_lr}, weight decay {weight_decay}) for 
 the blocks, AdamW (lr {adamw_lr}) for embeddings and gains; {warmup_steps} warm-up steps,
 constant, from {decay_from:.0%} of the budget linear to 0; gradient norm clipped at 1; bf16
 autocast, {step_tokens:,} padded tokens a step. {used_tokens:,} tokens in {steps:,} steps (ended
-in epoch {epoch}), {used_minutes:.0f} minutes on two CPU cores shared with other work. The
+in epoch {epoch}), {used_minutes:.0f} minutes on a two-core machine shared with other work. The
 budget was {budget}.
 
 | step | tokens | minutes | held-out loss (nats a token) |

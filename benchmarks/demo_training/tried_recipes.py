@@ -111,7 +111,7 @@ _SECTION = """
 ## Recipes tried
 
 Ordered by bits a byte on the held-out rows, which can be compared between vocabularies; loss a
-token cannot. Minutes and tokens a second are of two CPU cores shared with other work. Retrieval is
+token cannot. Minutes and tokens a second are of a two-core machine shared with other work. Retrieval is
 mean nDCG@1000, T1 / T2, of the dense mean at the block that is best for T1; figures of different
 numbers of rows are not to be compared, see the records in `benchmarks/demo_training/recipes/`.
 
