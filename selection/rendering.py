@@ -36,8 +36,11 @@ COUNTED = {
     "all": (Part.PROMPT, Part.RESPONSE),
     "response": (Part.RESPONSE,),
     "prompt": (Part.PROMPT,),
+    "all_and_template": tuple(Part),
+    "every_token": tuple(Part),
 }
-"""What may count: all contents, assistant turns only, or all other turns."""
+"""What may count: all contents, assistant turns only, or all other turns; all contents and what
+the template writes around them; and these with what the model expects first (BOS)."""
 
 TRUNCATIONS = ("end", "start", "keep_response")
 
@@ -82,6 +85,8 @@ class Renderer:
         self._max_length, self._truncation = max_length, truncation
         self._counts_part = np.zeros(len(Part), dtype=np.bool_)
         self._counts_part[list(COUNTED[counted])] = True
+        self._counts_prefix = counted == "every_token"
+        self._counts_suffix = counted in ("all_and_template", "every_token")
         self.counts = self._writer.counts
         self.settings: dict[str, Any] = {
             "format": _FORMAT,
@@ -132,6 +137,19 @@ class Renderer:
         """Text of some tokens, special ones included."""
         return self._tokens.decode(tokens)
 
+    @property
+    def n_token_ids(self) -> int:
+        """Number of different token ids that a rendering may hold."""
+        return len(self._tokens.is_special)
+
+    def token_text(self, token: int) -> str:
+        """What one token id stands for."""
+        return self._tokens.decode(np.array([token], np.uint32))
+
+    def counted_text(self, rendered: Rendered) -> str:
+        """The text of the counted tokens; what lies apart stays apart, on lines of its own."""
+        return "\n".join(text for text, counts in self.marked_text(rendered) if counts)
+
     def _finish(
         self,
         ids: NDArray[np.uint32],
@@ -156,9 +174,11 @@ class Renderer:
         ids, parts = ids[kept], parts[kept]
         response_lost = truncated and had_response and not (parts == Part.RESPONSE).any()
         counted = self._counts_part[parts]
+        if not self._counts_prefix:
+            counted[: len(prefix)] = False
         if len(suffix):
             ids = np.concatenate([ids, suffix])
-            counted = np.concatenate([counted, np.zeros(len(suffix), dtype=np.bool_)])
+            counted = np.concatenate([counted, np.full(len(suffix), self._counts_suffix)])
         self.counts["truncated"] += truncated
         self.counts["response_lost"] += bool(response_lost)
         self.counts["nothing_counted"] += not counted.any()

@@ -6,6 +6,7 @@ vector is first brought to the same length, v = floor(w a 2^20 / sum(w a)), and 
 weight is what minima, norms and prototypes are made of. Integers throughout.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,14 @@ class Joint:
         self.weights = np.concatenate(scaled).astype(np.int64)
         if normalize:
             self.weights = np.ones_like(self.weights)
+
+    def sha256(self) -> str:
+        """Hash of everything that decides what columns count."""
+        digest = hashlib.sha256(f"{self.normalize}".encode())
+        for space in self.spaces:
+            digest.update(f"{space.name} {space.weight} {space.square_root}".encode())
+            digest.update(np.ascontiguousarray(space.weights, "<i8").tobytes())
+        return digest.hexdigest()
 
     def rows(self, parts: Sequence[SparseRows]) -> SparseRows:
         """The same samples' vectors of every space, in order, as vectors of the whole.

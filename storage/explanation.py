@@ -111,9 +111,11 @@ LEFT JOIN (SELECT run_id, exemplar_id, any_value(text) AS text FROM exemplar GRO
 WHERE w.selection_id = ? AND w.example_id = ? ORDER BY w.nearness"""
 
 _LATENTS = """
-SELECT w.exemplar_id, w.space, w.latent, d.description, w.contribution, w.share, w.pool_share
+SELECT w.exemplar_id, w.space, w.latent, coalesce(w.term, d.description), w.contribution,
+    w.share, w.pool_share
 FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
 LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
+    AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
 WHERE w.selection_id = ? AND w.example_id = ?
 ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contribution DESC,
     w.latent"""

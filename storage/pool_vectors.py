@@ -64,8 +64,8 @@ class PoolVectors:
             yield numbers, rows if wanted.all() else take(rows, np.flatnonzero(wanted))
 
     def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
-        """(n,) values per row from (n_vectors,) values per vector; `fill` for unusable rows."""
-        rows = np.full(len(self.usable), fill, values.dtype)
+        """(n, ...) values per row from (n_vectors, ...) per vector; `fill` for unusable rows."""
+        rows = np.full((len(self.usable), *values.shape[1:]), fill, values.dtype)
         rows[self.usable] = values[self._vector_of]
         return rows
 

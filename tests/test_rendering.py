@@ -405,6 +405,42 @@ def test_bos_comes_exactly_once_and_never_counts(
     assert not rendered.counted[0]
 
 
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_template_tokens_and_bos_count_where_that_is_asked(adds_bos: bool, tmp_path: Path) -> None:
+    tokenizer = small_tokenizers.byte_level(tmp_path / "t", chat_templates.LLAMA3, adds_bos)
+    sample = [user("Hi"), assistant("Hello")]
+    masks = {
+        counted: load_renderer(tokenizer, counted=counted, max_length=LONG).render(sample)
+        for counted in ("all", "all_and_template", "every_token")
+    }
+    everything = masks["every_token"]
+    assert everything.counted.all()
+    assert masks["all_and_template"].counted.tolist() == [False] + [True] * (
+        len(everything.tokens) - 1
+    )
+    assert 0 < masks["all"].counted.sum() < len(everything.tokens) - 1
+    assert len({render_key(found) for found in masks.values()}) == 3
+
+
+def test_what_stands_around_an_encoders_text_counts_where_that_is_asked(tmp_path: Path) -> None:
+    tokenizer = small_tokenizers.word_piece(tmp_path / "t")
+    counted = [
+        load_renderer(tokenizer, counted=how, max_length=LONG).render([user("the user")]).counted
+        for how in ("all_and_template", "every_token")
+    ]
+    assert counted[0].tolist() == [False] + [True] * (len(counted[0]) - 1)
+    assert counted[1].all()
+
+
+def test_counted_text_is_the_content_alone(byte_tokenizer: Path) -> None:
+    renderer = load_renderer(byte_tokenizer, max_length=LONG)
+    rendered = renderer.render([user("Größe 猫"), assistant("two\nlines")])
+    assert renderer.counted_text(rendered).split() == ["Größe", "猫", "two", "lines"]
+    ids = rendered.tokens[rendered.counted]
+    assert renderer.token_text(int(ids[0])) == "G"
+    assert renderer.n_token_ids > int(ids.max())
+
+
 def test_bos_is_added_where_the_tokenizer_adds_it_and_the_template_does_not(
     tmp_path: Path,
 ) -> None:

@@ -16,20 +16,25 @@ from flows.config import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import Field
 from flows.stages.rules import Contamination, contamination_of, pool_texts, rules_of, texts_of
+from flows.stages.score import joint_scores
+from flows.stages.spaces import (
+    JointTarget,
+    SpaceVectors,
+    count_documents,
+    join_targets,
+    own_number,
+    own_space,
+)
 from selection.baselines import bm25_scores, random_scores
 from selection.budget import Cut, TokenCount
 from selection.controls import length_matched
 from selection.errors import InputError
 from selection.ids import content_id
-from selection.jaccard import QueryBlock, build_queries, score_rows
 from selection.picking import Picks, Rules, choose
 from selection.ranking import JointRanking, combine_targets, rank
 from selection.records import Budget, DropReason, Exemplars, Ranking
-from selection.row_kernels import weighted_norms
-from selection.sparse import document_frequency
-from selection.weights import idf_weights, unit_weights
+from selection.reductions import take_turns
 from storage.files import write_atomically
-from storage.pool_vectors import PoolVectors
 from storage.pools import PreparedPool
 from storage.renderings import RenderedPool
 from storage.workspace import Workspace
@@ -44,15 +49,13 @@ class Race:
 
     eligible: (n,) bool over the prepared pool, after every drop.
     drops:    examples dropped before ranking, by reason; with the eligible ones they add up to n.
-    weights:  (n_latents,) int64.
-    shares:   (n_latents,) float64, share of the pool's examples in which each latent fires.
+    targets:  every target's exemplars in the joined spaces, with their weights.
     contamination: which examples hold an evaluation item, as far as it was looked for.
     """
 
     eligible: NDArray[np.bool_]
     drops: dict[DropReason, int]
-    weights: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    targets: Mapping[str, JointTarget]
     contamination: Contamination | None = None
 
 
@@ -80,26 +83,15 @@ def enter_race(
     field: Field,
     pool: PreparedPool,
     rendered: RenderedPool,
-    vectors: PoolVectors,
-    tables: Mapping[str, pa.Table],
+    vectors: SpaceVectors,
+    targets: Mapping[str, tuple[pa.Table, Exemplars]],
 ) -> Race:
     """First pass over the vectors: weights from all of them, and the drops that rendering left."""
-    frequency, fires = np.zeros(0, np.int64), np.zeros(vectors.n_vectors, np.bool_)
-    times = vectors.multiplicity()
-    with stage("weights", vectors.n_vectors, "vectors") as handle:
-        for numbers, rows in vectors.blocks():
-            if not len(frequency):
-                frequency = np.zeros(rows.n_latents, np.int64)
-            frequency += document_frequency(rows, times[numbers])
-            fires[numbers] = np.diff(rows.indptr) > 0
-            handle.advance(len(numbers))
-        n_documents = int(times[fires].sum())
-        handle.detail = f"{int((frequency > 0).sum()):,} latents fire in {n_documents:,} examples"
-    weights = unit_weights(len(frequency))
-    if config.ranking.weights == "idf":
-        weights = idf_weights(frequency, n_documents)
-    has_direction = vectors.spread(fires, fill=False)
+    counts, fires = count_documents(vectors)
+    joined = join_targets(config, vectors, counts, targets)
+    has_direction = vectors.parts[0].spread(fires, fill=False)
     drops, left = dict(field.drops), field.eligible.copy()
+    tables = {name: table for name, (table, _) in targets.items()}
     contamination = contamination_of(config, pool, tables)
     holds_item = np.zeros(len(left), np.bool_)
     if contamination is not None:
@@ -125,7 +117,7 @@ def enter_race(
             value=config.rendering.counted,
             remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
         )
-    return Race(left, drops, weights, frequency / max(n_documents, 1), contamination)
+    return Race(left, drops, joined, contamination)
 
 
 def decide(
@@ -133,7 +125,7 @@ def decide(
     workspace: Workspace,
     run: tuple[str, str],
     pool: PreparedPool,
-    vectors: PoolVectors,
+    vectors: SpaceVectors,
     race: Race,
     n_promised: int,
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
@@ -146,12 +138,13 @@ def decide(
     """
     run_id, run_name = run
     decided: list[Decided] = []
-    rules = rules_of(config, pool, vectors, race.eligible, race.weights, race.shares)
+    weights, shares = own_space(vectors, race.targets)
+    own = vectors.parts[own_number(vectors)]
+    rules = rules_of(config, pool, own, race.eligible, weights, shares)
     main: dict[str, Decided] = {}
     for method in (config.ranking.method, *config.controls):
         role = "main" if method == config.ranking.method else "control"
-        scores = _scores(method, config, pool, vectors, race, targets)
-        rankings = {name: rank(values, race.eligible) for name, values in scores.items()}
+        rankings = _rankings(method, config, pool, vectors, race, targets)
         for target, ranking in _as_selections(config, rankings):
             if method == "length_matched":
                 ranking = _of_equal_lengths(main[target], pool, ranking, race, token_count)
@@ -245,17 +238,31 @@ def _as_selections(
         yield JOINT, combine_targets(list(rankings.values()), "round_robin", weights=weights)
 
 
-def _scores(
+def _rankings(
     method: str,
     config: SelectConfig,
     pool: PreparedPool,
-    vectors: PoolVectors,
+    vectors: SpaceVectors,
     race: Race,
+    targets: Mapping[str, tuple[pa.Table, Exemplars]],
+) -> dict[str, Ranking]:
+    """Target -> its order over the eligible rows."""
+    if method == "jaccard":
+        scores = joint_scores(config, vectors, race.targets)
+        if config.ranking.exemplar_reduction == "round_robin":
+            return {name: take_turns(values, race.eligible) for name, values in scores.items()}
+    else:
+        scores = _control_scores(method, config, pool, targets)
+    return {name: rank(values, race.eligible) for name, values in scores.items()}
+
+
+def _control_scores(
+    method: str,
+    config: SelectConfig,
+    pool: PreparedPool,
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
 ) -> dict[str, NDArray[np.float64]]:
     """Target -> (n,) scores of all pool rows; higher is better."""
-    if method == "jaccard":
-        return _jaccard_scores(config, vectors, race, targets)
     with stage(method, pool.n_examples * len(targets), "examples") as handle:
         handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
         if method in ("random", "length_matched"):
@@ -268,35 +275,6 @@ def _scores(
             name: bm25_scores(pool_texts(pool, handle.advance), texts_of(table))
             for name, (table, _) in targets.items()
         }
-
-
-def _jaccard_scores(
-    config: SelectConfig,
-    vectors: PoolVectors,
-    race: Race,
-    targets: Mapping[str, tuple[pa.Table, Exemplars]],
-) -> dict[str, NDArray[np.float64]]:
-    """Second pass over the vectors: every shard against every target."""
-    queries = {name: _queries(config, race, each) for name, (_, each) in targets.items()}
-    found = {name: np.zeros(vectors.n_vectors) for name in targets}
-    threads = config.compute.threads or default_threads()
-    with stage("rank", vectors.n_vectors, "vectors") as handle:
-        for numbers, rows in vectors.blocks():
-            norms = weighted_norms(rows, race.weights)
-            for name, block in queries.items():
-                found[name][numbers] = score_rows(rows, block, norms=norms, threads=threads)
-            handle.advance(len(numbers))
-        handle.detail = f"{vectors.n_vectors:,} vectors against {len(targets)} targets"
-    return {name: vectors.spread(values, fill=0.0) for name, values in found.items()}
-
-
-def _queries(config: SelectConfig, race: Race, exemplars: Exemplars) -> QueryBlock:
-    try:
-        return build_queries(exemplars.rows, race.weights, config.ranking.exemplar_reduction)
-    except InputError as error:
-        raise InputError(
-            error.problem, file=config.exemplars.path, field=exemplars.target, remedy=error.remedy
-        ) from None
 
 
 def _write_scores(
@@ -342,10 +320,3 @@ def _curve(scores: NDArray[np.float64]) -> dict[str, list[float]]:
         return {"ranks": [], "scores": []}
     ranks = np.unique(np.geomspace(1, len(scores), CURVE_POINTS).round().astype(int))
     return {"ranks": ranks.tolist(), "scores": scores[ranks - 1].tolist()}
-
-
-def default_threads() -> int:
-    """Cores that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from flows.config import SelectConfig
 from flows.stages.choose import Decided, Race
+from flows.stages.spaces import SpaceVectors
 from flows.stages.vectors import Representer
 from selection.budget import TokenCount
 from selection.records import Exemplars
@@ -37,6 +38,7 @@ class Material:
     facts: RunFacts
     pool: PreparedPool
     vectors: PoolVectors
+    spaces: SpaceVectors
     representer: Representer
     race: Race
     targets: Mapping[str, tuple[pa.Table, Exemplars]]

@@ -12,9 +12,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flows.config import DEMO
 from flows.stages.describe import described_folder
 from flows.stages.material import Material, Row, top_of
@@ -119,7 +116,15 @@ def artifact_rows(material: Material) -> list[Row]:
     units = {shard.folder.name: shard.sha256 for shard in material.vectors.shards.shards}
     vectors = content_id(units, 64)
     rows.append(("represent", f"shards/{shards}", vectors, f"pools/{pool_id}"))
-    rows.append(("rank", "weights", _sha256(material.race.weights), f"shards/{shards}"))
+    for source, part in zip(material.spaces.sources, material.spaces.parts, strict=True):
+        if source.shards_id != shards:
+            units = {shard.folder.name: shard.sha256 for shard in part.shards.shards}
+            counted = content_id(units, 64)
+            rows.append(("represent", f"shards/{source.shards_id}", counted, f"pools/{pool_id}"))
+    weighed = hashlib.sha256()
+    for target in material.race.targets.values():
+        weighed.update(target.joint.sha256().encode())
+    rows.append(("rank", "weights", weighed.hexdigest(), f"shards/{shards}"))
     for decided in material.decided:
         top = top_of(decided)
         picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)
@@ -129,10 +134,6 @@ def artifact_rows(material: Material) -> list[Row]:
         {"run_id": run_id, **dict(zip(names, without_secrets(list(row)), strict=True))}
         for row in rows
     ]
-
-
-def _sha256(array: NDArray[np.int64]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def description_rows(material: Material) -> list[Row]:

@@ -13,6 +13,7 @@ from flows.stages.inputs import Field, field_of, read_targets
 from flows.stages.material import Material, RunFacts
 from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
 from flows.stages.record import catalog_rows
+from flows.stages.spaces import open_spaces
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.budget import TokenCount
 from selection.errors import InputError
@@ -33,15 +34,18 @@ def select_and_record(
     tables = read_targets(config.exemplars)
     targets = embed_targets(representer, config, tables)
     field = field_of(config, pool, tables)
-    race = enter_race(config, field, pool, rendered, vectors, tables)
+    spaces = open_spaces(config, representer, pool_id)
+    race = enter_race(config, field, pool, rendered, spaces, targets)
     tokens = token_counter(config.budget, representer.reader, pool, rendered)
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)
-    decided = decide(config, workspace, run, pool, vectors, race, n_promised, targets, tokens)
+    decided = decide(config, workspace, run, pool, spaces, race, n_promised, targets, tokens)
     facts = replace(
         facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer)
     )
-    material = Material(config, facts, pool, vectors, representer, race, targets, decided, tokens)
+    material = Material(
+        config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens
+    )
     with stage("record", unit="rows") as handle:
         rows = catalog_rows(material)
         commit(workspace, rows)

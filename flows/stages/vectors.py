@@ -42,7 +42,7 @@ from selection.sae.quality import SaeQuality
 from storage.files import ensure_free, read_json, write_json
 from storage.pool_vectors import PoolVectors
 from storage.renderings import RenderedPool, open_rendering
-from storage.shards import open_shards, write_shard
+from storage.shards import ShardSet, open_shards, write_shard
 from storage.workspace import Workspace
 
 BYTES_PER_POSTING = 6  # int32 latent and uint16 value
@@ -206,6 +206,13 @@ def missing_rows(representer: Representer, rendered: RenderedPool) -> NDArray[np
     keys = rendered.keys()
     rows = _first_of_each(keys, rendered.usable())
     return rows[open_shards(representer.folder).missing(keys[rows])]
+
+
+def units_of(rendered: RenderedPool, shards: ShardSet, size: int) -> list[NDArray[np.int64]]:
+    """Pool rows, one per key, whose vectors no shard holds, in units of at most `size`."""
+    rows = _first_of_each(rendered.keys(), rendered.usable())
+    missing = rows[shards.missing(rendered.keys()[rows])]
+    return [missing[first : first + size] for first in range(0, len(missing), size)]
 
 
 def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[np.uint8]:

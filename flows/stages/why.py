@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flows.stages.choose import Decided
 from flows.stages.material import Material
+from flows.stages.spaces import JointTarget
 from selection.explain import REST, exemplar_parts, explain_pairs
 from selection.records import Exemplars, SparseRows
 
@@ -24,40 +25,55 @@ def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[st
     for target, (_, exemplars) in material.targets.items():
         mine = np.flatnonzero(owners == target)
         for rows, ids in _blocks(material, top.take(pa.array(mine))):
-            for name, table in _tables(material, exemplars, rows).items():
+            joint = material.race.targets[target]
+            for name, table in _tables(material, joint, joint.joint.rows(rows)).items():
                 found[name].append(_named(table, decided.selection_id, ids, exemplars))
-    space = str(material.representer.reader.hookpoint)
-    tables = {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
-    if "why" in tables:
-        column = pa.repeat(pa.scalar(space), tables["why"].num_rows)
-        tables["why"] = tables["why"].drop_columns(["score"]).append_column("space", column)
-    return tables
+    return {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
 
 
-def _blocks(material: Material, top: pa.Table) -> Iterator[tuple[SparseRows, NDArray[np.str_]]]:
-    """(vectors, example ids) of at most BLOCK candidates at a time."""
+def _blocks(
+    material: Material, top: pa.Table
+) -> Iterator[tuple[list[SparseRows], NDArray[np.str_]]]:
+    """(vectors in every space, example ids) of at most BLOCK candidates at a time."""
     for first in range(0, top.num_rows, BLOCK):
         part = top.slice(first, BLOCK)
-        rows = material.vectors.gather(part["example_row"].to_numpy())
+        rows = material.spaces.gather(part["example_row"].to_numpy())
         yield rows, np.array(part["example_id"].to_pylist())
 
 
-def _tables(material: Material, exemplars: Exemplars, rows: SparseRows) -> dict[str, pa.Table]:
-    config, race = material.config, material.race
+def _tables(material: Material, target: JointTarget, rows: SparseRows) -> dict[str, pa.Table]:
+    config, weights = material.config, target.joint.weights
     why = explain_pairs(
         rows,
-        exemplars.rows,
-        race.weights,
+        target.rows,
+        weights,
         top=config.explain_top,
         n_nearest=config.explain_exemplars,
-        pool_shares=race.shares,
+        pool_shares=target.shares,
         generic_share=config.explain_generic,
     )
-    parts = exemplar_parts(rows, exemplars.rows, race.weights, config.explain_exemplars)
+    parts = exemplar_parts(rows, target.rows, weights, config.explain_exemplars)
     if config.ranking.exemplar_reduction != "mean":  # only a mean is a sum of parts
         empty = pa.nulls(parts.num_rows, pa.int64())
         parts = parts.set_column(parts.column_names.index("part"), "part", empty)
-    return {"why": why, "why_exemplar": parts}
+    return {"why": _in_spaces(why, target), "why_exemplar": parts}
+
+
+def _in_spaces(why: pa.Table, target: JointTarget) -> pa.Table:
+    """Columns of the whole as (space, latent, term); sums over several spaces have no space."""
+    columns = why["latent"].to_numpy()
+    is_sum = columns < 0
+    spaces, latents = target.joint.locate(np.maximum(columns, 0))
+    names = np.array([space.name for space in target.joint.spaces])[spaces]
+    is_of_several = is_sum & (len(target.joint.spaces) > 1)
+    pairs = zip(spaces.tolist(), latents.tolist(), is_sum.tolist(), strict=True)
+    terms = [None if rest else target.terms[s].get(c) for s, c, rest in pairs]
+    latent = pa.array(np.where(is_sum, columns, latents), pa.int64())
+    why = why.drop_columns(["score"]).set_column(
+        why.column_names.index("latent") - 1, "latent", latent
+    )
+    why = why.append_column("space", pa.array(names, pa.string(), mask=is_of_several))
+    return why.append_column("term", pa.array(terms, pa.string()))
 
 
 def _named(

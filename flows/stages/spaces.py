@@ -1,0 +1,294 @@
+"""The spaces of a run: the pool's vectors in each, what their columns weigh, and the exemplars.
+
+The first space is the run's own: `model`, `sae`, `representation.token_aggregate`. Others are the
+same SAE under another aggregate, another SAE, or a lexical space; all share the pool's renderings,
+so a sample has the same vector number in each.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.config import SelectConfig, SpaceConfig, VectorJob
+from flows.progress import stage
+from flows.stages.pool_units import embed_rendered
+from flows.stages.reading import render_rows
+from flows.stages.vectors import (
+    Representer,
+    embed_targets,
+    open_representer,
+    units_of,
+)
+from selection.errors import InputError
+from selection.ids import content_id
+from selection.lexical import VERSION, column_words, token_rows, word_rows
+from selection.records import Exemplars, Rendered, SparseRows
+from selection.representation import UnitReport
+from selection.spaces import Joint, Space
+from selection.sparse import document_frequency
+from selection.weights import latent_weights
+from storage.pool_vectors import PoolVectors
+from storage.renderings import RenderedPool
+from storage.shards import open_shards, write_shard
+
+Targets = Mapping[str, tuple[pa.Table, Exemplars]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the vectors of one space come from.
+
+    name:        what explanations call the space.
+    settings:    of the config.
+    representer: of an SAE; for a lexical space that of the run, whose tokenizer and folders it has.
+    """
+
+    name: str
+    settings: SpaceConfig
+    representer: Representer
+
+    @cached_property
+    def is_lexical(self) -> bool:
+        """Whether counting tokens or words is enough."""
+        return self.settings.kind != "sae"
+
+    @cached_property
+    def shards_id(self) -> str:
+        """Name of the folder of shards."""
+        if not self.is_lexical:
+            return self.representer.representation_id
+        tokenizer = self.representer.reader.renderer.settings["tokenizer"]
+        kind = self.settings.kind
+        return content_id({"kind": kind, "tokenizer": tokenizer, "version": VERSION})
+
+    def vectors(self, pool_id: str) -> PoolVectors:
+        """The pool's vectors, which were made before."""
+        rendered = self.representer.rendered(pool_id)
+        shards = open_shards(self.representer.workspace.shards / self.shards_id)
+        return PoolVectors(shards, rendered.keys(), rendered.usable())
+
+    def counts(self, samples: Sequence[Rendered]) -> SparseRows:
+        """Lexical vectors of some samples."""
+        renderer = self.representer.reader.renderer
+        if self.settings.kind == "tokens":
+            return token_rows(samples, renderer.n_token_ids)
+        return word_rows(renderer.counted_text(sample) for sample in samples)
+
+    def terms(self, samples: Sequence[Rendered]) -> Mapping[int, str]:
+        """Column -> term, for the columns of some samples; empty for an SAE."""
+        renderer = self.representer.reader.renderer
+        if self.settings.kind == "tokens":
+            ids = np.unique(np.concatenate([s.tokens[s.counted] for s in samples]))
+            return {int(token): renderer.token_text(int(token)) for token in ids}
+        if self.settings.kind == "words":
+            return column_words(renderer.counted_text(sample) for sample in samples)
+        return {}
+
+
+def open_sources(config: VectorJob, representer: Representer) -> tuple[Source, ...]:
+    """The config's spaces, in its order. Raises InputError where two of them are the same."""
+    sources = []
+    for settings in config.representation.spaces:
+        if settings.kind != "sae":
+            sources.append(Source(settings.kind, settings, representer))
+        elif settings.is_own:
+            sources.append(Source(str(representer.reader.hookpoint), settings, representer))
+        else:
+            sources.append(_other_sae(config, settings, representer))
+    names = [source.name for source in sources]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            "two spaces are the same", field="representation.spaces", value=twice[0],
+            remedy="Give them another hookpoint, SAE or token_aggregate, or drop one.",
+        )  # fmt: skip
+    return tuple(sources)
+
+
+def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Representer) -> Source:
+    """Another aggregate of the run's SAE, or another SAE of the run's model."""
+    aggregate = settings.token_aggregate or config.representation.token_aggregate
+    update = {"token_aggregate": aggregate}
+    changed = config.model_copy(
+        update={"representation": config.representation.model_copy(update=update)}
+    )
+    if settings.sae is None:
+        other = open_representer(changed, representer.workspace, representer.sae)
+        return Source(f"{other.reader.hookpoint}/{aggregate}", settings, other)
+    changed = changed.model_copy(
+        update={
+            "model": config.model.model_copy(update={"hookpoint": settings.hookpoint or ""}),
+            "sae": config.sae.model_copy(update={"path": settings.sae, "train": None}),
+        }
+    )
+    other = open_representer(changed, representer.workspace, settings.sae)
+    sae = other.coder.info.sae_id[:6]
+    return Source(f"{other.reader.hookpoint}:{sae}/{aggregate}", settings, other)
+
+
+def embed_spaces(config: VectorJob, representer: Representer, rendered: RenderedPool) -> None:
+    """Vectors of every space but the run's own, where they are missing."""
+    for source in open_sources(config, representer):
+        if source.is_lexical:
+            _count_pool(source, rendered)
+        elif not source.settings.is_own:
+            embed_rendered(source.representer, rendered)
+
+
+def _count_pool(source: Source, rendered: RenderedPool) -> None:
+    folder = source.representer.workspace.shards / source.shards_id
+    keys = rendered.keys()
+    rows = units_of(rendered, open_shards(folder), source.representer.config.compute.unit_examples)
+    with stage(source.name, sum(map(len, rows)), "examples") as handle:
+        for unit in rows:
+            counted = source.counts(rendered.samples(unit))
+            unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
+            write_shard(folder, unit_id, keys[unit], counted, _report(counted))
+            handle.advance(len(unit))
+
+
+def _report(counted: SparseRows) -> UnitReport:
+    n, mass = len(counted), float(counted.values.sum(dtype=np.int64))
+    n_empty = int((np.diff(counted.indptr) == 0).sum())
+    return UnitReport(n, int(mass), len(counted.values), n_empty, 0, 0, mass, 0.0, 0.0, "full")
+
+
+@dataclass(frozen=True)
+class SpaceVectors:
+    """The vectors of one pool in every space of a run, under one numbering."""
+
+    sources: tuple[Source, ...]
+    parts: tuple[PoolVectors, ...]
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], list[SparseRows]]]:
+        """(vector numbers, their vectors in every space), every vector exactly once."""
+        first, others = self.parts[0], self.parts[1:]
+        for numbers, rows in first.blocks():
+            yield numbers, [rows, *(other.gather_vectors(numbers) for other in others)]
+
+    def gather(self, rows: NDArray[np.int64]) -> list[SparseRows]:
+        """Vectors of a few pool rows in every space."""
+        return [part.gather(rows) for part in self.parts]
+
+
+def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) -> SpaceVectors:
+    """The vectors of a pool whose spaces were all embedded before."""
+    sources = open_sources(config, representer)
+    return SpaceVectors(sources, tuple(source.vectors(pool_id) for source in sources))
+
+
+@dataclass(frozen=True)
+class JointTarget:
+    """One target task in the joined spaces.
+
+    joint:  spaces and weights, frozen for this target.
+    rows:   the exemplars' vectors of the whole.
+    groups: (m,) subtask of each exemplar.
+    terms:  for every space, column -> term of the exemplars; empty for an SAE.
+    shares: (n_columns,) share of the pool's examples that have each column.
+    """
+
+    joint: Joint
+    rows: SparseRows
+    groups: NDArray[np.int32]
+    terms: tuple[Mapping[int, str], ...]
+    shares: NDArray[np.float64]
+
+
+def count_documents(
+    vectors: SpaceVectors,
+) -> tuple[list[tuple[NDArray[np.int64], int]], NDArray[np.bool_]]:
+    """First pass: for every space (document frequencies, documents), and which vectors fire."""
+    first = vectors.parts[0]
+    times, fires = first.multiplicity(), np.zeros(first.n_vectors, np.bool_)
+    counts: list[tuple[NDArray[np.int64], int]] = []
+    with stage("weights", first.n_vectors * len(vectors.parts), "vectors") as handle:
+        for part in vectors.parts:
+            frequency, own = np.zeros(0, np.int64), np.zeros(first.n_vectors, np.bool_)
+            for numbers, rows in part.blocks():
+                if not len(frequency):
+                    frequency = np.zeros(rows.n_latents, np.int64)
+                frequency += document_frequency(rows, times[numbers])
+                own[numbers] = np.diff(rows.indptr) > 0
+                handle.advance(len(numbers))
+            counts.append((frequency, int(times[own].sum())))
+            fires |= own
+        used = " + ".join(f"{int((frequency > 0).sum()):,}" for frequency, _ in counts)
+        handle.detail = f"{used} columns fire in {int(times[fires].sum()):,} examples"
+    return counts, fires
+
+
+def join_targets(
+    config: SelectConfig,
+    vectors: SpaceVectors,
+    counts: Sequence[tuple[NDArray[np.int64], int]],
+    targets: Targets,
+) -> dict[str, JointTarget]:
+    """Weights and joined exemplars of every target."""
+    found: dict[str, list[SparseRows]] = {name: [] for name in targets}
+    terms: dict[str, list[Mapping[int, str]]] = {name: [] for name in targets}
+    tables = {name: table for name, (table, _) in targets.items()}
+    renderer = vectors.sources[0].representer.reader.renderer
+    samples = {name: render_rows(renderer, table) for name, table in tables.items()}
+    for source in vectors.sources:
+        embedded = targets
+        if not source.is_lexical and not source.settings.is_own:
+            embedded = embed_targets(source.representer, config, tables)
+        for name, (_, exemplars) in embedded.items():
+            lexical = source.is_lexical
+            found[name].append(source.counts(samples[name]) if lexical else exemplars.rows)
+            terms[name].append(source.terms(samples[name]))
+    shares = np.concatenate([frequency / max(n, 1) for frequency, n in counts])
+    joints = {}
+    for name, parts in found.items():
+        joint = Joint(
+            [
+                _weighted(config, source, frequency, n, part)
+                for source, (frequency, n), part in zip(vectors.sources, counts, parts, strict=True)
+            ],
+            normalize=config.ranking.normalize == "l1",
+        )
+        groups = targets[name][1].groups
+        joints[name] = JointTarget(joint, joint.rows(parts), groups, tuple(terms[name]), shares)
+    return joints
+
+
+def _weighted(
+    config: SelectConfig,
+    source: Source,
+    frequency: NDArray[np.int64],
+    n_documents: int,
+    exemplars: SparseRows,
+) -> Space:
+    ranking, settings = config.ranking, source.settings
+    weights = latent_weights(
+        settings.weights or ranking.weights,
+        frequency,
+        n_documents,
+        exemplars,
+        smoothing=ranking.contrast_smoothing,
+        max_document_frequency=ranking.max_document_frequency,
+    )
+    root = (settings.values or ranking.values) == "sqrt"
+    return Space(source.name, weights, settings.weight, square_root=root)
+
+
+def own_number(vectors: SpaceVectors) -> int:
+    """Which of the spaces is that of the run's own model and SAE."""
+    return next(i for i, source in enumerate(vectors.sources) if source.settings.is_own)
+
+
+def own_space(
+    vectors: SpaceVectors, targets: Mapping[str, JointTarget]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Weights of the run's own space for the first target, and its latents' shares of the pool.
+
+    Near-duplicates and diversity are judged in this space alone.
+    """
+    number, target = own_number(vectors), next(iter(targets.values()))
+    first, last = target.joint.offsets[number : number + 2]
+    return target.joint.spaces[number].weights, target.shares[first:last]

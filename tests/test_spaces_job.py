@@ -1,0 +1,215 @@
+"""Joined spaces through the whole job, against exact fractions."""
+
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.config import SelectConfig
+from flows.stages.reading import open_reader
+from flows.stages.spaces import open_sources, open_spaces
+from flows.stages.vectors import embed_samples, open_representer
+from selection.baselines import words
+from selection.errors import InputError
+from selection.sparse import document_frequency
+from selection.weights import idf_weights
+from storage.renderings import open_rendering
+from storage.sql import run_sql
+from storage.workspace import Workspace
+from tests.jobs import run_job, tiny_config
+from tests.oracles import generalized_jaccard
+
+SPACES = [
+    "sae",
+    {"kind": "words", "weight": 2},
+    {"kind": "sae", "token_aggregate": "max"},
+    "tokens",
+]
+
+Paths = tuple[Path, Path, Path, Path]
+
+
+def query(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = run_sql(workspace, sql).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def paths(
+    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
+) -> Paths:
+    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
+
+
+def config_of(paths: Paths, spaces: list[Any], **ranking: Any) -> SelectConfig:
+    return tiny_config(
+        *paths,
+        representation={"spaces": spaces},
+        ranking={"normalize": "l1", **ranking},
+        index=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def joined(
+    paths: Paths, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SelectConfig, Workspace, list[dict[str, Any]]]:
+    config = config_of(paths, SPACES)
+    workspace, results = run_job(config, tmp_path_factory.mktemp("spaces"))
+    return config, workspace, results
+
+
+def whole(parts: list[Any], i: int, weights: list[Any], factors: list[int]) -> dict[int, int]:
+    """One sample's vector of all spaces, by fractions."""
+    found, first = {}, 0
+    for rows, weight, factor in zip(parts, weights, factors, strict=True):
+        span = slice(rows.indptr[i], rows.indptr[i + 1])
+        pairs = zip(rows.latents[span].tolist(), rows.values[span].tolist(), strict=True)
+        amounts = {c: int(weight[c]) * value for c, value in pairs}
+        total = sum(amounts.values())
+        for c, amount in amounts.items():
+            found[first + c] = factor * floor(Fraction(amount * 2**20, total))
+        first += rows.n_latents
+    return {c: amount for c, amount in found.items() if amount}
+
+
+def test_scores_are_one_jaccard_over_all_spaces(
+    joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]], paths: Paths
+) -> None:
+    config, workspace, results = joined
+    (pool_id,) = (p.name for p in workspace.pools.iterdir() if (p / "manifest.json").exists())
+    representer = open_representer(config, workspace, str(paths[3]))
+    vectors = open_spaces(config, representer, pool_id)
+    assert [s.name for s in vectors.sources] == ["resid@2", "words", "resid@2/max", "tokens"]
+    n = len(vectors.parts[0].usable)
+    pool = vectors.gather(np.arange(n))
+    exemplars = exemplar_parts(config, workspace, representer)
+    weights = [idf_weights(document_frequency(part), n) for part in pool]
+    factors = [1, 2, 1, 1]
+    known = [whole(exemplars, j, weights, factors) for j in range(len(exemplars[0]))]
+    picks = query(
+        workspace,
+        "SELECT example_id, score FROM v_selection WHERE selection_id ="
+        f" '{results[0]['selection_id']}' ORDER BY rank",
+    )
+    scores = []
+    for i in range(n):
+        vector = whole(pool, i, weights, factors)
+        parts = [generalized_jaccard(vector, other) for other in known]
+        rounded = [Fraction(round(Fraction(float(part)) * 2**40), 2**40) for part in parts]
+        scores.append(float(sum(rounded, Fraction(0)) / len(rounded)))
+    assert [pick["score"] for pick in picks] == sorted(scores, reverse=True)[: len(picks)]
+
+
+def exemplar_parts(config: SelectConfig, workspace: Workspace, representer: Any) -> list[Any]:
+    from flows.stages.inputs import read_targets
+    from flows.stages.reading import render_rows
+    from storage.shards import open_shards
+
+    (table,) = read_targets(config.exemplars).values()
+    samples = render_rows(representer.reader.renderer, table)
+    parts = []
+    for source in open_sources(config, representer):
+        if source.is_lexical:
+            parts.append(source.counts(samples))
+        else:
+            keys = embed_samples(source.representer, samples)
+            parts.append(open_shards(workspace.shards / source.shards_id).gather(keys))
+    return parts
+
+
+def test_explanations_name_the_space_and_the_word(
+    joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = joined
+    rows = query(
+        workspace,
+        "SELECT w.space, w.latent, w.description, e.text, s.text AS picked FROM v_why w"
+        " JOIN exemplar e USING (exemplar_id) JOIN v_selection s USING (selection_id, example_id)",
+    )
+    assert {"resid@2", "words", "resid@2/max"} <= {row["space"] for row in rows}
+    for row in rows:
+        if row["space"] == "words":
+            assert row["description"] in words(row["text"])
+            assert row["description"] in words(row["picked"])
+        assert (row["space"] is None) == (row["latent"] < 0)
+    lineage = query(workspace, "SELECT artifact FROM artifact WHERE step = 'represent'")
+    assert sum(row["artifact"].startswith("shards/") for row in lineage) == 4
+
+
+def test_lexical_shards_are_made_once_and_hold_what_counts(
+    joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]], paths: Paths
+) -> None:
+    config, workspace, _ = joined
+    before = {p: p.stat().st_mtime_ns for p in workspace.shards.rglob("*.npy")}
+    again, _ = run_job(config_of(paths, ["words", "sae"]), workspace.root)
+    assert {p: p.stat().st_mtime_ns for p in again.shards.rglob("*.npy")} == before
+    (pool_id,) = (p.name for p in workspace.pools.iterdir() if (p / "manifest.json").exists())
+    reader = open_reader(config)
+    rendering = workspace.pools / pool_id / "renderings" / reader.renderer.rendering_id
+    samples = open_rendering(rendering).samples(np.arange(3))
+    source = open_sources(config, open_representer(config, workspace, str(paths[3])))[3]
+    stored = source.vectors(pool_id).gather(np.arange(3))
+    for i, sample in enumerate(samples):
+        span = slice(stored.indptr[i], stored.indptr[i + 1])
+        tokens, counts = np.unique(sample.tokens[sample.counted], return_counts=True)
+        assert stored.latents[span].tolist() == tokens.tolist()
+        assert stored.values[span].tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("reduction", "weights"),
+    [("round_robin", "idf"), ("clusters", "idf*contrast"), ("best_mean", "contrast"),
+     ("subtask_mean", "none"), ("max", "idf"), ("prototype", "idf")],
+)  # fmt: skip
+def test_every_reduction_runs_end_to_end(
+    joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+    paths: Paths,
+    reduction: str,
+    weights: str,
+) -> None:
+    _, workspace, _ = joined
+    config = config_of(
+        paths, ["sae", "words"], exemplar_reduction=reduction, weights=weights, values="sqrt"
+    )
+    _, results = run_job(config, workspace.root)
+    selection = results[0]["selection_id"]
+    rows = query(
+        workspace,
+        f"SELECT score, rank FROM v_selection WHERE selection_id = '{selection}' ORDER BY rank",
+    )
+    scores = [row["score"] for row in rows]
+    assert len(scores) == 7
+    assert all(0 < score <= 1 for score in scores)
+    if reduction != "round_robin":
+        assert scores == sorted(scores, reverse=True)
+    stored = query(
+        workspace,
+        f"SELECT exemplar_reduction, weights FROM selection WHERE selection_id = '{selection}'",
+    )
+    assert stored == [{"exemplar_reduction": reduction, "weights": weights}]
+
+
+@pytest.mark.parametrize(
+    ("spaces", "message"),
+    [
+        (["words"], "names the run's own SAE 0 times"),
+        (["sae", "sae"], "names the run's own SAE 2 times"),
+        (["sae", {"kind": "words", "sae": "demo"}], "has no SAE, hookpoint or aggregate"),
+        (["sae", {"kind": "sae", "hookpoint": "resid@1"}], "needs its own `sae`"),
+        (["sae", {"kind": "words", "weight": 0}], "greater than or equal to 1"),
+    ],
+)
+def test_spaces_that_make_no_sense_are_refused(
+    paths: Paths, spaces: list[Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        config_of(paths, spaces)
+
+
+def test_two_equal_spaces_are_refused(paths: Paths, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two spaces are the same"):
+        run_job(config_of(paths, ["sae", "words", "words"]), tmp_path)
