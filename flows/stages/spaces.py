@@ -152,9 +152,19 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
 
 
 def _report(counted: SparseRows) -> UnitReport:
-    n, mass = len(counted), float(counted.values.sum(dtype=np.int64))
-    n_empty = int((np.diff(counted.indptr) == 0).sum())
-    return UnitReport(n, int(mass), len(counted.values), n_empty, 0, 0, mass, 0.0, 0.0, "full")
+    mass = int(counted.values.sum(dtype=np.int64))
+    return UnitReport(
+        n_samples=len(counted),
+        n_tokens=mass,
+        n_values=len(counted.values),
+        n_empty=int((np.diff(counted.indptr) == 0).sum()),
+        n_zeroed=0,
+        n_clipped=0,
+        mass=float(mass),
+        mass_cut=0.0,
+        mass_changed=0.0,
+        plan="full",
+    )
 
 
 @dataclass(frozen=True)
