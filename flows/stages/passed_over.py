@@ -66,11 +66,13 @@ def _flagged(material: Material, least: float) -> list[Row]:
         picked, owners = top["example_row"].to_numpy(), np.array(top["target"].to_pylist())
         ids = top["example_id"].to_pylist()
         for target, (_, exemplars) in material.targets.items():
-            queries = build_queries(exemplars.rows, material.race.weights, "max")
+            joined = material.race.targets[target]
+            queries = build_queries(joined.rows, joined.joint.weights, "max")
             mine = np.flatnonzero(owners == target)
             for first in range(0, len(mine), _CHUNK):
                 part = mine[first : first + _CHUNK]
-                scores, _ = score_matrix(material.vectors.gather(picked[part]), queries)
+                rows_of_part = joined.joint.rows(material.spaces.gather(picked[part]))
+                scores, _ = score_matrix(rows_of_part, queries)
                 for i in np.flatnonzero(scores.max(axis=1) >= least):
                     nearest = int(scores[i].argmax())
                     key = (ids[part[i]], target, str(exemplars.ids[nearest]))
