@@ -49,7 +49,10 @@ def test_a_preset_with_a_pool_runs_by_its_name(name: str) -> None:
     [
         (GOOD + "bugdet: 3\n", ["line 4", "`bugdet`", "no such key", "`budget`", "3"]),
         (GOOD + "ranking:\n  wieghts: idf\n", ["line 5", "`ranking.wieghts`", "`weights`"]),
-        (GOOD + "ranking:\n  weights: tfidf\n", ["line 5", "'tfidf'", "'none' or 'idf'"]),
+        (
+            GOOD + "ranking:\n  weights: tfidf\n",
+            ["line 5", "'tfidf'", "'idf', 'contrast' or 'idf*contrast'"],
+        ),
         (GOOD + "pool: other.jsonl\n", ["line 4", "`pool`", "twice"]),
         (GOOD + "preset: bset\n", ["line 4", "'bset'", "best, paper, demo"]),
         (GOOD + "  x: [\n", ["not valid YAML"]),
@@ -100,3 +103,21 @@ def test_an_override_reaches_into_a_list_and_says_how_long_it_is(tmp_path: Path)
     assert [pool.path for pool in config.pool] == ["a", "c"]
     with pytest.raises(InputError, match="2 entries"):
         load_config(write(tmp_path, text), {"pool.2.path": "c"})
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), [("paper", "all_and_template"), ("paper_bos", "every_token")]
+)
+def test_the_papers_configs_say_what_the_paper_does(name: str, counted: str) -> None:
+    config = load_config(Path(__file__).parents[1] / "configs" / f"{name}.yaml")
+    assert config.rendering.counted == counted
+    assert (config.ranking.exemplar_reduction, config.ranking.weights) == ("prototype", "none")
+    assert [space.kind for space in config.representation.spaces] == ["sae"]
+    assert config.representation.max_norm_ratio is None
+    assert config.model.hookpoint == "resid@30"
+
+
+def test_a_short_list_of_spaces_is_enough(tmp_path: Path) -> None:
+    text = GOOD + "representation: {spaces: [sae, {kind: words, weight: 2}]}\n"
+    spaces = load_config(write(tmp_path, text)).representation.spaces
+    assert [(space.kind, space.weight) for space in spaces] == [("sae", 1), ("words", 2)]
