@@ -231,6 +231,48 @@ def serve(
     start(workspace, host=host, port=port, password=password, runs_at_once=runs)
 
 
+bench_app = typer.Typer(help="Measure how well selection works.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("retrieval")
+def bench_retrieval(
+    pool: Annotated[str, typer.Option(help="Labelled pool, one Parquet file.")],
+    targets: Annotated[str, typer.Option(help="Target tasks with labels and exemplars.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
+    setting: Annotated[str, typer.Option(help="full, instance or both.")] = "both",
+    methods: Annotated[
+        str, typer.Option(help="Names, name:variant or YAML files, by comma; default: all.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Model under test.")] = "demo",
+    sae: Annotated[str, typer.Option(help="SAE under test.")] = "demo",
+    hookpoint: Annotated[str, typer.Option(help="Default: where the SAE was trained.")] = "",
+    encoder: Annotated[str | None, typer.Option(help="Folder of a sentence encoder.")] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE with columns id, score, maybe target.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line: one JSON object.")] = False,
+) -> None:
+    """Compare ranking methods on a pool with labels: nDCG, recall and more, with intervals."""
+    from flows.benchmark.run import request_of
+    from flows.commands.bench import bench_retrieval_command
+
+    request = request_of(
+        pool=pool,
+        targets=targets,
+        subpool=subpool,
+        setting=setting,
+        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        model=model,
+        sae=sae,
+        hookpoint=hookpoint,
+        encoder=encoder,
+        scores=_overrides(scores or []),
+    )
+    bench_retrieval_command(request, workspace, as_json_line=as_json)
+
+
 def _add_light_commands() -> None:
     """Commands that read the published snapshot only; they import neither torch nor prefect."""
     from flows.commands import audit

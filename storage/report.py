@@ -45,7 +45,7 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
 
 def render(facts: ReportFacts, written_at: datetime) -> str:
     """The page as text; `written_at` is the only thing that is not in `facts`."""
-    template = _environment().get_template("report.html.j2")
+    template = report_environment().get_template("report.html.j2")
     run, selection = facts.facts.run, facts.facts.selection
     return template.render(
         report=facts,
@@ -82,7 +82,8 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
     }
 
 
-def _environment() -> "Environment":
+def report_environment() -> "Environment":
+    """Templates with the formats that every page of ours uses."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

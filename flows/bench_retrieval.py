@@ -1,0 +1,44 @@
+"""Compare ranking methods on a labelled pool: retrieval quality per target, with intervals."""
+
+from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+
+quiet_prefect.set_defaults()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.artifacts import publish_table, reported  # noqa: E402
+from flows.benchmark.record import benchmark_rows  # noqa: E402
+from flows.benchmark.run import BenchRequest, Outcome, run_benchmark  # noqa: E402
+from storage.benchmarks import write_benchmark_report  # noqa: E402
+from storage.catalog import commit  # noqa: E402
+from storage.workspace import open_workspace  # noqa: E402
+
+
+@task(name="measure-methods", cache_policy=NO_CACHE, persist_result=False)
+def measure_task(request: BenchRequest, workspace: str) -> Outcome:
+    """Every method on every target; results that are files already are read."""
+    return run_benchmark(request, open_workspace(workspace))
+
+
+@task(name="record-benchmark", cache_policy=NO_CACHE, persist_result=False)
+def record_task(outcome: Outcome, workspace: str) -> str:
+    """Commit the results and write the report; returns its path."""
+    place = open_workspace(workspace)
+    commit(place, benchmark_rows(outcome))
+    return str(write_benchmark_report(place, outcome.benchmark_id))
+
+
+@flow(name="bench-retrieval", persist_result=False)
+def bench_retrieval(request: BenchRequest, workspace: str = "workspace") -> tuple[Outcome, str]:
+    """Measure, record and report; returns the outcome and the path of the report."""
+    with reported():
+        outcome = measure_task(request, workspace)
+        report = record_task(outcome, workspace)
+        for setting, summaries in outcome.summaries.items():
+            rows = [
+                {"method": s.method, "stands by": s.variant, "nDCG@1000": s.ndcg["all"].mean}
+                for s in summaries
+            ]
+            publish_table(f"benchmark-{setting}", rows, f"Mean over targets, setting {setting}")
+    return outcome, report

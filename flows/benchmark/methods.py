@@ -1,0 +1,206 @@
+"""Which methods a benchmark compares: presets and single settings by name or from YAML, rivals.
+
+A method has variants (reductions, blocks, seeds). A bare name stands for its best variant on the
+targets at hand, which favors the rival; `name:variant` pins one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from flows.config import SelectConfig
+from flows.config_file import PRESETS, resolve
+from selection.errors import InputError
+from selection.rivals.reductions import REDUCTIONS
+
+MAX_LENGTH = 256
+"""Models see the turns cut at this many tokens; lexical methods see them whole."""
+
+SETTINGS_OF_THE_RUN = frozenset(
+    [
+        "pool",
+        "exemplars",
+        "budget",
+        "name",
+        "note",
+        "preset",
+        "export",
+        "compute",
+        "controls",
+        "index",
+        "explain_top",
+        "where",
+        "drop_exemplar_copies",
+        "combine",
+        "seed",
+    ]
+)
+"""Keys of a config that do not change a benchmark's scores."""
+
+BY_SCORES = ("mean", "max", "round_robin")
+DSIR_SMOOTHING = {"paper": (0.0, False), "per_gram": (0.0, True), "smoothed": (1000.0, False),
+                  "smoothed_per_gram": (1000.0, True)}  # fmt: skip
+"""Variant -> (pseudo-counts of P, whether the weight is divided by the number of grams)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method under comparison.
+
+    kind:     what computes it: `ranking`, or the name of a rival.
+    variants: what is measured; `choose` says whether the best counts or their mean (seeds).
+    settings: everything else that decides its scores, as JSON data.
+    config:   of kind `ranking`: the config whose ranking is measured.
+    path:     of kind `external` and `encoder`: the file or folder.
+    """
+
+    name: str
+    kind: str
+    variants: tuple[str, ...]
+    settings: Mapping[str, Any]
+    choose: Literal["best", "mean"] = "best"
+    config: SelectConfig | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class UnderTest:
+    """The model and SAE that every model-reading method uses.
+
+    encoder: folder of a sentence encoder, reported beside the others.
+    scores:  name -> file with columns id, score and, where scores differ by target, target.
+    """
+
+    model: str = "demo"
+    sae: str = "demo"
+    hookpoint: str = ""
+    encoder: str | None = None
+    scores: Mapping[str, str] | None = None
+
+
+_DENSE = tuple(f"{at}/{how}" for at in ("sae", "last") for how in REDUCTIONS)
+_JACCARD = REDUCTIONS
+
+RIVALS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("random", "random", ("seed0", "seed1", "seed2"), {}, "mean"),
+        Method("length", "length", ("log",), {}),
+        Method("tfidf", "tfidf", REDUCTIONS, {"tf": "1 + ln", "idf": "smooth"}),
+        Method("bm25", "bm25", BY_SCORES, {"k1": 1.5, "b": 0.75}),
+        Method("dsir", "dsir", tuple(DSIR_SMOOTHING), {"grams": 2, "buckets": 10_000}),
+        Method("rds", "dense", _DENSE, {"tokens": "mean"}),
+        Method("rds+", "dense", _DENSE, {"tokens": "position"}),
+        Method(
+            "tokens",
+            "tokens",
+            tuple(f"{w}/{how}" for w in ("plain", "idf") for how in _JACCARD),
+            {},
+        ),
+        Method("gate", "gate", _JACCARD, {"k": 32}),
+        Method("split_relu", "split_relu", _JACCARD, {}),
+    )
+}
+NEEDS_PASS = ("dense", "gate", "split_relu", "encoder")
+DEFAULT = ("best", "paper", *RIVALS)
+
+
+def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
+    """The methods meant by names, `name:variant` and YAML files; encoder and score files join.
+
+    A YAML file maps names to configs over a preset: {no-idf: {preset: best, ranking: {...}}}.
+    Raises InputError for unknown names, variants, and a name that is given twice.
+    """
+    found: list[Method] = []
+    for name in names or DEFAULT:
+        if Path(name).suffix in (".yaml", ".yml"):
+            found += _of_file(Path(name), given)
+        else:
+            found.append(_by_name(name, given))
+    if given.encoder:
+        where = Path(given.encoder)
+        found.append(Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean"}, path=where))
+    for name, file in (given.scores or {}).items():
+        found.append(Method(name, "external", ("given",), {}, path=Path(file)))
+    known = [method.name for method in found]
+    for name in known:
+        if known.count(name) > 1:
+            raise InputError(
+                "two methods have the same name",
+                field="--methods",
+                value=name,
+                remedy="Rename one in its YAML file.",
+            )
+    return found
+
+
+def _by_name(name: str, given: UnderTest) -> Method:
+    base, pinned, variant = name.partition(":")
+    if base in PRESETS and base != "demo":
+        method = _ranking(base, {"preset": base}, given, base)
+    elif base in RIVALS:
+        method = RIVALS[base]
+    else:
+        raise InputError(
+            "no such method",
+            field="--methods",
+            value=name,
+            remedy=f"Known: {', '.join(DEFAULT)}, or a YAML file of configs.",
+        )
+    if not pinned:
+        return method
+    if variant not in method.variants:
+        raise InputError(
+            "no such variant of the method",
+            field="--methods",
+            value=name,
+            remedy=f"`{base}` has: {', '.join(method.variants)}.",
+        )
+    return replace(method, name=name, variants=(variant,))
+
+
+def _of_file(path: Path, given: UnderTest) -> list[Method]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(
+            f"cannot be read ({error})", file=path, remedy="Give a YAML file of configs by name."
+        ) from None
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        raise InputError(
+            "does not map names to configs",
+            file=path,
+            remedy="For example: {no-idf: {preset: best, ranking: {weights: none}}}",
+        )
+    return [_ranking(str(name), config, given, str(path)) for name, config in value.items()]
+
+
+def _ranking(name: str, config: Mapping[str, Any], given: UnderTest, source: str) -> Method:
+    """A method from a config; the model and SAE under test stand where it names none."""
+    rendering = {**config.get("rendering", {})}
+    rendering.setdefault("max_length", MAX_LENGTH)
+    under = {"model": {"name": given.model, "hookpoint": given.hookpoint}, "sae": given.sae}
+    resolved = resolve(
+        {
+            **under,
+            **config,
+            "rendering": rendering,
+            "pool": "benchmark",
+            "exemplars": "benchmark",
+            "budget": {"examples": 1},
+        },
+        source,
+    )
+    if resolved.ranking.method != "jaccard":
+        raise InputError(
+            "is measured as a rival, not as a config",
+            file=source,
+            field="ranking.method",
+            value=resolved.ranking.method,
+            remedy="Name it in --methods.",
+        )
+    settings = resolved.model_dump(mode="json", exclude=set(SETTINGS_OF_THE_RUN))
+    return Method(name, "ranking", ("-",), settings, config=resolved)

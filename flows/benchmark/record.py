@@ -1,0 +1,79 @@
+"""A finished benchmark as rows of the catalog."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from flows.benchmark.run import Outcome
+from flows.benchmark.summary import MethodSummary
+from storage.tables import table_of
+
+
+def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:
+    """Catalog table -> rows."""
+    head = {
+        "benchmark_id": outcome.benchmark_id,
+        "created_at": outcome.started,
+        "seconds": outcome.seconds,
+        "pool": outcome.request.pool,
+        "pool_sha256": outcome.pool.sha256,
+        "n_rows": len(outcome.pool),
+        "n_targets": len(outcome.targets),
+        "model": outcome.request.model,
+        "sae": outcome.request.sae,
+        "methods": {
+            method.name: {**method.settings, "variants": list(method.variants)}
+            for method in outcome.methods
+        },
+    }
+    return {
+        "benchmark": table_of("benchmark", [head]),
+        "benchmark_result": table_of("benchmark_result", _results(outcome)),
+        "benchmark_mean": table_of("benchmark_mean", _means(outcome)),
+    }
+
+
+def _results(outcome: Outcome) -> Iterator[dict[str, object]]:
+    for setting, methods in outcome.measured.items():
+        standing = {each.method: each.variant for each in outcome.summaries[setting]}
+        for method, by_target in methods.items():
+            for target in outcome.targets:
+                for variant, measures in by_target[target.name].items():
+                    yield {
+                        "benchmark_id": outcome.benchmark_id,
+                        "setting": setting,
+                        "method": method,
+                        "variant": variant,
+                        "target": target.name,
+                        "kind": target.kind,
+                        "is_chosen": standing[method] in (variant, "mean"),
+                        **measures,
+                    }
+
+
+def _means(outcome: Outcome) -> Iterator[dict[str, object]]:
+    for setting, summaries in outcome.summaries.items():
+        for summary in summaries:
+            for kind in summary.ndcg:
+                yield {
+                    "benchmark_id": outcome.benchmark_id,
+                    "setting": setting,
+                    **_mean(summary, kind),
+                    "n_targets": outcome.n_of_kind(kind),
+                }
+
+
+def _mean(summary: MethodSummary, kind: str) -> dict[str, object]:
+    found, behind = summary.ndcg[kind], summary.behind.get(kind)
+    return {
+        "kind": kind,
+        "method": summary.method,
+        "variant": summary.variant,
+        "ndcg": found.mean,
+        "lo": found.lo,
+        "hi": found.hi,
+        "behind_best": behind and behind.mean,
+        "behind_lo": behind and behind.lo,
+        "behind_hi": behind and behind.hi,
+        "best_wins": summary.best_wins.get(kind),
+    }

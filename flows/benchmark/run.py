@@ -1,0 +1,188 @@
+"""The retrieval benchmark: every method on every target, each result a file, resumable at any one.
+
+A result is keyed by what decides it: pool, target, setting, model, SAE, the method's settings. The
+same comparison again reads files only; a new method costs its own scores.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from flows.benchmark.field import BenchField
+from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
+from flows.benchmark.scorers import Scorers
+from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
+from flows.config import DEMO, Strict
+from flows.config_file import explain
+from flows.progress import stage
+from flows.stages.reading import open_reader, sae_path
+from selection.evaluation import measure, order_by_score
+from selection.ids import content_id, file_sha256
+from selection.labelled import (
+    SETTINGS,
+    LabelledPool,
+    Setting,
+    Target,
+    read_labelled_pool,
+    read_labelled_targets,
+)
+from selection.sae.formats import load_sae
+from storage.files import read_json, write_json
+from storage.workspace import Workspace, file_name
+
+VERSION = 1
+"""Of scores and measures; raise it when any result would change."""
+
+
+class BenchRequest(Strict):
+    """What a retrieval benchmark compares."""
+
+    pool: str = Field(description="Labelled Parquet pool.")
+    targets: str = Field(description="Targets file, one JSON object a line.")
+    subpool: str | None = Field(None, description="File of ids: only these rows of the pool.")
+    setting: Literal["full", "instance", "both"] = "both"
+    methods: tuple[str, ...] = Field(
+        (), description="Names, name:variant, YAML files of configs; empty: all known ones."
+    )
+    model: str = Field(DEMO, description="Model that every method reads.")
+    sae: str = Field(DEMO, description="SAE that `best` and `paper` read.")
+    hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
+    encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
+    scores: dict[str, str] = Field(
+        default_factory=dict, description="Name -> file with columns id, score, maybe target."
+    )
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The settings that are asked for."""
+        return SETTINGS if self.setting == "both" else (self.setting,)
+
+
+def request_of(**values: object) -> BenchRequest:
+    """A request from the command line. Raises InputError for a wrong value."""
+    try:
+        return BenchRequest.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, BenchRequest, "saelect bench retrieval", {}) from None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished benchmark.
+
+    measured:  setting -> method -> target -> variant -> measure -> value.
+    summaries: setting -> methods, best first.
+    """
+
+    benchmark_id: str
+    request: BenchRequest
+    pool: LabelledPool
+    targets: list[Target]
+    methods: list[Method]
+    measured: dict[str, dict[str, Measured]]
+    summaries: dict[str, list[MethodSummary]]
+    started: datetime
+    seconds: float
+
+    def n_of_kind(self, kind: str) -> int:
+        """Targets of kind T1, T2 or all."""
+        return int(kinds_of(self.targets)[kind].sum())
+
+
+def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
+    """Measure what is not measured yet, and summarize all of it."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    given = UnderTest(
+        request.model, request.sae, request.hookpoint, request.encoder, request.scores
+    )
+    methods = find_methods(request.methods, given)
+    with stage("labels", unit="rows") as handle:
+        targets = read_labelled_targets(request.targets)
+        pool = read_labelled_pool(request.pool, request.subpool)
+        handle.detail = f"{len(pool):,} labelled rows, {len(targets)} targets"
+    measured: dict[str, dict[str, Measured]] = {
+        setting: measure_setting(BenchField(pool, targets, setting, workspace, given), methods)
+        for setting in request.settings
+    }
+    return Outcome(
+        benchmark_id=content_id([request.model_dump(mode="json"), started.isoformat()]),
+        request=request,
+        pool=pool,
+        targets=targets,
+        methods=methods,
+        measured=measured,
+        summaries={
+            setting: summarize(methods, found, targets) for setting, found in measured.items()
+        },
+        started=started,
+        seconds=time.monotonic() - clock,
+    )
+
+
+def measure_setting(field: BenchField, methods: Sequence[Method]) -> dict[str, Measured]:
+    """Method -> target -> variant -> measures; scores are computed only where a file is missing."""
+    files = {
+        method.name: _result_files(field, method, _identity(method, field)) for method in methods
+    }
+    missing = {
+        method.name: [t for t in field.targets if not files[method.name][t.name].exists()]
+        for method in methods
+    }
+    scorers = Scorers(field, [method for method in methods if missing[method.name]])
+    for method in scorers.methods:
+        scorer = scorers.of(method)  # Passes and tables are stages of their own.
+        with stage(
+            f"{method.name} {field.setting}", len(missing[method.name]), "targets"
+        ) as handle:
+            for target in missing[method.name]:
+                grades = field.pool.grades(target)
+                found = {
+                    variant: asdict(measure(grades[order_by_score(scores, field.pool.id_order)]))
+                    for variant, scores in scorer(target)
+                }
+                result = {"method": method.name, "target": target.name, "setting": field.setting}
+                write_json(files[method.name][target.name], {**result, "measures": found})
+                handle.advance(1)
+            handle.detail = f"{len(missing[method.name])} targets measured"
+    return {
+        name: {target: _measures(file) for target, file in by_target.items()}
+        for name, by_target in files.items()
+    }
+
+
+def _measures(file: Path) -> dict[str, dict[str, float]]:
+    found = read_json(file)["measures"]
+    assert isinstance(found, dict)
+    return found
+
+
+def _result_files(field: BenchField, method: Method, identity: object) -> dict[str, Path]:
+    """Target -> where its result is."""
+    folder = field.workspace.root / "bench" / "results" / field.setting / file_name(method.name)
+    files = {}
+    for target in field.targets:
+        key = content_id(
+            [VERSION, field.pool.sha256, target.target_id, field.setting, identity], n_hex=24
+        )
+        files[target.name] = folder / f"{file_name(target.name)}-{key}.json"
+    return files
+
+
+def _identity(method: Method, field: BenchField) -> list[object]:
+    """Everything that decides a method's scores besides pool, target and setting."""
+    identity: list[object] = [method.kind, dict(method.settings), method.variants]
+    if method.kind == "external" and method.path is not None:
+        identity.append(file_sha256(method.path))
+    if method.kind in (*NEEDS_PASS, "tokens", "ranking"):
+        scorers = Scorers(field, ())
+        config = method.config or scorers.config_of(method)
+        reader = open_reader(config)
+        identity += [reader.model.weights_sha256, str(reader.hookpoint), reader.renderer.settings]
+        if method.config is not None:
+            identity.append(load_sae(sae_path(config)).info.sae_id)
+    return identity

@@ -1,0 +1,243 @@
+"""Scores of methods that read a model: the ranking itself, and rivals on the same forward pass."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.benchmark.field import BenchField
+from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
+from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
+from flows.benchmark.reading import UNIT, Reading
+from flows.config import ModelConfig, SelectConfig
+from flows.stages.reading import open_reader, render, render_rows, sae_path
+from flows.stages.score import joint_scores
+from flows.stages.spaces import count_documents, join_targets, open_spaces
+from flows.stages.vectors import (
+    Representer,
+    embed_rendered,
+    embed_targets,
+    open_representer,
+    pool_vectors,
+)
+from selection.aggregate import calibrate_unit, quantize
+from selection.jaccard import build_queries, score_matrix
+from selection.labelled import Target
+from selection.passes import sparse_of
+from selection.records import SparseRows
+from selection.reductions import take_turns
+from selection.rivals.lexical import bag_of_tokens
+from selection.rivals.reductions import Reduced, cosine_scores, reduce_scores
+from selection.sparse import document_frequency
+from selection.weights import idf_weights, unit_weights
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Makes the scorer of each method of one setting; passes over the pool are shared.
+
+    methods: all that will be asked for, so that one pass can read for all of them.
+    """
+
+    field: BenchField
+    methods: Sequence[Method]
+
+    def of(self, method: Method) -> Scorer:
+        """The scorer of a method."""
+        if method.kind == "ranking":
+            return _ranking_scorer(method, self)
+        if method.kind in NEEDS_PASS:
+            return _dense_scorer(method, self.reading_of(method), self.field)
+        if method.kind == "tokens":
+            return _token_scorer(method, self)
+        return lexical_scorer(method, self.field)
+
+    @cached_property
+    def representers(self) -> dict[str, Representer]:
+        """Method name -> its SAE reading."""
+        return {
+            method.name: open_representer(
+                self.field.configured(method.config), self.field.workspace, sae_path(method.config)
+            )
+            for method in self.methods
+            if method.config is not None
+        }
+
+    @cached_property
+    def base(self) -> SelectConfig:
+        """The config of the model under test, for rivals that need no SAE."""
+        given = self.field.given
+        return SelectConfig.model_validate(
+            {
+                "pool": "benchmark",
+                "exemplars": "benchmark",
+                "budget": {"examples": 1},
+                "model": {"name": given.model, "hookpoint": given.hookpoint},
+                "sae": {"path": given.sae},
+                "rendering": {"max_length": MAX_LENGTH},
+            }
+        )
+
+    def config_of(self, method: Method) -> SelectConfig:
+        """The config of the model that a rival reads: the one under test, or the encoder."""
+        if method.kind != "encoder":
+            return self.base
+        model = ModelConfig(name=str(method.path), hookpoint="resid@1.0")
+        return self.base.model_copy(update={"model": model})
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The one pass over the model under test."""
+        reader = open_reader(self.base)
+        blocks: dict[str, int] = {}
+        wanted = {method.kind for method in self.methods}
+        if wanted & {"dense", "gate", "split_relu"}:
+            blocks = {"sae": reader.hookpoint.block, "last": reader.model.n_layers - 1}
+        mine = {
+            each.representation_id: each
+            for each in self.representers.values()
+            if each.reader.model.weights_sha256 == reader.model.weights_sha256
+            and each.reader.renderer.rendering_id == reader.renderer.rendering_id
+        }
+        gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
+        reading = Reading(self.field, self.base, blocks, gate, tuple(mine.values()))
+        reading.run()
+        return reading
+
+    def reading_of(self, method: Method) -> Reading:
+        """The pass that a dense method reads: of the model under test, or the encoder's own."""
+        if method.kind != "encoder":
+            return self.reading
+        config = self.config_of(method)
+        last = open_reader(config).model.n_layers - 1
+        reading = Reading(self.field, config, {"last": last}, None)
+        reading.run()
+        return reading
+
+
+def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
+    """The ordinary stages' own scores; all targets in one pass over the vectors."""
+    field, representer = scorers.field, scorers.representers[method.name]
+    assert method.config is not None
+    config = field.configured(method.config)
+    scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
+    render(field.workspace, field.prepared, representer.reader)
+    rendered = representer.rendered(field.prepared.pool_id)
+    embed_rendered(representer, rendered)
+    targets = embed_targets(representer, config, field.exemplars)
+    spaces = open_spaces(config, representer, field.prepared.pool_id)
+    counts, _ = count_documents(spaces)
+    found = joint_scores(config, spaces, join_targets(config, spaces, counts, targets))
+    everyone = np.ones(field.prepared.n_examples, np.bool_)
+
+    def score(target: Target) -> Scores:
+        scores = found[target.name]
+        if config.ranking.exemplar_reduction == "round_robin":
+            # Taking turns gives an order, not comparable scores: the place stands for one.
+            order = take_turns(scores, everyone).rows
+            scores = np.empty(len(everyone))
+            scores[order] = -np.arange(len(order), dtype=np.float64)
+        yield "-", field.spread(scores)
+
+    return score
+
+
+def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer:
+    exemplars = reading.exemplars()
+
+    def score(target: Target) -> Scores:
+        mine = exemplars[target.name]
+        if method.kind in ("gate", "split_relu"):
+            yield from _jaccard_of_dense(method, reading, mine[method.kind], field)
+            return
+        by_place: dict[str, list[Reduced]] = {}
+        for variant in method.variants:
+            place, _, how = variant.rpartition("/")
+            by_place.setdefault(place or "last", []).append(how)  # type: ignore[arg-type]
+        for place, wanted in by_place.items():
+            name = f"{place}/{method.settings['tokens']}"
+            pool = np.concatenate(list(reading.units(name)))
+            found = cosine_scores(pool, mine[name], wanted, _example_order(field))
+            for how, scores in found.items():
+                variant = how if method.kind == "encoder" else f"{place}/{how}"
+                yield variant, field.spread(scores)
+
+    return score
+
+
+def _example_order(field: BenchField) -> NDArray[np.int64]:
+    """Prepared examples in order of the first own id of each, so that ties go by own id."""
+    rows = field.example_of_row[field.pool.id_order]
+    rows = rows[rows >= 0]
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]
+
+
+def _jaccard_of_dense(
+    method: Method, reading: Reading, exemplars: NDArray[np.float32], field: BenchField
+) -> Scores:
+    """Generalized Jaccard of non-negative dense readings, quantized by the exemplars' median."""
+    floats = sparse_of(exemplars)
+    unit = calibrate_unit(floats)
+    queries, _ = quantize(floats, unit)
+    blocks = (quantize(sparse_of(part), unit)[0] for part in reading.units(method.kind))
+    weights = unit_weights(queries.n_latents)
+    yield from _jaccard_variants(method.variants, blocks, queries, weights, field)
+
+
+def _jaccard_variants(
+    variants: Sequence[str],
+    blocks: Iterator[SparseRows],
+    exemplars: SparseRows,
+    weights: NDArray[np.int64],
+    field: BenchField,
+    prefix: str = "",
+) -> Scores:
+    each = build_queries(exemplars, weights, "max")
+    center = build_queries(exemplars, weights, "prototype")
+    matrices, centers = [], []
+    for rows in blocks:
+        matrices.append(score_matrix(rows, each)[0])
+        centers.append(score_matrix(rows, center)[0][:, 0])
+    matrix = np.concatenate(matrices)
+    for variant in variants:
+        how: Reduced = variant.rpartition("/")[2]  # type: ignore[assignment]
+        if how == "centroid":
+            yield prefix + how, field.spread(np.concatenate(centers))
+        else:
+            yield prefix + how, field.spread(reduce_scores(matrix, how, _example_order(field)))
+
+
+def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
+    """Bag of the model's tokens, those that the model's methods count, cut where they are cut."""
+    field, reader = scorers.field, open_reader(scorers.base)
+    rendered = render(field.workspace, field.prepared, reader)
+    n = field.prepared.n_examples
+    starts = range(0, n, UNIT)
+    bags = [
+        bag_of_tokens(rendered.samples(np.arange(first, min(first + UNIT, n)))) for first in starts
+    ]
+    of_target = {
+        name: bag_of_tokens(render_rows(reader.renderer, table))
+        for name, table in field.exemplars.items()
+    }
+    width = max(rows.n_latents for rows in (*bags, *of_target.values()))
+    bags = [replace(rows, n_latents=width) for rows in bags]
+    frequency = np.zeros(width, np.int64)
+    for rows in bags:
+        frequency += document_frequency(rows)
+    n_filled = sum(int((np.diff(rows.indptr) > 0).sum()) for rows in bags)
+    weights = {"plain": unit_weights(width), "idf": idf_weights(frequency, n_filled)}
+
+    def score(target: Target) -> Scores:
+        exemplars = replace(of_target[target.name], n_latents=width)
+        for kind, mine in weights.items():
+            wanted = [v for v in method.variants if v.startswith(f"{kind}/")]
+            if wanted:
+                yield from _jaccard_variants(
+                    wanted, iter(bags), exemplars, mine, field, prefix=f"{kind}/"
+                )
+
+    return score

@@ -1,0 +1,116 @@
+"""From results per target to means with intervals, differences to `best`, and the losers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.benchmark.methods import Method
+from selection.evaluation import Interval, bootstrap_mean
+from selection.labelled import Target
+
+BEST = "best"
+MEASURES = ("ndcg", "r_precision", "recall_1", "recall_5", "recall_10", "average_precision")
+
+Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Target -> variant -> measure -> value, of one method in one setting."""
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method in one setting.
+
+    variant:   what stands for the method: the best by mean nDCG over all targets, or `mean` of all.
+    measures:  measure -> (t,) values, in the order of the targets.
+    ndcg:      kind of target (T1, T2, all) -> mean and interval.
+    behind:    kind -> nDCG of `best` minus this method's, paired; empty for best and without it.
+    best_wins: kind -> share of targets where `best` is strictly ahead.
+    lost_to:   targets where this method has a higher nDCG than `best`.
+    """
+
+    method: str
+    variant: str
+    measures: Mapping[str, NDArray[np.float64]]
+    ndcg: Mapping[str, Interval]
+    behind: Mapping[str, Interval]
+    best_wins: Mapping[str, float]
+    lost_to: tuple[str, ...]
+
+
+def kinds_of(targets: Sequence[Target]) -> dict[str, NDArray[np.bool_]]:
+    """Kind -> (t,) its targets; T1 and T2 by the prefix of `kind`, where there are any, and all."""
+    masks = {
+        kind: np.array([target.kind.startswith(kind) for target in targets])
+        for kind in ("T1", "T2")
+    }
+    found = {kind: mask for kind, mask in masks.items() if mask.any()}
+    return found | {"all": np.ones(len(targets), np.bool_)}
+
+
+def summarize(
+    methods: Sequence[Method], measured: Mapping[str, Measured], targets: Sequence[Target]
+) -> list[MethodSummary]:
+    """All methods of one setting, best mean nDCG first.
+
+    measured: method -> its results for every target.
+    """
+    kinds = kinds_of(targets)
+    chosen = {method.name: _chosen(method, measured[method.name], targets) for method in methods}
+    best = chosen[BEST][1]["ndcg"] if BEST in chosen else None
+    found = []
+    for method in methods:
+        variant, measures = chosen[method.name]
+        ndcg = measures["ndcg"]
+        behind: dict[str, Interval] = {}
+        wins: dict[str, float] = {}
+        lost: tuple[str, ...] = ()
+        if best is not None and method.name != BEST:
+            behind = {kind: bootstrap_mean((best - ndcg)[mask]) for kind, mask in kinds.items()}
+            wins = {kind: float((best > ndcg)[mask].mean()) for kind, mask in kinds.items()}
+            lost = tuple(t.name for t, ahead in zip(targets, ndcg > best, strict=True) if ahead)
+        means = {kind: bootstrap_mean(ndcg[mask]) for kind, mask in kinds.items()}
+        found.append(MethodSummary(method.name, variant, measures, means, behind, wins, lost))
+    return sorted(found, key=lambda summary: (-summary.ndcg["all"].mean, summary.method))
+
+
+def _chosen(
+    method: Method, measured: Measured, targets: Sequence[Target]
+) -> tuple[str, dict[str, NDArray[np.float64]]]:
+    """The variant that stands for the method, and its values per measure."""
+    values = {
+        variant: {
+            name: np.array([measured[target.name][variant][name] for target in targets])
+            for name in MEASURES
+        }
+        for variant in method.variants
+    }
+    if method.choose == "mean":
+        stacked = {
+            name: np.mean([values[variant][name] for variant in method.variants], axis=0)
+            for name in MEASURES
+        }
+        return "mean", stacked
+    variant = max(method.variants, key=lambda each: values[each]["ndcg"].mean())
+    return variant, values[variant]
+
+
+def as_json(
+    summaries: Mapping[str, Sequence[MethodSummary]], model: str, pool_sha256: str, n_targets: int
+) -> dict[str, object]:
+    """What the command prints as its last line."""
+    settings: dict[str, dict[str, dict[str, object]]] = {}
+    for setting, methods in summaries.items():
+        for summary in methods:
+            for kind, found in summary.ndcg.items():
+                settings.setdefault(setting, {}).setdefault(kind, {})[summary.method] = {
+                    "ndcg": round(found.mean, 4),
+                    "lo": round(found.lo, 4),
+                    "hi": round(found.hi, 4),
+                }
+    return {
+        "setting": settings,
+        "model": model,
+        "pool_sha256": pool_sha256,
+        "n_targets": n_targets,
+    }
