@@ -1,23 +1,17 @@
-"""One forward pass, many readings: several blocks, sparse and dense, of the same tokens.
+"""Dense readings of the activations that one pass makes: means of tokens, signs, gate neurons.
 
-A rival that reads the same model must not cost another pass. The model is run once per batch;
-every reading takes what it needs from the blocks' outputs or from the gate of one block's MLP.
+A rival that reads the same model must not cost another pass: `represent_heads` shows its batches,
+and the functions here make of them what rivals compare.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import (
-    ActivationBatch,
-    ActivationModel,
-    batch_plan,
-    needed_lengths,
-)
+from selection.activations import ActivationBatch, ActivationModel, needed_lengths
 from selection.aggregate import FloatRows
 from selection.errors import InputError
 from selection.model_loading import find_blocks
@@ -25,45 +19,44 @@ from selection.records import Rendered
 from selection.sparse import indptr_of
 
 
-@dataclass(frozen=True, slots=True)
-class TappedBatch:
-    """Counted tokens of some samples, read at several places.
+class GateReader:
+    """Reads what gates one block's MLP while a model runs; use it in a `with` block."""
 
-    blocks: block number -> activations of its output, as an ActivationBatch.
-    gate:   (n, d_mlp) float32 inputs of the gate's nonlinearity at the gate block, or None.
-    """
+    def __init__(self, model: ActivationModel, block: int) -> None:
+        """Watch block `block`. Raises InputError when the MLP has no gate."""
+        n_blocks = max(place.block for place in model.hookpoints) + 1
+        self._gate = gate_of(find_blocks(model._module, n_blocks)[block])
+        self._model = model
+        self._output: torch.Tensor | None = None
 
-    blocks: dict[int, ActivationBatch]
-    gate: torch.Tensor | None
+    def __enter__(self) -> "GateReader":
+        """Begin to watch."""
+        self._handle = self._gate.register_forward_hook(self._keep)
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        self._handle.remove()
 
-def iter_tapped(
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    blocks: Sequence[int],
-    gate_block: int | None,
-    tokens_per_batch: int,
-) -> Iterator[TappedBatch]:
-    """Run the samples once and read every asked block's output; samples without tokens are in none.
+    def _keep(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        self._output = output
 
-    model: loaded at least up to the last block that is read.
-    Raises InputError when the gate is asked for and the model's MLP has none.
-    """
-    lengths = needed_lengths(samples, model.is_causal)
-    stack = find_blocks(model._module, model.hookpoint.block + 1)
-    kept: dict[object, torch.Tensor] = {}
-    handles = [stack[block].register_forward_hook(_keeper(kept, block)) for block in blocks]
-    if gate_block is not None:
-        handles.append(gate_of(stack[gate_block]).register_forward_hook(_keeper(kept, "gate")))
-    try:
-        for rows in batch_plan(lengths, tokens_per_batch):
-            tokens = [samples[row].tokens[: lengths[row]] for row in rows]
-            model.hidden(tokens)
-            yield _read(kept, samples, rows, lengths[rows])
-            kept.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
+    def counted(self, samples: Sequence[Rendered], batch: ActivationBatch) -> torch.Tensor:
+        """Inputs of the gate's nonlinearity at the batch's counted tokens, (n, d_mlp) float32."""
+        if self._output is None:
+            raise RuntimeError("the model has not run")
+        mine = [samples[row] for row in batch.rows]
+        lengths = needed_lengths(mine, self._model.is_causal)
+        starts = np.arange(len(mine)) * int(lengths.max())
+        if self._model.packs:
+            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        places = [
+            start + np.flatnonzero(sample.counted[:n])
+            for start, sample, n in zip(starts, mine, lengths, strict=True)
+        ]
+        index = torch.from_numpy(np.concatenate(places)).to(self._output.device)
+        flat = self._output.reshape(-1, self._output.shape[-1])
+        return flat.index_select(0, index).float()
 
 
 def gate_of(block: torch.nn.Module) -> torch.nn.Module:
@@ -77,43 +70,6 @@ def gate_of(block: torch.nn.Module) -> torch.nn.Module:
             remedy="Leave the method `gate` out for this model.",
         )
     return gate
-
-
-def _keeper(kept: dict[object, torch.Tensor], name: object) -> Any:  # noqa: ANN401 - torch's hook
-    def keep(module: torch.nn.Module, inputs: object, output: Any) -> None:  # noqa: ANN401
-        kept[name] = output if isinstance(output, torch.Tensor) else output[0]
-
-    return keep
-
-
-def _read(
-    kept: dict[object, torch.Tensor],
-    samples: Sequence[Rendered],
-    rows: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> TappedBatch:
-    """The counted tokens of everything that was kept."""
-    width = int(lengths.max())
-    flat = np.concatenate(
-        [
-            i * width + np.flatnonzero(samples[row].counted[:n])
-            for i, (row, n) in enumerate(zip(rows, lengths, strict=True))
-        ]
-    )
-    ids = np.concatenate([samples[row].tokens[samples[row].counted] for row in rows])
-    picked = torch.from_numpy(flat)
-
-    def counted(name: object) -> torch.Tensor:
-        hidden = kept[name]
-        where = picked.to(hidden.device)
-        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, where).float()
-
-    blocks = {
-        name: ActivationBatch(rows, counted(name), flat // width, ids.astype(np.int64))
-        for name in kept
-        if isinstance(name, int)
-    }
-    return TappedBatch(blocks, counted("gate") if "gate" in kept else None)
 
 
 def token_means(

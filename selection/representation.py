@@ -6,7 +6,7 @@ aggregates, are made of one forward pass, and one encoding per SAE.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -138,13 +138,15 @@ def represent_heads(
     model: ActivationModel,
     heads: Sequence[Head],
     tokens_per_batch: int | None = None,
+    also: Callable[[ActivationBatch], None] | None = None,
 ) -> list[tuple[SparseRows, UnitReport]]:
     """Vectors of the samples for each head, one row each in their order; a row may be empty.
 
-    One forward pass serves all heads. Raises InputError when activations are not finite.
+    One forward pass serves all heads, and `also`, which is shown every batch.
+    Raises InputError when activations are not finite.
     """
     model.plan_reduced = False
-    found = _pass(samples, model, heads, tokens_per_batch)
+    found = _pass(samples, model, heads, tokens_per_batch, also)
     plan = "reduced" if model.plan_reduced else "full"
     return [
         _stored(samples, head, rows, n_outliers, plan)
@@ -235,6 +237,7 @@ def _pass(
     model: ActivationModel,
     heads: Sequence[Head],
     tokens_per_batch: int | None,
+    also: Callable[[ActivationBatch], None] | None = None,
 ) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
     """For each head: rows in the order of the samples, outliers, norms of the counted tokens."""
     heads = [replace(head, coder=head.coder.to(model.device)) for head in heads]
@@ -242,9 +245,15 @@ def _pass(
     parts: list[list[FloatRows]] = [[] for _ in heads]
     norms: list[list[NDArray[np.float32]]] = [[] for _ in heads]
     outliers, places = [0] * len(heads), []
-    for rows, made in each_batch(
-        model, samples, tokens_per_batch, lambda batch: (batch.rows, _heads_of(batch, model, heads))
-    ):
+
+    def work(
+        batch: ActivationBatch,
+    ) -> tuple[NDArray[np.int64], list[tuple[FloatRows, int, NDArray[np.float32]]]]:
+        if also is not None:
+            also(batch)
+        return batch.rows, _heads_of(batch, model, heads)
+
+    for rows, made in each_batch(model, samples, tokens_per_batch, work):
         places.append(rows)
         for number, (part, n_outliers, lengths) in enumerate(made):
             parts[number].append(part)

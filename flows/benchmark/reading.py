@@ -5,6 +5,7 @@ shards, where the ordinary stages find them. A killed pass resumes at its first 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,15 @@ from flows.config import SelectConfig
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render, render_rows
 from flows.stages.vectors import Representer
-from selection.activations import ActivationModel, load_activation_model
-from selection.aggregate import FloatRows, aggregate_tokens, keep_top, quantize
+from selection.activations import ActivationBatch, ActivationModel, load_activation_model
 from selection.ids import content_id
 from selection.models import Hookpoint
-from selection.passes import TappedBatch, iter_tapped, split_by_sign, token_means, top_gates
-from selection.records import Rendered
-from selection.representation import UnitReport, _in_order
-from selection.sae.encode import encode
-from selection.sparse import entries_of, indptr_of
+from selection.passes import GateReader, split_by_sign, token_means, top_gates
+from selection.records import Rendered, SparseRows
+from selection.representation import UnitReport, represent_heads
+from selection.sparse import take
 from storage.files import write_atomically
+from storage.pool_vectors import as_bytes
 from storage.renderings import RenderedPool
 from storage.shards import open_shards, write_shard
 
@@ -58,22 +58,28 @@ class Reading:
     def _reader(self) -> Reader:
         return open_reader(self.config)
 
+    @property
+    def places(self) -> list[Hookpoint]:
+        """Everything that is read, shallow first."""
+        found = {Hookpoint("resid", block) for block in self.blocks.values()}
+        found |= {representer.reader.hookpoint for representer in self.representers}
+        return sorted(found, key=lambda place: (place.block, place.site))
+
     @cached_property
     def model(self) -> ActivationModel:
-        """The model up to the last block that is read."""
-        deepest = max(
-            [*self.blocks.values(), *(r.reader.hookpoint.block for r in self.representers)]
-        )
-        options = self.config.model
+        """The model up to the last place that is read."""
+        options, compute = self.config.model, self.config.compute
         with stage("model") as handle:
             model = load_activation_model(
                 self._reader.model,
-                Hookpoint("resid", deepest),
+                self.places,
                 device=options.device,
                 dtype=options.dtype,
-                threads=self.config.compute.threads,
+                threads=compute.threads,
+                packing=compute.packing,
             )
-            handle.detail = f"{self._reader.model.name}, {deepest + 1} blocks, on {model.device}"
+            names = ", ".join(map(str, self.places))
+            handle.detail = f"{self._reader.model.name}, read at {names} on {model.device}"
         return model
 
     @property
@@ -122,49 +128,47 @@ class Reading:
         if dense:
             write_atomically(self._file(first), lambda temp: _save(temp, dense))
         counted = np.array([bool(sample.counted.any()) for sample in samples])
-        _, unique = np.unique(keys.view("V16").ravel(), return_index=True)
-        mine = np.intersect1d(unique, np.flatnonzero(counted))
-        for representer, rows in zip(self.representers, sparse, strict=True):
-            _write_missing(representer, keys, rows, mine, samples)
+        names = as_bytes(keys[counted])
+        _, unique = np.unique(names, return_index=True)
+        mine = np.flatnonzero(counted)[np.sort(unique)]
+        for representer, (vectors, report) in zip(self.representers, sparse, strict=True):
+            _write_missing(representer, keys, mine, vectors, report)
 
     def read(
         self, samples: Sequence[Rendered]
-    ) -> tuple[dict[str, NDArray[np.float32]], list[FloatRows]]:
+    ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[SparseRows, UnitReport]]]:
         """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples."""
-        n = len(samples)
         dense: dict[str, NDArray[np.float32]] = {}
-        parts: list[list[FloatRows]] = [[] for _ in self.representers]
-        places: list[NDArray[np.int64]] = []
-        taps = {*self.blocks.values(), *(r.reader.hookpoint.block for r in self.representers)}
-        gate_block = None if self.gate_k is None else self.blocks["sae"]
-        budget = self.config.compute.tokens_per_batch
-        for batch in iter_tapped(self.model, samples, sorted(taps), gate_block, budget):
-            rows = next(iter(batch.blocks.values())).rows
-            places.append(rows)
-            for name, values in self._dense_of(batch).items():
-                dense.setdefault(name, np.zeros((n, values.shape[1]), np.float32))[rows] = values
-            for representer, part in zip(self.representers, parts, strict=True):
-                part.append(_sparse_of(batch, representer))
-        sparse = [
-            _in_order(part, places, n, len(representer.coder.encoder_bias))
-            for representer, part in zip(self.representers, parts, strict=True)
-        ]
+        heads = [representer.head for representer in self.representers]
+        with ExitStack() as watching:
+            gate = None
+            if self.gate_k is not None:
+                gate = watching.enter_context(GateReader(self.model, self.blocks["sae"]))
+
+            def also(batch: ActivationBatch) -> None:
+                for name, values in self._dense_of(batch, samples, gate):
+                    table = dense.setdefault(
+                        name, np.zeros((len(samples), values.shape[1]), np.float32)
+                    )
+                    table[batch.rows] = values
+
+            budget = self.config.compute.tokens_per_batch
+            sparse = represent_heads(samples, self.model, heads, budget, also)
         return dense, sparse
 
-    def _dense_of(self, batch: TappedBatch) -> dict[str, NDArray[np.float32]]:
-        found: dict[str, NDArray[np.float32]] = {}
+    def _dense_of(
+        self, batch: ActivationBatch, samples: Sequence[Rendered], gate: GateReader | None
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        sizes = (batch.sample_of_token, len(batch.rows))
         for place, block in self.blocks.items():
-            at = batch.blocks[block]
-            sizes = (at.sample_of_token, len(at.rows))
-            found[f"{place}/mean"] = token_means(at.hidden, *sizes, by_position=False)
-            found[f"{place}/position"] = token_means(at.hidden, *sizes, by_position=True)
+            hidden = batch.hiddens[self.model.hookpoints.index(Hookpoint("resid", block))]
+            yield f"{place}/mean", token_means(hidden, *sizes, by_position=False)
+            yield f"{place}/position", token_means(hidden, *sizes, by_position=True)
             if place == "sae":
-                split = split_by_sign(at.hidden)
-                found["split_relu"] = token_means(split, *sizes, by_position=False)
-                if batch.gate is not None and self.gate_k is not None:
-                    top = top_gates(batch.gate, self.gate_k)
-                    found["gate"] = token_means(top, *sizes, by_position=False)
-        return found
+                yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
+        if gate is not None and self.gate_k is not None:
+            top = top_gates(gate.counted(samples, batch), self.gate_k)
+            yield "gate", token_means(top, *sizes, by_position=False)
 
     def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:
         """Target -> dense readings of its exemplars."""
@@ -195,52 +199,23 @@ def _save(temp: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _sparse_of(batch: TappedBatch, representer: Representer) -> FloatRows:
-    at = batch.blocks[representer.reader.hookpoint.block]
-    found = encode(representer.coder, at.hidden)
-    return aggregate_tokens(
-        found.top_acts.cpu().numpy(),
-        found.top_indices.cpu().numpy().astype(np.int32),
-        at.sample_of_token,
-        len(at.rows),
-        len(representer.coder.encoder_bias),
-        representer.config.representation.token_aggregate,
-    )
-
-
 def _write_missing(
     representer: Representer,
     keys: NDArray[np.uint8],
-    rows: FloatRows,
     mine: NDArray[np.int64],
-    samples: Sequence[Rendered],
+    vectors: SparseRows,
+    report: UnitReport,
 ) -> None:
     """Write a shard of the vectors that are not there yet.
 
-    mine: rows to consider: the first of each key, where anything is counted.
+    mine: rows to consider: the first of each key, where anything is counted. The sums of mass in
+    the report stay those of the whole unit, equal samples included.
     """
     wanted = mine[open_shards(representer.folder).missing(keys[mine])]
     if not len(wanted):
         return
-    starts = rows.indptr[wanted]
-    indptr = indptr_of(rows.indptr[wanted + 1] - starts)
-    entries = entries_of(starts, indptr)
-    part = FloatRows(indptr, rows.latents[entries], rows.values[entries], rows.n_latents)
-    limit, cut = representer.config.representation.keep_top, 0.0
-    if limit is not None:
-        part, cut = keep_top(part, limit)
-    vectors, found = quantize(part, representer.unit)
-    report = UnitReport(
-        n_samples=len(wanted),
-        n_tokens=int(sum(samples[row].counted.sum() for row in wanted)),
-        n_values=len(vectors.values),
-        n_empty=int((np.diff(vectors.indptr) == 0).sum()),
-        n_zeroed=found.n_zeroed,
-        n_clipped=found.n_clipped,
-        mass=found.mass + cut,
-        mass_cut=cut,
-        mass_changed=found.mass_changed,
-        plan="full",
-    )
-    identity = [keys[wanted].tobytes().hex(), "one pass"]
-    write_shard(representer.folder, content_id(identity, n_hex=24), keys[wanted], vectors, report)
+    kept = take(vectors, wanted)
+    n_empty = int((np.diff(kept.indptr) == 0).sum())
+    report = replace(report, n_samples=len(kept), n_values=len(kept.values), n_empty=n_empty)
+    unit = content_id([keys[wanted].tobytes().hex(), "shared pass"], n_hex=24)
+    write_shard(representer.folder, unit, keys[wanted], kept, report)
