@@ -48,7 +48,9 @@ class QuotaConfig(Rule):
 
     column: str = Field(description="A role (source, licence, ...) or a column of the pool.")
     values: dict[str, BoundsConfig] = Field(default_factory=dict, description="Value to bounds.")
-    others: BoundsConfig = Field(BoundsConfig(), description="Bounds of each value not named.")
+    others: BoundsConfig = Field(
+        BoundsConfig(), title="Others", description="Bounds of each value not named."
+    )
 
     def as_quota(self) -> Quota:
         """The record that the selection takes."""

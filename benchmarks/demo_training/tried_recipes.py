@@ -111,9 +111,10 @@ _SECTION = """
 ## Recipes tried
 
 Ordered by bits a byte on the held-out rows, which can be compared between vocabularies; loss a
-token cannot. Minutes and tokens a second are of a two-core machine shared with other work. Retrieval is
-mean nDCG@1000, T1 / T2, of the dense mean at the block that is best for T1; figures of different
-numbers of rows are not to be compared, see the records in `benchmarks/demo_training/recipes/`.
+token cannot. Minutes and tokens a second are of a two-core machine shared with other work.
+Retrieval is mean nDCG@1000, T1 / T2, of the dense mean at the block that is best for T1; figures of
+different numbers of rows are not to be compared, see the records in
+`benchmarks/demo_training/recipes/`.
 
 | recipe | blocks x width | M weights | M tokens | minutes | tokens/s | loss | bits/byte | T1 / T2 |
 |---|---|---|---|---|---|---|---|---|

@@ -12,15 +12,14 @@ from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
 from flows.benchmark.reading import UNIT, Reading
 from flows.config import ModelConfig, SelectConfig
+from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render, render_rows, sae_path
 from flows.stages.score import joint_scores
-from flows.stages.spaces import count_documents, join_targets, open_spaces
+from flows.stages.spaces import count_documents, embed_spaces, join_targets, open_spaces
 from flows.stages.vectors import (
     Representer,
-    embed_rendered,
     embed_targets,
     open_representer,
-    pool_vectors,
 )
 from selection.aggregate import calibrate_unit, quantize
 from selection.jaccard import build_queries, score_matrix
@@ -126,6 +125,7 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     render(field.workspace, field.prepared, representer.reader)
     rendered = representer.rendered(field.prepared.pool_id)
     embed_rendered(representer, rendered)
+    embed_spaces(config, representer, rendered)
     targets = embed_targets(representer, config, field.exemplars)
     spaces = open_spaces(config, representer, field.prepared.pool_id)
     counts, _ = count_documents(spaces)
