@@ -40,7 +40,7 @@ from selection.rendering import Renderer, load_renderer, render_key
 from selection.representation import Head, calibrate_head, represent_heads
 from selection.sae.coder import SparseCoder
 from selection.sae.formats import load_sae, make_coder
-from selection.sae.info import SaeInfo
+from selection.sae.info import SaeInfo, block_of
 from storage.shards import write_shard
 
 MAX_LENGTH = 256
@@ -59,14 +59,15 @@ class Shape:
 
 def demo_shape() -> Shape:
     """The packaged model at its SAE's place."""
-    return Shape("demo", DEMO / "model", 4, load_sae(DEMO / "sae"))
+    coder = load_sae(DEMO / "sae")
+    return Shape("demo", DEMO / "model", block_of(coder.info.hookpoint) or 0, coder)
 
 
 def wide_shape(folder: Path) -> Shape:
     """d=768 x 12 blocks, read behind block 7, 8x width, k=32; random weights, demo tokenizer."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=4096,
+        vocab_size=len(transformers.AutoTokenizer.from_pretrained(DEMO / "model")),
         hidden_size=768,
         intermediate_size=2048,
         num_hidden_layers=12,

@@ -345,6 +345,8 @@ def _as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts
 
 def _as_list(value: object) -> object:
     """Let one pool stand for a list of one."""
+    if value is None:
+        return None  # An untouched field of a page is not a list of nothing.
     items = value if isinstance(value, list | tuple) else [value]
     return [{"path": item} if isinstance(item, str) else item for item in items]
 

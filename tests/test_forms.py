@@ -111,3 +111,8 @@ def test_a_stage_page_gives_its_job() -> None:
     job = vector_job("p.jsonl", advanced)
     assert job.pool[0].path == "p.jsonl"
     assert job.representation.token_aggregate == "max"
+
+
+def test_untouched_lists_of_a_page_are_not_lists_of_nothing() -> None:
+    form = SelectAdvanced.model_validate({"quotas": None, "decontamination": {"files": None}})
+    assert given_fields(form) == {}

@@ -114,6 +114,10 @@ def page_schema(flow: Any) -> dict[str, Any]:  # noqa: ANN401
     for model in (schema, *schema["definitions"].values()):
         for name, prop in model.get("properties", {}).items():
             model["properties"][name] = _plain(prop)
+    for prop in schema["properties"].values():
+        # The page would send the empty fields of a default as null, which a plain field is not.
+        if isinstance(prop.get("default"), dict):
+            prop["default"] = {k: v for k, v in prop["default"].items() if v is not None}
     return schema
 
 
