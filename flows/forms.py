@@ -10,7 +10,7 @@ from copy import copy
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 from pydantic.fields import FieldInfo
 
 from flows.config import ExemplarsConfig, PoolConfig, SelectConfig, Strict, VectorJob
@@ -109,6 +109,8 @@ def _emptied(key: str, info: FieldInfo) -> FieldInfo:
         (info.description or "") + (f" Default: {told}." if simple else "")
     ).strip()
     field.title = info.title or key.replace("_", " ").capitalize()
+    # A config's shorthands ("a string stands for a list of one") would turn emptiness into a value.
+    field.metadata = [each for each in info.metadata if not isinstance(each, BeforeValidator)]
     field.default, field.default_factory, field.validate_default = None, None, None
     if hasattr(field, "_attributes_set"):
         field._attributes_set = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Response, sync_playwright
 
 OUT = Path(".build/e2e")
 START_S, RUN_S, PAGE_MS = 240.0, 420.0, 60_000
@@ -50,6 +50,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1400, "height": 1500})
             page.set_default_timeout(PAGE_MS)
             page.on("request", lambda request: asked.append(request.url))
+            page.on("response", tell_refusal)
             walk(page, url)
             browser.close()
     outside = sorted({host for host in map(outside_host, asked) if host})
@@ -72,10 +73,13 @@ def walk(page: Page, url: str) -> None:
     page.get_by_role("button", name="Submit").click()
     run = newest_run(api, deployment)
     say(f"e2e: started {run['name']}")
+    begun = time.monotonic()
     ended = wait_for_end(api, str(run["id"]))
+    say(f"e2e: ended after {time.monotonic() - begun:.0f} s as {ended['state']['type']}")
     if ended["state"]["type"] != "COMPLETED":
         raise SystemExit(f"e2e: the run ended as {ended['state']}")
-    page.goto(f"{url}/runs/flow-run/{run['id']}?tab=Artifacts")
+    page.goto(f"{url}/runs/flow-run/{run['id']}")
+    page.get_by_text("Artifacts", exact=True).first.click()  # The address cannot name a tab.
     page.get_by_text("selection-", exact=False).first.wait_for()
     shot(page, "3-run")
     read_artifact_and_report(page, url, api, str(run["id"]))
@@ -176,6 +180,12 @@ def outside_host(url: str) -> str | None:
     parts = urlsplit(url)
     local = parts.scheme in ("data", "blob") or parts.hostname in ("127.0.0.1", "localhost")
     return None if local else parts.hostname
+
+
+def tell_refusal(response: Response) -> None:
+    """Say which call of the page the server refused, and why."""
+    if response.status >= 400 and "/api/" in response.url:
+        say(f"e2e: {response.status} {urlsplit(response.url).path} {response.text()[:300]}")
 
 
 def shot(page: Page, name: str) -> None:

@@ -106,6 +106,7 @@ def test_every_offer_is_a_flow_whose_page_is_closed_at_every_level() -> None:
         schema = page_schema(flow)
         assert flow.description
         assert schema["additionalProperties"] is False
+        assert schema["properties"].get("advanced", {}).get("default", {}) == {}
         assert all(field["title"][0].isupper() for field in schema["properties"].values())
         for model in schema["definitions"].values():
             assert model.get("additionalProperties") is False or "enum" in model

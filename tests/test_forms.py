@@ -35,6 +35,8 @@ def test_four_fields_mean_what_the_same_config_file_means(preset: str) -> None:
 def test_a_page_that_submits_its_empty_fields_changes_nothing() -> None:
     empty = json.loads(EMPTY.model_dump_json())
     assert filled("paper", empty) == filled("paper")
+    nested = {"decontamination": {"files": None}, "model": {"trust_remote_code": None}}
+    assert filled("paper", nested) == filled("paper")
     assert given_fields(SelectAdvanced.model_validate({"ranking": {"weights": None}})) == {}
 
 
