@@ -18,7 +18,7 @@ from flows import embed_pool as embedding  # noqa: E402
 from flows import prepare_pool as preparing  # noqa: E402
 from flows import train_sae as training  # noqa: E402
 from flows.artifacts import publish_markdown, unreachable_is_no_error  # noqa: E402
-from flows.config import SelectConfig  # noqa: E402
+from flows.config.jobs import SelectConfig  # noqa: E402
 from flows.explain_run import export_page, plan_page  # noqa: E402
 from flows.forms import (  # noqa: E402
     BudgetForm,

@@ -8,7 +8,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
-from flows.config import SelectConfig, VectorJob  # noqa: E402
+from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.inputs import read_targets  # noqa: E402
 from flows.stages.spaces import embed_spaces  # noqa: E402

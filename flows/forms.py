@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 from pydantic.fields import FieldInfo
 
-from flows.config import ExemplarsConfig, PoolConfig, SelectConfig, Strict, VectorJob
-from flows.config_file import load_config, resolve
+from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.file import load_config, resolve
+from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.strict import Strict
 from selection.errors import InputError
 
 Preset = Literal["best", "paper", "demo"]

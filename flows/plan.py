@@ -1,7 +1,7 @@
 """The plan of a run as lines: the dry run of the command line, for whoever reads it elsewhere."""
 
 from flows.commands import dry_run, terminal
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from storage.workspace import Workspace
 
 

@@ -8,7 +8,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
-from flows.config import PoolJob, VectorJob  # noqa: E402
+from flows.config.jobs import PoolJob, VectorJob  # noqa: E402
 from flows.stages.inputs import prepare  # noqa: E402
 from flows.stages.reading import open_reader, render  # noqa: E402
 from storage.pools import open_pool  # noqa: E402

@@ -14,7 +14,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
-from flows.config import SelectConfig  # noqa: E402
+from flows.config.jobs import SelectConfig  # noqa: E402
 from flows.embed_pool import embed_task  # noqa: E402
 from flows.explain_run import explain_run  # noqa: E402
 from flows.index_pool import index_task  # noqa: E402

@@ -8,7 +8,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
-from flows.config import VectorJob  # noqa: E402
+from flows.config.jobs import VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.reading import open_reader, rendering_folder  # noqa: E402
 from flows.stages.sae import ensure_sae  # noqa: E402

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows.config_file import resolve
+from flows.config.file import resolve
 from flows.progress import listening
 from flows.stages.inputs import packaged
 from tests.jobs import run_job

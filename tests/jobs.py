@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.config import SelectConfig
-from flows.config_file import resolve
+from flows.config.file import resolve
+from flows.config.jobs import SelectConfig
 from flows.stages.check import check_before_model, check_config
 from flows.stages.index import index_pool_vectors
 from flows.stages.inputs import prepare, read_targets

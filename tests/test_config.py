@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config_file import load_config, merge, resolve
+from flows.config.file import load_config, merge, resolve
 from selection.errors import InputError
 
 SMALL = {"pool": "pool.jsonl", "exemplars": "exemplars.jsonl", "budget": {"examples": 5}}

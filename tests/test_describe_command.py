@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flows.commands.describe import describe_from_config
-from flows.config import VectorJob
+from flows.config.jobs import VectorJob
 from flows.stages.describe import describe_latents, described_folder
 from selection.errors import InputError
 from selection.sae.formats import load_sae

@@ -16,7 +16,7 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from prefect.utilities.importtools import import_object  # noqa: E402
 
 from flows import deployed  # noqa: E402
-from flows.config import SelectConfig, VectorJob  # noqa: E402
+from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
 from flows.embed_pool import embed_pool  # noqa: E402
 from flows.index_pool import index_pool  # noqa: E402
 from flows.prepare_pool import prepare_pool  # noqa: E402

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from flows.config import SelectConfig
-from flows.config_file import resolve
+from flows.config.file import resolve
+from flows.config.jobs import SelectConfig
 from flows.forms import (
     BudgetForm,
     SelectAdvanced,

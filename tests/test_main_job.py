@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import flows.stages.vectors as vectors_stage
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from selection import representation
 from selection.records import Rendered
 from storage.explanation import explain

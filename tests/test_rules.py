@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.stages.check import check_before_model
 from flows.stages.inputs import prepare
 from selection.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from flows.config import SaeConfig
+from flows.config.model import SaeConfig
 from flows.stages.sae_check import hold_to_its_word
 from selection.errors import InputError
 from selection.sae.check import problems
@@ -72,7 +72,7 @@ def test_an_sae_read_by_wrong_conventions_shows(fault: str) -> None:
 def test_a_run_checks_its_sae_and_refuses_where_asked(
     tiny_model_dir: Path, tiny_sae_dir: Path, tiny_pool_path: Path, tmp_path: Path
 ) -> None:
-    from flows.config import VectorJob
+    from flows.config.jobs import VectorJob
     from flows.stages.vectors import open_representer
     from storage.files import read_json
     from storage.workspace import open_workspace

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.stages.reading import open_reader
 from flows.stages.spaces import open_sources, open_spaces
 from flows.stages.vectors import embed_samples, open_representer

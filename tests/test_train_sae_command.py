@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from flows.commands.train_sae import sparkline, summary, train_from_config
-from flows.config import SaeTraining
-from flows.config_file import load_vector_job
+from flows.config.file import load_vector_job
+from flows.config.model import SaeTraining
 from selection.errors import InputError
 from selection.sae.formats import load_sae
 from storage.read import find_selection

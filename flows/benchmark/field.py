@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.benchmark.methods import UnderTest
-from flows.config import ExemplarsConfig, PoolConfig, SelectConfig
+from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import prepare, read_targets
 from selection.ids import content_id

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import yaml
 
-from flows.config import SelectConfig
-from flows.config_file import PRESETS, resolve
+from flows.config.file import PRESETS, resolve
+from flows.config.jobs import SelectConfig
 from selection.errors import InputError
 from selection.rivals.reductions import REDUCTIONS
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.benchmark.field import BenchField
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render, render_rows
 from flows.stages.vectors import Representer

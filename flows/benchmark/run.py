@@ -17,8 +17,8 @@ from flows.benchmark.field import BenchField
 from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
-from flows.config import DEMO, Strict
-from flows.config_file import explain
+from flows.config.file import explain
+from flows.config.strict import DEMO, Strict
 from flows.progress import stage
 from flows.stages.reading import open_reader, sae_path
 from selection.evaluation import measure, order_by_score

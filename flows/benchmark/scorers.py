@@ -11,7 +11,8 @@ from flows.benchmark.field import BenchField
 from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
 from flows.benchmark.reading import UNIT, Reading
-from flows.config import ModelConfig, SelectConfig
+from flows.config.jobs import SelectConfig
+from flows.config.model import ModelConfig
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render, render_rows, sae_path
 from flows.stages.score import joint_scores

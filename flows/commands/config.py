@@ -4,8 +4,8 @@ import json
 import sys
 from importlib.resources import files
 
-from flows.config import SelectConfig
-from flows.config_file import PRESETS
+from flows.config.file import PRESETS
+from flows.config.jobs import SelectConfig
 from selection.errors import InputError
 
 

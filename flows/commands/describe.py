@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from flows.commands.terminal import one_line, say
-from flows.config_file import load_vector_job
+from flows.config.file import load_vector_job
 from flows.progress import for_terminal, listening
 from selection.errors import InputError
 from storage.workspace import open_workspace

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.commands.terminal import say
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.stages.check import check_config
 from flows.stages.inputs import field_of, prepare, read_targets
 from flows.stages.reading import open_reader, render, sae_path

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flows.commands.terminal import say
-from flows.config_file import load_config
+from flows.config.file import load_config
 from flows.progress import for_terminal, listening
 from flows.resuming import RESUME_ME, Terminated, ending_on_sigterm
 from storage.workspace import open_workspace

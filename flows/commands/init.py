@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.commands.terminal import say
-from flows.config import (
-    DEMO,
-    ExemplarsConfig,
-    PoolConfig,
-    SelectConfig,
-)
+from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.jobs import SelectConfig
+from flows.config.strict import DEMO
 from flows.stages.inputs import read_targets, source_of
 from flows.stages.reading import open_reader
 from selection.errors import InputError

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from flows.commands.terminal import say, table_text
-from flows.config import DEMO
+from flows.config.strict import DEMO
 from selection.errors import InputError
 from selection.sae.families import FAMILIES, differences
 from selection.sae.known import Combination, known, matching, recommended

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flows import quiet_prefect
 from flows.commands.terminal import say, table_text
-from flows.config import SelectConfig
-from flows.config_file import load_config
+from flows.config.file import load_config
+from flows.config.jobs import SelectConfig
 from flows.progress import for_terminal, listening
 from selection.secrets import without_secrets
 from storage.read import free_run_name

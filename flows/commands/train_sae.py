@@ -8,7 +8,7 @@ from typing import Any
 
 from flows import quiet_prefect
 from flows.commands.terminal import say
-from flows.config_file import load_vector_job
+from flows.config.file import load_vector_job
 from flows.progress import for_terminal, listening
 from selection.errors import InputError
 from selection.sae.formats import read_sae_info

@@ -1,6 +1,6 @@
 """What can be refused early is refused early: before tokens, before weights, before hours."""
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import (
     field_of,

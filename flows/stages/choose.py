@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import Field
 from flows.stages.rules import Contamination, contamination_of, pool_texts, rules_of, texts_of

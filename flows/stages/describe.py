@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.config import VectorJob
+from flows.config.jobs import VectorJob
 from flows.progress import stage
 from flows.stages.inputs import prepare
 from flows.stages.reading import open_reader, render, sae_path

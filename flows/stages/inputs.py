@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.config import DEMO, ExemplarsConfig, PoolConfig, PoolJob, SelectConfig
+from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.jobs import PoolJob, SelectConfig
+from flows.config.strict import DEMO
 from flows.progress import stage
 from selection.errors import InputError
 from selection.exemplars import read_exemplars

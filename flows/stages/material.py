@@ -7,7 +7,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.stages.choose import Decided, Race
 from flows.stages.spaces import SpaceVectors
 from flows.stages.vectors import Representer

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from flows.config import DEMO
+from flows.config.strict import DEMO
 from flows.stages.describe import described_folder
 from flows.stages.material import Material, Row, top_of
 from selection.ids import content_id, file_sha256

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from storage.export import export_selection
 from storage.report import write_report

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.config import DEMO, VectorJob
+from flows.config.jobs import VectorJob
+from flows.config.strict import DEMO
 from flows.progress import stage
 from flows.stages.inputs import packaged
 from selection.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import id_names, source_of
 from selection.budget import wanted_examples

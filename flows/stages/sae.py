@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.config import SaeTraining, VectorJob
+from flows.config.jobs import VectorJob
+from flows.config.model import SaeTraining
 from flows.progress import stage
 from flows.stages.reading import DEMO_SAES, Reader, sae_path
 from flows.stages.sae_check import calibration_samples, measure_sae

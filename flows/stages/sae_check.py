@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from flows.config import SaeConfig, VectorJob
+from flows.config.jobs import VectorJob
+from flows.config.model import SaeConfig
 from flows.progress import stage
 from flows.stages.reading import renderer_of
 from selection.activations import ActivationModel, iter_activations

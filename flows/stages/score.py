@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.config import SelectConfig
+from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.spaces import JointTarget, SpaceVectors
 from selection.errors import InputError

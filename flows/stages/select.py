@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.config import BudgetConfig, SelectConfig
+from flows.config.jobs import SelectConfig
+from flows.config.rules import BudgetConfig
 from flows.progress import stage
 from flows.stages.choose import Decided, Race, decide, enter_race
 from flows.stages.inputs import Field, field_of, read_targets

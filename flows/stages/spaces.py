@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.config import SelectConfig, SpaceConfig, VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.ranking import SpaceConfig
 from flows.progress import stage
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import render_rows

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.config import SelectConfig, VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
 from flows.stages.sae_check import (

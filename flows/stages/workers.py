@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import SelectConfig, VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.resuming import RESUME_ME, Terminated, ending_on_sigterm
 from flows.stages.pool_units import embed_rendered
 from flows.stages.vectors import Representer, open_representer

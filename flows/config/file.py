@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flows.config import SelectConfig, VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
 from selection.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")

@@ -1,22 +1,53 @@
-"""What decides besides the score: lengths, quotas, duplicates, diversity. All off by default."""
+"""What decides besides the score: budget, and rules for lengths, quotas, duplicates, diversity."""
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from flows.config.strict import Strict
 from selection.quotas import Bounds, Quota
+from selection.records import Budget
 
 Amount = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(ge=0, le=1)]
 """A whole number means examples, a decimal a share of the selection (1.0 is all of it)."""
 
 
-class Rule(BaseModel):
-    """Frozen, and any key that is not declared is an error."""
+class BudgetConfig(Strict):
+    """How much to select: examples, a fraction of the eligible ones, or trainee tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    examples: int | None = Field(None, description="Unique examples.")
+    fraction: float | None = Field(None, description="Of eligible unique examples, floored.")
+    tokens: int | None = Field(None, description="Trainee tokens after `max_length`.")
+    trainee_tokenizer: str | None = Field(
+        None, description="Tokenizer that counts; default: the representing model's."
+    )
+    max_length: int | None = Field(
+        None, ge=8, description="Training max_length; default: that of the rendering."
+    )
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "BudgetConfig":
+        """There is no default budget, and a budget has one unit."""
+        given = [unit for unit in ("examples", "fraction", "tokens") if getattr(self, unit)]
+        named = [
+            unit for unit in ("examples", "fraction", "tokens") if unit in self.model_fields_set
+        ]
+        for unit in named:
+            value = getattr(self, unit)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{unit}` is {value}; a budget is larger than zero")
+        if len(given) != 1:
+            raise ValueError("give exactly one of `examples`, `fraction`, `tokens`")
+        if self.fraction is not None and self.fraction > 1:
+            raise ValueError(f"`fraction` is {self.fraction}; it is at most 1")
+        return self
+
+    def as_budget(self) -> Budget:
+        """The record that the selection takes."""
+        return Budget(self.examples, self.fraction, self.tokens)
 
 
-class LengthConfig(Rule):
+class LengthConfig(Strict):
     """Tokens of an example as rendered for the representing model, before anything is cut."""
 
     min_tokens: int | None = Field(None, ge=1, description="Shorter examples are dropped.")
@@ -31,7 +62,7 @@ class LengthConfig(Rule):
         return self
 
 
-class BoundsConfig(Rule):
+class BoundsConfig(Strict):
     """How many picks may have a value: whole numbers are examples, decimals are shares."""
 
     share: Amount | None = Field(None, description="This much, up to rounding.")
@@ -43,7 +74,7 @@ class BoundsConfig(Rule):
         return Bounds(self.share, self.floor, self.cap)
 
 
-class QuotaConfig(Rule):
+class QuotaConfig(Strict):
     """Quotas of one column; an example has the value of its first occurrence that passes."""
 
     column: str = Field(description="A role (source, licence, ...) or a column of the pool.")
@@ -58,7 +89,7 @@ class QuotaConfig(Rule):
         return Quota(self.column, values, self.others.as_bounds())
 
 
-class NearDuplicatesConfig(Rule):
+class NearDuplicatesConfig(Strict):
     """When a candidate repeats a better one: near in vector, and in words."""
 
     similarity: float = Field(0.9, gt=0, le=1, description="Generalized Jaccard from which.")
@@ -68,7 +99,7 @@ class NearDuplicatesConfig(Rule):
     shingle_words: int = Field(3, ge=1, description="Words in a run.")
 
 
-class DiversityConfig(Rule):
+class DiversityConfig(Strict):
     """Maximal marginal relevance on the exact similarity."""
 
     trade: float = Field(0.7, ge=0, le=1, description="1: scores alone; 0: differences alone.")

@@ -1,0 +1,70 @@
+"""Where examples come from: pools, exemplars, evaluation files."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from flows.config.strict import Strict, as_list
+from selection.records import PoolSource
+
+
+class PoolConfig(Strict):
+    """One pool: files, a folder, a glob or a Hugging Face dataset."""
+
+    path: str = Field(min_length=1, description="File, folder, glob or Hugging Face dataset name.")
+    name: str | None = Field(None, description="What `source` says where no column is mapped.")
+    shape: Literal[
+        "auto", "messages", "conversations", "alpaca", "prompt_completion", "text", "mapping"
+    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Role to column: id, licence, language, source, group, target, subtask;"
+        " for shape `mapping` also system, prompt, response.",
+    )
+    subset: str | None = Field(None, description="Subset (config) of a Hugging Face dataset.")
+    split: str | None = Field(None, description="Split of a Hugging Face dataset.")
+    revision: str | None = Field(None, description="Revision of a Hugging Face dataset.")
+    broken_rows: Literal["refuse", "drop"] = Field(
+        "refuse", description="Stop at an unreadable row, or drop and count it."
+    )
+
+    def as_source(self) -> PoolSource:
+        """The record that the readers take."""
+        names = PoolSource.__dataclass_fields__
+        return PoolSource(**{name: getattr(self, name) for name in names})
+
+
+class ExemplarsConfig(PoolConfig):
+    """Known examples of the target task: any pool shape, or a targets file."""
+
+    targets: list[str] | None = Field(None, description="Which targets of a targets file to use.")
+    target: str = Field("target", description="Name of the target where rows do not carry one.")
+
+
+class DecontaminationConfig(Strict):
+    """Evaluation items that no training example may hold, found by rare runs of words."""
+
+    exemplars: bool = Field(True, description="Search for the exemplars too.")
+    files: Annotated[tuple[PoolConfig, ...], BeforeValidator(lambda value: as_list(value))] = Field(
+        (), description="Evaluation files, in any shape a pool may have."
+    )
+    shortest: int = Field(8, ge=2, le=100, description="Words of the shortest run that counts.")
+    longest: int = Field(13, ge=2, le=100, description="Words of a run where items are long.")
+    pool_rows: int = Field(10, ge=0, description="Runs in more examples of the pool do not count.")
+    pool_share: float = Field(0.001, ge=0, le=1, description="The same as a share; the larger.")
+    template_share: float = Field(
+        0.01, ge=0, le=1, description="Runs in two or more and this share of a file's items."
+    )
+    item_share: float = Field(
+        0.4, gt=0, le=1, description="Share of an item's counting runs that drops an example."
+    )
+    flag_similarity: float = Field(
+        0.9, gt=0, le=1, description="A pick this similar to an exemplar is flagged, not dropped."
+    )
+
+    @model_validator(mode="after")
+    def in_order(self) -> "DecontaminationConfig":
+        """Refuse runs of no length."""
+        if self.shortest > self.longest:
+            raise ValueError(f"`shortest` is {self.shortest} and `longest` {self.longest}")
+        return self

@@ -1,0 +1,126 @@
+"""What reads an example: model, SAE, rendering, and how the work is cut."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from flows.config.strict import DEMO, Strict
+
+
+class ModelConfig(Strict):
+    """The model whose activations represent a sample."""
+
+    name: str = Field(DEMO, description="Local folder, Hugging Face id, or `demo`.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    hookpoint: str = Field(
+        "", description="resid@<block index or relative depth>; empty: where the SAE was trained."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on CPU, bfloat16 on CUDA."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    trust_remote_code: bool = Field(False, description="Allow the model's repository to run code.")
+
+
+class SaeTraining(Strict):
+    """Train an SAE on the pool's activations; it is then frozen under its own id."""
+
+    architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
+        "topk", description="batchtopk and matryoshka select by a threshold afterwards."
+    )
+    num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
+    k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
+    k_start: int | None = Field(None, ge=1, description="Active latents in the first step.")
+    k_anneal_share: float = Field(
+        0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
+    )
+    widths: tuple[int, ...] = Field(
+        (), description="matryoshka: first latents that reconstruct alone; default M/16, M/4, M."
+    )
+    tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
+    batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
+    auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
+    dead_after_tokens: int | None = Field(
+        None, ge=1, description="A latent that is silent so long is dead; default tokens / 20."
+    )
+    learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
+    warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
+    decay_share: float = Field(0.2, gt=0, le=1, description="Steps over which the rate ends.")
+    max_norm_ratio: float = Field(
+        10.0, gt=1, description="Tokens so many median lengths from the mean are left out."
+    )
+    threshold_rate: float = Field(
+        0.01, gt=0, le=1, description="How fast the running threshold of batchtopk follows."
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def agrees_with_itself(self) -> "SaeTraining":
+        """Refuse what contradicts before any activation is made."""
+        if self.k > self.num_latents:
+            raise ValueError(f"k is {self.k}, more than num_latents ({self.num_latents})")
+        if self.k_start is not None and not self.k <= self.k_start <= self.num_latents:
+            raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
+        if self.widths and self.architecture != "matryoshka":
+            raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
+        rising = list(self.widths) == sorted({*self.widths})
+        if self.widths and (not rising or self.widths[-1] != self.num_latents):
+            raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
+        return self
+
+
+class SaeConfig(Strict):
+    """A sparse autoencoder: an existing one, or one to train."""
+
+    path: str | None = Field(
+        None, description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`."
+    )
+    train: SaeTraining | None = None
+    scale: Literal["as_saved", "decoder_norm"] = Field(
+        "as_saved", description="decoder_norm: values times the length of the decoder row."
+    )
+    check: Literal["warn", "refuse", "off"] = Field(
+        "warn", description="When L0 or FVU on a few thousand tokens are not as declared."
+    )
+
+    @model_validator(mode="after")
+    def one_of_two(self) -> "SaeConfig":
+        """Refuse both and neither."""
+        if (self.path is None) == (self.train is None):
+            raise ValueError("give either `path` (an existing SAE) or `train` (settings), not both")
+        return self
+
+
+class RenderingConfig(Strict):
+    """How an example becomes tokens, and which of them count."""
+
+    template: str = Field("auto", description="auto (the tokenizer's), plain, or a Jinja file.")
+    counted: Literal["all", "response", "prompt", "all_and_template", "every_token"] = Field(
+        "all",
+        description="Content tokens that enter the aggregate; all_and_template adds what the"
+        " template writes, every_token also BOS.",
+    )
+    max_length: int = Field(
+        2048,
+        ge=8,
+        description="Tokens per example, template included; at most what the model allows.",
+    )
+    truncation: Literal["end", "start", "keep_response"] = Field(
+        "end", description="What is cut from a longer example."
+    )
+
+
+class ComputeConfig(Strict):
+    """How the work is cut; none of it changes which examples are chosen beyond float noise."""
+
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores.")
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens in one forward batch, padding included; default: what suits the device",
+    )
+    packing: Literal["auto", "packed", "padded"] = Field(
+        "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
+    )
+    workers: int = Field(1, ge=1, description="Processes that compute vectors, one GPU each.")
+    unit_examples: int = Field(2048, ge=1, description="Examples in one unit of resumable work.")

@@ -1,0 +1,105 @@
+"""How an example becomes a vector, and how vectors are ranked against the exemplars."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from flows.config.strict import Strict
+
+Weights = Literal["none", "idf", "contrast", "idf*contrast"]
+Values = Literal["raw", "sqrt"]
+
+
+class SpaceConfig(Strict):
+    """One space of the representation: latents of an SAE, or counts of words or tokens.
+
+    A space of kind `sae` with nothing else is the run's own: `model`, `sae`, `token_aggregate`.
+    """
+
+    kind: Literal["sae", "words", "tokens"] = "sae"
+    weight: int = Field(1, ge=1, le=1000, description="Of the space beside the others.")
+    sae: str | None = Field(None, description="Another SAE of the same model; default: the run's.")
+    hookpoint: str | None = Field(None, description="Of `sae`; default: where it was trained.")
+    token_aggregate: Literal["mean", "sum", "max"] | None = Field(
+        None, description="Default: that of the representation."
+    )
+    weights: Weights | None = Field(None, description="Default: `ranking.weights`.")
+    values: Values | None = Field(None, description="Default: `ranking.values`.")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the space of the run's own model and SAE."""
+        return self.kind == "sae" and self.sae is None and self.token_aggregate is None
+
+    @model_validator(mode="after")
+    def no_stray_keys(self) -> "SpaceConfig":
+        """Refuse keys that would do nothing."""
+        if self.kind != "sae" and (self.sae or self.hookpoint or self.token_aggregate):
+            raise ValueError(f"a space of kind `{self.kind}` has no SAE, hookpoint or aggregate")
+        if self.hookpoint and not self.sae:
+            raise ValueError("another `hookpoint` needs its own `sae`")
+        return self
+
+
+def _as_spaces(value: object) -> object:
+    """Let `[sae, words]` stand for spaces of these kinds."""
+    if not isinstance(value, list | tuple):
+        return value
+    return [{"kind": item} if isinstance(item, str) else item for item in value]
+
+
+class RepresentationConfig(Strict):
+    """How token latents become one vector per example, and what else is joined to it."""
+
+    token_aggregate: Literal["mean", "sum", "max"] = "mean"
+    spaces: Annotated[tuple[SpaceConfig, ...], BeforeValidator(_as_spaces)] = Field(
+        (SpaceConfig(),), description="Joined side by side, e.g. `[sae, words]`."
+    )
+    keep_top: int | None = Field(
+        None, ge=1, description="Keep the largest latents of a sample; the lost mass is recorded."
+    )
+    max_norm_ratio: float | None = Field(
+        10.0,
+        gt=1,
+        description="Tokens whose activations are this many times longer than the median of the"
+        " calibration texts do not count; null: all count.",
+    )
+    drop_ever_present: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out latents that are on in more than this share of calibration texts.",
+    )
+
+    @model_validator(mode="after")
+    def has_own_space(self) -> "RepresentationConfig":
+        """The run's own SAE is one of the spaces, once."""
+        n_own = sum(space.is_own for space in self.spaces)
+        if n_own != 1:
+            raise ValueError(
+                f"`spaces` names the run's own SAE {n_own} times; write `sae` once, for example"
+                " `[sae, words]`"
+            )
+        return self
+
+
+class RankingConfig(Strict):
+    """How candidates are ranked against the exemplars."""
+
+    method: Literal["jaccard", "bm25", "random"] = "jaccard"
+    exemplar_reduction: Literal[
+        "prototype", "max", "mean", "best_mean", "subtask_mean", "clusters", "round_robin"
+    ] = "mean"
+    best: int = Field(3, ge=1, description="Similarities that `best_mean` averages.")
+    n_clusters: int = Field(4, ge=1, description="Prototypes that `clusters` makes.")
+    weights: Weights = "idf"
+    contrast_smoothing: int = Field(
+        1, ge=1, description="Exemplars that look like the pool, added before contrast is taken."
+    )
+    max_document_frequency: float | None = Field(
+        None, gt=0, le=1, description="Latents in a larger share of the pool weigh nothing."
+    )
+    values: Values = Field("raw", description="sqrt: square roots of the values, before weights.")
+    normalize: Literal["none", "l1"] = Field(
+        "none", description="l1: each space of a sample is brought to one length."
+    )
