@@ -27,15 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.demo_quality.grading import KINDS, of_kind
-from benchmarks.demo_quality.labels import (
-    SETTINGS,
-    Setting,
-    grades,
-    read_pool,
-    read_targets,
-    trained_rows,
-)
+from benchmarks.demo_quality.labels import read_bench_pool
 from benchmarks.demo_quality.passes import Pass, PassSettings, random_model, run_pass
 from benchmarks.demo_quality.reading import AGGREGATES
 from benchmarks.demo_quality.scoring import (
@@ -46,9 +38,10 @@ from benchmarks.demo_quality.scoring import (
     lexical_scores,
     sae_methods,
 )
-from benchmarks.demo_quality.table import DENSE, RANDOM, lines, summary
+from benchmarks.demo_quality.table import DENSE, KINDS, RANDOM, lines, of_kind, summary
 from selection.errors import InputError
 from selection.ids import content_id
+from selection.labelled import SETTINGS, Setting, read_labelled_targets
 from selection.models import ResolvedModel, resolve_model
 from selection.sae.formats import SparseCoder, load_sae
 from selection.sae.info import block_of
@@ -65,8 +58,8 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         """Read everything that is needed before the first pass."""
-        self.pool = read_pool(arguments.pool, arguments.subpool)
-        self.targets = read_targets(arguments.targets)
+        self.pool = read_bench_pool(arguments.pool, arguments.subpool)
+        self.targets = read_labelled_targets(arguments.targets)
         self.state, self.threads = arguments.state, arguments.threads
         self.model = resolve_model(arguments.model)
         self.coder = None if arguments.sae is None else load_sae(arguments.sae)
@@ -78,14 +71,12 @@ class Bench:
             tokens_per_batch=arguments.tokens_per_batch,
             unit_rows=arguments.unit_rows,
         )
-        self.grades = grades(self.pool.frame, self.targets)
-        self.trained = trained_rows(self.pool.frame)
 
     def figures(self, setting: Setting, small: bool) -> dict[str, Figures]:
         """Figures of every method on the sub-pool or on all rows."""
         rows = np.flatnonzero(self.pool.in_subpool) if small else np.arange(len(self.pool))
-        judge = Judge(rows, self.grades, self.trained)
-        about = [self.pool.pool_id, setting, small, [repr(target) for target in self.targets]]
+        judge = Judge(self.pool, rows, self.targets)
+        about = [self.pool.pool_id, setting, small, [target.target_id for target in self.targets]]
         found = self._kept(
             [*about, "words"],
             judge,

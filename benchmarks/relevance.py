@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.demo_quality.labels import relevance
+from selection.labelled import read_labelled_pool, read_labelled_targets
 from storage.sql import run_sql
 from storage.workspace import find_workspace
 
@@ -27,32 +27,27 @@ def main() -> None:
     parser.add_argument("--targets", type=Path, required=True)
     parser.add_argument("--run", default=None, help="name of the run; default: the latest")
     arguments = parser.parse_args()
-    labels = pl.read_parquet(
-        arguments.pool, columns=["id", "task", "family", "category", "label_quality"]
-    )
+    pool = read_labelled_pool(arguments.pool)
     picks = picks_of(arguments.workspace, arguments.run)
-    targets = [json.loads(line) for line in arguments.targets.read_text().splitlines()]
     result: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'target':<20} {'method':<8} {'picks':>6} {'unjudged':>8} {'relevant':>8} {'pool':>7}")
-    for target in targets:
-        graded = labels.with_columns(
-            grade=relevance(target["category"], target["tasks"], target["families"])
-        )
+    for target in read_labelled_targets(arguments.targets):
+        graded = pl.DataFrame({"id": pool.ids, "grade": pool.grades(target)})
         base = share(graded)
-        for (method,), chosen in picks.filter(target=target["target"]).group_by(
+        for (method,), chosen in picks.filter(target=target.name).group_by(
             "method", maintain_order=True
         ):
             joined = chosen.join(graded, left_on="own_id", right_on="id", how="left")
             n_unjudged = joined.filter(pl.col("grade") < 0).height
             relevant = share(joined)
-            result.setdefault(target["target"], {})[str(method)] = {
+            result.setdefault(target.name, {})[str(method)] = {
                 "relevant": relevant,
                 "picks": chosen.height,
                 "unjudged": n_unjudged,
                 "pool": base,
             }
             print(
-                f"{target['target']:<20} {method:<8} {chosen.height:>6} {n_unjudged:>8}"
+                f"{target.name:<20} {method:<8} {chosen.height:>6} {n_unjudged:>8}"
                 f" {relevant:>8.3f} {base:>7.3f}"
             )
     print(json.dumps(result))

@@ -108,10 +108,16 @@ class LabelledPool:
         self, setting: Setting, first: int = 0, n: int | None = None
     ) -> list[tuple[str, str]]:
         """(user turn, assistant turn) of `n` rows from row `first` on."""
-        part = self.table.slice(first, n)
-        columns = [part[name].to_pylist() for name in _TEXTS]
-        rows = zip(*columns, strict=True)
-        return [turns_of(given, more, output, setting) for given, more, output in rows]
+        return _turns_of_table(self.table.slice(first, n), setting)
+
+    def turns_at(self, rows: NDArray[np.int64], setting: Setting) -> list[tuple[str, str]]:
+        """(user turn, assistant turn) of (c,) rows, in their order."""
+        return _turns_of_table(self.table.take(pa.array(rows)), setting)
+
+
+def _turns_of_table(table: pa.Table, setting: Setting) -> list[tuple[str, str]]:
+    rows = zip(*(table[name].to_pylist() for name in _TEXTS), strict=True)
+    return [turns_of(given, more, output, setting) for given, more, output in rows]
 
 
 def turns_of(
@@ -120,12 +126,20 @@ def turns_of(
     """User and assistant turn.
 
     full: instruction, newline, input where there is any. instance: the input, or the instruction
-    where the input is empty. The assistant turn is the output in both.
+    where the input is empty or white space. The assistant turn is the output in both.
     """
     instruction, given = instruction or "", given or ""
+    if not given.strip():
+        given = ""
     if setting == "instance":
         return given or instruction, output or ""
     return (f"{instruction}\n{given}" if given else instruction), output or ""
+
+
+def as_messages(turns: tuple[str, str]) -> list[dict[str, str]]:
+    """What models read: a user and an assistant message; an empty turn is left out."""
+    roles = zip(("user", "assistant"), turns, strict=True)
+    return [{"role": role, "content": text} for role, text in roles if text]
 
 
 def as_text(turns: tuple[str, str]) -> str:
@@ -236,7 +250,8 @@ def _target(path: Path, number: int, line: str) -> Target:
             f"not JSON ({error})", file=path, line=number, remedy="One target task a line."
         ) from None
     for key in _TARGET_KEYS:
-        if not isinstance(value, dict) or not value.get(key, key == "families"):
+        may_be_empty = key in ("tasks", "families")
+        if not isinstance(value, dict) or not (value.get(key) or may_be_empty):
             raise InputError(
                 "is missing or empty",
                 file=path,
@@ -248,7 +263,7 @@ def _target(path: Path, number: int, line: str) -> Target:
         str(value["target"]),
         str(value["kind"]),
         str(value["category"]),
-        tuple(value["tasks"]),
-        tuple(value["families"] or ()),
+        tuple(value.get("tasks") or ()),
+        tuple(value.get("families") or ()),
         tuple(value["exemplars"]),
     )

@@ -234,7 +234,7 @@ def test_turns_follow_the_setting() -> None:
     assert turns_of("do", "this", "done", "full") == ("do\nthis", "done")
     assert turns_of("do", "", "done", "full") == ("do", "done")
     assert turns_of("do", "this", "done", "instance") == ("this", "done")
-    assert turns_of("do", "", None, "instance") == ("do", "")
+    assert turns_of("do", " \n", None, "instance") == turns_of("do", None, "", "full") == ("do", "")
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import demo_model
-from benchmarks.demo_quality.grading import mean_interval, ndcg
-from benchmarks.demo_quality.labels import relevance, turns_of
+from benchmarks.demo_quality.labels import read_bench_pool
 from benchmarks.demo_quality.lexical import bm25_mean, count_known, tfidf_centroid, vocabulary_of
 from benchmarks.demo_quality.passes import work_units
 from benchmarks.demo_quality.reading import SampleVectors, load_block, load_rows
-from benchmarks.demo_quality.scoring import Figures, sae_name
+from benchmarks.demo_quality.scoring import Figures, Judge, sae_name
 from benchmarks.demo_quality.table import differences
 from selection.activations import load_activation_model
 from selection.baselines import bm25_scores, words
+from selection.labelled import as_messages, read_labelled_pool, read_labelled_targets
 from selection.models import Hookpoint, resolve_model
 from selection.rendering import load_renderer
 from selection.representation import represent
@@ -99,37 +99,24 @@ def run(
     return report
 
 
-@pytest.mark.parametrize("cutoff", [3, 10, 1000])
-def test_ndcg_agrees_with_its_definition(cutoff: int) -> None:
-    rng = np.random.default_rng(cutoff)
-    for _ in range(20):
-        scores = rng.integers(0, 5, 40) / 4.0
-        grades = rng.integers(-1, 4, 40)
-        expected = slow_ndcg(scores.tolist(), grades.tolist(), cutoff)
-        assert ndcg(scores, grades, cutoff) == pytest.approx(expected)
-    assert ndcg(np.zeros(3), np.array([-1, 0, 0])) == 0.0
-
-
-def test_relevance_grades() -> None:
-    columns = ["task", "family", "category", "label_quality"]
-    rows = [
-        ("sum", "other", "math", "weak"),
-        ("minus", "school", "math", "weak"),
-        ("minus", "school", "math", "gold"),
-        ("minus", "other", "math", "gold"),
-        ("minus", "school", "poetry", "gold"),
-    ]
-    frame = pl.DataFrame(rows, schema=columns, orient="row")
-    found = frame.select(relevance("math", ["sum"], ["school"]).alias("grade"))
-    assert found["grade"].to_list() == [3, -1, 2, 1, 0]
-
-
-def test_turns_of_both_settings() -> None:
-    row = {"instruction": "Add.", "input": "1 1", "output": "2"}
-    assert turns_of(row, "full").text == "Add.\n1 1\n2"
-    assert turns_of(row, "instance").text == "1 1\n2"
-    bare = {"instruction": "Add 1 and 1.", "input": None, "output": None}
-    assert turns_of(bare, "full") == turns_of(bare, "instance") == ("Add 1 and 1.", "")
+def test_figures_are_the_definition_on_all_rows_and_on_unseen_ones(data: Path) -> None:
+    pool = read_bench_pool(data / "pool.parquet", data / "subpool.txt")
+    targets = read_labelled_targets(data / "targets.jsonl")
+    rows = np.flatnonzero(np.arange(N_ROWS) % 5 > 0)
+    by_id = rows[np.argsort(pool.labelled.ids[rows])]
+    assert pool.in_subpool.sum() == N_SMALL
+    assert 0 < pool.trained[rows].sum() < len(rows)
+    scores = np.random.default_rng(0).integers(0, 5, (len(targets), N_ROWS)) / 4.0
+    found = Judge(pool, rows, targets).figures(scores[:, rows])
+    for number, target in enumerate(targets):
+        grades = pool.labelled.grades(target)
+        unseen = np.where(pool.trained, -1, grades)
+        for values, wanted in ((found.all_rows, grades), (found.unseen, unseen)):
+            slow = slow_ndcg(scores[number, by_id].tolist(), wanted[by_id].tolist(), 1000)
+            assert values[number] == pytest.approx(slow)
+    nothing_left = read_labelled_targets(data / "targets.jsonl")[0]
+    only = np.flatnonzero(pool.labelled.grades(nothing_left) == 0)
+    assert Judge(pool, only, [nothing_left]).figures(np.zeros((1, len(only)))).all_rows == [0.0]
 
 
 def test_tfidf_is_its_definition() -> None:
@@ -175,7 +162,6 @@ def test_intervals_are_paired_and_losses_are_named() -> None:
     # Both T1 targets win by 0.1, so no resample of them can differ.
     assert gap["T1"] == {"mean": 0.1, "lo": 0.1, "hi": 0.1}
     assert gap["all"]["lo"] < gap["all"]["mean"] < gap["all"]["hi"]
-    assert mean_interval(np.array([1.0, 2.0])) == mean_interval(np.array([1.0, 2.0]))
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(
@@ -220,11 +206,10 @@ def test_vectors_are_those_of_the_main_job(
     tmp_path: Path, run: Report, data: Path, tiny_model_dir: Path, tiny_sae_dir: Path
 ) -> None:
     run(tmp_path, "--setting", "full", "--only-trained", "--rows", "subpool")
-    frame = pl.read_parquet(data / "pool.parquet").sort("id")
-    wanted = set((data / "subpool.txt").read_text().split())
-    rows = frame.filter(pl.col("id").is_in(wanted)).to_dicts()[:5]
+    small = read_labelled_pool(data / "pool.parquet", data / "subpool.txt")
     renderer = load_renderer(tiny_model_dir, max_length=256)
-    samples = renderer.render_batch([(turns_of(row, "full").messages, None) for row in rows])
+    turns = small.turns("full", 0, 5)
+    samples = renderer.render_batch([(as_messages(pair), None) for pair in turns])
     hookpoint = Hookpoint("resid", BLOCK)
     model = load_activation_model(resolve_model(tiny_model_dir), hookpoint, dtype="float32")
     (folder,) = tmp_path.glob("pass-*")
@@ -257,22 +242,20 @@ def test_sae_figures_are_exact_jaccard_with_idf_of_the_judged_rows(
     parts = [to_dense(load_rows(path, "max")) for path in files]
     rows = [_as_dict(row) for row in np.concatenate(parts)]
     exemplars = [_as_dict(row) for row in to_dense(load_rows(folder / "exemplars.npz", "max"))]
-    frame = pl.read_parquet(data / "pool.parquet").sort("id")
-    small = frame.filter(pl.col("id").is_in((data / "subpool.txt").read_text().split()))
+    small = read_labelled_pool(data / "pool.parquet", data / "subpool.txt")
     n = sum(bool(row) for row in rows)
     weights = {f: oracles.idf_weight(sum(f in row for row in rows), n) for f in range(64)}
-    for number, line in enumerate((data / "targets.jsonl").read_text().splitlines()):
-        target = json.loads(line)
+    for number, target in enumerate(read_labelled_targets(data / "targets.jsonl")):
         own = exemplars[3 * number : 3 * number + 3]
         scores = [
             float(np.mean([oracles.generalized_jaccard(row, e, weights) for e in own]))
             for row in rows
         ]
-        expr = relevance(target["category"], target["tasks"], target["families"])
-        grades = small.select(expr.alias("grade"))["grade"].to_list()
+        grades = small.grades(target)
         method = result["subpool"]["instance"]["methods"][sae_name("max", "mean", "idf")]
-        expected = slow_ndcg(scores, grades, 1000)
-        assert method["targets"][target["target"]] == pytest.approx(expected, abs=1e-3)
+        by_id = small.id_order.tolist()
+        expected = slow_ndcg([scores[i] for i in by_id], grades[by_id].tolist(), 1000)
+        assert method["targets"][target.name] == pytest.approx(expected, abs=1e-3)
 
 
 def _as_dict(row: NDArray[np.uint16]) -> dict[int, int]:

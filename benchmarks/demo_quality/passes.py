@@ -1,7 +1,7 @@
 """A pass of a model over a labelled pool: units of rows, one file each, resumable at any moment.
 
-The rows of the sub-pool come first, in order of id, then all others; a unit never holds both, so
-that the sub-pool's vectors are some of the pool's files and not a second pass.
+The rows of the sub-pool come first, in order of the file, then all others; a unit never holds both,
+so that the sub-pool's vectors are some of the pool's files and not a second pass.
 """
 
 import logging
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks.demo_quality.labels import LabelledPool, Setting, Target, turns_of
+from benchmarks.demo_quality.labels import BenchPool
 from benchmarks.demo_quality.reading import BlockReader, calibrated_units
 from selection.hub import TOKENIZER_FILES
 from selection.ids import content_id
+from selection.labelled import Setting, Target
 from selection.models import Hookpoint, ResolvedModel, resolve_model
 from selection.sae.fit import check_fits
 from selection.sae.formats import SparseCoder
@@ -89,7 +90,7 @@ def work_units(
 
 
 def run_pass(
-    pool: LabelledPool,
+    pool: BenchPool,
     targets: Sequence[Target],
     setting: Setting,
     resolved: ResolvedModel,
@@ -103,7 +104,7 @@ def run_pass(
     """Read what is not there yet: all units, or those of the sub-pool. Returns the files."""
     key = {
         "pool": pool.pool_id,
-        "exemplars": content_id([list(map(dict, target.exemplars)) for target in targets]),
+        "exemplars": content_id([target.exemplars for target in targets]),
         "setting": setting,
         "model": resolved.weights_sha256,
         "block": block,
@@ -127,11 +128,11 @@ def run_pass(
         tokens_per_batch=settings.tokens_per_batch,
     )
     if not found.exemplars.exists():
-        rows = [row for target in targets for row in target.exemplars]
-        reader.read([turns_of(row, setting) for row in rows]).save(found.exemplars)
+        turns = [pair for target in targets for pair in target.turns(setting)]
+        reader.read(turns).save(found.exemplars)
     started = time.monotonic()
     for done, number in enumerate(waiting, 1):
-        reader.read(pool.turns(units[number], setting)).save(found.file(number))
+        reader.read(pool.labelled.turns_at(units[number], setting)).save(found.file(number))
         minutes = (time.monotonic() - started) / 60
         log.info(
             "%s, %s: unit %d of %d, %.1f minutes, %.1f to go",

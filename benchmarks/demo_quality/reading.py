@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.demo_quality.labels import Turns
 from selection.activations import (
     ActivationBatch,
     ActivationModel,
@@ -23,6 +22,7 @@ from selection.activations import (
     needed_lengths,
 )
 from selection.aggregate import TokenAggregate, aggregate_tokens, quantize
+from selection.labelled import as_messages
 from selection.model_loading import DTYPES, find_blocks, load_module, truncated_config
 from selection.models import Hookpoint, ResolvedModel
 from selection.records import Rendered, SparseRows
@@ -109,9 +109,9 @@ class BlockReader:
     def _keep(self, module: torch.nn.Module, inputs: object, output: Any) -> None:  # noqa: ANN401
         self._outputs.append(output if isinstance(output, torch.Tensor) else output[0])
 
-    def read(self, turns: Sequence[Turns]) -> SampleVectors:
+    def read(self, turns: Sequence[tuple[str, str]]) -> SampleVectors:
         """Vectors of the samples, in their order."""
-        samples = self.renderer.render_batch([(turn.messages, None) for turn in turns])
+        samples = self.renderer.render_batch([(as_messages(pair), None) for pair in turns])
         resolved = self.model.resolved
         blocks = np.zeros((resolved.n_layers, len(samples), resolved.d_model), np.float16)
         parts: dict[str, list[SparseRows]] = {how: [] for how in self.units}

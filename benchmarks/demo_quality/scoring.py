@@ -12,12 +12,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo_quality.grading import ndcg
-from benchmarks.demo_quality.labels import UNJUDGED, LabelledPool, Setting, Target, turns_of
+from benchmarks.demo_quality.labels import BenchPool
 from benchmarks.demo_quality.lexical import bm25_mean, count_known, tfidf_centroid, vocabulary_of
 from benchmarks.demo_quality.passes import Pass
 from benchmarks.demo_quality.reading import AGGREGATES, load_block, load_rows
+from selection.evaluation import UNJUDGED, measure, order_by_score
 from selection.jaccard import Reduction, build_queries, score_rows
+from selection.labelled import Setting, Target, as_text
 from selection.sparse import document_frequency, take
 from selection.weights import idf_weights, unit_weights
 
@@ -37,38 +38,37 @@ class Figures(NamedTuple):
 class Judge:
     """Turns scores of some rows of a pool into figures.
 
-    rows:   (n,) positions in the pool, ascending, so in order of id.
-    unseen: (n,) bool, rows that the model was not trained on.
+    rows: (n,) positions in the pool, ascending.
     """
 
-    def __init__(
-        self,
-        rows: NDArray[np.int64],
-        grades: NDArray[np.int8],
-        trained: NDArray[np.bool_],
-    ) -> None:
-        """grades: (n_targets, n_pool); trained: (n_pool,) bool."""
-        self.rows, self.unseen = rows, ~trained[rows]
-        self._grades = grades[:, rows]
-        self._unseen_grades = np.where(self.unseen, self._grades, UNJUDGED)
+    def __init__(self, pool: BenchPool, rows: NDArray[np.int64], targets: Sequence[Target]) -> None:
+        """Take the grades of these rows."""
+        self.rows = rows
+        self._id_order = np.argsort(pool.labelled.ids[rows], kind="stable")
+        self._grades = [pool.labelled.grades(target)[rows] for target in targets]
+        trained = pool.trained[rows]
+        self._unseen_grades = [np.where(trained, UNJUDGED, each) for each in self._grades]
 
     def figures(self, scores: Scores) -> Figures:
         """Figures of scores (n_targets, n)."""
         return Figures(
-            [ndcg(s, g) for s, g in zip(scores, self._grades, strict=True)],
-            [ndcg(s, g) for s, g in zip(scores, self._unseen_grades, strict=True)],
+            [self._ndcg(s, g) for s, g in zip(scores, self._grades, strict=True)],
+            [self._ndcg(s, g) for s, g in zip(scores, self._unseen_grades, strict=True)],
         )
+
+    def _ndcg(self, scores: Scores, grades: NDArray[np.int8]) -> float:
+        """nDCG@1000; 0 where nothing relevant is left to find."""
+        if grades.max(initial=0) <= 0:
+            return 0.0
+        return measure(grades[order_by_score(scores, self._id_order)]).ndcg
 
 
 def lexical_scores(
-    pool: LabelledPool, rows: NDArray[np.int64], targets: Sequence[Target], setting: Setting
+    pool: BenchPool, rows: NDArray[np.int64], targets: Sequence[Target], setting: Setting
 ) -> Iterator[tuple[str, Scores]]:
     """Methods that see words: name and scores (n_targets, n), rows in their order."""
-    vocabulary, counts = vocabulary_of(turn.text for turn in pool.turns(rows, setting))
-    exemplars = [
-        count_known((turns_of(row, setting).text for row in target.exemplars), vocabulary)
-        for target in targets
-    ]
+    vocabulary, counts = vocabulary_of(map(as_text, pool.labelled.turns_at(rows, setting)))
+    exemplars = [count_known(map(as_text, target.turns(setting)), vocabulary) for target in targets]
     yield "TF-IDF centroid", tfidf_centroid(counts, exemplars)
     lengths = np.asarray(counts.sum(axis=1), np.float64).ravel()
     yield "BM25 mean", bm25_mean(counts, lengths, exemplars)

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.demo_quality.grading import KINDS, mean_interval, of_kind
 from benchmarks.demo_quality.scoring import PRESET, SAE_NAMES, Figures
+from selection.evaluation import bootstrap_mean
 
+KINDS = ("T1", "T2", "all")
 TFIDF, DENSE, RANDOM = "TF-IDF centroid", "dense mean", "random weights"
 
 
@@ -43,6 +45,11 @@ def differences(
     return found
 
 
+def of_kind(kinds: Sequence[str], kind: str) -> NDArray[np.bool_]:
+    """Which targets are of a kind; "all" is every one."""
+    return np.array([kind == "all" or own.startswith(kind) for own in kinds])
+
+
 def best_sae(figures: Mapping[str, Figures]) -> str | None:
     """The SAE combination with the highest mean over all targets."""
     tried = [name for name in SAE_NAMES if name in figures]
@@ -61,8 +68,12 @@ def _mean(values: Sequence[float], kinds: Sequence[str], kind: str) -> dict[str,
 
 
 def _interval(values: np.ndarray[Any, Any]) -> dict[str, float]:
-    found = mean_interval(values)
-    return dict(zip(("mean", "lo", "hi"), _rounded(found), strict=True))
+    """Mean and interval, rounded; NaN where there is no target of a kind."""
+    if not len(values):
+        return dict.fromkeys(("mean", "lo", "hi"), float("nan"))
+    found = bootstrap_mean(values)
+    rounded = _rounded((found.mean, found.lo, found.hi))
+    return dict(zip(("mean", "lo", "hi"), rounded, strict=True))
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from benchmarks.demo_quality.grading import CUTOFF
 from benchmarks.demo_training.batches import encode_rows
 from benchmarks.demo_training.card_text import (
     EVALUATION,
@@ -35,6 +34,7 @@ from benchmarks.demo_training.checkpoint import LOG_NAME, STATE_NAME
 from benchmarks.demo_training.corpus import VALIDATION_MODULUS, Corpus, read_corpus
 from benchmarks.demo_training.muon import ADAMW_LR, MUON_LR, WEIGHT_DECAY
 from benchmarks.demo_training.tried_recipes import read_recipes, recipes_text
+from selection.evaluation import DEPTH
 
 CURVE_ROWS = 10
 EVALUATION_COLUMNS = ("T1", "T2", "all", "T1 unseen", "T2 unseen")
@@ -120,7 +120,7 @@ def table_text(found: dict[str, Any], setting: str, rows: str, n_rows: int, bloc
         setting=setting,
         where=where,
         n_rows=n_rows,
-        cutoff_share=min(CUTOFF / n_rows, 1.0),
+        cutoff_share=min(DEPTH / n_rows, 1.0),
         lines="\n".join(lines),
         gaps="\n".join(gaps),
     )

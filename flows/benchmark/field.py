@@ -17,7 +17,7 @@ from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.inputs import prepare, read_targets
 from selection.ids import content_id
-from selection.labelled import LabelledPool, Setting, Target, as_text
+from selection.labelled import LabelledPool, Setting, Target, as_messages, as_text
 from selection.rivals.lexical import Counts, count_terms, gram_table, text_lengths
 from storage.files import write_atomically, write_bytes
 from storage.pools import PreparedPool
@@ -63,7 +63,7 @@ class BenchField:
                     {
                         "target": target.name,
                         "exemplars": [
-                            {"id": str(n), "messages": messages_of(turns)}
+                            {"id": str(n), "messages": as_messages(turns)}
                             for n, turns in enumerate(target.turns(self.setting))
                         ],
                     }
@@ -151,11 +151,5 @@ class BenchField:
             for first in range(0, len(self.pool), _BATCH):
                 turns = self.pool.turns(self.setting, first, _BATCH)
                 ids = self.pool.table["id"].slice(first, _BATCH).combine_chunks()
-                messages = pa.array([messages_of(pair) for pair in turns], _TURNS)
+                messages = pa.array([as_messages(pair) for pair in turns], _TURNS)
                 writer.write_table(pa.table([ids, messages], schema=_SCHEMA))
-
-
-def messages_of(turns: tuple[str, str]) -> list[dict[str, str]]:
-    """User and assistant turn as messages; an empty turn is left out."""
-    roles = zip(("user", "assistant"), turns, strict=True)
-    return [{"role": role, "content": text} for role, text in roles if text]
