@@ -139,13 +139,16 @@ def keep_top(rows: FloatRows, k: int) -> tuple[FloatRows, float]:
 def quantize(rows: FloatRows, unit: float) -> tuple[SparseRows, QuantizeReport]:
     """Values in multiples of `unit`, rounded half to even, at most 65,535; zeros are left out.
 
-    Raises ValueError for a unit that is not positive and finite, or values that are not finite.
+    Raises ValueError for a unit that is not positive and finite, or values that are not finite or
+    are negative.
     """
     if not (np.isfinite(unit) and unit > 0):
         raise ValueError(f"the unit is {unit}, expected a positive number")
     values = rows.values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("values must be finite")
+    if values.min(initial=0) < 0:
+        raise ValueError(f"values must not be negative: {values.min()}")
     steps = np.rint(values / unit)  # numpy rounds half to even
     clipped, zeroed = steps > VALUE_MAX, steps == 0
     report = QuantizeReport(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from selection.errors import InputError
 from selection.jaccard import score_pairs
 from selection.records import SparseRows
+from selection.row_kernels import row_arrays
 
 Index = Any
 """A FAISS index; the library has no types."""
@@ -43,6 +44,7 @@ def sketch(rows: SparseRows, n_dims: int = 256, seed: int = 0) -> NDArray[np.flo
     A pure function of each vector, n_dims and seed: rows may be sketched in any split.
     Returns (n, n_dims) float32; an empty row gives zeros.
     """
+    row_arrays(rows)  # Refuses damaged data.
     dims, signs = _hashes(rows.n_latents, n_dims, seed)
     out = np.zeros((len(rows), n_dims), np.float32)
     for first in range(0, len(rows), 1024):

@@ -28,8 +28,11 @@ class RowArrays(NamedTuple):
 def row_arrays(rows: SparseRows) -> RowArrays:
     """The arrays as the loops expect them: contiguous, of the declared types, read-only.
 
-    Raises ValueError if a row or a latent lies outside the arrays: the data is damaged.
+    Raises ValueError if a row or a latent lies outside the arrays: the data is damaged. And if
+    values are not unsigned 16 or 32 bit: floats, NaN and negative numbers would wrap around.
     """
+    if rows.values.dtype not in (np.uint16, np.uint32):
+        raise ValueError(f"values must be uint16 or uint32, not {rows.values.dtype}")
     kind: type[np.unsignedinteger[Any]] = np.uint16
     if rows.values.dtype == np.uint32:
         kind = np.uint32

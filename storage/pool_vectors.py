@@ -48,18 +48,24 @@ class PoolVectors:
         """(n_vectors,) how many rows share each vector."""
         return np.bincount(self._vector_of, minlength=self.n_vectors).astype(np.int64)
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
-        """(vector numbers, vectors) of one shard after another; every vector exactly once."""
+    def blocks(self, *, verify: bool = False) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
+        """(vector numbers, vectors) of one shard after another; every vector exactly once.
+
+        verify: hash a shard's files before anything of it is given out; raises InputError naming
+                the first one that was altered.
+        """
         done = np.zeros(self.n_vectors, np.bool_)
-        for rows, keys in self.shards.iter_shards():
-            names = as_bytes(keys)
+        for shard in self.shards.shards:
+            names = as_bytes(shard.keys())
             position = np.searchsorted(self._unique, names)
             position[position == self.n_vectors] = 0
             wanted = (self._unique[position] == names) if self.n_vectors else np.zeros(0, np.bool_)
             wanted &= ~done[position]
             if not wanted.any():
                 continue
-            numbers = position[wanted].astype(np.int64)
+            if verify:
+                shard.verify()
+            numbers, rows = position[wanted].astype(np.int64), shard.rows()
             done[numbers] = True
             yield numbers, rows if wanted.all() else take(rows, np.flatnonzero(wanted))
 

@@ -60,10 +60,13 @@ def write_shard(
     unit_id: name of the unit, a function of the work it is.
     keys:    (n, 16), key of each row's rendered sample.
     report:  goes into the manifest.
-    Raises InputError when the disk is full, ValueError when keys and rows disagree.
+    Raises InputError when the disk is full, ValueError when keys and rows disagree or a key is
+    there twice.
     """
     if keys.shape != (len(rows), 16):
         raise ValueError(f"keys have shape {keys.shape}, expected ({len(rows)}, 16)")
+    if len(np.unique(np.ascontiguousarray(keys).view("V16"))) < len(keys):
+        raise ValueError("a key stands for two rows of one shard")
     final = folder / unit_id
     if is_complete(final):
         return False
@@ -83,6 +86,7 @@ def write_shard(
                 sync_file(file)
             manifest = {
                 "format": _FORMAT,
+                "representation_id": folder.name,
                 "unit_id": unit_id,
                 "n_rows": len(rows),
                 "n_values": len(rows.values),
@@ -215,10 +219,15 @@ class ShardSet:
         back[order] = np.arange(len(order))
         return take(concatenate(parts), back)
 
-    def verify(self) -> None:
-        """Hash every file again. Raises InputError naming the first one that was altered."""
-        for shard in self.shards:
-            shard.verify()
+    def verify(self, keys: NDArray[np.uint8] | None = None) -> None:
+        """Hash every file again, or those of the shards that hold some keys (m, 16).
+
+        Raises InputError naming the first one that was altered.
+        """
+        chosen = range(len(self)) if keys is None else np.unique(self.locate(keys)[0])
+        for number in chosen:
+            if number >= 0:
+                self.shards[number].verify()
 
     def totals(self) -> dict[str, int | float]:
         """Sums of the unit reports' numbers, and `n_reduced`, units whose batches were halved."""
@@ -252,6 +261,7 @@ def _open(unit: Path) -> Shard:
             value=manifest.get("format"),
             remedy="Update saelect, or use another workspace.",
         )
+    _refuse_moved(unit, manifest)
     n_rows, n_values, n_latents = (
         manifest.get(name) for name in ("n_rows", "n_values", "n_latents")
     )
@@ -265,6 +275,20 @@ def _open(unit: Path) -> Shard:
     ):
         raise _altered(unit / MANIFEST)
     return Shard(unit, n_rows, n_values, n_latents, sha256, report)
+
+
+def _refuse_moved(unit: Path, manifest: dict[str, object]) -> None:
+    """A copied or renamed folder would stand for another model; the oldest name none."""
+    for field, place in (("representation_id", unit.parent.name), ("unit_id", unit.name)):
+        said = manifest.get(field, place)
+        if said != place:
+            raise InputError(
+                f"this shard was written as `{said}`, not as `{place}`",
+                file=unit / MANIFEST,
+                field=field,
+                value=said,
+                remedy=f"Delete the folder {unit} and run again; only its vectors are recomputed.",
+            )
 
 
 def _altered(file: Path) -> InputError:

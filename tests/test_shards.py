@@ -124,7 +124,7 @@ def test_units_without_rows_or_values_are_kept(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     keys, rows = unit(30, 0)
     for name in ("one", "two"):
-        write_shard(tmp_path / name, "a", keys, rows, REPORT)
+        write_shard(tmp_path / name / "same", "a", keys, rows, REPORT)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
@@ -200,6 +200,9 @@ def test_keys_and_rows_must_agree(tmp_path: Path) -> None:
     keys, rows = unit(10, 0)
     with pytest.raises(ValueError, match=r"expected \(10, 16\)"):
         write_shard(tmp_path, "a", keys[:9], rows, REPORT)
+    keys[7] = keys[2]
+    with pytest.raises(ValueError, match="two rows of one shard"):
+        write_shard(tmp_path, "a", keys, rows, REPORT)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,7 +245,12 @@ write(killed)
 def test_a_killed_writer_leaves_whole_shards_or_none(tmp_path: Path) -> None:
     # One process that forks before torch is there: starting ten of them would take long.
     done = subprocess.run(
-        [sys.executable, "-c", KILLED_WRITER, str(tmp_path / "whole"), str(tmp_path / "killed")],
+        [
+            sys.executable,
+            "-c",
+            KILLED_WRITER,
+            *(str(tmp_path / n / "r") for n in ("whole", "killed")),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -251,7 +259,7 @@ def test_a_killed_writer_leaves_whole_shards_or_none(tmp_path: Path) -> None:
     n_complete = [int(line) for line in done.stdout.split()]
     assert len(n_complete) == 10
     assert n_complete == sorted(n_complete)
-    expected = digests(tmp_path / "whole")
+    expected = digests(tmp_path / "whole" / "r")
     assert len(expected) == 20 * 5
-    left = digests(tmp_path / "killed")
+    left = digests(tmp_path / "killed" / "r")
     assert {name: d for name, d in left.items() if not name.startswith(".tmp-")} == expected

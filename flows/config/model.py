@@ -123,4 +123,7 @@ class ComputeConfig(Strict):
         "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
     )
     workers: int = Field(1, ge=1, description="Processes that compute vectors, one GPU each.")
+    verify_shards: bool = Field(
+        True, description="Hash stored vectors before they are ranked; false trusts the disk."
+    )
     unit_examples: int = Field(2048, ge=1, description="Examples in one unit of resumable work.")

@@ -9,9 +9,9 @@ DEMO = "demo"
 
 
 class Strict(BaseModel):
-    """Frozen, and any key that is not declared is an error."""
+    """Frozen; any key that is not declared is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts anything

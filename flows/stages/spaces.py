@@ -211,16 +211,19 @@ class JointTarget:
 
 
 def count_documents(
-    vectors: SpaceVectors,
+    vectors: SpaceVectors, *, verify: bool = False
 ) -> tuple[list[tuple[NDArray[np.int64], int]], NDArray[np.bool_]]:
-    """First pass: for every space (document frequencies, documents), and which vectors fire."""
+    """First pass: for every space (document frequencies, documents), and which vectors fire.
+
+    verify: hash every shard on the way; raises InputError naming a file that was altered.
+    """
     first = vectors.parts[0]
     times, fires = first.multiplicity(), np.zeros(first.n_vectors, np.bool_)
     counts: list[tuple[NDArray[np.int64], int]] = []
     with stage("weights", first.n_vectors * len(vectors.parts), "vectors") as handle:
         for part in vectors.parts:
             frequency, own = np.zeros(0, np.int64), np.zeros(first.n_vectors, np.bool_)
-            for numbers, rows in part.blocks():
+            for numbers, rows in part.blocks(verify=verify):
                 if not len(frequency):
                     frequency = np.zeros(rows.n_latents, np.int64)
                 frequency += document_frequency(rows, times[numbers])

@@ -240,6 +240,8 @@ def embed_targets(
         _refuse_uncounted(config, name, table, rendered)
     keys = embed_samples(representer, [sample for each in samples.values() for sample in each])
     shards, first, found = open_shards(representer.folder), 0, {}
+    if config.compute.verify_shards:
+        shards.verify(keys)
     for name, table in targets.items():
         rows = shards.gather(keys[first : first + len(table)])
         first += len(table)
