@@ -46,9 +46,8 @@ def tiny_config(
     return resolve({**base, **more})
 
 
-def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str, object]]]:
-    """What the flow does, without Prefect."""
-    workspace = open_workspace(root)
+def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
+    """Everything that is kept for the next run, up to the index; returns pool id and SAE."""
     check_config(config, workspace)
     pool = prepare(config, workspace)
     check_before_model(config, workspace, pool.pool_id)
@@ -62,10 +61,17 @@ def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str,
     embed_targets(representer, config, read_targets(config.exemplars))
     if config.index:
         index_pool_vectors(workspace, representer, pool.pool_id)
+    return pool.pool_id, sae
+
+
+def run_job(config: SelectConfig, root: Path) -> tuple[Workspace, list[dict[str, object]]]:
+    """What the flow does, without Prefect."""
+    workspace = open_workspace(root)
+    pool_id, sae = compute_job(config, workspace)
     now = datetime.now(UTC)
     run_id = content_id([config.model_dump(mode="json"), now.isoformat()])
     facts = RunFacts(run_id, f"{config.name}-{run_id[:6]}", now, "test")
-    results = select_and_record(config, workspace, pool.pool_id, sae, facts)
+    results = select_and_record(config, workspace, pool_id, sae, facts)
     names = [str(row["name"]) for row in results if row["role"] == "main"]
     export_and_report(config, workspace, names)
     return workspace, results
