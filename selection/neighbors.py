@@ -21,7 +21,10 @@ from selection.row_kernels import row_arrays
 Index = Any
 """A FAISS index; the library has no types."""
 
+GPU_MAX_K = 2048  # Neighbors that FAISS finds on a GPU.
+
 _CHUNK = 65_536  # Rows handed to FAISS at once, so that mapped sketches stay on disk.
+_PER_CELL = 64  # Sketches that place a cell; FAISS asks for 39 or more.
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,24 @@ class Neighbors:
     scores: NDArray[np.float64]
 
 
-def sketch(rows: SparseRows, n_dims: int = 256, seed: int = 0) -> NDArray[np.float32]:
+def sketch(
+    rows: SparseRows,
+    n_dims: int = 256,
+    seed: int = 0,
+    weights: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
     """Signed count-sketch of sqrt(x / L1 norm), scaled to length 1.
 
     Of all inner products that of square roots orders candidates most like generalized Jaccard.
     A pure function of each vector, n_dims and seed: rows may be sketched in any split.
+    weights: (n_latents,) int64, for queries: what each latent counts in the inner product with
+             sketches that know no weights.
     Returns (n, n_dims) float32; an empty row gives zeros.
     """
     row_arrays(rows)  # Refuses damaged data.
     dims, signs = _hashes(rows.n_latents, n_dims, seed)
+    if weights is not None:
+        signs = signs * weights
     out = np.zeros((len(rows), n_dims), np.float32)
     for first in range(0, len(rows), 1024):
         last = min(first + 1024, len(rows))
@@ -75,13 +87,28 @@ def _hashes(
     return dims, np.where(x & np.uint64(1), 1.0, -1.0)
 
 
+def gpu_is_there() -> bool:
+    """Whether FAISS has a GPU to work with; its GPU package runs without one, too."""
+    import faiss
+
+    return int(faiss.get_num_gpus()) > 0
+
+
 def build_index(
-    sketches: NDArray[np.float32], *, n_lists: int = 0, seed: int = 0, threads: int = 1
+    sketches: NDArray[np.floating],
+    *,
+    n_lists: int = 0,
+    seed: int = 0,
+    threads: int = 1,
+    gpu: bool = False,
 ) -> Index:
     """Index sketches for inner-product search; row numbers are positions in `sketches`.
 
-    n_lists: 0 compares with every sketch; above 0 an inverted file of so many cells, faster for
-             millions of rows, which misses some neighbors (see `search`).
+    sketches: (n, n_dims) float32 or float16, best a mapped file.
+    n_lists:  0 compares with every sketch; above 0 an inverted file of so many cells, faster for
+              millions of rows, which misses some neighbors (see `search`).
+    gpu:      cells are trained and filled on the first GPU; what comes back is an index of the CPU
+              in any case. Raises RuntimeError where the GPU's memory does not suffice.
     """
     import faiss
 
@@ -91,14 +118,39 @@ def build_index(
         raise ValueError(f"{n} sketches cannot fill {n_lists} lists")
     layout = f"IVF{n_lists},Flat" if n_lists else "Flat"
     index: Index = faiss.index_factory(n_dims, layout, faiss.METRIC_INNER_PRODUCT)
-    if n_lists:
-        index.cp.seed = seed
-        index.cp.min_points_per_centroid = 1  # Few points a cell are no reason for a warning.
-        chosen = np.random.default_rng(seed).permutation(n)[: 64 * n_lists]
-        index.train(np.ascontiguousarray(sketches[np.sort(chosen)], np.float32))
-    for first in range(0, n, _CHUNK):
+    if not n_lists:
+        return _filled(index, sketches)
+    _train(index, sketches, seed, gpu)
+    if gpu:
+        return faiss.index_gpu_to_cpu(_filled(_on_gpu(index), sketches))
+    return _filled(index, sketches)
+
+
+def _train(index: Index, sketches: NDArray[np.floating], seed: int, gpu: bool) -> None:
+    """Place the cells of an inverted file by seeded k-means over a seeded sample."""
+    import faiss
+
+    index.cp.seed = seed
+    index.cp.min_points_per_centroid = 1  # Few points a cell are no reason for a warning.
+    chosen = np.random.default_rng(seed).permutation(len(sketches))[: _PER_CELL * index.nlist]
+    sample = np.ascontiguousarray(sketches[np.sort(chosen)], np.float32)
+    helper = _on_gpu(faiss.IndexFlatIP(index.d)) if gpu else None
+    index.clustering_index = helper
+    index.train(sample)
+    index.clustering_index = None
+
+
+def _filled(index: Index, sketches: NDArray[np.floating]) -> Index:
+    for first in range(0, len(sketches), _CHUNK):
         index.add(np.ascontiguousarray(sketches[first : first + _CHUNK], np.float32))
     return index
+
+
+def _on_gpu(index: Index) -> Index:
+    """A copy on the first GPU."""
+    import faiss
+
+    return faiss.index_cpu_to_all_gpus(index, ngpu=1)
 
 
 def save_index(index: Index, path: Path) -> None:
@@ -131,16 +183,20 @@ def search(
     *,
     n_probes: int = 16,
     threads: int = 1,
+    gpu: bool = False,
 ) -> Neighbors:
     """The k rows whose sketches have the largest inner product with each query's sketch.
 
     n_probes: cells visited per query, where the index has cells.
+    gpu:      search on the first GPU, which pays for many queries; k above 2,048 stays on the CPU.
     """
     import faiss
 
     faiss.omp_set_num_threads(threads)
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = n_probes
+    if gpu and k <= GPU_MAX_K:
+        index = _on_gpu(index)
     scores, rows = index.search(np.ascontiguousarray(sketches, np.float32), k)
     # FAISS pads short results with row -1, which Python would read as the last row.
     return Neighbors(rows=rows, scores=np.where(rows < 0, -np.inf, scores.astype(np.float64)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from selection.errors import InputError
 from selection.records import SparseRows
 from selection.sparse import take
-from storage.shards import ShardSet
+from storage.shards import Shard, ShardSet
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -48,11 +48,10 @@ class PoolVectors:
         """(n_vectors,) how many rows share each vector."""
         return np.bincount(self._vector_of, minlength=self.n_vectors).astype(np.int64)
 
-    def blocks(self, *, verify: bool = False) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
-        """(vector numbers, vectors) of one shard after another; every vector exactly once.
+    def places(self) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
+        """(shard, rows of it, vector numbers), one shard after another; every vector exactly once.
 
-        verify: hash a shard's files before anything of it is given out; raises InputError naming
-                the first one that was altered.
+        Shards without a vector of this pool are left out.
         """
         done = np.zeros(self.n_vectors, np.bool_)
         for shard in self.shards.shards:
@@ -61,13 +60,37 @@ class PoolVectors:
             position[position == self.n_vectors] = 0
             wanted = (self._unique[position] == names) if self.n_vectors else np.zeros(0, np.bool_)
             wanted &= ~done[position]
-            if not wanted.any():
+            if wanted.any():
+                numbers = position[wanted].astype(np.int64)
+                done[numbers] = True
+                yield shard, np.flatnonzero(wanted), numbers
+
+    def blocks(
+        self,
+        *,
+        verify: bool = False,
+        only: NDArray[np.bool_] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
+        """(vector numbers, vectors) of one shard after another; every vector exactly once.
+
+        Memory holds one shard at a time.
+        verify: hash a shard's files before anything of it is given out; raises InputError naming
+                the first one that was altered.
+        only:   (n_vectors,) bool, vectors that are wanted; shards without any are not opened.
+        share:  (i, s): every s-th shard, starting with the i-th; all shares together are all.
+        """
+        for turn, (shard, rows, numbers) in enumerate(self.places()):
+            if turn % share[1] != share[0]:
+                continue
+            if only is not None:
+                rows, numbers = rows[only[numbers]], numbers[only[numbers]]
+            if not len(rows):
                 continue
             if verify:
                 shard.verify()
-            numbers, rows = position[wanted].astype(np.int64), shard.rows()
-            done[numbers] = True
-            yield numbers, rows if wanted.all() else take(rows, np.flatnonzero(wanted))
+            everything = shard.rows()
+            yield numbers, everything if len(rows) == shard.n_rows else take(everything, rows)
 
     def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
         """(n, ...) values per row from (n_vectors, ...) per vector; `fill` for unusable rows."""

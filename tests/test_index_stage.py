@@ -1,17 +1,22 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flows.commands.neighbors import find_row, print_neighbors
-from flows.stages.index import measured_recall, nearest_vectors, open_index
+from flows.config.search import FaissConfig
+from flows.stages.sketch_index import measured_recall, nearest_vectors, open_index
 from selection.errors import InputError
 from selection.records import SparseRows
+from selection.representation import UnitReport
 from storage.files import read_json
 from storage.pool_vectors import PoolVectors
 from storage.pools import PreparedPool, open_pool
 from storage.renderings import open_rendering
-from storage.shards import open_shards
+from storage.shards import open_shards, write_shard
+from storage.sql import run_sql
 from storage.workspace import Workspace
 from tests.jobs import run_job, tiny_config
 from tests.oracles import generalized_jaccard
@@ -46,7 +51,7 @@ def test_neighbors_are_the_nearest_by_the_definition(
     _, _, vectors, folder = indexed
     everything = vectors.gather_vectors(np.arange(vectors.n_vectors))
     queries = vectors.gather_vectors(np.array([0, 17]))
-    found = nearest_vectors(open_index(folder), vectors, queries, 5)
+    found = nearest_vectors(open_index(folder), vectors, queries, 5, FaissConfig())
     for i in range(2):
         exact = [
             float(generalized_jaccard(as_dict(queries, i), as_dict(everything, j)))
@@ -60,7 +65,7 @@ def test_recall_is_measured_and_recorded(
     indexed: tuple[Workspace, PreparedPool, PoolVectors, Path],
 ) -> None:
     _, _, vectors, folder = indexed
-    recall = measured_recall(open_index(folder), vectors)
+    recall = measured_recall(open_index(folder), vectors, FaissConfig())
     assert read_json(folder / "manifest.json")["recall_at_10"] == recall["recall_at_10"] == 1.0
 
 
@@ -89,3 +94,36 @@ def test_a_sample_is_found_by_id_prefix_and_own_id(
         find_row(pool, "nobody")
     with pytest.raises(InputError, match="begin with this"):
         find_row(pool, "")
+
+
+def test_the_run_records_how_its_index_looks_things_up(
+    indexed: tuple[Workspace, PreparedPool, PoolVectors, Path],
+) -> None:
+    workspace, _, vectors, folder = indexed
+    (row,) = run_sql(workspace, "SELECT counts FROM run").to_pylist()
+    assert json.loads(str(row["counts"]))["index"] == {
+        "folder": folder.name, "n_vectors": vectors.n_vectors, "n_lists": 0, "n_probes": None,
+        "trained_on": "cpu", "recall_at_10": 1.0, "recall_queries": 32,
+    }  # fmt: skip
+
+
+def test_the_command_builds_an_outdated_index_again(
+    indexed: tuple[Workspace, PreparedPool, PoolVectors, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old, _, vectors, folder = indexed
+    workspace = Workspace(tmp_path / "copy")
+    shutil.copytree(old.root, workspace.root)
+    shard = next(iter(vectors.places()))[0]
+    rows, keys = shard.rows(), shard.keys()
+    changed = SparseRows(rows.indptr, rows.latents, rows.values // 2 + 1, rows.n_latents)
+    home = workspace.shards / shard.folder.parent.name
+    shutil.rmtree(home / shard.folder.name)
+    write_shard(
+        home, shard.folder.name, keys, changed, UnitReport(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "full")
+    )
+    for told in ("index built again", "similarity"):  # once
+        print_neighbors(workspace.root, "row-3", 2)
+        assert told in capsys.readouterr().out.splitlines()[1]
+    assert not (workspace.indexes / folder.name).exists()

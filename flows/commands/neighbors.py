@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.stages.index import nearest_vectors, open_index
+from flows.config.search import FaissConfig
+from flows.stages.sketch_index import ensure_index, nearest_vectors, open_index
 from selection.errors import InputError
 from selection.plain_text import plain_text
 from storage.files import MANIFEST, is_complete, read_json
@@ -26,7 +27,7 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
     run: name of the run whose pool and representation are asked, or `latest`.
     """
     workspace = find_workspace(root)
-    folder, manifest, told = index_of(workspace, run)
+    manifest, told = index_of(workspace, run)
     sys.stdout.write(told + "\n")
     pool = open_pool(workspace.pools / str(manifest["pool_id"]))
     vectors = _vectors(workspace, manifest)
@@ -36,8 +37,13 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
             "has no vector: nothing of it counts", field="example", value=reference,
             remedy="Ask for another sample.",
         )  # fmt: skip
+    settings = FaissConfig.model_validate(manifest.get("faiss", {}))
+    identity = {name: manifest[name] for name in ("pool_id", "rendering_id", "representation_id")}
+    folder, built = ensure_index(workspace.indexes, vectors, identity, settings)
+    if built:
+        sys.stdout.write("index built again: the stored vectors are not those it was made of\n")
     query = vectors.gather(np.array([row]))
-    found = nearest_vectors(open_index(folder), vectors, query, n + 1)
+    found = nearest_vectors(open_index(folder), vectors, query, n + 1, settings)
     lines = [f"{'similarity':>10}  {'example id':<12}  text"]
     shown = 0
     for number, score in zip(found.rows[0], found.scores[0], strict=True):
@@ -47,13 +53,16 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
             if shown <= n:
                 lines.append(_line(pool, int(other), float(score), is_query=int(other) == row))
                 shown += 1
-    recall = manifest.get("recall_at_10")
+    recall = read_json(folder / MANIFEST)["recall_at_10"]
     lines.append(f"exact generalized Jaccard among FAISS candidates (index recall at 10: {recall})")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def index_of(workspace: Workspace, run: str) -> tuple[Path, dict[str, object], str]:
-    """The index of a run's vectors, its manifest, and a line that says what it is about."""
+def index_of(workspace: Workspace, run: str) -> tuple[dict[str, object], str]:
+    """Manifest of an index of a run's vectors, and a line that says what it is about.
+
+    The index may be outdated. Raises InputError where the run, or an index of it, is not there.
+    """
     name = run.replace("'", "''")
     known = "" if run == "latest" else f" WHERE name = '{name}'"
     found = run_sql(
@@ -71,7 +80,7 @@ def index_of(workspace: Workspace, run: str) -> tuple[Path, dict[str, object], s
             manifest = read_json(folder / MANIFEST)
             if all(manifest[key] == row[key] for key in ("pool_id", "representation_id")):
                 told = f"run {row['name']}: {row['model']}, SAE {row['sae']}, {row['hookpoint']}"
-                return folder, manifest, told
+                return manifest, told
     raise InputError(
         "the run has no index",
         field="--run",

@@ -18,6 +18,7 @@ from flows.config.rules import (
     NearDuplicatesConfig,
     QuotaConfig,
 )
+from flows.config.search import FaissConfig
 from flows.config.strict import DEMO, Strict, as_list, as_mapping
 
 ExportFormat = Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]
@@ -36,6 +37,7 @@ class VectorJob(PoolJob):
     sae: Annotated[SaeConfig, as_mapping("path")] = SaeConfig(path=DEMO)
     rendering: RenderingConfig = RenderingConfig()
     representation: RepresentationConfig = RepresentationConfig()
+    faiss: FaissConfig = FaissConfig()
     compute: ComputeConfig = ComputeConfig()
 
 

@@ -1,5 +1,6 @@
 """What reads an example: model, SAE, rendering, and how the work is cut."""
 
+import os
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -126,4 +127,14 @@ class ComputeConfig(Strict):
     verify_shards: bool = Field(
         True, description="Hash stored vectors before they are ranked; false trusts the disk."
     )
+
+    @property
+    def n_threads(self) -> int:
+        """`threads`, or as many as this process has cores."""
+        if self.threads is not None:
+            return self.threads
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
     unit_examples: int = Field(2048, ge=1, description="Examples in one unit of resumable work.")

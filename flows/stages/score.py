@@ -1,6 +1,5 @@
 """Second pass over the vectors: every shard against every target, in the joined spaces."""
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +19,7 @@ def joint_scores(
 ) -> dict[str, NDArray[np.float64]]:
     """Target -> (n,) scores of all pool rows; (n, m) for every exemplar under round robin."""
     queries = {name: _queries(config, name, target) for name, target in targets.items()}
-    first, threads = vectors.parts[0], config.compute.threads or default_threads()
+    first, threads = vectors.parts[0], config.compute.n_threads
     in_turn = config.ranking.exemplar_reduction == "round_robin"
     found = {
         name: np.zeros((first.n_vectors, len(target.rows)) if in_turn else first.n_vectors)
@@ -66,8 +65,3 @@ def _queries(config: SelectConfig, name: str, target: JointTarget) -> Queries:
         raise InputError(
             error.problem, file=config.exemplars.path, field=name, remedy=error.remedy
         ) from None
-
-
-def default_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
 from flows.progress import stage
 from flows.stages.choose import Decided, Race, decide, enter_race
+from flows.stages.index import index_facts
 from flows.stages.inputs import Field, field_of, read_targets
 from flows.stages.material import Material, RunFacts
 from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
@@ -41,8 +42,9 @@ def select_and_record(
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)
     decided = decide(config, workspace, run, pool, spaces, race, n_promised, targets, tokens)
+    index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
     facts = replace(
-        facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer)
+        facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
     )
     material = Material(
         config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens
@@ -100,6 +102,7 @@ def _counts(
     race: Race,
     n_vectors: int,
     representer: Representer,
+    index: Mapping[str, object],
 ) -> dict[str, object]:
     """What the run went through; rows = read drops + occurrences, examples = drops + eligible."""
     return {
@@ -113,6 +116,7 @@ def _counts(
         "vectors": n_vectors,
         "fixed_point": representer.fixed_point_totals(),
         **representer.sae_facts(),
+        **index,
         **rendered.totals,
     }
 
