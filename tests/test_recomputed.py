@@ -70,6 +70,12 @@ CHANGES = [
     Change("representation.keep_top", 3, {"embed", "index"}, ALL_VECTORS),
     Change("representation.max_norm_ratio", 2.0, REPRESENT, ALL_VECTORS),
     Change("representation.drop_ever_present", 0.9, REPRESENT, ALL_VECTORS),
+    Change("faiss.n_dims", 32, {"index"}),
+    Change("faiss.seed", 1, {"index"}),
+    Change("faiss.flat_up_to", 10, {"index"}),
+    Change("faiss.n_lists", 3, {"index"}),
+    Change("faiss.n_probes", 3, {"index"}),
+    Change("faiss.candidates_per_neighbor", 3, {"index"}),
 ]
 
 ONLY_THE_SELECTION = {
@@ -93,7 +99,8 @@ ONLY_THE_SELECTION = {
     "exemplars.broken_rows": "drop", "exemplars.target": "sums", "sae.check": "off",
     "model.device": "cpu", "model.trust_remote_code": True, "compute.threads": 2,
     "compute.tokens_per_batch": 300, "compute.packing": "padded", "compute.workers": 2,
-    "compute.unit_examples": 7,
+    "compute.unit_examples": 7, "compute.verify_shards": False, "faiss.recall_queries": 4,
+    "faiss.gpu": "off",
 }  # fmt: skip
 """Changed all at once, these keys compute nothing."""
 
