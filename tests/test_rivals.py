@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from selection.baselines import bm25_scores, words
 from selection.records import Rendered
@@ -25,7 +26,13 @@ from selection.rivals.lexical import (
     text_lengths,
     tfidf_values,
 )
-from selection.rivals.reductions import cosine_scores, reduce_scores
+from selection.rivals.reductions import (
+    REDUCTIONS,
+    cosine_scores,
+    reduce_scores,
+    sparse_cosine_scores,
+)
+from selection.sparse import from_lists, take
 
 POOL = [
     "Add two and two. Four!",
@@ -139,6 +146,33 @@ def test_cosines_of_centroid_and_exemplars_are_their_definitions() -> None:
         assert found["mean"][row] == pytest.approx(sum(each) / 3, abs=1e-6)
         center = cosine(pool[row], exemplars.mean(axis=0))
         assert found["centroid"][row] == pytest.approx(center, abs=1e-6)
+
+
+def test_cosines_of_sparse_blocks_are_those_of_their_weighted_dense_rows() -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.integers(0, 4, (11, 9)).astype(np.uint16)
+    dense[3] = 0
+    exemplars = rng.integers(0, 3, (3, 9)).astype(np.uint16)
+    exemplars[:, 4] = 0  # A column that no exemplar has still counts in a candidate's length.
+    weights = rng.integers(0, 5, 9)
+    order = np.arange(11)
+    rows = from_lists(list(map(_as_dict, dense)), 9)
+    blocks = [take(rows, np.arange(0, 5)), take(rows, np.arange(5, 11))]
+    found = sparse_cosine_scores(
+        blocks, from_lists(list(map(_as_dict, exemplars)), 9), weights, REDUCTIONS, order
+    )
+    expected = cosine_scores(
+        (dense * weights).astype(np.float32),
+        (exemplars * weights).astype(np.float32),
+        REDUCTIONS,
+        order,
+    )
+    for how in REDUCTIONS:
+        assert found[how] == pytest.approx(expected[how], abs=1e-6)
+
+
+def _as_dict(row: NDArray[np.uint16]) -> dict[int, int]:
+    return {int(column): int(row[column]) for column in np.flatnonzero(row)}
 
 
 def test_a_bag_of_tokens_counts_counted_tokens_only() -> None:

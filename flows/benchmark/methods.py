@@ -53,7 +53,8 @@ class Method:
     kind:     what computes it: `ranking`, or the name of a rival.
     variants: what is measured; `choose` says whether the best counts or their mean (seeds).
     settings: everything else that decides its scores, as JSON data.
-    config:   of kind `ranking`: the config whose ranking is measured.
+    config:   of kind `ranking`: the config whose ranking is measured; of kind `sae_cosine`: the
+              one whose vectors are.
     path:     of kind `external` and `encoder`: the file or folder.
     """
 
@@ -82,7 +83,8 @@ class UnderTest:
 
 
 _DENSE = tuple(f"{at}/{how}" for at in ("sae", "last") for how in REDUCTIONS)
-_JACCARD = REDUCTIONS
+_PLAIN_AND_IDF = tuple(f"{weighting}/{how}" for weighting in ("plain", "idf") for how in REDUCTIONS)
+_COSINE = tuple(f"cosine/{how}" for how in REDUCTIONS)
 
 RIVALS: dict[str, Method] = {
     method.name: method
@@ -94,14 +96,16 @@ RIVALS: dict[str, Method] = {
         Method("dsir", "dsir", tuple(DSIR_SMOOTHING), {"grams": 2, "buckets": 10_000}),
         Method("rds", "dense", _DENSE, {"tokens": "mean"}),
         Method("rds+", "dense", _DENSE, {"tokens": "position"}),
+        Method("rds_centered", "dense", _DENSE, {"tokens": "mean", "center": True}),
         Method(
             "tokens",
             "tokens",
-            tuple(f"{w}/{how}" for w in ("plain", "idf") for how in _JACCARD),
+            (*_PLAIN_AND_IDF, *_COSINE),
             {},
         ),
-        Method("gate", "gate", _JACCARD, {"k": 32}),
-        Method("split_relu", "split_relu", _JACCARD, {}),
+        Method("gate", "gate", (*REDUCTIONS, *_COSINE), {"k": 32}),
+        Method("split_relu", "split_relu", REDUCTIONS, {}),
+        Method("sae_cosine", "sae_cosine", _PLAIN_AND_IDF, {}),
     )
 }
 NEEDS_PASS = ("dense", "gate", "split_relu", "encoder")
@@ -141,6 +145,9 @@ def _by_name(name: str, given: UnderTest) -> Method:
     base, pinned, variant = name.partition(":")
     if base in PRESETS and base != "demo":
         method = _ranking(base, {"preset": base}, given, base)
+    elif base == "sae_cosine":  # The vectors of `best` under another similarity.
+        own = _ranking(base, {"preset": "best"}, given, base)
+        method = replace(RIVALS[base], settings=own.settings, config=own.config)
     elif base in RIVALS:
         method = RIVALS[base]
     else:

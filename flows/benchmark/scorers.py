@@ -11,27 +11,24 @@ from flows.benchmark.field import BenchField
 from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
 from flows.benchmark.reading import UNIT, Reading
+from flows.benchmark.variants import cosine_variants, example_order, jaccard_variants
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render, render_rows, sae_path
 from flows.stages.score import joint_scores
 from flows.stages.spaces import count_documents, embed_spaces, join_targets, open_spaces
-from flows.stages.vectors import (
-    Representer,
-    embed_targets,
-    open_representer,
-)
+from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.aggregate import calibrate_unit, quantize
-from selection.jaccard import build_queries, score_matrix
 from selection.labelled import Target
 from selection.passes import sparse_of
 from selection.records import SparseRows
 from selection.reductions import take_turns
 from selection.rivals.lexical import bag_of_tokens
-from selection.rivals.reductions import Reduced, cosine_scores, reduce_scores
-from selection.sparse import document_frequency
+from selection.rivals.reductions import Reduced, cosine_scores
+from selection.sparse import document_frequency, indptr_of
 from selection.weights import idf_weights, unit_weights
+from storage.pool_vectors import PoolVectors
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Scorers:
         """The scorer of a method."""
         if method.kind == "ranking":
             return _ranking_scorer(method, self)
+        if method.kind == "sae_cosine":
+            return _cosine_scorer(method, self)
         if method.kind in NEEDS_PASS:
             return _dense_scorer(method, self.reading_of(method), self.field)
         if method.kind == "tokens":
@@ -159,21 +158,16 @@ def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer
             by_place.setdefault(place or "last", []).append(how)  # type: ignore[arg-type]
         for place, wanted in by_place.items():
             name = f"{place}/{method.settings['tokens']}"
-            pool = np.concatenate(list(reading.units(name)))
-            found = cosine_scores(pool, mine[name], wanted, _example_order(field))
+            pool, own = np.concatenate(list(reading.units(name))), mine[name]
+            if method.settings.get("center"):
+                middle = pool.mean(axis=0, dtype=np.float64).astype(np.float32)
+                pool, own = pool - middle, own - middle
+            found = cosine_scores(pool, own, wanted, example_order(field))
             for how, scores in found.items():
                 variant = how if method.kind == "encoder" else f"{place}/{how}"
                 yield variant, field.spread(scores)
 
     return score
-
-
-def _example_order(field: BenchField) -> NDArray[np.int64]:
-    """Prepared examples in order of the first own id of each, so that ties go by own id."""
-    rows = field.example_of_row[field.pool.id_order]
-    rows = rows[rows >= 0]
-    _, first = np.unique(rows, return_index=True)
-    return rows[np.sort(first)]
 
 
 def _jaccard_of_dense(
@@ -183,32 +177,48 @@ def _jaccard_of_dense(
     floats = sparse_of(exemplars)
     unit = calibrate_unit(floats)
     queries, _ = quantize(floats, unit)
-    blocks = (quantize(sparse_of(part), unit)[0] for part in reading.units(method.kind))
     weights = unit_weights(queries.n_latents)
-    yield from _jaccard_variants(method.variants, blocks, queries, weights, field)
+
+    def blocks() -> Iterator[SparseRows]:
+        return (quantize(sparse_of(part), unit)[0] for part in reading.units(method.kind))
+
+    plain = [variant for variant in method.variants if "/" not in variant]
+    if plain:
+        yield from jaccard_variants(plain, blocks(), queries, weights, field)
+    yield from cosine_variants(method, "cosine/", blocks(), queries, weights, field)
 
 
-def _jaccard_variants(
-    variants: Sequence[str],
-    blocks: Iterator[SparseRows],
-    exemplars: SparseRows,
-    weights: NDArray[np.int64],
-    field: BenchField,
-    prefix: str = "",
-) -> Scores:
-    each = build_queries(exemplars, weights, "max")
-    center = build_queries(exemplars, weights, "prototype")
-    matrices, centers = [], []
-    for rows in blocks:
-        matrices.append(score_matrix(rows, each)[0])
-        centers.append(score_matrix(rows, center)[0][:, 0])
-    matrix = np.concatenate(matrices)
-    for variant in variants:
-        how: Reduced = variant.rpartition("/")[2]  # type: ignore[assignment]
-        if how == "centroid":
-            yield prefix + how, field.spread(np.concatenate(centers))
-        else:
-            yield prefix + how, field.spread(reduce_scores(matrix, how, _example_order(field)))
+def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
+    """Cosine of the SAE vectors that `best` ranks, with and without idf."""
+    field, representer = scorers.field, scorers.representers[method.name]
+    assert method.config is not None
+    scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
+    rendered = representer.rendered(field.prepared.pool_id)
+    embed_rendered(representer, rendered)
+    vectors = pool_vectors(representer, field.prepared.pool_id)
+    targets = embed_targets(representer, method.config, field.exemplars)
+    blocks = list(_in_pool_order(vectors))
+    width = blocks[0].n_latents
+    frequency = np.sum([document_frequency(rows) for rows in blocks], axis=0)
+    n_filled = sum(int((np.diff(rows.indptr) > 0).sum()) for rows in blocks)
+    weights = {"plain": unit_weights(width), "idf": idf_weights(frequency, n_filled)}
+
+    def score(target: Target) -> Scores:
+        rows = targets[target.name][1].rows
+        for kind, mine in weights.items():
+            yield from cosine_variants(method, f"{kind}/", iter(blocks), rows, mine, field)
+
+    return score
+
+
+def _in_pool_order(vectors: PoolVectors) -> Iterator[SparseRows]:
+    """Vectors of all pool rows, block after block; a row without one is empty."""
+    for first in range(0, len(vectors.usable), UNIT):
+        usable = vectors.usable[first : first + UNIT]
+        found = vectors.gather(first + np.flatnonzero(usable))
+        lengths = np.zeros(len(usable), np.int64)
+        lengths[usable] = np.diff(found.indptr)
+        yield replace(found, indptr=indptr_of(lengths))
 
 
 def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
@@ -237,8 +247,9 @@ def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
         for kind, mine in weights.items():
             wanted = [v for v in method.variants if v.startswith(f"{kind}/")]
             if wanted:
-                yield from _jaccard_variants(
+                yield from jaccard_variants(
                     wanted, iter(bags), exemplars, mine, field, prefix=f"{kind}/"
                 )
+        yield from cosine_variants(method, "cosine/", iter(bags), exemplars, weights["idf"], field)
 
     return score

@@ -1,4 +1,4 @@
-"""Several exemplars' scores of every candidate as one score, and dense vectors' cosines."""
+"""Several exemplars' scores of every candidate as one score, and cosines, dense and sparse."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.ranking import combine_targets
-from selection.records import Ranking
+from selection.records import Ranking, SparseRows
+from selection.sparse import to_dense
 
 Reduced = Literal["centroid", "max", "mean", "round_robin"]
 REDUCTIONS: tuple[Reduced, ...] = get_args(Reduced)
@@ -64,3 +65,45 @@ def cosine_scores(
         else reduce_scores(matrix, how, id_order)
         for how in wanted
     }
+
+
+def sparse_cosine_scores(
+    blocks: Iterable[SparseRows],
+    exemplars: SparseRows,
+    weights: NDArray[np.integer],
+    wanted: Iterable[Reduced],
+    id_order: NDArray[np.int64],
+) -> Mapping[Reduced, NDArray[np.float64]]:
+    """As `cosine_scores`, for sparse candidates that come in blocks; column values times weights.
+
+    weights: (n_columns,). Only columns that an exemplar has are multiplied, so a block may be wide.
+    """
+    columns = np.unique(exemplars.latents)
+    scale = np.asarray(weights, np.float64)
+    queries = to_dense(exemplars)[:, columns] * scale[columns]
+    directions = np.concatenate([queries, queries.mean(axis=0, keepdims=True)])
+    directions = unit_length(directions).astype(np.float64)
+    parts = [_cosines(rows, columns, scale, directions) for rows in blocks]
+    found = np.concatenate([np.zeros((0, len(directions))), *parts])
+    return {
+        how: found[:, -1] if how == "centroid" else reduce_scores(found[:, :-1], how, id_order)
+        for how in wanted
+    }
+
+
+def _cosines(
+    rows: SparseRows,
+    columns: NDArray[np.int32],
+    scale: NDArray[np.float64],
+    directions: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(b, m) cosines of rows and unit vectors over `columns`; a row of zeros has none with any."""
+    amounts = rows.values * scale[rows.latents]
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    norms = np.sqrt(np.bincount(owner, amounts**2, len(rows)))
+    place = np.searchsorted(columns, rows.latents)
+    place[place == len(columns)] = 0
+    known = columns[place] == rows.latents if len(columns) else np.zeros(len(place), np.bool_)
+    dense = np.zeros((len(rows), len(columns)))
+    dense[owner[known], place[known]] = amounts[known]
+    return np.asarray(dense @ directions.T / np.where(norms > 0, norms, 1)[:, None])
