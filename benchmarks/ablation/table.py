@@ -1,0 +1,47 @@
+"""Results of the ablation as a page: every cell against `best`, paired by target."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.ablation.cells import BEST, CELLS
+from selection.evaluation import bootstrap_mean
+
+INTRO = """# What `best` is made of: an ablation
+
+One factor at a time around the preset `best`, everything else equal: mean nDCG@1000 over
+{n_targets} target tasks of a labelled pool ({n_rows:,} rows, setting `{setting}`), on the demo
+model. *Change* is the cell minus `best`, paired by target, with a 95 % bootstrap interval over
+targets ({resamples:,} resamples); *ahead* is the share of targets where the cell is ahead of
+`best`. SAEs other than the shipped one are trained with its recipe but for what the cell names.
+Cells of drawn exemplars are means of three draws. Representations are compared without joined
+words, at the mean over exemplars.
+
+    python -m benchmarks.ablation --pool POOL --targets TARGETS --subpool IDS --workspace DIR
+
+| Factor | Cell | nDCG@1000 | T1 | T2 | Change | Ahead |
+|---|---|---:|---:|---:|---|---:|
+"""
+
+
+def page(results: Mapping[str, Mapping[str, float]], kinds: Sequence[str], facts: dict) -> str:  # type: ignore[type-arg]
+    """Markdown of all cells that are measured.
+
+    results: cell name -> target -> nDCG. kinds: of the targets, in the order of `best`'s results.
+    """
+    best = np.array(list(results[BEST.name].values()))
+    names, starts = list(results[BEST.name]), np.array([kind[:2] for kind in kinds])
+    lines = []
+    for cell in CELLS:
+        if cell.name not in results:
+            continue
+        values = np.array([results[cell.name][name] for name in names])
+        means = [values.mean(), *(values[starts == kind].mean() for kind in ("T1", "T2"))]
+        change, ahead = "", ""
+        if cell is not BEST:
+            gap = bootstrap_mean(values - best)
+            change = f"{gap.mean:+.3f} [{gap.lo:+.3f}, {gap.hi:+.3f}]"
+            ahead = f"{(values > best).mean():.0%}"
+        cells = " | ".join(f"{mean:.3f}" for mean in means)
+        lines.append(f"| {cell.factor} | {cell.level} | {cells} | {change} | {ahead} |\n")
+    return INTRO.format(**facts) + "".join(lines)
