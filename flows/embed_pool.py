@@ -11,7 +11,7 @@ from flows.artifacts import reported  # noqa: E402
 from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
 from flows.stages.inputs import read_targets  # noqa: E402
-from flows.stages.spaces import embed_spaces  # noqa: E402
+from flows.stages.spaces import count_terms  # noqa: E402
 from flows.stages.vectors import embed_targets  # noqa: E402
 from flows.stages.workers import embed_by_workers  # noqa: E402
 from flows.train_sae import train_sae_task  # noqa: E402
@@ -22,7 +22,7 @@ from storage.workspace import open_workspace  # noqa: E402
 def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dict[str, int]:
     """Vectors of the pool, and of the exemplars where the config has some."""
     representer, counts = embed_by_workers(config, open_workspace(workspace), pool_id, sae)
-    embed_spaces(config, representer, representer.rendered(pool_id))
+    count_terms(config, representer, representer.rendered(pool_id))
     if isinstance(config, SelectConfig):
         embed_targets(representer, config, read_targets(config.exemplars))
     return counts

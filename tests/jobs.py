@@ -15,7 +15,7 @@ from flows.stages.publish import export_and_report
 from flows.stages.reading import open_reader, render
 from flows.stages.sae import ensure_sae
 from flows.stages.select import refuse_large_token_budget, select_and_record
-from flows.stages.spaces import embed_spaces
+from flows.stages.spaces import count_terms, representers_of
 from flows.stages.vectors import embed_targets, open_representer
 from selection.ids import content_id
 from storage.workspace import Workspace, open_workspace
@@ -56,8 +56,8 @@ def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
     refuse_large_token_budget(config, workspace, pool.pool_id)
     sae = str(ensure_sae(config, workspace, reader, rendered))
     representer = open_representer(config, workspace, sae)
-    embed_rendered(representer, rendered)
-    embed_spaces(config, representer, rendered)
+    embed_rendered(representers_of(config, representer), rendered)
+    count_terms(config, representer, rendered)
     embed_targets(representer, config, read_targets(config.exemplars))
     if config.index:
         index_pool_vectors(workspace, representer, pool.pool_id)

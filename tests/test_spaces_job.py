@@ -1,5 +1,6 @@
 """Joined spaces through the whole job, against exact fractions."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from flows.config.jobs import SelectConfig
+from flows.stages import pool_units
 from flows.stages.reading import open_reader
 from flows.stages.spaces import open_sources, open_spaces
-from flows.stages.vectors import embed_samples, open_representer
+from flows.stages.vectors import embed_samples, open_representer, represent_samples
 from selection.baselines import words
 from selection.errors import InputError
+from selection.sae.formats import load_sae, save_sparsify
 from selection.sparse import document_frequency
 from selection.weights import idf_weights
 from storage.renderings import open_rendering
@@ -158,6 +161,42 @@ def test_lexical_shards_are_made_once_and_hold_what_counts(
         tokens, counts = np.unique(sample.tokens[sample.counted], return_counts=True)
         assert stored.latents[span].tolist() == tokens.tolist()
         assert stored.values[span].tolist() == counts.tolist()
+
+
+def test_all_hookpoints_and_aggregates_come_from_one_pass_with_the_bytes_of_separate_ones(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coder = load_sae(paths[3])
+    shallow = tmp_path / "layers.1"
+    save_sparsify(replace(coder, info=replace(coder.info, hookpoint="layers.1")), shallow)
+    spaces = [
+        "sae",
+        {"kind": "sae", "sae": str(shallow)},
+        {"kind": "sae", "token_aggregate": "max"},
+    ]
+    together: list[int] = []
+
+    def counted(representers: Any, samples: Any) -> Any:
+        together.append(len(representers))
+        return represent_samples(representers, samples)
+
+    monkeypatch.setattr(pool_units, "represent_samples", counted)
+    joined, _ = run_job(config_of(paths, spaces), tmp_path / "joined")
+    n_units = len(together)
+    assert set(together) == {3}
+    at_block_1: dict[str, Any] = {"model": {"name": str(paths[2]), "hookpoint": "resid@1"}}
+    by_maximum: dict[str, Any] = {"representation": {"token_aggregate": "max"}}
+    separate = [(paths[3], {}), (shallow, at_block_1), (paths[3], by_maximum)]
+    for number, (sae, change) in enumerate(separate):
+        config = tiny_config(*paths[:3], sae, index=False, **change)
+        alone, _ = run_job(config, tmp_path / f"alone-{number}")
+        (folder,) = [each for each in alone.shards.iterdir() if each.is_dir()]
+        files = sorted(folder.rglob("*.npy"))
+        assert len(files) >= 4 * n_units
+        for file in files:
+            twin = joined.shards / file.relative_to(alone.shards)
+            assert twin.read_bytes() == file.read_bytes()
+    assert together[n_units:] == [1] * (3 * n_units)
 
 
 @pytest.mark.parametrize(

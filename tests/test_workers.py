@@ -84,7 +84,7 @@ def test_three_workers_of_which_two_die_write_the_bytes_of_one(
         workers[0].send_signal(signal.SIGKILL)
         workers[1].send_signal(signal.SIGTERM)
         representer = open_representer(config, shared, str(paths[3]))
-        embed_rendered(representer, representer.rendered(pool.name))
+        embed_rendered([representer], representer.rendered(pool.name))
         codes = [worker.wait(120) for worker in workers]
     finally:
         for worker in workers:

@@ -17,7 +17,13 @@ from flows.config.model import ModelConfig
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render, render_rows, sae_path
 from flows.stages.score import joint_scores
-from flows.stages.spaces import count_documents, embed_spaces, join_targets, open_spaces
+from flows.stages.spaces import (
+    count_documents,
+    count_terms,
+    join_targets,
+    open_spaces,
+    representers_of,
+)
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.aggregate import calibrate_unit, quantize
 from selection.labelled import Target
@@ -96,7 +102,8 @@ class Scorers:
             blocks = {"sae": reader.hookpoint.block, "last": reader.model.n_layers - 1}
         mine = {
             each.representation_id: each
-            for each in self.representers.values()
+            for own in self.representers.values()
+            for each in representers_of(own.config, own)
             if each.reader.model.weights_sha256 == reader.model.weights_sha256
             and each.reader.renderer.rendering_id == reader.renderer.rendering_id
         }
@@ -124,8 +131,8 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
     render(field.workspace, field.prepared, representer.reader)
     rendered = representer.rendered(field.prepared.pool_id)
-    embed_rendered(representer, rendered)
-    embed_spaces(config, representer, rendered)
+    embed_rendered(representers_of(config, representer), rendered)
+    count_terms(config, representer, rendered)
     targets = embed_targets(representer, config, field.exemplars)
     spaces = open_spaces(config, representer, field.prepared.pool_id)
     counts, _ = count_documents(spaces)
@@ -194,7 +201,7 @@ def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
     assert method.config is not None
     scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
     rendered = representer.rendered(field.prepared.pool_id)
-    embed_rendered(representer, rendered)
+    embed_rendered([representer], rendered)
     vectors = pool_vectors(representer, field.prepared.pool_id)
     targets = embed_targets(representer, method.config, field.exemplars)
     blocks = list(_in_pool_order(vectors))

@@ -139,7 +139,7 @@ def estimate(
     for probe in range(PROBES + 1):
         rows = missing[probe :: max(1, len(missing) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
         started = time.perf_counter()
-        vectors, _ = represent_samples(representer, rendered.samples(rows))
+        [(vectors, _)] = represent_samples([representer], rendered.samples(rows))
         seconds = time.perf_counter() - started
         if probe:  # The first one warms the caches up.
             rates.append(float(lengths[rows].sum()) / seconds)

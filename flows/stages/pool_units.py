@@ -6,9 +6,10 @@ the computation.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,74 +26,105 @@ from storage.renderings import RenderedPool
 from storage.shards import write_shard
 
 
-def embed_rendered(representer: Representer, rendered: RenderedPool) -> dict[str, int]:
+def embed_rendered(representers: Sequence[Representer], rendered: RenderedPool) -> dict[str, int]:
     """Vectors for every usable example of a rendered pool; returns what was new and reused.
 
-    Ends when all of them are there; `computed` counts those that this process made.
+    Representers that lack the same examples share one forward pass over them. Ends when all is
+    there; `computed` counts the vectors that this process made, `tokens` those it read for them.
     """
-    keys, lengths, folder = rendered.keys(), rendered.lengths(), representer.folder
-    plan = _plan_file(representer, rendered)
-    units = _units(representer, _planned(representer, rendered, plan))
-    names = [unit_id(representer, keys[unit]) for unit in units]
-    waiting = [n for n, name in enumerate(names) if not is_complete(folder / name)]
+    total = dict.fromkeys(("computed", "reused", "tokens"), 0)
+    for together in _sharing_a_pass(representers, rendered):
+        for name, number in _embed(together, rendered).items():
+            total[name] += number
+    return total
+
+
+def _sharing_a_pass(
+    representers: Sequence[Representer], rendered: RenderedPool
+) -> list[list[Representer]]:
+    """Representers in groups that have the same pool rows to compute."""
+    groups: dict[bytes, list[Representer]] = {}
+    for representer in representers:
+        plan = _planned(representer, rendered, _plan_file(representer, rendered))
+        groups.setdefault(plan.tobytes(), []).append(representer)
+    return list(groups.values())
+
+
+def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str, int]:
+    """The missing vectors of representers that lack the same rows; as `embed_rendered`."""
+    keys, lengths, first = rendered.keys(), rendered.lengths(), representers[0]
+    plans = [_plan_file(representer, rendered) for representer in representers]
+    units = _units(first, _planned(first, rendered, plans[0]))
+    names = [unit_id(first, keys[unit]) for unit in units]
+    waiting = [n for n, name in enumerate(names) if not _is_done(representers, name)]
     units, names = [units[n] for n in waiting], [names[n] for n in waiting]
     n_missing = sum(len(unit) for unit in units)
     if n_missing:
-        ensure_room(representer, rendered, np.concatenate(units))
+        for representer in representers:
+            ensure_room(representer, rendered, np.concatenate(units))
     computed = n_tokens = 0
     with stage("embed", sum(int(lengths[unit].sum()) for unit in units), "tokens") as handle:
-        for unit in _computed(representer, rendered, units, names):
+        for unit in _computed(representers, rendered, units, names):
             handle.advance(int(lengths[unit].sum()))
             computed += len(unit)
             n_tokens += int(lengths[unit].sum())
         reused = rendered.n_usable - n_missing
         handle.detail = f"{computed:,} vectors computed, {reused:,} reused"
+        if len(representers) > 1:
+            handle.detail += f", each in {len(representers)} spaces"
         if computed < n_missing:
             handle.detail += f", {n_missing - computed:,} by other workers"
-    plan.unlink(missing_ok=True)
-    return {"computed": computed, "reused": reused, "tokens": n_tokens}
+    for plan in plans:
+        plan.unlink(missing_ok=True)
+    n = len(representers)
+    return {"computed": n * computed, "reused": n * reused, "tokens": n_tokens}
+
+
+def _is_done(representers: Sequence[Representer], name: str) -> bool:
+    return all(is_complete(representer.folder / name) for representer in representers)
 
 
 def _computed(
-    representer: Representer,
+    representers: list[Representer],
     rendered: RenderedPool,
     units: list[NDArray[np.int64]],
     names: list[str],
 ) -> Iterator[NDArray[np.int64]]:
-    """Units that this process made, each when its shard is on its way to the disk."""
+    """Units that this process made, each when its shards are on their way to the disk."""
     if not units:
         return
-    folder, keys = representer.folder, rendered.keys()
-    leases = Leases(folder / ".leases")
+    keys, claims = rendered.keys(), representers[0].folder / ".leases"
+    leases = Leases(claims)
     written: Future[None] | None = None
     with ThreadPoolExecutor(1, "shards") as writer:
         try:
-            for number in each_claimed(names, lambda n: is_complete(folder / n), leases):
+            for number in each_claimed(names, partial(_is_done, representers), leases):
                 unit, name = units[number], names[number]
-                vectors, report = represent_samples(representer, rendered.samples(unit))
+                found = represent_samples(representers, rendered.samples(unit))
                 if written is not None:
                     written.result()  # at most one unit waits, and its failure is ours
-                written = writer.submit(_write, leases, folder / name, keys[unit], vectors, report)
+                finals = [representer.folder / name for representer in representers]
+                written = writer.submit(_write, leases, finals, keys[unit], found)
                 yield unit
             if written is not None:
                 written.result()
         finally:
             writer.shutdown(wait=True)
             leases.release_all()
-    for lease in (folder / ".leases").glob("*.lease"):  # of workers that died after the last step
-        if is_complete(folder / lease.stem):
+    for lease in claims.glob("*.lease"):  # of workers that died after the last step
+        if _is_done(representers, lease.stem):
             lease.unlink(missing_ok=True)
 
 
 def _write(
     leases: Leases,
-    final: Path,
+    finals: Sequence[Path],
     keys: NDArray[np.uint8],
-    vectors: SparseRows,
-    report: UnitReport,
+    found: Sequence[tuple[SparseRows, UnitReport]],
 ) -> None:
-    write_shard(final.parent, final.name, keys, vectors, report)
-    leases.release(final.name)
+    for final, (vectors, report) in zip(finals, found, strict=True):
+        write_shard(final.parent, final.name, keys, vectors, report)
+    leases.release(finals[0].name)
 
 
 def _plan_file(representer: Representer, rendered: RenderedPool) -> Path:

@@ -68,8 +68,13 @@ DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
 
 
 def _hookpoint_of_sae(config: VectorJob) -> str:
-    """An SAE knows where it was trained; a config without a hookpoint means that place."""
-    found = None if config.sae.train else read_sae_info(sae_path(config)).hookpoint
+    """A config without a hookpoint means the place where its SAE was trained."""
+    return _hookpoint_of(None if config.sae.train else sae_path(config))
+
+
+def _hookpoint_of(sae: str | None) -> str:
+    """Where an existing SAE was trained."""
+    found = None if sae is None else read_sae_info(sae).hookpoint
     if found is None:
         raise InputError(
             "is missing, and the SAE does not say where it was trained",
@@ -77,6 +82,19 @@ def _hookpoint_of_sae(config: VectorJob) -> str:
             remedy="Name the place, for example `resid@0.66` or `resid@12`.",
         )
     return found
+
+
+def hookpoints_of(config: VectorJob, reader: Reader) -> list[Hookpoint]:
+    """Everywhere the run reads the model: its own hookpoint and those of other SAEs it joins.
+
+    Shallow ones first. Raises InputError for an SAE that does not say where it was trained.
+    """
+    found = {reader.hookpoint}
+    for space in config.representation.spaces:
+        if space.sae is not None:
+            place = space.hookpoint or _hookpoint_of(space.sae)
+            found.add(parse_hookpoint(place, reader.model.n_layers))
+    return sorted(found, key=lambda place: (place.block, place.site))
 
 
 def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:

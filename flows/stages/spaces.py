@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.ranking import SpaceConfig
 from flows.progress import stage
-from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import render_rows
 from flows.stages.vectors import (
     Representer,
@@ -118,7 +117,7 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
         update={"representation": config.representation.model_copy(update=update)}
     )
     if settings.sae is None:
-        other = open_representer(changed, representer.workspace, representer.sae)
+        other = open_representer(changed, representer.workspace, representer.sae, representer)
         return Source(f"{other.reader.hookpoint}/{aggregate}", settings, other)
     changed = changed.model_copy(
         update={
@@ -126,18 +125,23 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
             "sae": config.sae.model_copy(update={"path": settings.sae, "train": None}),
         }
     )
-    other = open_representer(changed, representer.workspace, settings.sae)
+    other = open_representer(changed, representer.workspace, settings.sae, representer)
     sae = other.coder.info.sae_id[:6]
     return Source(f"{other.reader.hookpoint}:{sae}/{aggregate}", settings, other)
 
 
-def embed_spaces(config: VectorJob, representer: Representer, rendered: RenderedPool) -> None:
-    """Vectors of every space but the run's own, where they are missing."""
+def representers_of(config: VectorJob, representer: Representer) -> list[Representer]:
+    """Every SAE reading of the run, its own first; they share one model."""
+    sources = open_sources(config, representer)
+    others = [s.representer for s in sources if not s.is_lexical and not s.settings.is_own]
+    return [representer, *others]
+
+
+def count_terms(config: VectorJob, representer: Representer, rendered: RenderedPool) -> None:
+    """Vectors of the lexical spaces, where they are missing."""
     for source in open_sources(config, representer):
         if source.is_lexical:
             _count_pool(source, rendered)
-        elif not source.settings.is_own:
-            embed_rendered(source.representer, rendered)
 
 
 def _count_pool(source: Source, rendered: RenderedPool) -> None:

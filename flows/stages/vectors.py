@@ -4,7 +4,7 @@ The forward pass is paid once: a vector is keyed by its rendered tokens within a
 and only keys that no shard holds are computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.progress import stage
-from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
+from flows.stages.reading import (
+    Reader,
+    hookpoints_of,
+    open_reader,
+    render_rows,
+    rendering_folder,
+)
 from flows.stages.sae_check import (
     CALIBRATION_TEXTS,
     calibration_samples,
@@ -50,30 +56,36 @@ BYTES_PER_POSTING = 6  # int32 latent and uint16 value
 
 @dataclass(frozen=True)
 class Representer:
-    """Everything that turns rendered examples into vectors; weights are loaded at first use."""
+    """Everything that turns rendered examples into vectors; weights are loaded at first use.
+
+    host: the representer of the same run whose model this one reads too; None has its own.
+    """
 
     config: VectorJob
     reader: Reader
     coder: SparseCoder
     sae: str
     workspace: Workspace
+    host: "Representer | None" = None
 
     @cached_property
     def model(self) -> ActivationModel:
-        """The truncated model."""
+        """The model up to the last place that the run reads."""
+        if self.host is not None:
+            return self.host.model
+        places = hookpoints_of(self.config, self.reader)
         options, compute = self.config.model, self.config.compute
         with stage("model") as handle:
             model = load_activation_model(
                 self.reader.model,
-                self.reader.hookpoint,
+                places,
                 device=options.device,
                 dtype=options.dtype,
                 threads=compute.threads,
                 packing=compute.packing,
             )
-            handle.detail = (
-                f"{self.reader.model.name} up to {self.reader.hookpoint} on {model.device}"
-            )
+            names = ", ".join(map(str, places))
+            handle.detail = f"{self.reader.model.name}, read at {names} on {model.device}"
         return model
 
     @property
@@ -187,12 +199,17 @@ class Representer:
         return self.workspace.shards / self.representation_id
 
 
-def open_representer(config: VectorJob, workspace: Workspace, sae: str) -> Representer:
-    """Model, tokenizer and SAE of a config; `sae` is the path of the SAE, trained or given."""
+def open_representer(
+    config: VectorJob, workspace: Workspace, sae: str, host: Representer | None = None
+) -> Representer:
+    """Model, tokenizer and SAE of a config; `sae` is the path of the SAE, trained or given.
+
+    host: of the same run and model, whose loaded weights are used.
+    """
     coder = load_sae(sae)
     if config.sae.scale == "decoder_norm":
         coder = scaled_by_decoder_norm(coder)
-    return Representer(config, open_reader(config), coder, sae, workspace)
+    return Representer(config, open_reader(config), coder, sae, workspace, host)
 
 
 def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
@@ -270,7 +287,7 @@ def _refuse_uncounted(
 
 def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[Rendered]) -> None:
     """Compute one unit of work and write its shard."""
-    vectors, report = represent_samples(representer, samples)
+    [(vectors, report)] = represent_samples([representer], samples)
     write_shard(representer.folder, unit_id(representer, keys), keys, vectors, report)
 
 
@@ -282,16 +299,16 @@ def unit_id(representer: Representer, keys: NDArray[np.uint8]) -> str:
 
 
 def represent_samples(
-    representer: Representer, samples: list[Rendered]
-) -> tuple[SparseRows, UnitReport]:
-    """Vectors of a few samples with the config's settings."""
-    [found] = represent_heads(
+    representers: Sequence[Representer], samples: list[Rendered]
+) -> list[tuple[SparseRows, UnitReport]]:
+    """Vectors of a few samples by each representer of a run, all from one forward pass."""
+    first = representers[0]
+    return represent_heads(
         samples,
-        representer.model,
-        [representer.head],
-        representer.config.compute.tokens_per_batch,
+        first.model,
+        [representer.head for representer in representers],
+        first.config.compute.tokens_per_batch,
     )
-    return found
 
 
 def _read_calibration(file: Path) -> Calibration:

@@ -16,6 +16,7 @@ from pathlib import Path
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.resuming import RESUME_ME, Terminated, ending_on_sigterm
 from flows.stages.pool_units import embed_rendered
+from flows.stages.spaces import representers_of
 from flows.stages.vectors import Representer, open_representer
 from storage.files import temp_path, write_json
 from storage.leases import Leases
@@ -27,10 +28,11 @@ log = logging.getLogger(__name__)
 def embed_by_workers(
     config: VectorJob, workspace: Workspace, pool_id: str, sae: str
 ) -> tuple[Representer, dict[str, int]]:
-    """Compute the pool's vectors with `compute.workers` processes, this one among them.
+    """Compute the pool's vectors, by every SAE of the run, with `compute.workers` processes.
 
-    Each has the same number of threads, the cores' share where none is given, and on CUDA a GPU of
-    its own. Raises what this process meets; helpers that fail are replaced by the others.
+    This process is one of them. Each has the same number of threads, the cores' share where none is
+    given, and on CUDA a GPU of its own. Raises what this process meets; helpers that fail are
+    replaced by the others.
     """
     n = config.compute.workers
     if n > 1 and config.compute.threads is None:
@@ -38,10 +40,11 @@ def embed_by_workers(
         compute = config.compute.model_copy(update={"threads": threads})
         config = config.model_copy(update={"compute": compute})
     representer = open_representer(config, workspace, sae)
+    representers = representers_of(config, representer)
     with Leases(workspace.root / ".leases").waited_for("calibration"):
-        rendered, _ = representer.rendered(pool_id), representer.representation_id
+        rendered, _ = representer.rendered(pool_id), [r.representation_id for r in representers]
     with _helpers(config, workspace, pool_id, sae, n - 1):
-        return representer, embed_rendered(representer, rendered)
+        return representer, embed_rendered(representers, rendered)
 
 
 @contextmanager
@@ -90,7 +93,8 @@ def help_with(job: Path) -> dict[str, int]:
     kind = SelectConfig if facts["kind"] == "select" else VectorJob
     config = kind.model_validate(facts["config"])
     representer = open_representer(config, open_workspace(facts["workspace"]), facts["sae"])
-    return embed_rendered(representer, representer.rendered(facts["pool_id"]))
+    representers = representers_of(config, representer)
+    return embed_rendered(representers, representer.rendered(facts["pool_id"]))
 
 
 def main() -> None:
