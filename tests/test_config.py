@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from flows.config.file import load_config, merge, resolve
+from flows.config.keys import config_keys, page
 from selection.errors import InputError
 
 SMALL = {"pool": "pool.jsonl", "exemplars": "exemplars.jsonl", "budget": {"examples": 5}}
@@ -121,3 +122,9 @@ def test_a_short_list_of_spaces_is_enough(tmp_path: Path) -> None:
     text = GOOD + "representation: {spaces: [sae, {kind: words, weight: 2}]}\n"
     spaces = load_config(write(tmp_path, text)).representation.spaces
     assert [(space.kind, space.weight) for space in spaces] == [("sae", 1), ("words", 2)]
+
+
+def test_every_key_is_explained_and_the_page_of_keys_is_current() -> None:
+    assert [key.name for key in config_keys() if len(key.what) < 10] == []
+    kept = (Path(__file__).parents[1] / "docs" / "config.md").read_text(encoding="utf-8")
+    assert kept == page(), "run: python -m flows.config.keys docs/config.md"

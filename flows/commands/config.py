@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from flows.config.file import PRESETS
 from flows.config.jobs import SelectConfig
+from flows.config.keys import config_keys
 from selection.errors import InputError
 
 
@@ -34,42 +35,6 @@ def _print_keys() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("key", "default", "what"):
         table.add_column(column, no_wrap=column == "key")
-    definitions = SelectConfig.model_json_schema()
-    for key, default, what in sorted(_keys(definitions, definitions, "")):
-        table.add_row(key, default, what)
+    for key in sorted(config_keys()):
+        table.add_row(key.name, key.default, key.what)
     Console().print(table)
-
-
-def _keys(
-    schema: dict[str, object], root: dict[str, object], prefix: str
-) -> list[tuple[str, str, str]]:
-    """(dotted key, default, description) of every leaf of the schema."""
-    found = []
-    properties = schema.get("properties")
-    required = schema.get("required")
-    for name, value in (properties if isinstance(properties, dict) else {}).items():
-        inner = _model_of(value, root)
-        key = f"{prefix}{name}"
-        if inner is not None:
-            found += _keys(inner, root, f"{key}[]." if value.get("type") == "array" else f"{key}.")
-        else:
-            is_required = isinstance(required, list) and name in required
-            default = "required" if is_required else json.dumps(value.get("default"))
-            found.append((key, default, str(value.get("description", ""))))
-    return found
-
-
-def _model_of(value: dict[str, object], root: dict[str, object]) -> dict[str, object] | None:
-    """The nested model that a property refers to, directly, in a list or in a union."""
-    options = value.get("anyOf")
-    items = value.get("items")
-    candidates = [value, *(options if isinstance(options, list) else [])]
-    candidates += [items] if isinstance(items, dict) else []
-    definitions = root.get("$defs")
-    for candidate in candidates:
-        reference = candidate.get("$ref") if isinstance(candidate, dict) else None
-        if isinstance(reference, str) and isinstance(definitions, dict):
-            found: dict[str, object] = definitions[reference.rsplit("/", 1)[1]]
-            if "properties" in found:
-                return found
-    return None

@@ -19,7 +19,9 @@ class ModelConfig(Strict):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on CPU, bfloat16 on CUDA."
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto: CUDA where there is a GPU, else the CPU."
+    )
     trust_remote_code: bool = Field(False, description="Allow the model's repository to run code.")
 
 
@@ -53,7 +55,7 @@ class SaeTraining(Strict):
     threshold_rate: float = Field(
         0.01, gt=0, le=1, description="How fast the running threshold of batchtopk follows."
     )
-    seed: int = 0
+    seed: int = Field(0, description="Of initial weights and of the order of tokens.")
 
     @model_validator(mode="after")
     def agrees_with_itself(self) -> "SaeTraining":

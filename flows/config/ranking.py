@@ -16,7 +16,9 @@ class SpaceConfig(Strict):
     A space of kind `sae` with nothing else is the run's own: `model`, `sae`, `token_aggregate`.
     """
 
-    kind: Literal["sae", "words", "tokens"] = "sae"
+    kind: Literal["sae", "words", "tokens"] = Field(
+        "sae", description="Latents of an SAE, words of the counted text, or the model's tokens."
+    )
     weight: int = Field(1, ge=1, le=1000, description="Of the space beside the others.")
     sae: str | None = Field(None, description="Another SAE of the same model; default: the run's.")
     hookpoint: str | None = Field(None, description="Of `sae`; default: where it was trained.")
@@ -51,7 +53,9 @@ def _as_spaces(value: object) -> object:
 class RepresentationConfig(Strict):
     """How token latents become one vector per example, and what else is joined to it."""
 
-    token_aggregate: Literal["mean", "sum", "max"] = "mean"
+    token_aggregate: Literal["mean", "sum", "max"] = Field(
+        "mean", description="How the latents of counted tokens become one value per sample."
+    )
     spaces: Annotated[tuple[SpaceConfig, ...], BeforeValidator(_as_spaces)] = Field(
         (SpaceConfig(),), description="Joined side by side, e.g. `[sae, words]`."
     )
@@ -86,13 +90,17 @@ class RepresentationConfig(Strict):
 class RankingConfig(Strict):
     """How candidates are ranked against the exemplars."""
 
-    method: Literal["jaccard", "bm25", "random"] = "jaccard"
+    method: Literal["jaccard", "bm25", "random"] = Field(
+        "jaccard", description="Exact generalized Jaccard of vectors; the others as baselines."
+    )
     exemplar_reduction: Literal[
         "prototype", "max", "mean", "best_mean", "subtask_mean", "clusters", "round_robin"
-    ] = "mean"
+    ] = Field("mean", description="How several exemplars give a candidate one score.")
     best: int = Field(3, ge=1, description="Similarities that `best_mean` averages.")
     n_clusters: int = Field(4, ge=1, description="Prototypes that `clusters` makes.")
-    weights: Weights = "idf"
+    weights: Weights = Field(
+        "idf", description="Of latents: rarity in the pool, and lift of the exemplars over it."
+    )
     contrast_smoothing: int = Field(
         1, ge=1, description="Exemplars that look like the pool, added before contrast is taken."
     )
