@@ -37,6 +37,7 @@ bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 
 nightly: check test faults  ## The slow ones: the wheel in an empty environment, full benchmarks
 	bash benchmarks/wheel.sh
+	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.embedding
 

@@ -1,0 +1,46 @@
+"""The guides say what the program says: messages, links and commands are real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tests.docs_commands import commands_of
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def source_text() -> str:
+    files = [p for room in ("selection", "storage", "flows") for p in (ROOT / room).rglob("*.py")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    return re.sub(r'"\s*\n\s*f?"', "", text)  # Strings that go over two lines are one message.
+
+
+def test_every_message_of_the_failures_page_is_said_somewhere() -> None:
+    text = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", text, re.M)
+    assert len(messages) > 30
+    source = source_text().lower()
+    assert [message for message in messages if message.lower() not in source] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+\.md)\)", text) + re.findall(r"`(docs/[\w-]+\.md)`", text)
+    missing = [t for t in targets if not (page.parent / t).exists() and not (ROOT / t).exists()]
+    assert missing == []
+
+
+def test_commands_of_the_guides_are_known_to_the_command_line() -> None:
+    found = [command for page in PAGES for command in commands_of(page)]
+    assert len(found) >= 5
+    for command in found:
+        words = shlex.split(command, comments=True)
+        assert words[0] == "saelect"
+        help_text = CliRunner().invoke(app, [words[1], "--help"])
+        assert help_text.exit_code == 0, command
