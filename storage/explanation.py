@@ -1,14 +1,13 @@
 """Why a sample is in a selection, or what would bring it in. Reads the snapshot and `scores/`."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from selection.errors import InputError
+from storage.before_ranking import drop_of, row_in_pool
 from storage.database import Connection, open_snapshot
 from storage.read import find_example, find_selection
+from storage.refusals import Change, Place, Refusal, refusal_of
 from storage.rows import SelectionRow
 from storage.workspace import Workspace
 
@@ -44,32 +43,30 @@ class SharedLatent:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """The smallest change of one config key that would have picked the sample."""
-
-    key: str
-    value: int | float
-    old: int | float
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything that is known about one sample and one selection.
 
-    standing: pick, near miss, ranked (further behind) or not ranked.
-    margin:   score minus the score at the cut; negative behind it.
+    standing:   pick, near miss, passed over (by a rule), ranked (further behind) or not ranked.
+    rank:       in the order of the selection; score_rank: by score alone; None in older runs.
+    margin:     score minus the score at the cut; negative behind it.
+    reason, detail: what brought a pick in; None for others, and in older runs.
+    refusal:    what kept any other sample out, and `change` the one change known to let it in.
     """
 
     selection: SelectionRow
     example_id: str
     standing: str
     rank: int | None
+    score_rank: int | None
     score: float | None
     margin: float | None
     text: str | None
+    reason: str | None
+    detail: str | None
     reduction: str | None
     exemplars: Sequence[NearExemplar]
     latents: Sequence[SharedLatent]
+    refusal: Refusal | None
     change: Change | None
 
 
@@ -77,13 +74,13 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
     """Explain a sample's place in a selection.
 
     selection: name, id, prefix or `latest`. example: id, its beginning, or the data's own id; an
-    example that no selection picked or nearly picked needs its whole id.
+    example that no selection picked or nearly picked needs its whole id, or an own id of the pool.
     Raises InputError for unknown ones.
     """
     chosen = find_selection(workspace, selection)
-    example_id = _example(workspace, example)
     with open_snapshot(workspace) as connection:
-        standing, rank, score, text = _standing(connection, workspace, chosen, example_id)
+        example_id = _example(connection, workspace, chosen, example)
+        found = _standing(connection, workspace, chosen, example_id)
         exemplars = [NearExemplar(*row) for row in connection.execute(
             _EXEMPLARS, [chosen.selection_id, example_id]).fetchall()]  # fmt: skip
         latents = [SharedLatent(*row) for row in connection.execute(
@@ -92,14 +89,18 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
             "SELECT exemplar_reduction FROM selection WHERE selection_id = ?",
             [chosen.selection_id],
         ).fetchall()
-        change = None
-        if rank is not None and standing != "pick":
-            change = admitting_change(connection, chosen, rank)
-    cut, known = chosen.cut_score, score is not None
-    margin = score - cut if known and cut is not None and score is not None else None
+        refusal, change, standing = None, None, found.standing
+        if found.rank is None:
+            refusal = drop_of(connection, workspace, chosen, example_id)
+        elif standing != "pick":
+            place = Place(example_id, found.rank, found.score, found.score_rank)
+            refusal, change = refusal_of(connection, workspace, chosen, place)
+            standing = "passed over" if refusal.rule not in ("budget", "min_score") else standing
+    cut = chosen.cut_score
+    margin = found.score - cut if found.score is not None and cut is not None else None
     return Explanation(
-        chosen, example_id, standing, rank, score, margin, text, reduction, exemplars, latents,
-        change,
+        chosen, example_id, standing, found.rank, found.score_rank, found.score, margin,
+        found.text, found.reason, found.detail, reduction, exemplars, latents, refusal, change,
     )  # fmt: skip
 
 
@@ -121,70 +122,58 @@ ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contri
     w.latent"""
 
 
-def admitting_change(connection: Connection, chosen: SelectionRow, rank: int) -> Change | None:
-    """The budget that reaches down to `rank`; None where a larger budget is not known to be enough.
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is recorded of one example in one selection; all None where it was not ranked."""
 
-    A ranking does not depend on the budget, so a budget that holds `rank` examples picks it. With
-    quotas, diversity or near-duplicates the picks are not a prefix of the ranking, and of a token
-    budget the tokens are known only as far as the near misses: then nothing is claimed.
-    """
-    budget, is_prefix = connection.execute(
-        "SELECT s.budget, s.cut_score IS NOT NULL AND NOT EXISTS (FROM selection_drop d"
-        " WHERE d.selection_id = s.selection_id AND d.stage <> 'rank')"
-        " FROM selection s WHERE s.selection_id = ?",
-        [chosen.selection_id],
-    ).fetchall()[0]
-    asked: Mapping[str, int | float] = json.loads(budget) if budget else {}
-    if not is_prefix:
-        return None
-    if asked.get("examples"):
-        return Change("budget.examples", rank, asked["examples"])
-    if asked.get("fraction"):
-        return Change("budget.fraction", _fraction(rank, chosen.n_eligible), asked["fraction"])
-    found = connection.execute(
-        "SELECT count(*), sum(tokens) FROM near_miss WHERE selection_id = ? AND rank <= ?",
-        [chosen.selection_id, rank],
-    ).fetchall()[0]
-    if asked.get("tokens") and found[0] == rank - chosen.n_selected and chosen.n_tokens is not None:
-        return Change("budget.tokens", chosen.n_tokens + int(found[1]), asked["tokens"])
-    return None
+    standing: str
+    rank: int | None = None
+    score_rank: int | None = None
+    score: float | None = None
+    text: str | None = None
+    reason: str | None = None
+    detail: str | None = None
 
 
-def _fraction(rank: int, n_eligible: int) -> float:
-    """The smallest decimal that, as written, is at least `rank` of `n_eligible`."""
-    value = rank / n_eligible
-    while int(Fraction(repr(value)) * n_eligible) < rank:
-        value = math.nextafter(value, 1.0)
-    return value
+_RECORDED = {
+    "pick": "SELECT rank, score_rank, score, text, reason, detail FROM pick",
+    "near miss": "SELECT rank, score_rank, score, text, NULL, NULL FROM near_miss",
+}
 
 
 def _standing(
     connection: Connection, workspace: Workspace, chosen: SelectionRow, example_id: str
-) -> tuple[str, int | None, float | None, str | None]:
-    """(standing, rank, score, text) of an example in a selection."""
-    for table, name in (("pick", "pick"), ("near_miss", "near miss")):
-        found = connection.execute(
-            f"SELECT rank, score, text FROM {table} WHERE selection_id = ? AND example_id = ?",
-            [chosen.selection_id, example_id],
-        ).fetchall()
+) -> _Standing:
+    """Among picks, near misses, or in the file of all scores."""
+    key = [chosen.selection_id, example_id]
+    for name, query in _RECORDED.items():
+        where = " WHERE selection_id = ? AND example_id = ?"
+        found = connection.execute(query + where, key).fetchall()
         if found:
-            return (name, *found[0])
+            return _Standing(name, *found[0])
     file = workspace.scores / f"{chosen.selection_id}.parquet"
     if file.exists():
-        found = connection.execute(
-            "SELECT rank, score, NULL FROM read_parquet(?) WHERE example_id = ?",
+        rows = connection.execute(
+            "SELECT COLUMNS('^(rank|score|score_rank)$') FROM read_parquet(?) WHERE example_id = ?",
             [str(file), example_id],
-        ).fetchall()
+        )
+        names = [column[0] for column in rows.description or ()]
+        found = rows.fetchall()
         if found:
-            return ("ranked", *found[0])
-    return ("not ranked", None, None, None)
+            return _Standing("ranked", **dict(zip(names, found[0], strict=True)))
+    return _Standing("not ranked")
 
 
-def _example(workspace: Workspace, example: str) -> str:
-    """The example meant; a whole id is taken as it is."""
+def _example(
+    connection: Connection, workspace: Workspace, chosen: SelectionRow, example: str
+) -> str:
+    """The example meant; a whole id is taken as it is, another name is looked for in the pool."""
     try:
         return find_example(workspace, example)
     except InputError:
         if len(example) == 32 and not set(example.lower()) - set("0123456789abcdef"):
             return example.lower()
-        raise
+        found = row_in_pool(connection, workspace, chosen, example)
+        if found is None:
+            raise
+        return found

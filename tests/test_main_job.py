@@ -330,23 +330,3 @@ def test_every_pick_and_near_miss_is_explained_to_the_last_unit(
             assert each.similarity == each.numerator / each.denominator  # type: ignore[operator]
         assert found.margin == pick.score - ranked[6].score  # type: ignore[operator]
         assert (found.change is None) == (pick.rank <= 7)
-
-
-@pytest.mark.parametrize("budget", [{"examples": 4}, {"fraction": 0.1}, {"tokens": 300}])
-def test_the_change_that_is_said_to_admit_a_sample_admits_it(
-    paths: tuple[Path, Path, Path, Path], tmp_path: Path, budget: dict[str, Any]
-) -> None:
-    workspace, results = run_job(tiny_config(*paths, budget=budget, index=False), tmp_path)
-    first = str(results[0]["name"])
-    n_selected = int(results[0]["n_selected"])  # type: ignore[call-overload]
-    for behind in (1, 5, 13):
-        misses = picks(workspace, str(results[0]["selection_id"]), near_misses=True)
-        missed = misses[behind - 1].example_id
-        change = explain(workspace, first, missed).change
-        assert change is not None
-        kind = change.key.removeprefix("budget.")
-        again = tiny_config(*paths, budget={kind: change.value}, index=False)
-        _, admitted = run_job(again, tmp_path)
-        chosen = picks(workspace, str(admitted[0]["selection_id"]))
-        assert chosen[-1].example_id == missed  # it is in, and nothing less would do
-        assert len(chosen) == n_selected + behind

@@ -1,11 +1,19 @@
 """`saelect why SELECTION ID` in words: the place, the nearest exemplars, the shared latents."""
 
+import json
 import sys
 
 from flows.commands.terminal import one_line, say, table_text
 from storage.explanation import Explanation
 
 SUMS = {-1: "all other", -2: "generic"}
+REASONS = {
+    "score": "for its score",
+    "included": "because it is on the list of examples always to take",
+    "floor": "to fill a floor",
+    "diversity": "because it differs from what was chosen before; its score alone would not do",
+}
+"""Words for why a pick was taken; the keys are the names that stand in the data."""
 
 
 def print_why(found: Explanation, n_exemplars: int) -> None:
@@ -13,9 +21,14 @@ def print_why(found: Explanation, n_exemplars: int) -> None:
     say(f"{found.example_id} in {found.selection.name}: {_place(found)}")
     if found.text:
         say(f"  {one_line(found.text)}")
+    if found.reason:
+        told = f" ({found.detail})" if found.detail else ""
+        say(f"Picked {REASONS.get(found.reason, found.reason)}{told}.")
+    if found.refusal is not None:
+        say(f"Not picked: {found.refusal.words} (`{found.refusal.rule}`).")
     if found.change is not None:
-        change = found.change
-        say(f"It would be picked with {change.key}: {change.value} instead of {change.old}.")
+        new, old = (_as_yaml(value) for value in (found.change.value, found.change.old))
+        say(f"It would be picked with `{found.change.key}: {new}` instead of `{old}`.")
     if found.exemplars:
         say("\nNearest exemplars" + _parts_note(found))
         rows = [
@@ -53,14 +66,21 @@ def print_why(found: Explanation, n_exemplars: int) -> None:
 
 def _place(found: Explanation) -> str:
     if found.rank is None:
-        return "not ranked; `saelect sql` on v_drops shows what was refused and why"
+        return "not ranked; `saelect sql` on v_drops counts what was dropped before"
     behind = found.rank - found.selection.n_selected
     place = f"{found.standing}, rank {found.rank:,}"
+    if found.standing == "passed over":  # It stands at the end of the order, behind all others.
+        behind, place = 0, f"passed over, rank by score {found.score_rank or 0:,}"
     if found.score is not None:
         place += f", score {found.score:.6f}"
     if found.margin is not None:
         place += f", {found.margin:+.6f} from the cut"
     return place + (f" ({behind:,} ranks behind it)" if behind > 0 else "")
+
+
+def _as_yaml(value: object) -> str:
+    """A value as it would stand in a config, on one line; a long one is cut."""
+    return one_line(value if isinstance(value, str) else json.dumps(value))
 
 
 def _parts_note(found: Explanation) -> str:

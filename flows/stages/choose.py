@@ -37,7 +37,6 @@ from selection.reductions import take_turns
 from storage.files import write_atomically
 from storage.pools import PreparedPool
 from storage.renderings import RenderedPool
-from storage.workspace import Workspace
 
 JOINT = "joint"
 CURVE_POINTS = 200
@@ -122,7 +121,7 @@ def enter_race(
 
 def decide(
     config: SelectConfig,
-    workspace: Workspace,
+    scores: Path,
     run: tuple[str, str],
     pool: PreparedPool,
     vectors: SpaceVectors,
@@ -133,6 +132,7 @@ def decide(
 ) -> list[Decided]:
     """Rank every target by the method and by each control, and cut each ranking by the budget.
 
+    scores:     folder that gets a file for every ranking.
     run:        (run id, run name).
     n_promised: eligible examples before rendering, which the budget was held against.
     """
@@ -154,7 +154,7 @@ def decide(
             picks = choose(
                 ranking, budget, n_promised, rules if role == "main" else Rules(), token_count
             )
-            file = workspace.scores / f"{selection_id}.parquet"
+            file = scores / f"{selection_id}.parquet"
             order = _final_order(picks, len(ranking.rows))
             _write_scores(file, selection_id, pool, ranking, order, list(targets), target)
             decided.append(

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
@@ -30,10 +32,31 @@ def select_and_record(
     config: SelectConfig, workspace: Workspace, pool_id: str, sae: str, facts: RunFacts
 ) -> list[dict[str, object]]:
     """Everything from vectors to a committed run; returns one small record per selection."""
-    pool = open_pool(workspace.pools / pool_id)
     representer = open_representer(config, workspace, sae)
+    targets = read_targets(config.exemplars)
+    material = decide_run(config, representer, pool_id, targets, facts, workspace.scores)
+    with stage("record", unit="rows") as handle:
+        rows = catalog_rows(material)
+        commit(workspace, rows)
+        handle.detail = f"{sum(len(table) for table in rows.values()):,} rows in the catalog"
+    return [_summary(each, rows["selection"].to_pylist()) for each in material.decided]
+
+
+def decide_run(
+    config: SelectConfig,
+    representer: Representer,
+    pool_id: str,
+    tables: Mapping[str, pa.Table],
+    facts: RunFacts,
+    scores: Path,
+) -> Material:
+    """Rank and cut for every target; all of it, nothing recorded yet.
+
+    tables: exemplars by target. scores: folder for the files of all scores.
+    """
+    workspace = representer.workspace
+    pool = open_pool(workspace.pools / pool_id)
     rendered, vectors = representer.rendered(pool_id), pool_vectors(representer, pool_id)
-    tables = read_targets(config.exemplars)
     targets = embed_targets(representer, config, tables)
     field = field_of(config, pool, tables)
     spaces = open_spaces(config, representer, pool_id)
@@ -41,19 +64,14 @@ def select_and_record(
     tokens = token_counter(config.budget, representer.reader, pool, rendered)
     n_promised = int(field.eligible.sum())
     run = (facts.run_id, facts.name)
-    decided = decide(config, workspace, run, pool, spaces, race, n_promised, targets, tokens)
+    decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
     facts = replace(
         facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
     )
-    material = Material(
+    return Material(
         config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens
     )
-    with stage("record", unit="rows") as handle:
-        rows = catalog_rows(material)
-        commit(workspace, rows)
-        handle.detail = f"{sum(len(table) for table in rows.values()):,} rows in the catalog"
-    return [_summary(each, rows["selection"].to_pylist()) for each in decided]
 
 
 def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_id: str) -> None:
