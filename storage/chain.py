@@ -1,9 +1,14 @@
 """The hash chain over decisions: every run, selection, export and event, in order of commit.
 
 What is hashed is defined in SQL (`v_content`), so that an auditor can recheck it with DuckDB alone:
-`SELECT * FROM v_altered` is empty where nothing was changed by hand. No sample's text is part of
-it, so forgetting a sample breaks no link. The newest link, the head, stands in every export's
-manifest: who holds an export can tell whether the history before it was rewritten.
+`SELECT * FROM v_altered` is empty where nothing was changed by hand. A run covers the rows that
+belong to it, a selection its picks, drops and explanations. No sample's text is part of it, so
+forgetting a sample breaks no link. The newest link, the head, stands in every export's manifest:
+who holds an export can tell whether the history before it was rewritten.
+
+A new column or table belongs into `v_content`, under the next number of VERSION, with the
+definition before kept as `v_content_<n>` for what was chained by it; or into NOT_COVERED, with the
+reason.
 """
 
 from collections.abc import Sequence
@@ -11,6 +16,25 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storage.database import Connection
+
+VERSION = 2
+"""Of what `v_content` hashes; stands with every decision that was chained by it."""
+
+NOT_COVERED = {
+    "sample": "its id is the hash of its content, which `verify` makes again",
+    "latent_description": "hints that describe an SAE and decide nothing",
+    "benchmark": "measures methods; no selection follows from it",
+    "benchmark_result": "see benchmark",
+    "benchmark_mean": "see benchmark",
+    "catalog_commit": "numbers commits for the publishing of snapshots",
+    "exemplar.messages": "text, which may be forgotten; exemplar_id is its hash",
+    "exemplar.tools": "text, which may be forgotten; exemplar_id is its hash",
+    "exemplar.text": "text, which may be forgotten",
+    "occurrence.raw": "text, which may be forgotten",
+    "pick.text": "text, which may be forgotten",
+    "near_miss.text": "text, which may be forgotten",
+}
+"""Tables and columns that the chain leaves out, and why; everything else is in it."""
 
 _UNDECIDED = """
 SELECT kind, subject FROM (
@@ -21,11 +45,12 @@ SELECT kind, subject FROM (
     UNION ALL SELECT 5, 'forgotten', example_id FROM forgotten)
 ANTI JOIN decision USING (kind, subject) ORDER BY place, subject"""
 
+_CONTENT = "SELECT content_sha256 FROM v_content WHERE kind = ? AND subject = ?"
+
 _ADD = """
-INSERT INTO decision
-SELECT $1, $2::TIMESTAMP, kind, subject, content_sha256, $3::VARCHAR,
-    sha256(concat_ws('|', $1, $2::TIMESTAMP, kind, subject, content_sha256, $3::VARCHAR))
-FROM v_content WHERE kind = $4 AND subject = $5 RETURNING sha256"""
+INSERT INTO decision (number, "at", kind, subject, content_sha256, previous, version, sha256)
+SELECT $1, $2::TIMESTAMP, $3, $4, $5, $6, $7,
+    sha256(concat_ws('|', $1, $2::TIMESTAMP, $3, $4, $5, $6, $7)) RETURNING sha256"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +71,10 @@ def append_decisions(connection: Connection, at: datetime) -> None:
     number, previous = last_link(connection)
     for kind, subject in connection.execute(_UNDECIDED).fetchall():
         number += 1
-        row = connection.execute(_ADD, [number, at, previous, kind, subject]).fetchall()
-        previous = row[0][0]
+        # Asked one by one: a filter on constants reads the rows of one subject only.
+        ((content,),) = connection.execute(_CONTENT, [kind, subject]).fetchall()
+        link = [number, at, kind, subject, content, previous, VERSION]
+        ((previous,),) = connection.execute(_ADD, link).fetchall()
 
 
 def last_link(connection: Connection) -> tuple[int, str]:

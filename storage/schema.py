@@ -14,7 +14,8 @@ after it has landed. To add a column, a table or a view:
 4. Rows are written by `catalog.commit(workspace, {"table": table_of("table", rows)})`; columns
    are known from the migrations. References to other tables go to KEYS below, other rules to
    CHECKS. A column with a sample's text goes to TEXT_COLUMNS, or `forget` cannot find it.
-5. `python -m storage.schema_page docs/catalog.md` writes the picture and the dictionary again.
+5. A new column or table goes into the hash chain, or is left out with a reason: storage/chain.py.
+6. `python -m storage.schema_page docs/catalog.md` writes the picture and the dictionary again.
 
 Everything of a run is written in one transaction and never updated; a later change is an `event`.
 The views touch only tables of the same file, so that a copied snapshot explains itself.
@@ -68,7 +69,8 @@ def _key(table: str, target: str, *columns: str) -> Key:
 
 KEYS = (
     *(_key(name, "run", "run_id") for name in ("selection", "run_drop", "run_source", "exemplar",
-                                               "occurrence", "artifact", "event")),
+                                               "occurrence", "artifact", "event",
+                                               "contamination")),
     *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
                                                            "why_exemplar", "selection_drop",
                                                            "event")),
@@ -117,6 +119,7 @@ TEXT_COLUMNS = (
     TextColumn("near_miss", "text", "example_id", "NULL"),
     TextColumn("occurrence", "raw", "example_id", "NULL"),
     TextColumn("exemplar", "messages", "exemplar_id", "'[]'"),
+    TextColumn("exemplar", "tools", "exemplar_id", "NULL"),
     TextColumn("exemplar", "text", "exemplar_id", "NULL"),
 )
 """What `forget` takes out of the catalog, and what a bundle without text leaves out."""

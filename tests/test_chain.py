@@ -1,15 +1,17 @@
 """The hash chain over decisions, and what a catalog says of itself."""
 
 import hashlib
+import shutil
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from storage import catalog, schema_page
-from storage.chain import altered, last_link
-from storage.database import connect_to_write, open_snapshot
-from storage.schema import FIRST, KEYS, MIGRATIONS
+from storage.chain import NOT_COVERED, VERSION, altered, append_decisions, last_link
+from storage.database import Connection, connect_in_memory, connect_to_write, open_snapshot
+from storage.schema import FIRST, KEYS, MIGRATIONS, TEXT_COLUMNS
 from storage.sql import run_sql
 from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import made_workspace, make_tables
@@ -34,9 +36,9 @@ def test_every_decision_is_chained_to_the_one_before(tmp_path: Path) -> None:
     catalog.commit(workspace, make_tables("second", seed=1))
     rows = run_sql(workspace, "FROM decision ORDER BY number").rows
     previous = ""
-    for number, at, kind, subject, content, before, sha in rows:
-        assert before == previous
-        text = f"{number}|{str(at).rstrip('0')}|{kind}|{subject}|{content}|{previous}"
+    for number, at, kind, subject, content, before, sha, version in rows:
+        assert (before, version) == (previous, VERSION)
+        text = f"{number}|{str(at).rstrip('0')}|{kind}|{subject}|{content}|{previous}|{version}"
         assert sha == hashlib.sha256(text.encode()).hexdigest()
         previous = str(sha)
     assert [row[2] for row in rows] == 2 * ["run", *3 * ["selection"], "event"]
@@ -61,6 +63,131 @@ def test_what_is_changed_by_hand_is_found(tmp_path: Path, sql: str, found: tuple
     workspace = made_workspace(tmp_path)
     change(workspace, sql)
     assert found in problems(workspace)
+
+
+FILLED = {"VARCHAR": "'v'", "JSON": "'[1]'", "BIGINT": "7", "INTEGER": "7", "DOUBLE": "0.5",
+          "BOOLEAN": "true", "TIMESTAMP": "TIMESTAMP '2026-11-27'"}  # fmt: skip
+OTHER = {"VARCHAR": "'w'", "JSON": "'[2]'", "BIGINT": "8", "INTEGER": "8", "DOUBLE": "0.5000000001",
+         "BOOLEAN": "false", "TIMESTAMP": "TIMESTAMP '2026-11-27 00:00:01'"}  # fmt: skip
+CHAIN = "decision"
+
+
+@pytest.fixture(scope="module")
+def filled() -> Connection:
+    """A catalog with one row in every table, all columns filled, and everything decided."""
+    connection = connect_in_memory()
+    for migration in MIGRATIONS.values():
+        connection.execute(migration)
+    for name, columns in columns_of(connection).items():
+        if name != CHAIN:
+            values = ", ".join(FILLED[kind] for kind in columns.values())
+            connection.execute(f'INSERT INTO "{name}" VALUES ({values})')
+    append_decisions(connection, datetime(2026, 11, 27))
+    assert altered(connection) == []
+    return connection
+
+
+def columns_of(connection: Connection) -> dict[str, dict[str, str]]:
+    """Table -> column -> type, of everything that the migrations make."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() JOIN duckdb_tables()"
+        " USING (table_name) ORDER BY table_name, column_index"
+    ).fetchall():
+        found.setdefault(table, {})[column] = kind
+    return found
+
+
+def is_noticed(connection: Connection, sql: str) -> bool:
+    """Whether a change shows in the chain; it is taken back."""
+    connection.begin()
+    try:
+        connection.execute(sql)
+        return altered(connection) != []
+    finally:
+        connection.rollback()
+
+
+def test_every_column_is_in_the_chain_or_left_out_for_a_reason(filled: Connection) -> None:
+    """A migration that adds a column has to decide: v_content, or NOT_COVERED."""
+    seen = set()
+    for table, columns in columns_of(filled).items():
+        seen.update([table, *(f"{table}.{column}" for column in columns)])
+        one = " WHERE number = 1" if table == CHAIN else ""  # the others hold one row
+        for column, kind in columns.items():
+            sql = f'UPDATE "{table}" SET "{column}" = {OTHER[kind]}{one}'
+            left_out = table in NOT_COVERED or f"{table}.{column}" in NOT_COVERED
+            assert is_noticed(filled, sql) != left_out, f"{table}.{column}"
+    assert set(NOT_COVERED) <= seen
+    texts = {f"{text.table}.{text.column}" for text in TEXT_COLUMNS if text.table != "sample"}
+    assert texts <= NOT_COVERED.keys()  # else forgetting a sample would break the chain
+
+
+def test_rows_that_come_or_go_are_noticed(filled: Connection) -> None:
+    for table in columns_of(filled):
+        if table in NOT_COVERED:
+            continue
+        if table != CHAIN:
+            assert is_noticed(filled, f'DELETE FROM "{table}"'), table
+        keyed = filled.execute(
+            "SELECT 1 FROM duckdb_constraints() WHERE table_name = ?"
+            " AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')",
+            [table],
+        ).fetchall()
+        if not keyed and table != "event":  # an event that is there twice says nothing new
+            assert is_noticed(filled, f'INSERT INTO "{table}" FROM "{table}"'), table
+
+
+def test_a_link_cannot_be_passed_off_as_one_of_an_older_definition(filled: Connection) -> None:
+    assert is_noticed(filled, "UPDATE decision SET version = NULL WHERE kind = 'run'")
+
+
+OLD_CHAIN = """
+INSERT INTO decision (number, "at", kind, subject, content_sha256, previous, sha256)
+SELECT $1, $2::TIMESTAMP, kind, subject, content_sha256, $3::VARCHAR,
+    sha256(concat_ws('|', $1, $2::TIMESTAMP, kind, subject, content_sha256, $3::VARCHAR))
+FROM v_content WHERE kind = $4 AND subject = $5 RETURNING sha256"""
+BEFORE_VERSIONS = [name for name in MIGRATIONS if name < "006"]
+
+
+def old_catalog(path: Path) -> None:
+    """A catalog as it was written before decisions had versions."""
+    with connect_to_write(path) as connection:
+        connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name VARCHAR)")
+        for number, name in enumerate(BEFORE_VERSIONS):
+            connection.execute(MIGRATIONS[name])
+            connection.execute("INSERT INTO migration VALUES (?, ?)", [number, name])
+        known = columns_of(connection)
+        for name, rows in make_tables(n_selected=5).items():
+            connection.register("new_rows", rows.select([c for c in rows.column_names
+                                                         if c in known[name]]))  # fmt: skip
+            connection.execute(f'INSERT INTO "{name}" BY NAME FROM new_rows')
+        subjects = connection.execute("SELECT kind, subject FROM v_content ORDER BY 1").fetchall()
+        previous = ""
+        for number, (kind, subject) in enumerate(subjects, 1):
+            link = [number, datetime(2026, 11, 20), previous, kind, subject]
+            ((previous,),) = connection.execute(OLD_CHAIN, link).fetchall()
+        connection.execute("INSERT INTO catalog_commit VALUES (1, now(), 'old')")
+
+
+def test_an_older_chain_stays_verifiable_and_is_gone_on_with(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    old_catalog(workspace.catalog)
+    catalog.commit(workspace, make_tables("second", seed=1))
+    assert problems(workspace) == []
+    versions = run_sql(workspace, "SELECT version, count(*) FROM decision GROUP BY 1 ORDER BY 1")
+    assert set(versions.rows) == {(None, 5), (VERSION, 5)}
+    for sql, found in (
+        ("UPDATE pick SET score = score + 1e-12 WHERE rank = 3", ("selection", "changed")),
+        ("UPDATE run SET who = 'nobody'", ("run", "changed")),
+        ("DELETE FROM event WHERE run_id IN (SELECT run_id FROM run WHERE name = 'calm-otter')",
+         ("event", "deleted")),
+        ("UPDATE decision SET version = 2 WHERE kind = 'run' AND number < 6", ("run", "changed")),
+    ):  # fmt: skip
+        shutil.copy(workspace.catalog, tmp_path / "kept")
+        change(workspace, sql)
+        assert found in problems(workspace), sql
+        shutil.copy(tmp_path / "kept", workspace.catalog)
 
 
 def test_the_head_does_not_depend_on_texts(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def _exemplars(material: Material) -> list[Row]:
                     "file": without_secrets(row["file"]),
                     "row": row["row"],
                     "messages": row["messages"],
+                    "tools": row["tools"],
                     "text": _text(row),
                 }
             )
