@@ -124,6 +124,26 @@ def _overrides(sets: list[str]) -> dict[str, str]:
 
 
 @app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Name or id of a run or selection, or `latest`.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Compute vectors again and say how far they agree."),
+    ] = False,
+) -> None:
+    """Decide a recorded run again from its recorded vectors, and compare bit by bit.
+
+    Ends with code 0 where every decision and explanation is the same, 1 where one differs, and 2
+    where it cannot be told: pool, vectors, exemplars, model or SAE are gone or altered. With
+    --from-scratch, agreement is reported and the code is 0.
+    """
+    from flows.commands.reproduce import reproduce_run
+
+    reproduce_run(run, workspace, scratch=from_scratch)
+
+
+@app.command()
 def embed(
     config: Annotated[str, typer.Argument(help="Config file, or a preset by name: `demo`.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

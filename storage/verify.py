@@ -50,7 +50,7 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
         yield from _saes(connection)
         yield from _exports(connection, workspace, forgotten)
     for folder in _complete(workspace.pools):
-        yield _pool(folder, forgotten)
+        yield check_pool(folder, forgotten)
     for folder in sorted(workspace.shards.glob("*")):
         yield _shards(folder)
 
@@ -186,7 +186,7 @@ def _hash_of(path: Path) -> str:
     return file_sha256(path)
 
 
-def _pool(folder: Path, forgotten: set[str]) -> Finding:
+def check_pool(folder: Path, forgotten: set[str]) -> Finding:
     """Every example of a prepared pool against its id."""
     wrong: list[str] = []
     n = n_gone = 0

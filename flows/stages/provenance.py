@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flows.config.jobs import SelectConfig
 from flows.config.strict import DEMO
 from flows.stages.describe import described_folder
+from flows.stages.inputs import packaged
 from flows.stages.material import Material, Row, top_of
 from selection.ids import content_id, file_sha256
 from selection.sae.latents_file import read_descriptions
@@ -107,6 +109,7 @@ def artifact_rows(material: Material) -> list[Row]:
     ]
     prepared = file_sha256(material.pool.folder / MANIFEST)
     rows += [("prepare", f"pools/{pool_id}", prepared, name) for _, name, _, _ in rows]
+    rows += [("read", path, sha256, None) for path, sha256 in listed_files(material.config).items()]
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
@@ -134,6 +137,18 @@ def artifact_rows(material: Material) -> list[Row]:
         {"run_id": run_id, **dict(zip(names, without_secrets(list(row)), strict=True))}
         for row in rows
     ]
+
+
+def listed_names(config: SelectConfig) -> list[str]:
+    """Files besides pools and exemplars that decide: id lists and evaluation items."""
+    named = [path for path in (config.include, config.exclude) if isinstance(path, str) and path]
+    rule = config.decontamination
+    return named + ([packaged(file.path) for file in rule.files] if rule else [])
+
+
+def listed_files(config: SelectConfig) -> dict[str, str]:
+    """Hashes of those that are single files here."""
+    return {path: file_sha256(Path(path)) for path in listed_names(config) if Path(path).is_file()}
 
 
 def description_rows(material: Material) -> list[Row]:

@@ -59,6 +59,7 @@ class Representer:
     """Everything that turns rendered examples into vectors; weights are loaded at first use.
 
     host: the representer of the same run whose model this one reads too; None has its own.
+    computes: False to work with what is recorded alone: a missing vector or unit is an error.
     """
 
     config: VectorJob
@@ -67,6 +68,7 @@ class Representer:
     sae: str
     workspace: Workspace
     host: "Representer | None" = None
+    computes: bool = True
 
     @cached_property
     def model(self) -> ActivationModel:
@@ -117,6 +119,7 @@ class Representer:
         """What the shipped texts say, measured once and kept in the workspace."""
         file, options, place = self._unit_file, self.config.representation, self.reader.hookpoint
         if not file.exists():
+            self.refuse_to_compute("the unit of the representation", file)
             samples = calibration_samples(self.config, self.reader.model)
             per_batch = self.config.compute.tokens_per_batch
             quality = measure_sae(self.coder, self.model, samples, per_batch, place)
@@ -198,18 +201,34 @@ class Representer:
         """Where the shards of this representation are."""
         return self.workspace.shards / self.representation_id
 
+    def refuse_to_compute(self, what: str, place: Path) -> None:
+        """Raise InputError where nothing may be computed that is not there."""
+        if not self.computes:
+            raise InputError(
+                f"{what} is not there",
+                file=place,
+                remedy="It was removed or altered after the run; `saelect verify` says what else,"
+                " and `saelect reproduce --from-scratch` computes it again.",
+            )
+
 
 def open_representer(
-    config: VectorJob, workspace: Workspace, sae: str, host: Representer | None = None
+    config: VectorJob,
+    workspace: Workspace,
+    sae: str,
+    host: Representer | None = None,
+    *,
+    computes: bool = True,
 ) -> Representer:
     """Model, tokenizer and SAE of a config; `sae` is the path of the SAE, trained or given.
 
-    host: of the same run and model, whose loaded weights are used.
+    host: of the same run and model, whose loaded weights are used; it decides `computes` too.
     """
     coder = load_sae(sae)
     if config.sae.scale == "decoder_norm":
         coder = scaled_by_decoder_norm(coder)
-    return Representer(config, open_reader(config), coder, sae, workspace, host)
+    may = computes if host is None else host.computes
+    return Representer(config, open_reader(config), coder, sae, workspace, host, may)
 
 
 def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
@@ -287,6 +306,7 @@ def _refuse_uncounted(
 
 def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[Rendered]) -> None:
     """Compute one unit of work and write its shard."""
+    representer.refuse_to_compute(f"the vector of {len(samples)} exemplars", representer.folder)
     [(vectors, report)] = represent_samples([representer], samples)
     write_shard(representer.folder, unit_id(representer, keys), keys, vectors, report)
 

@@ -1,0 +1,108 @@
+"""A recorded run decided again from its recorded pool, vectors and exemplars: bit by bit the same.
+
+Nothing is computed that is recorded, and nothing is written into the catalog.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from flows.config.file import explain
+from flows.config.jobs import SelectConfig
+from flows.stages.material import Material, RunFacts
+from flows.stages.provenance import listed_files, listed_names
+from flows.stages.reading import sae_path
+from flows.stages.record import catalog_rows
+from flows.stages.select import decide_run
+from flows.stages.vectors import Representer, open_representer
+from selection.errors import InputError
+from storage.files import TEMP_PREFIX
+from storage.pools import open_pool
+from storage.reproduction import Comparison, RecordedRun, compare_scores, compare_tables
+from storage.verify import ALTERED, check_pool
+from storage.workspace import Workspace
+
+
+def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:
+    """Rank and cut again with the stored config, and compare every decision and explanation.
+
+    Raises InputError where pool, vectors, exemplars, model or SAE are gone or altered.
+    """
+    config = stored_config(run)
+    check_inputs(workspace, run, config)
+    representer = recorded_representer(workspace, run, config)
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=workspace.root) as folder:
+        material = decide_again(run, config, representer, Path(folder))
+        files = {each.selection_id: each.scores_file for each in material.decided}
+        tables = compare_tables(workspace, run.run_id, catalog_rows(material))
+        return tables + compare_scores(workspace, files)
+
+
+def decide_again(
+    run: RecordedRun, config: SelectConfig, representer: Representer, scores: Path
+) -> Material:
+    """The run's decisions under its own ids; nothing is recorded."""
+    facts = RunFacts(run.run_id, run.name, run.created_at, run.trigger)
+    return decide_run(config, representer, run.pool_id, run.exemplars, facts, scores)
+
+
+def stored_config(run: RecordedRun) -> SelectConfig:
+    """The config that the run kept. Raises InputError where this version cannot read it."""
+    try:
+        return SelectConfig.model_validate(run.config)
+    except ValidationError as error:
+        raise explain(error, SelectConfig, f"config of run {run.name}", {}) from None
+
+
+def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -> None:
+    """Refuse a pool that is gone or altered, forgotten samples, and lists that have changed."""
+    pool = open_pool(workspace.pools / run.pool_id)
+    found = check_pool(pool.folder, set(run.forgotten))
+    if found.state == ALTERED:
+        raise InputError(
+            f"the prepared pool was altered ({found.detail})",
+            file=pool.folder,
+            remedy="Delete it and run the config again: it is rebuilt from the pool's files.",
+        )
+    gone = np.isin(pool.example_ids().astype(str), np.array(sorted(run.forgotten), "U32"))
+    if gone.any():
+        raise InputError(
+            f"{int(gone.sum())} samples of this pool were forgotten, vectors included, so weights"
+            " and scores are no longer those of the run",
+            file=pool.folder,
+            remedy="What was decided stays readable: `saelect show`, `saelect why`.",
+        )
+    now = listed_files(config)
+    for name in listed_names(config):
+        known = run.read_files.get(name)
+        if known is not None and now.get(name) != known:
+            raise InputError(
+                "the file has changed or gone since the run read it",
+                file=name,
+                remedy="Put back the file that the run read; its hash is in v_lineage.",
+            )
+
+
+def recorded_representer(
+    workspace: Workspace, run: RecordedRun, config: SelectConfig
+) -> Representer:
+    """Model and SAE of the run, which compute nothing; shards are hashed where they are ranked."""
+    sae = run.sae if config.sae.train is not None else sae_path(config)
+    representer = open_representer(config, workspace, sae, computes=False)
+    for what, expected, found, place in (
+        ("model", run.model_sha256, representer.reader.model.weights_sha256,
+         representer.reader.model.path),
+        ("SAE", run.sae_sha256, representer.coder.info.sha256, sae),
+        ("representation", run.representation_id, representer.representation_id,
+         workspace.units),
+    ):  # fmt: skip
+        if expected != found:
+            raise InputError(
+                f"the {what} is another one than the run had (recorded: {str(expected)[:16]})",
+                file=str(place),
+                value=str(found)[:16],
+                remedy="Put back what the run used, or compare with --from-scratch.",
+            )
+    return representer
