@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selection.jaccard import EXACT_LIMIT
 from selection.records import SparseRows
 from selection.row_kernels import RowArrays, row_arrays, weighted_norms
+from selection.scoring import EXACT_LIMIT
 
 
 def diverse_order(

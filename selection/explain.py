@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from selection.jaccard import build_queries, score_matrix
-from selection.jaccard_kernels import SCORE_BITS
 from selection.records import SparseRows
+from selection.reduce_kernel import SCORE_BITS
 from selection.row_kernels import weighted_norms
 
 REST = -1
@@ -129,7 +129,7 @@ def exemplar_parts(
 
     near = parts[row, order]
     is_rest = nearness > k
-    totals = _denominators(candidates, queries.arrays.norms, weights, numerators)
+    totals = _denominators(candidates, queries.entries.norms, weights, numerators)
     return pa.Table.from_arrays(
         [
             pa.array(candidate, pa.int64()),

@@ -14,10 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selection.jaccard import EXACT_LIMIT
 from selection.ngrams import overlap, shingles
 from selection.records import SparseRows
 from selection.row_kernels import check_weights, row_arrays
+from selection.scoring import EXACT_LIMIT
 
 _SLACK = 1e-9  # Heads are cut by a float product; a little longer than needed misses nothing.
 

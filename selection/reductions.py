@@ -4,19 +4,22 @@ Scores that are averaged are rounded half to even to multiples of 2^-40 first an
 integers, as in `selection.jaccard`, so no order of exemplars, threads or blocks can matter.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selection.errors import InputError
-from selection.jaccard import QueryBlock, build_queries, score_matrix, score_rows
-from selection.jaccard_kernels import SCORE_BITS
+from selection.jaccard import QueryBlock, build_queries, score_matrix
+from selection.kernel_choice import Method
+from selection.query_arrays import joined
 from selection.ranking import combine_targets, rank
 from selection.records import Ranking, SparseRows
+from selection.reduce_kernel import BEST_MEAN, GROUP_MEAN, MAX, MEAN, SCORE_BITS
+from selection.scoring import Scorer, Target
 from selection.sparse import take
 
 ExemplarReduction = Literal[
@@ -31,14 +34,15 @@ exemplars take turns, each taking its best candidate that is not taken yet.
 ROUND_ROBIN_LIMIT = 1 << 30  # Scores of all exemplars are held at once: 8 GB.
 
 _SCALE = float(1 << SCORE_BITS)
+_KINDS = {"mean": MEAN, "best_mean": BEST_MEAN, "subtask_mean": GROUP_MEAN}  # Others: the largest.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Queries:
     """The exemplars of a target task under one reduction. Made by `prepare`.
 
     blocks: one for most reductions; one prototype per cluster.
-    groups: (m,) subtask of each exemplar.
+    groups: (m,) subtask of each exemplar, ascending for "subtask_mean".
     best:   how many similarities "best_mean" averages.
     """
 
@@ -46,6 +50,18 @@ class Queries:
     blocks: tuple[QueryBlock, ...]
     groups: NDArray[np.integer]
     best: int
+
+    @property
+    def target(self) -> Target:
+        """For a `Scorer` of several target tasks."""
+        entries = joined([block.entries for block in self.blocks])
+        groups = np.resize(self.groups, len(entries.norms))  # Clusters have none.
+        return Target(entries, _KINDS.get(self.reduction, MAX), self.best, groups)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Scores candidates for this target task alone."""
+        return Scorer(self.blocks[0].weights, [self.target])
 
 
 def prepare(
@@ -76,6 +92,9 @@ def prepare(
             for label in np.unique(labels)
         )
         return Queries(reduction, blocks, groups, best)
+    if reduction == "subtask_mean":  # A subtask's exemplars follow one another.
+        order = np.argsort(groups, kind="stable")
+        exemplars, groups = take(exemplars, order), groups[order]
     own = reduction if reduction in ("prototype", "mean") else "max"
     block = build_queries(exemplars, weights, own)
     return Queries(reduction, (block,), groups, best)
@@ -87,32 +106,28 @@ def score(
     *,
     norms: NDArray[np.int64] | None = None,
     threads: int = 1,
-    block_rows: int = 512,
+    block_rows: int | None = None,
+    method: Method | None = None,
 ) -> NDArray[np.float64]:
     """(n,) score of every row, for every reduction but "round_robin", which has no such score.
 
-    norms: (n,) weighted norms of the rows, where known. The result depends on neither threads nor
-    blocks.
+    norms: (n,) weighted norms of the rows, where known. The result depends on neither threads,
+    blocks nor method. Several targets in one pass: `selection.scoring.Scorer`.
     """
     if queries.reduction == "round_robin":
         raise ValueError("round_robin orders candidates by turns; use score_each and take_turns")
-    if queries.reduction in ("best_mean", "subtask_mean"):
-        parts = [_reduce(part, queries) for part in _matrices(rows, queries, threads, block_rows)]
-        return np.concatenate([np.zeros(0), *parts])
-    scores = [
-        score_rows(rows, block, norms=norms, threads=threads, block_rows=block_rows)
-        for block in queries.blocks
-    ]
-    return np.maximum.reduce(scores)
+    (scores,) = queries.scorer.scores(
+        rows, norms=norms, threads=threads, block_rows=block_rows, method=method
+    )
+    return np.asarray(scores)
 
 
 def score_each(
-    rows: SparseRows, queries: Queries, *, threads: int = 1, block_rows: int = 512
+    rows: SparseRows, queries: Queries, *, threads: int = 1, block_rows: int | None = None
 ) -> NDArray[np.float64]:
     """(n, m) score of every row against every exemplar."""
-    m = len(queries.blocks[0])
-    parts = _matrices(rows, queries, threads, block_rows)
-    return np.concatenate([np.zeros((0, m)), *parts])
+    (block,) = queries.blocks
+    return score_matrix(rows, block, threads=threads, block_rows=block_rows)[0]
 
 
 def take_turns(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Ranking:
@@ -170,36 +185,3 @@ def _nearest(similarity: NDArray[np.int64], medoids: Sequence[int]) -> NDArray[n
 def _centre(similarity: NDArray[np.int64], members: NDArray[np.int64]) -> int:
     """The member with the largest sum of similarities to the others."""
     return int(members[np.argmax(similarity[np.ix_(members, members)].sum(axis=0))])
-
-
-def _matrices(
-    rows: SparseRows, queries: Queries, threads: int, block_rows: int
-) -> Iterator[NDArray[np.float64]]:
-    """Scores against every exemplar, block by block, in order."""
-    (block,) = queries.blocks
-
-    def scored(first: int) -> NDArray[np.float64]:
-        last = min(first + block_rows, len(rows))
-        return score_matrix(take(rows, np.arange(first, last)), block)[0]
-
-    starts = range(0, len(rows), block_rows)
-    if threads == 1:
-        yield from map(scored, starts)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(scored, starts)
-
-
-def _reduce(scores: NDArray[np.float64], queries: Queries) -> NDArray[np.float64]:
-    """(b, m) scores to (b,)."""
-    amounts = np.rint(scores * _SCALE).astype(np.int64)
-    if queries.reduction == "best_mean":
-        best = min(queries.best, amounts.shape[1])
-        largest = np.sort(amounts, axis=1)[:, -best:]
-        return np.asarray(largest.sum(axis=1) / (best * _SCALE))
-    means = [
-        amounts[:, queries.groups == group].sum(axis=1)
-        / (int((queries.groups == group).sum()) * _SCALE)
-        for group in np.unique(queries.groups)
-    ]
-    return np.maximum.reduce(means)

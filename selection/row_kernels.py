@@ -31,6 +31,19 @@ def row_arrays(rows: SparseRows) -> RowArrays:
     Raises ValueError if a row or a latent lies outside the arrays: the data is damaged. And if
     values are not unsigned 16 or 32 bit: floats, NaN and negative numbers would wrap around.
     """
+    arrays = row_views(rows)
+    if not latents_fit(arrays, rows.n_latents, 0, len(rows)):
+        raise damaged_latents(rows.n_latents)
+    return arrays
+
+
+def damaged_latents(n_latents: int) -> ValueError:
+    """What is raised where a latent lies outside."""
+    return ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
+
+
+def row_views(rows: SparseRows) -> RowArrays:
+    """As `row_arrays`, but whoever reads latents asks `latents_fit` before, block by block."""
     if rows.values.dtype not in (np.uint16, np.uint32):
         raise ValueError(f"values must be uint16 or uint32, not {rows.values.dtype}")
     kind: type[np.unsignedinteger[Any]] = np.uint16
@@ -47,10 +60,16 @@ def row_arrays(rows: SparseRows) -> RowArrays:
     bounds = np.diff(arrays.indptr, prepend=0, append=n_entries)
     if bounds.min() < 0:
         raise ValueError(f"rows must ascend within {n_entries} entries; the data is damaged")
-    # Read as unsigned, a negative latent is a large one.
-    if n_entries and arrays.latents.view(np.uint32).max() >= rows.n_latents:
-        raise ValueError(f"latents must be in [0, {rows.n_latents}); the data is damaged")
     return arrays
+
+
+@njit(nogil=True, cache=True)
+def latents_fit(rows: RowArrays, n_latents: int, first: int, last: int) -> bool:
+    """Whether all latents of rows first..last - 1 are in [0, n_latents)."""
+    largest = np.uint32(0)
+    for p in range(_U(rows.indptr[first]), _U(rows.indptr[last])):
+        largest = max(largest, np.uint32(rows.latents[p]))  # A negative one becomes a large one.
+    return bool(np.int64(largest) < n_latents)
 
 
 def weighted_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,12 +104,12 @@ def norm_block(
     last: int,
     norms: NDArray[np.int64],
 ) -> None:
-    """Write the weighted norms of rows first..last - 1."""
+    """Write the weighted norms (last - first,) of rows first..last - 1."""
     for i in range(first, last):
         norm = np.int64(0)
         for p in range(_U(rows.indptr[i]), _U(rows.indptr[i + 1])):
             norm += np.int64(rows.values[p]) * weights[_U(rows.latents[p])]
-        norms[i] = norm
+        norms[i - first] = norm
 
 
 @njit(nogil=True, cache=True)

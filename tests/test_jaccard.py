@@ -83,8 +83,6 @@ def test_table_lists_and_wide_sums_agree_with_dense_arithmetic(m: int, top_weigh
     rows, exemplars = random_rows(40, 300, 0.05, seed=1), random_rows(m, 300, 0.05, seed=2)
     weights = np.random.default_rng(3).integers(1, top_weight + 1, 300)
     block = build_queries(exemplars, weights, "max")
-    if m > 32:
-        assert 0 < len(block.arrays.table) < len(block.arrays.starts) - 1
     scores, minima = score_matrix(rows, block)
     np.testing.assert_array_equal(minima, exact_minima(rows, exemplars, weights))
     expected = exact_scores(rows, exemplars, weights)
@@ -235,7 +233,6 @@ def test_known_norms_give_the_same_scores() -> None:
     norms = weighted_norms(rows, weights)
     np.testing.assert_array_equal(norms, to_dense(rows) @ weights)
     block = build_queries(exemplars, weights, "mean")
-    assert len(block.arrays.members) > 0  # Few latents have a column: the loops ask first.
     np.testing.assert_array_equal(score_rows(rows, block, norms=norms), score_rows(rows, block))
 
 

@@ -9,9 +9,8 @@ from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.spaces import JointTarget, SpaceVectors
 from selection.errors import InputError
-from selection.records import SparseRows
-from selection.reductions import Queries, prepare, score, score_each
-from selection.row_kernels import weighted_norms
+from selection.reductions import Queries, prepare, score_each
+from selection.scoring import Scorer
 
 
 def joint_scores(
@@ -25,23 +24,26 @@ def joint_scores(
         name: np.zeros((first.n_vectors, len(target.rows)) if in_turn else first.n_vectors)
         for name, target in targets.items()
     }
-    # Without contrast, all targets weigh columns alike, and a block is joined once for all.
-    apart = _weighs_by_target(config)
+    # Without contrast, targets weigh columns alike: a block is joined, and read, once for all.
+    together = [[name] for name in targets] if _weighs_by_target(config) else [list(targets)]
+    scorers = [
+        Scorer(targets[names[0]].joint.weights, [queries[name].target for name in names])
+        for names in together
+    ]
     with stage("rank", first.n_vectors, "vectors") as handle:
         for numbers, parts in vectors.blocks():
-            joined: tuple[SparseRows, NDArray[np.int64]] | None = None
-            for name, target in targets.items():
-                if joined is None or apart:
-                    rows = target.joint.rows(parts)
-                    joined = rows, weighted_norms(rows, target.joint.weights)
-                rows, norms = joined
+            for names, scorer in zip(together, scorers, strict=True):
+                rows = targets[names[0]].joint.rows(parts)
                 if in_turn:
-                    found[name][numbers] = score_each(rows, queries[name], threads=threads)
-                else:
-                    found[name][numbers] = score(rows, queries[name], norms=norms, threads=threads)
+                    for name in names:
+                        found[name][numbers] = score_each(rows, queries[name], threads=threads)
+                    continue
+                scores = scorer.scores(rows, threads=threads)
+                for name, own in zip(names, scores, strict=True):
+                    found[name][numbers] = own
             handle.advance(len(numbers))
-        names = " + ".join(source.name for source in vectors.sources)
-        handle.detail = f"{first.n_vectors:,} vectors of {names} against {len(targets)} targets"
+        spaces = " + ".join(source.name for source in vectors.sources)
+        handle.detail = f"{first.n_vectors:,} vectors of {spaces} against {len(targets)} targets"
     return {name: first.spread(values, fill=0.0) for name, values in found.items()}
 
 
