@@ -1,144 +1,113 @@
-"""Exact scoring of a pool against exemplars, beside FAISS and scipy, one thread each.
+"""Exact scoring of a pool against exemplars, beside FAISS and scipy, and the machine's limits.
 
-    python -m benchmarks.ranking [--quick]
+    python -m benchmarks.ranking [--quick] [--representation PASS --targets FILE]
 
-The job: stored rows in, the mean generalized Jaccard against 50 exemplars out, on made-up vectors
-whose latents differ in popularity (Zipf), come in topics, and have lognormal values. Times are CPU
-time of one thread, the best of several runs, so that a busy machine disturbs them little.
+Job of the first table: stored rows in, the mean generalized Jaccard against 50 exemplars out. Made-up
+vectors have latents of different popularity (Zipf), topics, and lognormal values; PASS is a folder
+that `benchmarks.demo_model` made of a real pool, FILE its targets. Times are CPU time of one thread,
+the least of several runs that take turns, so that a busy machine disturbs them little.
 
-saelect  reads the rows as they are stored; its preparation is the exemplars' tables.
+saelect  reads the rows as they are stored; its preparation is the exemplars' arrays. `inverted` and
+         `forward` are its two kernels alone; the default tries both on the first rows.
 scipy    CSC columns of the exemplar's latents, minima, bincount; its preparation is `tocsc`.
 faiss    IndexFlat with METRIC_Jaccard on the exemplar's latents and one column for everything else
          (the smallest dense form that is exact); its preparation is those columns, per exemplar.
-limit    reading the stored rows once at the rate of a plain sum over memory.
+memory   limit: reading the stored rows once at the rate of a plain sum over memory.
+scatter  limit: one load, minimum, add, store for every entry that a row shares with an exemplar, at
+         the rate that the first-level cache allows.
 
 All know the norms. Peers take one exemplar after the other and are timed on a few of the 50. All
-scores are compared. The last line is one JSON object; its ratios are of the nnz 200 setting:
-`speedup_over_X` is of the whole job, `..._prepared` leaves all preparation out.
+scores are compared. The second table is all targets of PASS in one pass, norms included, warm. The
+third lets made-up pools grow, in files that are mapped part by part, in a process of its own.
+The last line is one JSON object; its first ratios are of the nnz 200 setting: `speedup_over_X` is of
+the whole job, `..._prepared` leaves all preparation of both sides out.
 """
 
 import argparse
 import json
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import faiss
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from selection.jaccard import Reduction, build_queries, score_matrix, score_rows
+from benchmarks.ranking_data import (
+    Setting,
+    enlarged,
+    made_up_rows,
+    mapped_parts,
+    real_rows,
+    real_targets,
+    write_parts,
+)
+from benchmarks.ranking_peers import (
+    cpu_seconds,
+    faiss_columns,
+    read_rate,
+    scatter_rate,
+    scipy_scores,
+)
+from selection.jaccard import build_queries, score_matrix, score_rows
 from selection.records import SparseRows
+from selection.reductions import prepare
 from selection.row_kernels import weighted_norms
+from selection.scoring import Scorer
+from selection.sparse import concatenate, document_frequency, take
+from selection.weights import idf_weights
 
 N_EXEMPLARS = 50
-N_TOPICS = 500
-REPEATS = 3
-SEED = 0
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One shape of data. `n_draws` with replacement give about `nnz` different latents."""
-
-    name: str
-    nnz: int
-    n_latents: int
-    n_draws: int
-    popularity: float  # Zipf exponent
-    n_rows: int
-    n_rows_quick: int
-
+N_GROWTH_EXEMPLARS = 100
+PART_ROWS = 50_000
+REAL_ROWS = 115_087
+REPEATS = 5
 
 SETTINGS = [
     Setting("nnz 200 of 131,072", 200, 131_072, 212, 1.0, 200_000, 20_000),
-    Setting("nnz 700 of 2,048", 700, 2_048, 900, 0.3, 115_000, 10_000),
+    Setting("nnz 1,000 of 131,072", 1_000, 131_072, 1_100, 1.0, 50_000, 4_000),
+    Setting("nnz 5,000 of 131,072", 5_000, 131_072, 6_200, 1.0, 10_000, 1_000),
 ]
 
 
-def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
-    """Half of a row's latents are of the pool's popular ones, half of its topic's."""
-    rng, shared = np.random.default_rng(seed), np.random.default_rng(SEED)
-    popularity = (np.arange(setting.n_latents) + 10.0) ** -setting.popularity
-    popular = np.cumsum(popularity / popularity.sum())
-    size = max(2 * setting.nnz, setting.n_latents // 50)
-    topics = shared.integers(0, setting.n_latents, (N_TOPICS, size))
-    sizes = np.clip(rng.lognormal(0, 0.4, n) * setting.n_draws, 10, None).astype(np.int64)
-    lengths, parts = np.zeros(n, np.int64), []
-    for first in range(0, n, 10_000):
-        owner = np.repeat(np.arange(first, min(first + 10_000, n)), sizes[first : first + 10_000])
-        topic = rng.integers(0, N_TOPICS, n)[owner]
-        of_topic = topics[topic, rng.integers(0, size, len(owner))]
-        of_pool = np.minimum(
-            np.searchsorted(popular, rng.random(len(owner))), setting.n_latents - 1
-        )
-        latents = np.where(rng.random(len(owner)) < 0.5, of_topic, of_pool)
-        owner, latents = np.divmod(
-            np.unique(owner * setting.n_latents + latents), setting.n_latents
-        )
-        lengths += np.bincount(owner, minlength=n)
-        parts.append(latents.astype(np.int32))
-    latents = np.concatenate(parts)
-    values = np.clip(rng.lognormal(5.5, 1, len(latents)), 1, 65_535).astype(np.uint16)
-    return SparseRows(np.concatenate([[0], np.cumsum(lengths)]), latents, values, setting.n_latents)
-
-
-def cpu_seconds(job: Callable[[], object], repeats: int) -> float:
-    """Least CPU time of one run."""
-    best = np.inf
+def in_turn(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Least CPU milliseconds of every job; the jobs take turns."""
+    best = dict.fromkeys(jobs, np.inf)
     for _ in range(repeats):
-        start = time.process_time()
-        job()
-        best = min(best, time.process_time() - start)
+        for name, job in jobs.items():
+            best[name] = min(best[name], 1e3 * cpu_seconds(job, 1))
     return best
 
 
-def read_rate() -> float:
-    """Bytes per second of a sum over 256 MB, one thread."""
-    memory = np.ones(1 << 25, np.int64)
-    return memory.nbytes / cpu_seconds(memory.sum, 5)
-
-
-def exemplar(rows: SparseRows, j: int) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
-    """Latents and values of one row."""
-    entries = slice(rows.indptr[j], rows.indptr[j + 1])
-    return rows.latents[entries], rows.values[entries]
-
-
-def scipy_scores(
-    columns: sp.csc_array, norms: NDArray[np.int64], exemplars: SparseRows, j: int
-) -> NDArray[np.float64]:
-    """Scores of all rows against exemplar j."""
-    latents, limits = exemplar(exemplars, j)
-    part = columns[:, latents]
-    minima = np.minimum(part.data, np.repeat(limits, np.diff(part.indptr)))
-    shared = np.bincount(part.indices, minima, len(norms))
-    return shared / (norms + limits.sum(dtype=np.int64) - shared)
-
-
-def faiss_columns(
-    columns: sp.csc_array, norms: NDArray[np.int64], exemplars: SparseRows, j: int
-) -> tuple[faiss.Index, NDArray[np.float32]]:
-    """Index of all rows on the latents of exemplar j and the rest of each row's norm; the query."""
-    latents, limits = exemplar(exemplars, j)
-    dense = np.asarray(columns[:, latents].todense(), np.float32)
-    rest = (norms - dense.sum(axis=1, dtype=np.float64)).astype(np.float32)
-    index = faiss.IndexFlat(len(latents) + 1, faiss.METRIC_Jaccard)
-    index.add(np.column_stack([dense, rest]))
-    return index, np.append(limits, 0).astype(np.float32)[None, :]
-
-
 def time_ours(
-    rows: SparseRows, norms: NDArray[np.int64], exemplars: SparseRows, reduction: Reduction
-) -> tuple[float, float]:
-    """CPU milliseconds of preparing the exemplars and of scoring all rows."""
+    rows: SparseRows, norms: NDArray[np.int64], exemplars: SparseRows
+) -> dict[str, float]:
+    """CPU milliseconds of preparing the exemplars and of scoring all rows, by kernel."""
     weights = np.ones(rows.n_latents, np.int64)
-    block = build_queries(exemplars, weights, reduction)
-    score_rows(rows, block, norms=norms)  # Compiles.
-    prepare = cpu_seconds(lambda: build_queries(exemplars, weights, reduction), REPEATS)
-    return 1e3 * prepare, 1e3 * cpu_seconds(lambda: score_rows(rows, block, norms=norms), REPEATS)
+    jobs: dict[str, Callable[[], object]] = {}
+    for name, reduction in (("saelect", "mean"), ("saelect_prototype", "prototype")):
+        block = build_queries(exemplars, weights, reduction)  # type: ignore[arg-type]
+        expected = score_rows(rows, block, norms=norms)  # Compiles, plans, and tries both kernels.
+        jobs[name] = partial(score_rows, rows, block, norms=norms)
+        for method in ("inverted", "forward"):
+            job = partial(score_rows, rows, block, norms=norms, method=method)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(job(), expected)
+            jobs[f"{name}_{method}"] = job
+    few = take(rows, np.arange(0))
+
+    def build() -> None:
+        block = build_queries(exemplars, weights, "mean")
+        block.scorer._planned(rows)
+        score_rows(few, block)
+
+    jobs["prepare"] = build
+    return in_turn(jobs, REPEATS)
 
 
 def time_peers(
@@ -146,94 +115,207 @@ def time_peers(
 ) -> dict[str, float]:
     """CPU milliseconds: tocsc once, and per exemplar scipy, FAISS, and FAISS's columns."""
     block = build_queries(exemplars, np.ones(rows.n_latents, np.int64), "max")
-    expected, _ = score_matrix(rows, block)
     stored = sp.csr_array((rows.values, rows.latents, rows.indptr), (len(rows), rows.n_latents))
     columns = stored.tocsc()
-    times: dict[str, list[float]] = {"scipy": [], "faiss": [], "faiss_columns": []}
+    times: list[dict[str, float]] = []
     for j in range(n_timed):
-        np.testing.assert_allclose(
-            scipy_scores(columns, norms, exemplars, j), expected[:, j], rtol=1e-12
-        )
-        times["scipy"].append(
-            cpu_seconds(partial(scipy_scores, columns, norms, exemplars, j), REPEATS)
-        )
-        times["faiss_columns"].append(
-            cpu_seconds(partial(faiss_columns, columns, norms, exemplars, j), 1)
-        )
+        expected = score_matrix(
+            rows, build_queries(take(exemplars, np.array([j])), block.weights, "max")
+        )[0][:, 0]
+        np.testing.assert_allclose(scipy_scores(columns, norms, exemplars, j), expected, rtol=1e-12)
         index, query = faiss_columns(columns, norms, exemplars, j)
-        similarity, order = index.search(query, 1_000)
-        np.testing.assert_allclose(similarity[0], expected[order[0], j], atol=2e-6)
-        times["faiss"].append(cpu_seconds(partial(index.search, query, 1_000), REPEATS))
-    found = {name: 1e3 * float(np.mean(seconds)) for name, seconds in times.items()}
+        similarity, order = index.search(query, min(1_000, len(rows)))
+        np.testing.assert_allclose(similarity[0], expected[order[0]], atol=2e-6)
+        jobs = {
+            "scipy": partial(scipy_scores, columns, norms, exemplars, j),
+            "faiss": partial(index.search, query, min(1_000, len(rows))),
+        }
+        columns_ms = 1e3 * cpu_seconds(partial(faiss_columns, columns, norms, exemplars, j), 1)
+        times.append({**in_turn(jobs, 3), "faiss_columns": columns_ms})
+    found = {name: float(np.mean([each[name] for each in times])) for name in times[0]}
     return {"tocsc": 1e3 * cpu_seconds(stored.tocsc, 2), **found}
 
 
-def measure(setting: Setting, quick: bool, rate: float) -> dict[str, float]:
-    """CPU milliseconds of the whole job by each method, and the ratios."""
-    n = setting.n_rows_quick if quick else setting.n_rows
-    rows = made_up_rows(setting, n, seed=1)
-    exemplars = made_up_rows(setting, N_EXEMPLARS, seed=2)
-    norms = weighted_norms(rows, np.ones(setting.n_latents, np.int64))
-    prepare, ours = time_ours(rows, norms, exemplars, "mean")
-    _, prototype = time_ours(rows, norms, exemplars, "prototype")
-    peers = time_peers(rows, norms, exemplars, 5 if quick else 10)
-    scipy_job, faiss_job = N_EXEMPLARS * peers["scipy"], N_EXEMPLARS * peers["faiss"]
+def measure(
+    rows: SparseRows, exemplars: SparseRows, n_timed: int, rates: tuple[float, float]
+) -> dict[str, float]:
+    """CPU milliseconds of the whole job by each method, the limits, and the ratios."""
+    m = len(exemplars)
+    norms = weighted_norms(rows, np.ones(rows.n_latents, np.int64))
+    own = time_ours(rows, norms, exemplars)
+    peers = time_peers(rows, norms, exemplars, n_timed)
+    scipy_job, faiss_job = m * peers["scipy"], m * peers["faiss"]
+    faiss_prepare = m * peers["faiss_columns"]
     n_bytes = rows.indptr.nbytes + rows.latents.nbytes + rows.values.nbytes
-    limit = 1e3 * n_bytes / rate
+    shared = float(document_frequency(rows) @ document_frequency(exemplars))
+    whole, better = (
+        own["prepare"] + own["saelect"],
+        min(own["saelect_inverted"], own["saelect_forward"]),
+    )
     found = {
-        "rows": n,
-        "mean_nnz": len(rows.values) / n,
-        "exemplars": N_EXEMPLARS,
-        "saelect_prepare_ms": prepare,
-        "saelect_ms": ours,
-        "saelect_prototype_ms": prototype,
+        "rows": len(rows),
+        "mean_nnz": len(rows.values) / len(rows),
+        "exemplars": m,
+        "saelect_prepare_ms": own["prepare"],
+        **{f"{name}_ms": own[name] for name in own if name != "prepare"},
         "scipy_prepare_ms": peers["tocsc"],
         "scipy_ms": scipy_job,
-        "faiss_prepare_ms": N_EXEMPLARS * peers["faiss_columns"],
+        "faiss_prepare_ms": faiss_prepare,
         "faiss_ms": faiss_job,
-        "limit_ms": limit,
-        "times_limit": ours / limit,
-        "speedup_over_scipy": (peers["tocsc"] + scipy_job) / (prepare + ours),
-        "speedup_over_scipy_prepared": scipy_job / ours,
-        "speedup_over_faiss_jaccard": (N_EXEMPLARS * peers["faiss_columns"] + faiss_job)
-        / (prepare + ours),
-        "speedup_over_faiss_jaccard_prepared": faiss_job / ours,
+        "memory_ms": 1e3 * n_bytes / rates[0],
+        "scatter_ms": 1e3 * shared / rates[1],
+        "shared_entries_per_pair": shared / len(rows) / m,
+        "over_better_kernel": own["saelect"] / better,
+        "speedup_over_scipy": (peers["tocsc"] + scipy_job) / whole,
+        "speedup_over_scipy_prepared": scipy_job / own["saelect"],
+        "speedup_over_faiss_jaccard": (faiss_prepare + faiss_job) / whole,
+        "speedup_over_faiss_jaccard_prepared": faiss_job / own["saelect"],
     }
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def print_table(setting: Setting, found: dict[str, float]) -> None:
+def print_table(name: str, found: dict[str, float]) -> None:
     """One setting for people: CPU milliseconds of the job, and what they are of ours."""
     whole = found["saelect_prepare_ms"] + found["saelect_ms"]
-    print(f"\n{setting.name}: {found['rows']:,.0f} rows, mean nnz {found['mean_nnz']:.0f}")
-    print(f"{'50 exemplars, CPU ms of one thread':<42}{'prepare':>10}{'score':>10}{'x ours':>9}")
+    print(
+        f"\n{name}: {found['rows']:,.0f} rows, mean nnz {found['mean_nnz']:.0f},"
+        f" {found['shared_entries_per_pair']:.0f} shared with an exemplar"
+    )
+    print(f"{'50 exemplars, CPU ms of one thread':<44}{'prepare':>10}{'score':>10}{'x ours':>9}")
     for label, key in [
         ("saelect, mean", "saelect"),
+        ("saelect, mean, inverted kernel alone", "saelect_inverted"),
+        ("saelect, mean, forward kernel alone", "saelect_forward"),
         ("saelect, prototype", "saelect_prototype"),
         ("scipy CSC and bincount", "scipy"),
         ("FAISS METRIC_Jaccard, restricted columns", "faiss"),
-        ("limit: reading the rows once", "limit"),
+        ("limit: reading the rows once", "memory"),
+        ("limit: scattering every shared entry", "scatter"),
     ]:
         prepare, score = found.get(f"{key}_prepare_ms", 0.0), found[f"{key}_ms"]
-        print(f"{label:<42}{prepare:>10.1f}{score:>10.1f}{(prepare + score) / whole:>9.2f}")
+        print(f"{label:<44}{prepare:>10.1f}{score:>10.1f}{(prepare + score) / whole:>9.2f}")
+
+
+def all_targets(folder: Path, targets_file: Path, quick: bool) -> dict[str, object]:
+    """Wall seconds of all target tasks in one pass over the real pool, idf, mean, 2 threads."""
+    targets = real_targets(folder, targets_file)
+    rows, pool = real_rows(folder, 4_000 if quick else None), "real"
+    if len(rows) < REAL_ROWS and not quick:
+        pool = f"{len(rows):,} real rows, drawn again with values in another order"
+        rows = enlarged(rows, REAL_ROWS)
+    weights = idf_weights(document_frequency(rows), int((np.diff(rows.indptr) > 0).sum()))
+    found: dict[str, object] = {
+        "pool": pool,
+        "rows": len(rows),
+        "mean_nnz": round(len(rows.values) / len(rows), 1),
+        "targets": len(targets),
+        "exemplars": sum(map(len, targets)),
+    }
+    print(
+        f"\nall {len(targets)} targets, {found['exemplars']} exemplars, idf, one pass over {len(rows):,}"
+        f" rows ({pool}), 2 threads, warm, norms included"
+    )
+    for reduction in ("mean", "max", "prototype", "best_mean"):
+        queries = [prepare(target, weights, reduction) for target in targets]  # type: ignore[arg-type]
+        scorer = Scorer(weights, [each.target for each in queries])
+        scorer.scores(take(rows, np.arange(512)))  # Compiles.
+        scorer.scores(rows, threads=2)
+        begun, cpu = time.perf_counter(), time.process_time()
+        scorer.scores(rows, threads=2)
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        found[f"{reduction}_seconds"] = round(seconds, 2)
+        found[f"{reduction}_cpu_seconds"] = round(cpu, 2)
+        print(f"{reduction:<12}{seconds:>8.2f} s wall {cpu:>8.2f} s CPU")
+    return found
+
+
+def growth(sizes: list[int]) -> list[dict[str, float]]:
+    """Seconds and peak memory by pool size, each in a process of its own."""
+    found: list[dict[str, float]] = []
+    print(
+        f"\ngrowth: nnz 200 of 131,072, {N_GROWTH_EXEMPLARS} exemplars, mean, 2 threads, files mapped in"
+        f" parts of {PART_ROWS:,} rows, norms included"
+    )
+    print(f"{'rows':>12}{'wall s':>9}{'CPU s':>9}{'on disk MB':>12}{'peak MB':>9}{'before MB':>11}")
+    for n in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_parts(SETTINGS[0], n, PART_ROWS, Path(folder))
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+            command = [sys.executable, "-m", "benchmarks.ranking", "--mapped", folder]
+            line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        row = {"rows": n, "disk_mb": round(size / 1e6), **json.loads(line)}
+        found.append(row)
+        print(
+            f"{n:>12,}{row['seconds']:>9.2f}{row['cpu_seconds']:>9.2f}{row['disk_mb']:>12,}"
+            f"{row['peak_mb']:>9,.0f}{row['before_mb']:>11,.0f}"
+        )
+    return found
+
+
+def score_mapped(folder: Path) -> dict[str, float]:
+    """Score files that are mapped; seconds, and resident memory before and at its peak."""
+    n_latents = SETTINGS[0].n_latents
+    exemplars = made_up_rows(SETTINGS[0], N_GROWTH_EXEMPLARS, seed=2)
+    weights = np.ones(n_latents, np.int64)
+    block = build_queries(exemplars, weights, "mean")
+    few = take(next(mapped_parts(n_latents, folder)), np.arange(1_000))
+    for method in ("inverted", "forward"):
+        build_queries(exemplars, weights, "mean").scorer.scores(few, method=method)  # type: ignore[arg-type]
+    before = _peak_mb()
+    begun, cpu = time.perf_counter(), time.process_time()
+    scores = [score_rows(rows, block, threads=2) for rows in mapped_parts(n_latents, folder)]
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    assert np.concatenate(scores).max() <= 1
+    return {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu, 3),
+        "before_mb": round(before, 1),
+        "peak_mb": round(_peak_mb(), 1),
+    }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
     """Run all settings, print their tables, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="smaller pools, under a minute")
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="smaller pools, under two minutes")
+    parser.add_argument("--representation", type=Path, help="pass of benchmarks.demo_model")
+    parser.add_argument("--targets", type=Path, help="targets file of that pass")
+    parser.add_argument("--mapped", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.mapped:
+        print(json.dumps(score_mapped(arguments.mapped)))
+        return
+    if bool(arguments.representation) != bool(arguments.targets):
+        parser.error("--representation and --targets belong together")
+    quick = arguments.quick
     faiss.omp_set_num_threads(1)
-    rate = read_rate()
-    print(f"reading memory: {rate / 1e9:.1f} GB/s, one thread")
-    results = {}
+    rates = read_rate(), scatter_rate()
+    print(f"one thread reads {rates[0] / 1e9:.1f} GB/s, scatters {rates[1] / 1e9:.2f} G postings/s")
+    results, n_timed = {}, 2 if quick else 5
     for setting in SETTINGS:
-        results[setting.name] = measure(setting, quick, rate)
-        print_table(setting, results[setting.name])
+        rows = made_up_rows(setting, setting.n_rows_quick if quick else setting.n_rows, seed=1)
+        exemplars = made_up_rows(setting, N_EXEMPLARS, seed=2)
+        results[setting.name] = measure(rows, exemplars, n_timed, rates)
+        print_table(setting.name, results[setting.name])
+    whole: dict[str, object] = {}
+    if arguments.representation:
+        folder = arguments.representation
+        rows = real_rows(folder, 2_000 if quick else 12_000)
+        pool = concatenate(real_targets(folder, arguments.targets))
+        exemplars = take(pool, np.linspace(0, len(pool) - 1, N_EXEMPLARS).astype(np.int64))
+        results["demo model, real rows"] = measure(rows, exemplars, n_timed, rates)
+        print_table("demo model, real rows", results["demo model, real rows"])
+        whole["all_targets"] = all_targets(folder, arguments.targets, quick)
+    whole["growth"] = growth([20_000] if quick else [10_000, 100_000, 1_000_000])
     first = results[SETTINGS[0].name]
     ratios = {key: value for key, value in first.items() if key.startswith("speedup")}
-    about = {"quick": quick, "read_gb_per_s": round(rate / 1e9, 1)}
-    print(json.dumps({**ratios, **about, "settings": results}))
+    about = {"quick": quick, "read_gb_per_s": round(rates[0] / 1e9, 1)}
+    about["scatter_g_per_s"] = round(rates[1] / 1e9, 2)
+    print(json.dumps({**ratios, **about, "settings": results, **whole}))
 
 
 if __name__ == "__main__":

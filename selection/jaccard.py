@@ -20,6 +20,7 @@ from selection.records import SparseRows
 from selection.reduce_kernel import MAX, MEAN
 from selection.row_kernels import check_weights, pair_minima, row_arrays, weighted_norms
 from selection.scoring import Scorer, Target, check_exact
+from selection.sparse import indptr_of
 
 Reduction = Literal["prototype", "max", "mean"]
 
@@ -72,46 +73,35 @@ def build_queries(
         )
     check_weights(weights, exemplars, multiplier=m)
     row_arrays(exemplars)  # Refuses damaged data.
-    owner = np.repeat(np.arange(m, dtype=np.uint32), np.diff(exemplars.indptr))
+    owner = np.repeat(np.arange(m), np.diff(exemplars.indptr))
     latents = np.asarray(exemplars.latents)
     limits = weights[latents] * exemplars.values
     kept = limits > 0
     owner, latents, limits = owner[kept], latents[kept], limits[kept]
-    empty = np.setdiff1d(np.arange(m), owner)
+    counts = np.bincount(owner, minlength=m)
+    empty = np.flatnonzero(counts == 0)
     if empty.size:
         raise InputError(
             f"{empty.size} of {m} exemplars have an empty vector (first: number {empty[0] + 1})",
             remedy="Remove them, or give exemplars with text that counts.",
         )
+    multipliers = np.ones(m, np.int64)
     if reduction == "prototype":
-        owner, multiplier, m = np.zeros_like(owner), m, 1
-    else:
-        multiplier = 1
-    return QueryBlock(reduction, weights, _entries(latents, owner, limits, m, multiplier))
+        latents, limits = _summed(latents, limits)
+        counts, multipliers = np.array([len(latents)]), np.array([m], np.int64)
+    starts = indptr_of(counts)
+    norms = np.add.reduceat(limits, starts[:-1])
+    return QueryBlock(reduction, weights, QueryEntries(starts, latents, limits, norms, multipliers))
 
 
-def _entries(
-    latents: NDArray[np.int32],
-    owner: NDArray[np.uint32],
-    limits: NDArray[np.int64],
-    m: int,
-    multiplier: int,
-) -> QueryEntries:
-    """Entries by query and latent; those of one query and latent are summed."""
-    n_latents = int(latents.max()) + 1
-    entry, position = np.unique(owner * np.int64(n_latents) + latents, return_inverse=True)
-    summed = np.zeros(len(entry), np.int64)
-    np.add.at(summed, position, limits)
-    owner, latents = np.divmod(entry, n_latents)
-    norms = np.zeros(m, np.int64)
-    np.add.at(norms, owner, summed)
-    return QueryEntries(
-        np.searchsorted(owner, np.arange(m + 1)).astype(np.int64),
-        latents.astype(np.int32),
-        summed,
-        norms,
-        np.full(m, multiplier, np.int64),
-    )
+def _summed(
+    latents: NDArray[np.int32], limits: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Every latent once, ascending, with the sum of its limits."""
+    order = np.argsort(latents, kind="stable")
+    latents = latents[order]
+    firsts = np.flatnonzero(np.diff(latents, prepend=-1))
+    return latents[firsts], np.add.reduceat(limits[order], firsts)
 
 
 def score_rows(

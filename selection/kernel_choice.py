@@ -31,7 +31,7 @@ DENSE_SHARE = 1 / 40  # From this share of candidates on, a vector line beats po
 BLOCK_ROWS = 4096
 SUMS_PER_BLOCK = 1 << 20  # 8 MB a thread
 POSTINGS_PER_BLOCK = 1 << 21
-SAMPLE_ROWS = 512
+SAMPLE_ROWS = 256
 TRIAL_ROWS = 128  # The forward kernel is tried on so few: it has no cost per block.
 TRIALS = 3
 
@@ -65,7 +65,9 @@ def make_plan(entries: QueryEntries, weights: NDArray[np.int64], rows: SparseRow
     frequency, n = np.bincount(seen, minlength=rows.n_latents), max(len(chosen), 1)
     dense = frequency >= n * DENSE_SHARE
     lookup, queries = column_queries(entries, weights, dense)
-    listed = np.setdiff1d(entries.latents, np.flatnonzero(dense))
+    frequency[dense] = 0
+    listed = np.zeros(rows.n_latents, np.bool_)
+    listed[entries.latents] = True
     return Plan(lookup, queries, float(frequency[listed].sum()) / n, len(chosen))
 
 

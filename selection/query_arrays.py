@@ -134,20 +134,21 @@ def column_queries(
     entries: QueryEntries, weights: NDArray[np.int64], dense: NDArray[np.bool_]
 ) -> tuple[Lookup, ColumnQueries]:
     """Arrays of the inverted kernel. dense: (n_latents,) which latents shall be dense columns."""
-    latents = np.unique(entries.latents)
-    place = np.empty(len(latents), np.int64)
-    place[np.argsort(~dense[latents], kind="stable")] = np.arange(len(latents))
+    latents = _named(entries.latents, len(weights))
+    place = np.empty(len(weights), np.int64)
+    order = np.concatenate([latents[dense[latents]], latents[~dense[latents]]])
+    place[order] = np.arange(len(order))
     n_dense, m = int(dense[latents].sum()), len(entries.norms)
-    columns = place[np.searchsorted(latents, entries.latents)]
+    columns = place[entries.latents]
     owner = np.repeat(np.arange(m), np.diff(entries.starts))
-    order = np.argsort(owner * np.int64(len(latents)) + columns, kind="stable")
+    order = _sorted_by(2 * owner + (columns >= n_dense))  # Entries ascend by latent already.
     columns, limits = columns[order], entries.limits[order]
     edges = np.append(np.arange(0, n_dense, CHUNK), n_dense)
     position = owner * np.int64(len(latents)) + columns
     bounds = np.searchsorted(position, np.arange(m) * np.int64(len(latents)) + edges[:, None])
     clipped = np.minimum(limits, NARROW - 1).astype(np.uint32)
     total = np.concatenate([[0], np.cumsum(clipped, dtype=np.int64)])[bounds]
-    return lookup_of(latents, place, weights), ColumnQueries(
+    return lookup_of(latents, place[latents], weights), ColumnQueries(
         entries.starts,
         columns.astype(np.uint32),
         (columns % CHUNK).astype(np.uint32),
@@ -165,22 +166,23 @@ def row_queries(entries: QueryEntries, weights: NDArray[np.int64]) -> tuple[Look
     """Arrays of the forward kernel."""
     m = len(entries.norms)
     owner = np.repeat(np.arange(m, dtype=np.uint32), np.diff(entries.starts))
-    latents, column, counts = np.unique(entries.latents, return_inverse=True, return_counts=True)
+    latents = _named(entries.latents, len(weights))
+    counts = np.bincount(entries.latents, minlength=len(weights))[latents]
     n_groups = -(-m // LANES)
     # A line compares undivided 32-bit amounts, so where a query has a multiplier there are none.
     lined = (counts * RARE >= m) & (counts > 1) & bool((entries.multipliers == 1).all())
     lined &= fits_narrow(entries)
-    place = np.empty(len(latents), np.int64)
-    place[np.argsort(~lined, kind="stable")] = np.arange(len(latents))
-    column = place[column]
-    order = np.argsort(column, kind="stable")
+    place = np.empty(len(weights), np.int64)
+    place[np.concatenate([latents[lined], latents[~lined]])] = np.arange(len(latents))
+    column = place[entries.latents]
+    order = _sorted_by(column)
     column, owner, limits = column[order], owner[order], entries.limits[order]
     n_table = int(lined.sum())
     tables = aligned(n_groups * n_table * LANES).reshape(n_groups, n_table, LANES)
     inside = column < n_table
     group, lane = np.divmod(owner[inside], LANES)
     tables[group, column[inside], lane] = limits[inside]
-    return lookup_of(latents, place, weights), RowQueries(
+    return lookup_of(latents, place[latents], weights), RowQueries(
         tables.reshape(n_groups, -1),
         n_table,
         np.searchsorted(column, np.arange(len(latents) + 1)).astype(np.int64),
@@ -188,6 +190,19 @@ def row_queries(entries: QueryEntries, weights: NDArray[np.int64]) -> tuple[Look
         limits,
         entries.multipliers,
     )
+
+
+def _named(latents: NDArray[np.int32], n_latents: int) -> NDArray[np.int64]:
+    """Every latent once, ascending."""
+    present = np.zeros(n_latents, np.bool_)
+    present[latents] = True
+    return np.flatnonzero(present)
+
+
+def _sorted_by(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stable order of numbers of at least 0; numpy sorts 16 bits in linear time."""
+    small = int(numbers.max(initial=0)) < 1 << 16
+    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
 
 
 def aligned(n: int) -> NDArray[np.uint32]:
