@@ -2,10 +2,10 @@
 
     python -m benchmarks.ranking [--quick] [--representation PASS --targets FILE]
 
-Job of the first table: stored rows in, the mean generalized Jaccard against 50 exemplars out. Made-up
-vectors have latents of different popularity (Zipf), topics, and lognormal values; PASS is a folder
-that `benchmarks.demo_model` made of a real pool, FILE its targets. Times are CPU time of one thread,
-the least of several runs that take turns, so that a busy machine disturbs them little.
+The job of the first tables: stored rows in, the mean generalized Jaccard against 50 exemplars out.
+Made-up vectors have latents of different popularity (Zipf), topics, and lognormal values; PASS is
+a folder that `benchmarks.demo_model` made of a real pool, FILE its targets. Times are CPU time of
+one thread, the least of several runs that take turns: a busy machine disturbs them little.
 
 saelect  reads the rows as they are stored; its preparation is the exemplars' arrays. `inverted` and
          `forward` are its two kernels alone; the default tries both on the first rows.
@@ -17,19 +17,13 @@ scatter  limit: one load, minimum, add, store for every entry that a row shares 
          the rate that the first-level cache allows.
 
 All know the norms. Peers take one exemplar after the other and are timed on a few of the 50. All
-scores are compared. The second table is all targets of PASS in one pass, norms included, warm. The
-third lets made-up pools grow, in files that are mapped part by part, in a process of its own.
-The last line is one JSON object; its first ratios are of the nnz 200 setting: `speedup_over_X` is of
-the whole job, `..._prepared` leaves all preparation of both sides out.
+scores are compared. More tables are those of `benchmarks.ranking_scale`.
+The last line is one JSON object; its first ratios are of the nnz 200 setting: `speedup_over_X` is
+of the whole job; `..._prepared` leaves out what the peer prepares, while ours reads stored rows.
 """
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,15 +33,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from benchmarks.ranking_data import (
-    Setting,
-    enlarged,
-    made_up_rows,
-    mapped_parts,
-    real_rows,
-    real_targets,
-    write_parts,
-)
+from benchmarks.ranking_data import SETTINGS, made_up_rows, real_rows, real_targets
 from benchmarks.ranking_peers import (
     cpu_seconds,
     faiss_columns,
@@ -55,25 +41,15 @@ from benchmarks.ranking_peers import (
     scatter_rate,
     scipy_scores,
 )
-from selection.jaccard import build_queries, score_matrix, score_rows
+from benchmarks.ranking_scale import METHODS, all_targets, growth
+from selection.jaccard import Reduction, build_queries, score_rows
+from selection.kernel_choice import make_plan
 from selection.records import SparseRows
-from selection.reductions import prepare
 from selection.row_kernels import weighted_norms
-from selection.scoring import Scorer
 from selection.sparse import concatenate, document_frequency, take
-from selection.weights import idf_weights
 
 N_EXEMPLARS = 50
-N_GROWTH_EXEMPLARS = 100
-PART_ROWS = 50_000
-REAL_ROWS = 115_087
 REPEATS = 5
-
-SETTINGS = [
-    Setting("nnz 200 of 131,072", 200, 131_072, 212, 1.0, 200_000, 20_000),
-    Setting("nnz 1,000 of 131,072", 1_000, 131_072, 1_100, 1.0, 50_000, 4_000),
-    Setting("nnz 5,000 of 131,072", 5_000, 131_072, 6_200, 1.0, 10_000, 1_000),
-]
 
 
 def in_turn(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -91,20 +67,18 @@ def time_ours(
     """CPU milliseconds of preparing the exemplars and of scoring all rows, by kernel."""
     weights = np.ones(rows.n_latents, np.int64)
     jobs: dict[str, Callable[[], object]] = {}
-    for name, reduction in (("saelect", "mean"), ("saelect_prototype", "prototype")):
-        block = build_queries(exemplars, weights, reduction)  # type: ignore[arg-type]
+    reductions: dict[str, Reduction] = {"saelect": "mean", "saelect_prototype": "prototype"}
+    for name, reduction in reductions.items():
+        block = build_queries(exemplars, weights, reduction)
         expected = score_rows(rows, block, norms=norms)  # Compiles, plans, and tries both kernels.
         jobs[name] = partial(score_rows, rows, block, norms=norms)
-        for method in ("inverted", "forward"):
-            job = partial(score_rows, rows, block, norms=norms, method=method)  # type: ignore[arg-type]
+        for method in METHODS:
+            job = partial(score_rows, rows, block, norms=norms, method=method)
             np.testing.assert_array_equal(job(), expected)
             jobs[f"{name}_{method}"] = job
-    few = take(rows, np.arange(0))
 
     def build() -> None:
-        block = build_queries(exemplars, weights, "mean")
-        block.scorer._planned(rows)
-        score_rows(few, block)
+        make_plan(build_queries(exemplars, weights, "mean").entries, weights, rows)
 
     jobs["prepare"] = build
     return in_turn(jobs, REPEATS)
@@ -114,19 +88,18 @@ def time_peers(
     rows: SparseRows, norms: NDArray[np.int64], exemplars: SparseRows, n_timed: int
 ) -> dict[str, float]:
     """CPU milliseconds: tocsc once, and per exemplar scipy, FAISS, and FAISS's columns."""
-    block = build_queries(exemplars, np.ones(rows.n_latents, np.int64), "max")
+    weights = np.ones(rows.n_latents, np.int64)
     stored = sp.csr_array((rows.values, rows.latents, rows.indptr), (len(rows), rows.n_latents))
     columns = stored.tocsc()
     times: list[dict[str, float]] = []
     for j in range(n_timed):
-        expected = score_matrix(
-            rows, build_queries(take(exemplars, np.array([j])), block.weights, "max")
-        )[0][:, 0]
+        alone = take(exemplars, np.array([j]))
+        expected = score_rows(rows, build_queries(alone, weights, "max"), norms=norms)
         np.testing.assert_allclose(scipy_scores(columns, norms, exemplars, j), expected, rtol=1e-12)
         index, query = faiss_columns(columns, norms, exemplars, j)
         similarity, order = index.search(query, min(1_000, len(rows)))
         np.testing.assert_allclose(similarity[0], expected[order[0]], atol=2e-6)
-        jobs = {
+        jobs: dict[str, Callable[[], object]] = {
             "scipy": partial(scipy_scores, columns, norms, exemplars, j),
             "faiss": partial(index.search, query, min(1_000, len(rows))),
         }
@@ -148,10 +121,8 @@ def measure(
     faiss_prepare = m * peers["faiss_columns"]
     n_bytes = rows.indptr.nbytes + rows.latents.nbytes + rows.values.nbytes
     shared = float(document_frequency(rows) @ document_frequency(exemplars))
-    whole, better = (
-        own["prepare"] + own["saelect"],
-        min(own["saelect_inverted"], own["saelect_forward"]),
-    )
+    whole = own["prepare"] + own["saelect"]
+    better = min(own["saelect_inverted"], own["saelect_forward"])
     found = {
         "rows": len(rows),
         "mean_nnz": len(rows.values) / len(rows),
@@ -196,99 +167,13 @@ def print_table(name: str, found: dict[str, float]) -> None:
         print(f"{label:<44}{prepare:>10.1f}{score:>10.1f}{(prepare + score) / whole:>9.2f}")
 
 
-def all_targets(folder: Path, targets_file: Path, quick: bool) -> dict[str, object]:
-    """Wall seconds of all target tasks in one pass over the real pool, idf, mean, 2 threads."""
-    targets = real_targets(folder, targets_file)
-    rows, pool = real_rows(folder, 4_000 if quick else None), "real"
-    if len(rows) < REAL_ROWS and not quick:
-        pool = f"{len(rows):,} real rows, drawn again with values in another order"
-        rows = enlarged(rows, REAL_ROWS)
-    weights = idf_weights(document_frequency(rows), int((np.diff(rows.indptr) > 0).sum()))
-    found: dict[str, object] = {
-        "pool": pool,
-        "rows": len(rows),
-        "mean_nnz": round(len(rows.values) / len(rows), 1),
-        "targets": len(targets),
-        "exemplars": sum(map(len, targets)),
-    }
-    print(
-        f"\nall {len(targets)} targets, {found['exemplars']} exemplars, idf, one pass over {len(rows):,}"
-        f" rows ({pool}), 2 threads, warm, norms included"
-    )
-    for reduction in ("mean", "max", "prototype", "best_mean"):
-        queries = [prepare(target, weights, reduction) for target in targets]  # type: ignore[arg-type]
-        scorer = Scorer(weights, [each.target for each in queries])
-        scorer.scores(take(rows, np.arange(512)))  # Compiles.
-        scorer.scores(rows, threads=2)
-        begun, cpu = time.perf_counter(), time.process_time()
-        scorer.scores(rows, threads=2)
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        found[f"{reduction}_seconds"] = round(seconds, 2)
-        found[f"{reduction}_cpu_seconds"] = round(cpu, 2)
-        print(f"{reduction:<12}{seconds:>8.2f} s wall {cpu:>8.2f} s CPU")
-    return found
-
-
-def growth(sizes: list[int]) -> list[dict[str, float]]:
-    """Seconds and peak memory by pool size, each in a process of its own."""
-    found: list[dict[str, float]] = []
-    print(
-        f"\ngrowth: nnz 200 of 131,072, {N_GROWTH_EXEMPLARS} exemplars, mean, 2 threads, files mapped in"
-        f" parts of {PART_ROWS:,} rows, norms included"
-    )
-    print(f"{'rows':>12}{'wall s':>9}{'CPU s':>9}{'on disk MB':>12}{'peak MB':>9}{'before MB':>11}")
-    for n in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            write_parts(SETTINGS[0], n, PART_ROWS, Path(folder))
-            size = sum(file.stat().st_size for file in Path(folder).iterdir())
-            command = [sys.executable, "-m", "benchmarks.ranking", "--mapped", folder]
-            line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        row = {"rows": n, "disk_mb": round(size / 1e6), **json.loads(line)}
-        found.append(row)
-        print(
-            f"{n:>12,}{row['seconds']:>9.2f}{row['cpu_seconds']:>9.2f}{row['disk_mb']:>12,}"
-            f"{row['peak_mb']:>9,.0f}{row['before_mb']:>11,.0f}"
-        )
-    return found
-
-
-def score_mapped(folder: Path) -> dict[str, float]:
-    """Score files that are mapped; seconds, and resident memory before and at its peak."""
-    n_latents = SETTINGS[0].n_latents
-    exemplars = made_up_rows(SETTINGS[0], N_GROWTH_EXEMPLARS, seed=2)
-    weights = np.ones(n_latents, np.int64)
-    block = build_queries(exemplars, weights, "mean")
-    few = take(next(mapped_parts(n_latents, folder)), np.arange(1_000))
-    for method in ("inverted", "forward"):
-        build_queries(exemplars, weights, "mean").scorer.scores(few, method=method)  # type: ignore[arg-type]
-    before = _peak_mb()
-    begun, cpu = time.perf_counter(), time.process_time()
-    scores = [score_rows(rows, block, threads=2) for rows in mapped_parts(n_latents, folder)]
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    assert np.concatenate(scores).max() <= 1
-    return {
-        "seconds": round(seconds, 3),
-        "cpu_seconds": round(cpu, 3),
-        "before_mb": round(before, 1),
-        "peak_mb": round(_peak_mb(), 1),
-    }
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Run all settings, print their tables, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller pools, under two minutes")
     parser.add_argument("--representation", type=Path, help="pass of benchmarks.demo_model")
     parser.add_argument("--targets", type=Path, help="targets file of that pass")
-    parser.add_argument("--mapped", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.mapped:
-        print(json.dumps(score_mapped(arguments.mapped)))
-        return
     if bool(arguments.representation) != bool(arguments.targets):
         parser.error("--representation and --targets belong together")
     quick = arguments.quick

@@ -1,14 +1,13 @@
-"""What `benchmarks.ranking` ranks: made-up vectors, and vectors that a model made of a real pool."""
+"""What `benchmarks.ranking` ranks: made-up vectors, and those that a model made of a real pool."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.demo_quality.reading import load_rows
 from selection.records import SparseRows
 from selection.sparse import concatenate, indptr_of, take
 
@@ -27,6 +26,13 @@ class Setting:
     popularity: float  # Zipf exponent
     n_rows: int
     n_rows_quick: int
+
+
+SETTINGS = [
+    Setting("nnz 200 of 131,072", 200, 131_072, 212, 1.0, 200_000, 20_000),
+    Setting("nnz 1,000 of 131,072", 1_000, 131_072, 1_100, 1.0, 50_000, 4_000),
+    Setting("nnz 5,000 of 131,072", 5_000, 131_072, 6_200, 1.0, 10_000, 1_000),
+]
 
 
 def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
@@ -58,6 +64,8 @@ def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
 
 def real_rows(folder: Path, n_most: int | None = None) -> SparseRows:
     """Vectors (mean over tokens) of a pass of `benchmarks.demo_model`, unit after unit."""
+    from benchmarks.demo_quality.reading import load_rows  # Needs torch, which fills memory.
+
     parts: list[SparseRows] = []
     for file in sorted(folder.glob("unit-*.npz")):
         parts.append(load_rows(file, "mean"))
@@ -69,16 +77,15 @@ def real_rows(folder: Path, n_most: int | None = None) -> SparseRows:
 
 def real_targets(folder: Path, targets: Path) -> list[SparseRows]:
     """The exemplars' vectors of every target task of a targets file, in its order."""
+    from benchmarks.demo_quality.reading import load_rows
+
     exemplars = load_rows(folder / "exemplars.npz", "mean")
     lines = targets.read_text(encoding="utf-8").splitlines()
     counts = [len(json.loads(line)["exemplars"]) for line in lines]
     edges = indptr_of(counts)
     if edges[-1] != len(exemplars):
         raise SystemExit(f"{targets} has {edges[-1]} exemplars, {folder} has {len(exemplars)}")
-    return [
-        take(exemplars, np.arange(first, last))
-        for first, last in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [take(exemplars, np.arange(first, last)) for first, last in pairwise(edges)]
 
 
 def enlarged(rows: SparseRows, n: int) -> SparseRows:
@@ -94,19 +101,15 @@ def write_parts(setting: Setting, n: int, rows_per_part: int, folder: Path) -> N
     """Made-up rows as files that can be mapped, `rows_per_part` each."""
     for number, first in enumerate(range(0, n, rows_per_part)):
         rows = made_up_rows(setting, min(rows_per_part, n - first), seed=100 + number)
-        for name, array in (
-            ("indptr", rows.indptr),
-            ("latents", rows.latents),
-            ("values", rows.values),
-        ):
-            np.save(folder / f"{number:04d}-{name}.npy", array)
+        for name in ("indptr", "latents", "values"):
+            np.save(folder / f"{number:04d}-{name}.npy", getattr(rows, name))
 
 
 def mapped_parts(n_latents: int, folder: Path) -> Iterator[SparseRows]:
     """What `write_parts` wrote, part after part, mapped."""
     for file in sorted(folder.glob("*-indptr.npy")):
-        arrays: list[NDArray[np.generic]] = [
+        indptr, latents, values = (
             np.load(file.with_name(file.name.replace("indptr", name)), mmap_mode="r")
             for name in ("indptr", "latents", "values")
-        ]
-        yield SparseRows(*arrays, n_latents)  # type: ignore[arg-type]
+        )
+        yield SparseRows(indptr, latents, values, n_latents)
