@@ -9,7 +9,8 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.artifacts import publish_table, reported  # noqa: E402
 from flows.benchmark.record import benchmark_rows  # noqa: E402
-from flows.benchmark.run import BenchRequest, Outcome, run_benchmark  # noqa: E402
+from flows.benchmark.run import Outcome, run_benchmark  # noqa: E402
+from flows.config.bench import BenchRequest  # noqa: E402
 from storage.benchmarks import write_benchmark_report  # noqa: E402
 from storage.catalog import commit  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
@@ -29,9 +30,8 @@ def record_task(outcome: Outcome, workspace: str) -> str:
     return str(write_benchmark_report(place, outcome.benchmark_id))
 
 
-@flow(name="bench-retrieval", persist_result=False)
-def bench_retrieval(request: BenchRequest, workspace: str = "workspace") -> tuple[Outcome, str]:
-    """Measure, record and report; returns the outcome and the path of the report."""
+def run_bench(request: BenchRequest, workspace: str) -> tuple[Outcome, str]:
+    """The tasks of the flow and the tables it leaves; returns outcome and path of the report."""
     with reported():
         outcome = measure_task(request, workspace)
         report = record_task(outcome, workspace)
@@ -42,3 +42,9 @@ def bench_retrieval(request: BenchRequest, workspace: str = "workspace") -> tupl
             ]
             publish_table(f"benchmark-{setting}", rows, f"Mean over targets, setting {setting}")
     return outcome, report
+
+
+@flow(name="bench-retrieval", persist_result=False)
+def bench_retrieval(request: BenchRequest, workspace: str = "workspace") -> tuple[Outcome, str]:
+    """Measure, record and report; returns the outcome and the path of the report."""
+    return run_bench(request, workspace)

@@ -21,13 +21,17 @@ from flows.artifacts import publish_markdown, unreachable_is_no_error  # noqa: E
 from flows.config.jobs import SelectConfig  # noqa: E402
 from flows.explain_run import export_page, plan_page  # noqa: E402
 from flows.forms import (  # noqa: E402
+    BenchAdvanced,
     BudgetForm,
     ExemplarsField,
     HoursField,
+    LabelledPoolField,
     PoolField,
     PresetField,
     SelectAdvanced,
+    TargetsField,
     VectorAdvanced,
+    bench_request,
     file_config,
     select_config,
     vector_job,
@@ -156,6 +160,19 @@ def embed_pool(
         return embedding.run_embedding(vector_job(pool, advanced), str(chosen_root(None)))
 
 
+@flow(name="bench-retrieval", flow_run_name=run_title)
+def bench_retrieval(
+    pool: LabelledPoolField,
+    targets: TargetsField,
+    advanced: BenchAdvanced = BenchAdvanced(),  # noqa: B008
+) -> str:
+    """Compare ranking methods on a pool with labels; returns the path of the report."""
+    from flows.bench_retrieval import run_bench  # Rivals and their libraries, for this page only.
+
+    with _limit(advanced.max_hours):
+        return run_bench(bench_request(pool, targets, advanced), str(chosen_root(None)))[1]
+
+
 @flow(name="export-selection", flow_run_name=run_title)
 def export_selection_flow(
     selection: Annotated[
@@ -165,9 +182,11 @@ def export_selection_flow(
         list[Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]],
         Field(title="Formats", min_length=1, description="What is written beside the manifest."),
     ] = ["messages"],  # noqa: B006
+    max_hours: HoursField = None,
 ) -> str:
     """Write the training files of a recorded selection again, in other formats."""
     workspace = find_workspace(None)
-    folder = export_selection(workspace, selection, formats=formats).folder
+    with _limit(max_hours):
+        folder = export_selection(workspace, selection, formats=formats).folder
     publish_markdown("export", export_page(workspace, folder), "Training files")
     return str(folder)

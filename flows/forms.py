@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 from pydantic.fields import FieldInfo
 
+from flows.config.bench import BenchRequest
 from flows.config.data import ExemplarsConfig, PoolConfig
 from flows.config.file import load_config, resolve
 from flows.config.jobs import SelectConfig, VectorJob
@@ -48,6 +49,22 @@ PresetField = Annotated[
         title="Preset",
         description="Named settings: `best` (what measured best), `paper` (the published rule),"
         " `demo` (short texts, small model).",
+    ),
+]
+LabelledPoolField = Annotated[
+    str,
+    Field(
+        title="Labelled pool",
+        min_length=1,
+        description="One Parquet file on the worker, of which every row says what it is.",
+    ),
+]
+TargetsField = Annotated[
+    str,
+    Field(
+        title="Targets",
+        min_length=1,
+        description="Target tasks with their exemplars and relevant rows, one JSON object a line.",
     ),
 ]
 HoursField = Annotated[
@@ -135,6 +152,7 @@ def _optional_type(annotation: Any, name: str) -> Any:  # noqa: ANN401 - any typ
     return annotation | None
 
 
+_Bench = optional(BenchRequest, "BenchOptions", {"pool", "targets"})
 ASKED = {"pool", "exemplars", "budget", "preset"}
 _Pool = optional(PoolConfig, "PoolOptions", {"path"})
 _Exemplars = optional(ExemplarsConfig, "ExemplarOptions", {"path"})
@@ -166,6 +184,12 @@ class SelectAdvanced(_Select):  # type: ignore[valid-type, misc]
     budget_max_length: int | None = Field(
         None, title="Budget max length", ge=8, description="Training max_length of the trainee."
     )
+    max_hours: HoursField = None
+
+
+class BenchAdvanced(_Bench):  # type: ignore[valid-type, misc]
+    """Everything else; an empty field keeps its default."""
+
     max_hours: HoursField = None
 
 
@@ -208,6 +232,13 @@ def vector_job(pool: str, advanced: VectorAdvanced) -> VectorJob:
         source="the page",
     )
     return VectorJob.model_validate(whole.model_dump(include=set(VectorJob.model_fields)))
+
+
+def bench_request(pool: str, targets: str, advanced: BenchAdvanced) -> BenchRequest:
+    """The comparison that a filled page means."""
+    given = given_fields(advanced)
+    given.pop("max_hours", None)
+    return BenchRequest(pool=pool, targets=targets, **given)
 
 
 def file_config(path: str, overrides: Mapping[str, str]) -> SelectConfig:

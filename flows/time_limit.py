@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+AGAIN_S = 60.0
+"""Somebody else's code may have swallowed the first one."""
+
 
 class TimeIsUp(Exception):
     """The run reached its `max_hours`."""
@@ -29,7 +32,7 @@ def within(seconds: float | None) -> Iterator[None]:
         )
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
     finally:

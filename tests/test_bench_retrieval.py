@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from flows.benchmark.methods import RIVALS, UnderTest, find_methods
 from flows.benchmark.record import benchmark_rows
-from flows.benchmark.run import BenchRequest, Outcome, run_benchmark
+from flows.benchmark.run import Outcome, run_benchmark
 from flows.benchmark.summary import as_json
 from flows.commands.bench import losers
+from flows.config.bench import BenchRequest
 from selection.errors import InputError
 from selection.evaluation import Quality, measure
 from selection.labelled import read_labelled_pool, read_labelled_targets, turns_of

@@ -1,5 +1,6 @@
 """The Prefect flows on the tiny model, against a real server of the test harness."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_every_deployment_names_a_flow_that_exists() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert {d["name"] for d in deployments} == {
         "select-data", "select-data-from-config", "plan", "prepare-pool", "train-sae",
-        "embed-pool", "export-selection", "index-pool",
+        "embed-pool", "export-selection", "index-pool", "bench-retrieval",
     }  # fmt: skip
     for deployment in deployments:
         flow = import_object(str(ROOT / deployment["entrypoint"]))
@@ -137,6 +138,28 @@ def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
     assert any("60 reused" in page for page in pages)
     folder = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
     assert (Path(folder) / "ids.csv").exists()
+
+
+def test_a_run_that_passes_max_hours_fails_with_a_sentence_and_resumes(
+    config: SelectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAELECT_WORKSPACE", str(tmp_path / "w"))
+    advanced = {
+        "model": {"name": config.model.name, "hookpoint": config.model.hookpoint},
+        "sae": {"path": config.sae.path},
+        "compute": {"unit_examples": 1},
+    }
+    page = {"pool": config.pool[0].path, "advanced": {**advanced, "max_hours": 1.0 / 3600}}
+    stopped = deployed.embed_pool(
+        **deployed.embed_pool.validate_parameters(page), return_state=True
+    )
+    assert stopped.is_failed()
+    assert "max_hours" in str(stopped.message)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    page["advanced"] = advanced
+    counts = deployed.embed_pool(**deployed.embed_pool.validate_parameters(page))
+    assert counts["computed"] + counts["reused"] == 60
+    assert not list((tmp_path / "w").rglob("*.lease"))
 
 
 def test_an_unknown_nested_field_is_refused(config: SelectConfig) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from flows.config.bench import BenchRequest
 from flows.config.file import resolve
 from flows.config.jobs import SelectConfig
 from flows.forms import (
+    BenchAdvanced,
     BudgetForm,
     SelectAdvanced,
     VectorAdvanced,
+    bench_request,
     given_fields,
     select_config,
     vector_job,
@@ -58,7 +61,7 @@ def models_of(model: type[BaseModel], seen: set[str]) -> list[dict[str, Any]]:
     return [schema, *schema.get("$defs", {}).values()]
 
 
-@pytest.mark.parametrize("form", [SelectAdvanced, VectorAdvanced, BudgetForm])
+@pytest.mark.parametrize("form", [SelectAdvanced, VectorAdvanced, BenchAdvanced, BudgetForm])
 def test_every_level_of_a_page_refuses_unknown_fields_and_asks_for_no_secret(
     form: type[BaseModel],
 ) -> None:
@@ -113,6 +116,14 @@ def test_a_stage_page_gives_its_job() -> None:
     job = vector_job("p.jsonl", advanced)
     assert job.pool[0].path == "p.jsonl"
     assert job.representation.token_aggregate == "max"
+
+
+def test_a_benchmark_page_gives_its_request() -> None:
+    empty = BenchAdvanced.model_validate_json(BenchAdvanced().model_dump_json())
+    assert bench_request("p", "t", empty) == BenchRequest(pool="p", targets="t")
+    advanced = BenchAdvanced.model_validate({"setting": "full", "methods": ["best", "bm25"]})
+    found = bench_request("p", "t", advanced)
+    assert (found.setting, found.methods) == ("full", ("best", "bm25"))
 
 
 def test_untouched_lists_of_a_page_are_not_lists_of_nothing() -> None:

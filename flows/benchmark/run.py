@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from flows.benchmark.field import BenchField
 from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
+from flows.config.bench import BenchRequest
 from flows.config.file import explain
-from flows.config.strict import DEMO, Strict
 from flows.progress import stage
 from flows.stages.reading import open_reader, sae_path
 from selection.evaluation import measure, order_by_score
@@ -39,36 +38,17 @@ VERSION = 1
 """Of scores and measures; raise it when any result would change."""
 
 
-class BenchRequest(Strict):
-    """What a retrieval benchmark compares."""
-
-    pool: str = Field(description="Labelled Parquet pool.")
-    targets: str = Field(description="Targets file, one JSON object a line.")
-    subpool: str | None = Field(None, description="File of ids: only these rows of the pool.")
-    setting: Literal["full", "instance", "both"] = "both"
-    methods: tuple[str, ...] = Field(
-        (), description="Names, name:variant, YAML files of configs; empty: all known ones."
-    )
-    model: str = Field(DEMO, description="Model that every method reads.")
-    sae: str = Field(DEMO, description="SAE that `best` and `paper` read.")
-    hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
-    encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
-    scores: dict[str, str] = Field(
-        default_factory=dict, description="Name -> file with columns id, score, maybe target."
-    )
-
-    @property
-    def settings(self) -> tuple[Setting, ...]:
-        """The settings that are asked for."""
-        return SETTINGS if self.setting == "both" else (self.setting,)
-
-
 def request_of(**values: object) -> BenchRequest:
     """A request from the command line. Raises InputError for a wrong value."""
     try:
         return BenchRequest.model_validate(values)
     except ValidationError as error:
         raise explain(error, BenchRequest, "saelect bench retrieval", {}) from None
+
+
+def settings_of(request: BenchRequest) -> tuple[Setting, ...]:
+    """The settings that are asked for."""
+    return SETTINGS if request.setting == "both" else (request.setting,)
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         handle.detail = f"{len(pool):,} labelled rows, {len(targets)} targets"
     measured: dict[str, dict[str, Measured]] = {
         setting: measure_setting(BenchField(pool, targets, setting, workspace, given), methods)
-        for setting in request.settings
+        for setting in settings_of(request)
     }
     return Outcome(
         benchmark_id=content_id([request.model_dump(mode="json"), started.isoformat()]),

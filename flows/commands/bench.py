@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 from flows import quiet_prefect
-from flows.benchmark.run import BenchRequest, Outcome
+from flows.benchmark.run import Outcome
 from flows.benchmark.summary import BEST, MethodSummary, as_json
 from flows.commands.terminal import say, table_text
+from flows.config.bench import BenchRequest
 from flows.progress import for_terminal, listening
 from storage.workspace import open_workspace
 

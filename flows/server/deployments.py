@@ -51,6 +51,7 @@ OFFERS = (
     Offer("prepare-pool", "prepare_pool"),
     Offer("train-sae", "train_sae"),
     Offer("embed-pool", "embed_pool"),
+    Offer("bench-retrieval", "bench_retrieval"),
     Offer("export-selection", "export_selection_flow"),
 )
 
