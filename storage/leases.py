@@ -9,6 +9,7 @@ Ages are differences of times that the file system gave, so clocks of hosts need
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.files import temp_path
+from storage.files import full_disk_explained, temp_path
+
+log = logging.getLogger(__name__)
 
 EXPIRY_S = 60.0
 _POLL_S = 0.5
@@ -69,7 +72,11 @@ class Leases:
     @contextmanager
     def waited_for(self, name: str) -> Iterator[None]:
         """Hold a lease in the block, after waiting for it as long as it takes."""
+        is_told = False
         while not self.take(name):
+            if not is_told:
+                log.info("waiting for another process that works on the same (%s)", name)
+                is_told = True
             time.sleep(_POLL_S)
         try:
             yield
@@ -90,6 +97,22 @@ class Leases:
             return 0.0
         finally:
             probe.unlink()
+
+
+def do_once(
+    folder: Path, name: str, is_done: Callable[[], bool], work: Callable[[], object]
+) -> bool:
+    """Do a piece of work unless it is done, or waits for whoever does it; whether we did it.
+
+    folder: of the leases.
+    """
+    if is_done():
+        return False
+    with Leases(folder).waited_for(name):
+        if is_done():
+            return False
+        work()
+        return True
 
 
 def each_claimed(
@@ -118,13 +141,20 @@ def each_claimed(
 
 
 def _create(file: Path) -> bool:
-    """Whether the file was not there; it says who made it, for people who look."""
-    try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as out:
-        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, out)
+    """Whether the file was not there; it says who made it."""
+    owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+    with full_disk_explained(file):
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        try:
+            os.write(descriptor, owner.encode())
+        except OSError:
+            file.unlink()  # Nobody could tell whose it is, and all would wait for its expiry.
+            raise
+        finally:
+            os.close(descriptor)
     return True
 
 

@@ -66,6 +66,11 @@ class Workspace:
         return self.root / "scores"
 
     @property
+    def leases(self) -> Path:
+        """Who works on what is shared by runs: preparations, trainings, indexes."""
+        return self.root / ".leases"
+
+    @property
     def exports(self) -> Path:
         """Training files, `exports/<selection>/`."""
         return self.root / "exports"

@@ -1,16 +1,20 @@
-"""The job that `tests.faults` kills: a part of the demonstration pool, stages announced aloud."""
+"""The job that `tests.faults` disturbs: a part of the demonstration pool, stages said aloud."""
 
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from flows.config.file import resolve
+import yaml
+
+from flows.config.file import load_config
 from flows.progress import listening
 from flows.stages.inputs import packaged
 from tests.jobs import run_job
 
-POOL_ROWS = 240
+POOL_ROWS = 120
+UNIT_EXAMPLES = 4
 
 
 class Aloud:
@@ -28,29 +32,33 @@ class Aloud:
         sys.stdout.write(f"end {self.name} {time.monotonic() - self.started:.3f}\n")
 
 
-def main(root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    pool = root / "pool.jsonl"
+def write_config(folder: Path, compute: Mapping[str, object] | None = None) -> Path:
+    """A pool and a config for it; returns the config's file."""
+    pool, file = folder / "pool.jsonl", folder / "faults.yaml"
     lines = Path(packaged("demo:pool.jsonl")).read_text(encoding="utf-8").splitlines()
     pool.write_text("".join(line + "\n" for line in lines[:POOL_ROWS]), encoding="utf-8")
     exemplars = Path(packaged("demo:exemplars.jsonl")).read_text(encoding="utf-8").splitlines()
-    config = resolve(
-        {
-            "name": "faults",
-            "pool": {"path": str(pool), "shape": "messages"},
-            "exemplars": {
-                "path": "demo:exemplars.jsonl",
-                "targets": [json.loads(exemplars[0])["target"]],
-            },
-            "budget": {"examples": 50},
-            "controls": ["random"],
-            "rendering": {"max_length": 512},
-            "compute": {"unit_examples": 8, "threads": 1},
-        }
-    )
+    config = {
+        "pool": {"path": str(pool), "shape": "messages"},
+        "exemplars": {
+            "path": "demo:exemplars.jsonl",
+            "targets": [json.loads(exemplars[0])["target"]],
+        },
+        "budget": {"examples": 25},
+        "controls": ["random"],
+        "model": "demo",
+        "sae": "demo",
+        "rendering": {"max_length": 512},
+        "compute": {"unit_examples": UNIT_EXAMPLES, "threads": 1, **(compute or {})},
+    }
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return file
+
+
+def main(config: Path, root: Path) -> None:
     with listening(Aloud()):
-        run_job(config, root)
+        run_job(load_config(config), root)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

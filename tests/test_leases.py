@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import socket
@@ -7,7 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-from storage.leases import Leases, each_claimed
+import pytest
+
+from selection.errors import InputError
+from storage.leases import Leases, do_once, each_claimed
 
 
 def other_owner(folder: Path, name: str, *, host: str = "elsewhere", pid: int = 1) -> Path:
@@ -88,3 +92,37 @@ def test_units_of_a_worker_that_died_are_taken_over(tmp_path: Path) -> None:
         seen.append(number)
         leases.release(str(number))
     assert seen == [0, 1, 2]
+
+
+def test_no_lease_is_left_that_could_not_be_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(InputError, match="disk is full"):
+        Leases(tmp_path).take("a")
+    monkeypatch.undo()
+    assert Leases(tmp_path).take("a")
+
+
+def test_two_that_need_the_same_do_it_once(tmp_path: Path) -> None:
+    done, did = threading.Event(), list[bool]()
+
+    def work() -> None:
+        time.sleep(0.05)
+        assert not done.is_set()
+        done.set()
+
+    def need() -> None:
+        did.append(do_once(tmp_path, "a", done.is_set, work))
+
+    threads = [threading.Thread(target=need) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(did) == [False, False, True]
+    assert not do_once(tmp_path, "a", done.is_set, work)
+    assert not list(tmp_path.glob("*.lease"))

@@ -107,6 +107,7 @@ ONLY_THE_SELECTION = {
 NOT_HERE = {
     "pool.subset", "pool.split", "pool.revision", "model.revision",  # of the hub
     "exemplars.subset", "exemplars.split", "exemplars.revision",
+    "compute.task_runner",  # needs a cluster; test_on_ray holds it to the same bytes
     "preset",  # a name for other values of keys that are walked
     "exemplars.targets",  # of targets files; which exemplars are embedded follows from it
     "budget.examples", "budget.fraction",  # a budget has one unit; that of tokens is changed

@@ -22,15 +22,13 @@ def run_embed(
     from flows.stages.reading import open_reader, render
     from flows.stages.sae import ensure_sae
     from flows.stages.workers import embed_by_workers
-    from storage.leases import Leases
 
     chosen = {} if workers is None else {"compute.workers": str(workers)}
     config, place = load_config(config_name, {**overrides, **chosen}), open_workspace(workspace)
     try:
         with ending_on_sigterm(), listening(for_terminal()):
-            with Leases(place.root / ".leases").waited_for("preparation"):
-                pool, reader = prepare(config, place), open_reader(config)
-                sae = str(ensure_sae(config, place, reader, render(place, pool, reader)))
+            pool, reader = prepare(config, place), open_reader(config)
+            sae = str(ensure_sae(config, place, reader, render(place, pool, reader)))
             representer, counts = embed_by_workers(config, place, pool.pool_id, sae)
     except Terminated:
         say(f"Stopped; finished units are kept. The same command goes on (exit code {RESUME_ME}).")

@@ -125,6 +125,9 @@ class ComputeConfig(Strict):
     packing: Literal["auto", "packed", "padded"] = Field(
         "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
     )
+    task_runner: Literal["local", "ray"] = Field(
+        "local", description="ray: units are tasks of the Ray cluster that the run is inside of."
+    )
     workers: int = Field(1, ge=1, description="Processes that compute vectors, one GPU each.")
     verify_shards: bool = Field(
         True, description="Hash stored vectors before they are ranked; false trusts the disk."

@@ -6,6 +6,7 @@ from flows.progress import stage
 from flows.stages.sketch_index import RECALL_K, ensure_index, index_folder
 from flows.stages.vectors import Representer, pool_vectors
 from storage.files import MANIFEST, is_complete, read_json
+from storage.leases import do_once
 from storage.pool_vectors import PoolVectors
 from storage.workspace import Workspace
 
@@ -14,13 +15,20 @@ def index_pool_vectors(workspace: Workspace, representer: Representer, pool_id: 
     """Index a pool's sketches, or reuse the index of the same vectors; returns its folder."""
     vectors, config = pool_vectors(representer, pool_id), representer.config
     with stage("index", vectors.n_vectors, "vectors") as handle:
-        folder, built = ensure_index(
-            workspace.indexes,
-            vectors,
-            identity_of(representer, pool_id),
-            config.faiss,
-            threads=config.compute.n_threads,
-            advance=handle.advance,
+        identity = identity_of(representer, pool_id)
+        folder, _ = index_folder(workspace.indexes, vectors, identity, config.faiss)
+        built = do_once(
+            workspace.leases,
+            f"index-{folder.name}",
+            lambda: is_complete(folder),
+            lambda: ensure_index(
+                workspace.indexes,
+                vectors,
+                identity,
+                config.faiss,
+                threads=config.compute.n_threads,
+                advance=handle.advance,
+            ),
         )
         share = read_json(folder / MANIFEST)[f"recall_at_{RECALL_K}"]
         reused = "" if built else ", reused"

@@ -5,7 +5,7 @@ Everything that can be refused without a model is refused here.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from flows.config.strict import DEMO
 from flows.progress import stage
 from selection.errors import InputError
 from selection.exemplars import read_exemplars
+from selection.ids import content_id
 from selection.records import DropReason, PoolSource
+from storage.leases import Leases
 from storage.pools import PreparedPool, prepare_pool
 from storage.workspace import Workspace
 
@@ -87,10 +89,10 @@ def _responds(message: Mapping[str, object]) -> bool:
 
 def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     """Read, normalize and sort the pools into the workspace, or reuse what is there."""
-    with stage("pool", unit="rows") as handle:
-        pool = prepare_pool(
-            [source_of(pool) for pool in config.pool], workspace.pools, handle.advance
-        )
+    sources = [source_of(pool) for pool in config.pool]
+    name = "pool-" + content_id([asdict(source) for source in sources], n_hex=24)
+    with stage("pool", unit="rows") as handle, Leases(workspace.leases).waited_for(name):
+        pool = prepare_pool(sources, workspace.pools, handle.advance)
         dropped = sum(pool.drops.values())
         handle.detail = (
             f"{pool.n_rows:,} rows read, {dropped:,} dropped, {pool.n_examples:,} unique examples"

@@ -6,7 +6,7 @@ the computation.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,6 +24,12 @@ from storage.files import is_complete, temp_path
 from storage.leases import Leases, each_claimed
 from storage.renderings import RenderedPool
 from storage.shards import write_shard
+
+Units = list[NDArray[np.int64]]
+Computing = Callable[
+    [list[Representer], RenderedPool, Units, list[str]], Iterator[NDArray[np.int64]]
+]
+"""Computes units and writes their shards; yields those that were made here."""
 
 
 def embed_rendered(representers: Sequence[Representer], rendered: RenderedPool) -> dict[str, int]:
@@ -64,7 +70,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
             ensure_room(representer, rendered, np.concatenate(units))
     computed = n_tokens = 0
     with stage("embed", sum(int(lengths[unit].sum()) for unit in units), "tokens") as handle:
-        for unit in _computed(representers, rendered, units, names):
+        for unit in _computed_by(first)(representers, rendered, units, names):
             handle.advance(int(lengths[unit].sum()))
             computed += len(unit)
             n_tokens += int(lengths[unit].sum())
@@ -82,6 +88,19 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
 
 def _is_done(representers: Sequence[Representer], name: str) -> bool:
     return all(is_complete(representer.folder / name) for representer in representers)
+
+
+def _computed_by(representer: Representer) -> Computing:
+    if representer.config.compute.task_runner == "local":
+        return _computed
+    from flows.stages import on_ray
+
+    return on_ray.compute_units
+
+
+def n_waiting(representers: Sequence[Representer], rendered: RenderedPool) -> int:
+    """How many units no shard holds yet, by the representer that lacks most."""
+    return max(len(_units(each, missing_rows(each, rendered))) for each in representers)
 
 
 def _computed(

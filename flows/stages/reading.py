@@ -20,6 +20,8 @@ from selection.models import Hookpoint, ResolvedModel, parse_hookpoint, resolve_
 from selection.records import Rendered
 from selection.rendering import Renderer, load_renderer
 from selection.sae.formats import read_sae_info
+from storage.files import is_complete
+from storage.leases import do_once
 from storage.pools import PreparedPool
 from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 from storage.workspace import Workspace
@@ -114,7 +116,12 @@ def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> Rendered
                 yield render_rows(reader.renderer, batch)
                 handle.advance(batch.num_rows)
 
-        write_rendering(folder, batches(), reader.renderer.settings)
+        do_once(
+            workspace.leases,
+            f"render-{pool.pool_id[:12]}-{folder.name[:12]}",
+            lambda: is_complete(folder),
+            lambda: write_rendering(folder, batches(), reader.renderer.settings),
+        )
         rendered = open_rendering(folder)
         totals = rendered.totals
         handle.detail = (

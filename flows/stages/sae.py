@@ -20,6 +20,7 @@ from selection.sae.formats import SparseCoder, load_sae, save_sparsify
 from selection.sae.hooks import canonical
 from selection.sae.save_saelens import save_saelens
 from selection.sae.train import steps_done, train_sae
+from storage.leases import do_once
 from storage.renderings import RenderedPool
 from storage.workspace import Workspace
 
@@ -60,8 +61,12 @@ def ensure_sae(
         load_fitting(config, workspace, reader)
         return sae_path(config)
     folder = trained_folder(settings, config, workspace.saes, reader)
-    if family_of(folder) is None:
-        _train(settings, config, folder, reader, rendered)
+    do_once(
+        workspace.leases,
+        f"sae-{folder.parent.name[:24]}",
+        lambda: family_of(folder) is not None,
+        lambda: _train(settings, config, folder, reader, rendered),
+    )
     return folder
 
 

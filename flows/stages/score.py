@@ -1,50 +1,58 @@
 """Second pass over the vectors: every shard against every target, in the joined spaces."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
+from flows.stages.score_block import BlockScorer, Scores, Scoring
 from flows.stages.spaces import JointTarget, SpaceVectors
 from selection.errors import InputError
-from selection.reductions import Queries, prepare, score_each
-from selection.scoring import Scorer
+from selection.reductions import Queries, prepare
 
 
 def joint_scores(
     config: SelectConfig, vectors: SpaceVectors, targets: Mapping[str, JointTarget]
 ) -> dict[str, NDArray[np.float64]]:
     """Target -> (n,) scores of all pool rows; (n, m) for every exemplar under round robin."""
-    queries = {name: _queries(config, name, target) for name, target in targets.items()}
-    first, threads = vectors.parts[0], config.compute.n_threads
-    in_turn = config.ranking.exemplar_reduction == "round_robin"
+    first, in_turn = vectors.parts[0], config.ranking.exemplar_reduction == "round_robin"
+    # Without contrast, targets weigh columns alike.
+    together = [[name] for name in targets] if _weighs_by_target(config) else [list(targets)]
+    scoring = Scoring(
+        joints={name: target.joint for name, target in targets.items()},
+        queries={name: _queries(config, name, target) for name, target in targets.items()},
+        in_turn=in_turn,
+        together=tuple(map(tuple, together)),
+        threads=config.compute.n_threads,
+    )
     found = {
         name: np.zeros((first.n_vectors, len(target.rows)) if in_turn else first.n_vectors)
         for name, target in targets.items()
     }
-    # Without contrast, targets weigh columns alike: a block is joined, and read, once for all.
-    together = [[name] for name in targets] if _weighs_by_target(config) else [list(targets)]
-    scorers = [
-        Scorer(targets[names[0]].joint.weights, [queries[name].target for name in names])
-        for names in together
-    ]
     with stage("rank", first.n_vectors, "vectors") as handle:
-        for numbers, parts in vectors.blocks():
-            for names, scorer in zip(together, scorers, strict=True):
-                rows = targets[names[0]].joint.rows(parts)
-                if in_turn:
-                    for name in names:
-                        found[name][numbers] = score_each(rows, queries[name], threads=threads)
-                    continue
-                scores = scorer.scores(rows, threads=threads)
-                for name, own in zip(names, scores, strict=True):
-                    found[name][numbers] = own
+        for numbers, scores in _scored(config, vectors, scoring):
+            for name, values in scores.items():
+                found[name][numbers] = values
             handle.advance(len(numbers))
         spaces = " + ".join(source.name for source in vectors.sources)
         handle.detail = f"{first.n_vectors:,} vectors of {spaces} against {len(targets)} targets"
     return {name: first.spread(values, fill=0.0) for name, values in found.items()}
+
+
+def _scored(
+    config: SelectConfig, vectors: SpaceVectors, scoring: Scoring
+) -> Iterator[tuple[NDArray[np.int64], Scores]]:
+    """(vector numbers, their scores), every vector once: here, or by tasks of a cluster."""
+    if config.compute.task_runner == "ray":
+        from flows.stages import on_ray
+
+        yield from on_ray.score_slices(config, vectors, scoring)
+    else:
+        scorer = BlockScorer(scoring)
+        for numbers, parts in vectors.blocks():
+            yield numbers, scorer.scores(parts)
 
 
 def _weighs_by_target(config: SelectConfig) -> bool:

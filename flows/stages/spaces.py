@@ -31,6 +31,7 @@ from selection.representation import UnitReport
 from selection.spaces import Joint, Space
 from selection.sparse import document_frequency
 from selection.weights import latent_weights
+from storage.leases import do_once
 from storage.pool_vectors import PoolVectors
 from storage.renderings import RenderedPool
 from storage.shards import open_shards, write_shard
@@ -146,14 +147,21 @@ def count_terms(config: VectorJob, representer: Representer, rendered: RenderedP
 
 def _count_pool(source: Source, rendered: RenderedPool) -> None:
     folder = source.representer.workspace.shards / source.shards_id
-    keys = rendered.keys()
-    rows = units_of(rendered, open_shards(folder), source.representer.config.compute.unit_examples)
-    with stage(source.name, sum(map(len, rows)), "examples") as handle:
-        for unit in rows:
-            counted = source.counts(rendered.samples(unit))
-            unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
-            write_shard(folder, unit_id, keys[unit], counted, _report(counted))
-            handle.advance(len(unit))
+    size = source.representer.config.compute.unit_examples
+
+    def waiting() -> list[NDArray[np.int64]]:
+        return units_of(rendered, open_shards(folder), size)
+
+    def count() -> None:
+        units, keys = waiting(), rendered.keys()
+        with stage(source.name, sum(map(len, units)), "examples") as handle:
+            for unit in units:
+                counted = source.counts(rendered.samples(unit))
+                unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
+                write_shard(folder, unit_id, keys[unit], counted, _report(counted))
+                handle.advance(len(unit))
+
+    do_once(folder / ".leases", "count", lambda: not waiting(), count)
 
 
 def _report(counted: SparseRows) -> UnitReport:
@@ -176,6 +184,7 @@ def _report(counted: SparseRows) -> UnitReport:
 class SpaceVectors:
     """The vectors of one pool in every space of a run, under one numbering."""
 
+    pool_id: str
     sources: tuple[Source, ...]
     parts: tuple[PoolVectors, ...]
 
@@ -193,7 +202,7 @@ class SpaceVectors:
 def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) -> SpaceVectors:
     """The vectors of a pool whose spaces were all embedded before."""
     sources = open_sources(config, representer)
-    return SpaceVectors(sources, tuple(source.vectors(pool_id) for source in sources))
+    return SpaceVectors(pool_id, sources, tuple(source.vectors(pool_id) for source in sources))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ from selection.representation import (
 from selection.sae.coder import SparseCoder, scaled_by_decoder_norm
 from selection.sae.formats import load_sae
 from selection.sae.quality import SaeQuality
-from storage.files import ensure_free, read_json, write_json
+from storage.files import ensure_free, is_complete, read_json, write_json
+from storage.leases import do_once
 from storage.pool_vectors import PoolVectors
 from storage.renderings import RenderedPool, open_rendering
 from storage.shards import ShardSet, open_shards, write_shard
@@ -117,28 +118,32 @@ class Representer:
     @cached_property
     def calibration(self) -> Calibration:
         """What the shipped texts say, measured once and kept in the workspace."""
-        file, options, place = self._unit_file, self.config.representation, self.reader.hookpoint
+        file = self._unit_file
+        name = f"calibrate-{file.stem}"
         if not file.exists():
             self.refuse_to_compute("the unit of the representation", file)
-            samples = calibration_samples(self.config, self.reader.model)
-            per_batch = self.config.compute.tokens_per_batch
-            quality = measure_sae(self.coder, self.model, samples, per_batch, place)
-            hold_to_its_word(self.config.sae, self.coder, quality)
-            found = calibrate_head(
-                samples,
-                self.model,
-                Head(place, self.coder, options.token_aggregate),
-                tokens_per_batch=per_batch,
-                max_norm_ratio=options.max_norm_ratio,
-                ever_present_share=options.drop_ever_present,
-            )
-            record = {**asdict(found), "sae_quality": quality.as_record()}
-            write_json(file, {**record, **self._calibration_key})
-            return found
-        known = read_json(file).get("sae_quality")
-        if isinstance(known, dict):
-            hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
+        if not do_once(self.workspace.leases, name, file.exists, self._calibrate):
+            known = read_json(file).get("sae_quality")
+            if isinstance(known, dict):
+                hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
         return _read_calibration(file)
+
+    def _calibrate(self) -> None:
+        options, place = self.config.representation, self.reader.hookpoint
+        samples = calibration_samples(self.config, self.reader.model)
+        per_batch = self.config.compute.tokens_per_batch
+        quality = measure_sae(self.coder, self.model, samples, per_batch, place)
+        hold_to_its_word(self.config.sae, self.coder, quality)
+        found = calibrate_head(
+            samples,
+            self.model,
+            Head(place, self.coder, options.token_aggregate),
+            tokens_per_batch=per_batch,
+            max_norm_ratio=options.max_norm_ratio,
+            ever_present_share=options.drop_ever_present,
+        )
+        record = {**asdict(found), "sae_quality": quality.as_record()}
+        write_json(self._unit_file, {**record, **self._calibration_key})
 
     @property
     def head(self) -> Head:
@@ -257,7 +262,14 @@ def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[
     rows = _first_of_each(keys, np.array([sample.counted.any() for sample in samples]))
     missing = rows[open_shards(representer.folder).missing(keys[rows])]
     if len(missing):
-        write_unit(representer, keys[missing], [samples[row] for row in missing])
+        unit = keys[missing]
+        name = unit_id(representer, unit)
+        do_once(
+            representer.folder / ".leases",
+            name,
+            lambda: is_complete(representer.folder / name),
+            lambda: write_unit(representer, unit, [samples[row] for row in missing]),
+        )
     return keys
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.resuming import RESUME_ME, Terminated, ending_on_sigterm
-from flows.stages.pool_units import embed_rendered
+from flows.stages.pool_units import embed_rendered, n_waiting
 from flows.stages.spaces import representers_of
 from flows.stages.vectors import Representer, open_representer
 from storage.files import temp_path, write_json
-from storage.leases import Leases
 from storage.workspace import Workspace, open_workspace
 
 log = logging.getLogger(__name__)
@@ -34,15 +33,15 @@ def embed_by_workers(
     given, and on CUDA a GPU of its own. Raises what this process meets; helpers that fail are
     replaced by the others.
     """
-    n = config.compute.workers
+    n = config.compute.workers if config.compute.task_runner == "local" else 1
     if n > 1 and config.compute.threads is None:
         threads = max(1, (os.cpu_count() or 1) // n)
         compute = config.compute.model_copy(update={"threads": threads})
         config = config.model_copy(update={"compute": compute})
     representer = open_representer(config, workspace, sae)
     representers = representers_of(config, representer)
-    with Leases(workspace.root / ".leases").waited_for("calibration"):
-        rendered, _ = representer.rendered(pool_id), [r.representation_id for r in representers]
+    rendered = representer.rendered(pool_id)
+    n = min(n, 1 + n_waiting(representers, rendered))  # no process for nothing
     with _helpers(config, workspace, pool_id, sae, n - 1):
         return representer, embed_rendered(representers, rendered)
 
