@@ -1,6 +1,7 @@
 """Texts to token ids with character offsets: the one file that meets a tokenizer."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from selection.errors import InputError
 
 Tokens = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
+
+_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 class TokenReader:
@@ -72,10 +75,12 @@ def load_tokenizer(folder: Path) -> TokenReader:
 
     Raises InputError if there is no tokenizer, or only one without character offsets.
     """
-    from transformers import AutoTokenizer
+    import transformers
 
+    # AutoTokenizer would import every layer that its config class knows, for a second or more.
+    kind = "PreTrainedTokenizerFast" if _is_generic(folder) else "AutoTokenizer"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
@@ -93,6 +98,16 @@ def load_tokenizer(folder: Path) -> TokenReader:
             value=type(tokenizer).__name__,
         )
     return TokenReader(tokenizer)
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether the folder's tokenizer.json is all there is to its tokenizer."""
+    try:
+        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    has_file = (folder / "tokenizer.json").is_file()
+    return has_file and isinstance(told, dict) and told.get("tokenizer_class") in _GENERIC
 
 
 def _around(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:  # noqa: ANN401

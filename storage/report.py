@@ -7,6 +7,7 @@ from data is escaped, and the page's own policy forbids scripts besides.
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
     }
 
 
+@cache
 def report_environment() -> "Environment":
     """Templates with the formats that every page of ours uses."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

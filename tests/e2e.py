@@ -5,25 +5,22 @@ Playwright, keeps a screenshot of every step in .build/e2e/, and fails if a page
 that is not on this machine.
 """
 
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, Response, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from tests.served import Served, serving
 
 OUT = Path(".build/e2e")
-START_S, RUN_S, PAGE_MS = 240.0, 420.0, 60_000
+RUN_S, PAGE_MS, SUBMIT_MS = 420.0, 60_000, 30_000
 # Without these Chromium itself calls home at every start.
 FLAGS = (
     "--no-sandbox",
@@ -34,7 +31,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def main() -> None:
@@ -43,7 +39,10 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("e2e: no chromium here; on Debian: apt-get install chromium")
     OUT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder, served(Path(folder)) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder,
+        serving(Path(folder)) as server,
+    ):
         asked: list[str] = []
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
@@ -51,7 +50,7 @@ def main() -> None:
             page.set_default_timeout(PAGE_MS)
             page.on("request", lambda request: asked.append(request.url))
             page.on("response", tell_refusal)
-            walk(page, url)
+            walk(page, server)
             browser.close()
     outside = sorted({host for host in map(outside_host, asked) if host})
     if outside:
@@ -59,10 +58,10 @@ def main() -> None:
     say(f"e2e: passed; {len(asked)} requests, all to this machine; screenshots in {OUT}")
 
 
-def walk(page: Page, url: str) -> None:
+def walk(page: Page, server: Served) -> None:
     """Fill `select-data`, start it, read what it leaves, and be refused a bad budget."""
-    api = httpx.Client(base_url=f"{url}/api", timeout=60)
-    deployment = api.get("/deployments/name/select-data/select-data").json()["id"]
+    url = server.url
+    deployment = server.ask("GET", "/deployments/name/select-data/select-data")["id"]
     page.goto(f"{url}/deployments")
     page.get_by_text("select-data", exact=True).first.wait_for()
     shot(page, "1-deployments")
@@ -70,19 +69,18 @@ def walk(page: Page, url: str) -> None:
     page.goto(form)
     fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "40")
     shot(page, "2-form")
-    page.get_by_role("button", name="Submit").click()
-    run = newest_run(api, deployment)
-    say(f"e2e: started {run['name']}")
+    run_id = submit(page)
+    say(f"e2e: started {run_id}")
     begun = time.monotonic()
-    ended = wait_for_end(api, str(run["id"]))
-    say(f"e2e: ended after {time.monotonic() - begun:.0f} s as {ended['state']['type']}")
-    if ended["state"]["type"] != "COMPLETED":
-        raise SystemExit(f"e2e: the run ended as {ended['state']}")
-    page.goto(f"{url}/runs/flow-run/{run['id']}")
+    ended = server.wait_for_end(run_id, RUN_S)
+    say(f"e2e: {ended['type']} after {time.monotonic() - begun:.0f} s")
+    if ended["type"] != "COMPLETED":
+        raise SystemExit(f"e2e: the run ended as {ended}")
+    page.goto(f"{url}/runs/flow-run/{run_id}")
     page.get_by_text("Artifacts", exact=True).first.click()  # The address cannot name a tab.
     page.get_by_text("selection-", exact=False).first.wait_for()
     shot(page, "3-run")
-    read_artifact_and_report(page, url, api, str(run["id"]))
+    read_artifact_and_report(page, server, run_id)
     page.goto(form)
     fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "-3")
     page.get_by_role("button", name="Submit").click()
@@ -98,13 +96,14 @@ def fill(page: Page, pool: str, exemplars: str, amount: str) -> None:
     for label, value in (("Pool", pool), ("Exemplars", exemplars), ("Amount", amount)):
         # A section's box holds the labels of its fields too; the innermost box comes last.
         named = page.locator("label", has_text=re.compile(f"^\\s*{label}\\s*$"))
-        page.locator(".p-label").filter(has=named).last.locator("textarea, input").first.fill(value)
+        field = page.locator(".p-label").filter(has=named).last.locator("textarea, input").first
+        field.fill(value)
+        expect(field).to_have_value(value)
 
 
-def read_artifact_and_report(page: Page, url: str, api: httpx.Client, run_id: str) -> None:
+def read_artifact_and_report(page: Page, server: Served, run_id: str) -> None:
     """The page of the selection, with its plot, and the report that it links to."""
-    query = {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "limit": 50}
-    found = api.post("/artifacts/filter", json=query).json()
+    url, found = server.url, server.artifacts(run_id)
     artifact = next(a for a in found if a["key"].startswith("selection-"))
     page.goto(f"{url}/artifacts/artifact/{artifact['id']}")
     plot = page.get_by_alt_text("score curve").first
@@ -121,58 +120,21 @@ def read_artifact_and_report(page: Page, url: str, api: httpx.Client, run_id: st
             raise SystemExit(f"e2e: {folder} are not served")
 
 
-def newest_run(api: httpx.Client, deployment: str) -> dict[str, object]:
-    """The run that the page has just made."""
-    query = {"deployments": {"id": {"any_": [deployment]}}, "sort": "START_TIME_DESC"}
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = api.post("/flow_runs/filter", json=query).json()
-        if found:
-            run: dict[str, object] = found[0]
-            return run
-        time.sleep(0.5)
-    raise SystemExit("e2e: the page started no run")
-
-
-def wait_for_end(api: httpx.Client, run_id: str) -> dict[str, dict[str, str]]:
-    """The run when it has ended."""
-    deadline = time.monotonic() + RUN_S
-    while time.monotonic() < deadline:
-        run: dict[str, dict[str, str]] = api.get(f"/flow_runs/{run_id}").json()
-        if run["state"]["type"] in ENDED:
-            return run
-        time.sleep(1)
-    raise SystemExit("e2e: the run did not end in time")
-
-
-@contextmanager
-def served(workspace: Path) -> Iterator[str]:
-    """`saelect serve` on a free port, ended by Ctrl-C; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "flows.cli", "serve", "-w", str(workspace)]
-    server = subprocess.Popen(
-        [*command, "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+def submit(page: Page) -> str:
+    """Press Submit and return the id of the run that the page has made."""
+    button = page.get_by_role("button", name="Submit")
     try:
-        deadline, seen = time.monotonic() + START_S, ""
-        for line in server.stdout or ():
-            seen += line
-            if "Ctrl-C" in line:
-                break
-            if time.monotonic() > deadline:
-                raise SystemExit(f"e2e: serve did not start in time:\n{seen}")
-        else:
-            raise SystemExit(f"e2e: serve ended:\n{seen}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=60)
+        with page.expect_response(
+            lambda answer: answer.url.endswith("/create_flow_run"), timeout=SUBMIT_MS
+        ) as made:
+            button.click()
+    except PlaywrightTimeout:
+        shot(page, "failed-submit")
+        told = page.locator(".p-message, .p-form-group__error, .p-label__message").all_inner_texts()
+        raise SystemExit(f"e2e: the page started no run; it says {told}") from None
+    if made.value.status >= 400:
+        raise SystemExit(f"e2e: the page's run is refused: {made.value.text()[:500]}")
+    return str(made.value.json()["id"])
 
 
 def outside_host(url: str) -> str | None:

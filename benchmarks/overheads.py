@@ -1,0 +1,160 @@
+"""What the orchestration costs: a run in which everything is cached, the server, one task.
+
+Run: python -m benchmarks.overheads [--quick]. Starts `saelect serve` in a new workspace, fills it
+with one run of the packaged demonstration from its page's deployment, then starts the same run
+again and again. Times are those of the server: the click is the call that the page makes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.served import Served, serving
+
+DEPLOYMENT = "select-data/select-data"
+PAGE = {
+    "pool": "demo:pool.jsonl",
+    "exemplars": "demo:exemplars.jsonl",
+    "budget": {"unit": "examples", "amount": 40},
+    "preset": "best",
+    "advanced": {"rendering": {"max_length": 512}},
+}
+RUN_SECONDS = 600.0
+N_TASKS = 200
+EMPTY_TASKS = """
+import sys, time
+from flows import quiet_prefect
+quiet_prefect.set_defaults()
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+@task(cache_policy=NO_CACHE)
+def nothing() -> None: ...
+
+@flow
+def many(n: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(n):
+        nothing()
+    return (time.perf_counter() - begun) / n
+
+print(many(int(sys.argv[1])))
+"""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of one run; tasks by name."""
+
+    to_pending: float
+    to_running: float
+    running: float
+    click_to_end: float
+    tasks: Mapping[str, float]
+
+
+def main() -> None:
+    """Measure, print a table and, as the last line, one JSON object."""
+    parser = argparse.ArgumentParser(description="what the orchestration costs")
+    parser.add_argument("--quick", action="store_true", help="three cached runs instead of seven")
+    n_runs = 3 if parser.parse_args().quick else 7
+    with tempfile.TemporaryDirectory(prefix="saelect-overheads-") as folder:
+        root = Path(folder)
+        with serving(root) as server:
+            fresh = server.seconds_to_start
+            first = timed(server)
+            cached = [timed(server) for _ in range(n_runs)]
+            per_task = seconds_per_task(server)
+        with serving(root) as server:
+            known = server.seconds_to_start
+    show(first, cached)
+    print(f"server, new database       {fresh:6.1f} s\nserver, existing database  {known:6.1f} s")
+    print(f"one empty task             {per_task * 1000:6.1f} ms")
+    found = {
+        "cached_running_to_completed": middle([run.running for run in cached]),
+        "cached_click_to_completed": middle([run.click_to_end for run in cached]),
+        "first_running_to_completed": round(first.running, 2),
+        "per_task": round(per_task, 4),
+        "server_start_new": round(fresh, 1),
+        "server_start_existing": round(known, 1),
+    }
+    print(json.dumps(found))
+
+
+def timed(server: Served) -> Timed:
+    """Start a run as the page does, wait, and read the server's clock."""
+    clicked = datetime.now(UTC)
+    run_id = server.start_run(DEPLOYMENT, PAGE)
+    state = server.wait_for_end(run_id, RUN_SECONDS)
+    if state["type"] != "COMPLETED":
+        raise SystemExit(f"the run ended as {state['type']}: {state.get('message')}")
+    states = server.ask("GET", f"/flow_run_states/?flow_run_id={run_id}")
+    at = {each["type"]: moment(each["timestamp"]) for each in states}
+    query = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 100}
+    tasks = server.ask("POST", "/task_runs/filter", query)
+    return Timed(
+        to_pending=(at["PENDING"] - clicked).total_seconds(),
+        to_running=(at["RUNNING"] - at["PENDING"]).total_seconds(),
+        running=(at["COMPLETED"] - at["RUNNING"]).total_seconds(),
+        click_to_end=(at["COMPLETED"] - clicked).total_seconds(),
+        tasks={task["name"].rsplit("-", 1)[0]: task_seconds(task) for task in tasks},
+    )
+
+
+def task_seconds(task: Mapping[str, Any]) -> float:
+    """From the start to the end of a task run."""
+    return (moment(task["end_time"]) - moment(task["start_time"])).total_seconds()
+
+
+def moment(text: str) -> datetime:
+    """A time as the API writes it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def seconds_per_task(server: Served) -> float:
+    """An empty task of an empty flow against the same server."""
+    url = {"PREFECT_API_URL": f"{server.url}/api", "PREFECT_LOGGING_LEVEL": "ERROR"}
+    shown = subprocess.run(
+        [sys.executable, "-c", EMPTY_TASKS, str(N_TASKS)],
+        env={**os.environ, **url}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(shown.stdout.split()[-1])
+
+
+def show(first: Timed, cached: Sequence[Timed]) -> None:
+    """Where the seconds of a cached run go, with the spread; the first run beside it."""
+    rows = {
+        "click until the worker has it": [run.to_pending for run in cached],
+        "process and imports": [run.to_running for run in cached],
+        **{
+            f"  task {name}": [run.tasks.get(name, 0.0) for run in cached]
+            for name in sorted(first.tasks, key=lambda name: -cached[0].tasks.get(name, 0.0))
+        },
+        "  pages, artifacts, states": [run.running - sum(run.tasks.values()) for run in cached],
+        "Running to Completed": [run.running for run in cached],
+        "click to Completed": [run.click_to_end for run in cached],
+    }
+    print(
+        f"{'cached run, ' + str(len(cached)) + ' times':<34} {'median':>7} {'least':>7} {'most':>7}"
+    )
+    for name, values in rows.items():
+        print(f"{name:<34} {middle(values):>7.2f} {min(values):>7.2f} {max(values):>7.2f}")
+    print(f"first run, everything computed: Running to Completed {first.running:.1f} s")
+
+
+def middle(values: Sequence[float]) -> float:
+    """Median, to hundredths."""
+    return round(statistics.median(values), 2)
+
+
+if __name__ == "__main__":
+    main()
