@@ -112,6 +112,7 @@ def _computed(
     """Units that this process made, each when its shards are on their way to the disk."""
     if not units:
         return
+    representers[0].claim_device()
     keys, claims = rendered.keys(), representers[0].folder / ".leases"
     leases = Leases(claims)
     written: Future[None] | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from flows.config.jobs import VectorJob
 from flows.config.model import SaeTraining
 from flows.progress import stage
+from flows.stages.gpu import claim_device
 from flows.stages.reading import DEMO_SAES, Reader, sae_path
 from flows.stages.sae_check import calibration_samples, measure_sae
 from selection.activations import ActivationModel, iter_activations, load_activation_model
@@ -61,6 +62,8 @@ def ensure_sae(
         load_fitting(config, workspace, reader)
         return sae_path(config)
     folder = trained_folder(settings, config, workspace.saes, reader)
+    if family_of(folder) is None:
+        claim_device(workspace.leases, config.model.device)
     do_once(
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.progress import stage
+from flows.stages.gpu import claim_device
 from flows.stages.reading import (
     Reader,
     hookpoints_of,
@@ -71,6 +72,10 @@ class Representer:
     host: "Representer | None" = None
     computes: bool = True
 
+    def claim_device(self) -> None:
+        """Before any lease whose holder loads the model: who holds one must not wait for a GPU."""
+        claim_device(self.workspace.leases, self.config.model.device)
+
     @cached_property
     def model(self) -> ActivationModel:
         """The model up to the last place that the run reads."""
@@ -122,6 +127,7 @@ class Representer:
         name = f"calibrate-{file.stem}"
         if not file.exists():
             self.refuse_to_compute("the unit of the representation", file)
+            self.claim_device()
         if not do_once(self.workspace.leases, name, file.exists, self._calibrate):
             known = read_json(file).get("sae_quality")
             if isinstance(known, dict):
@@ -264,6 +270,7 @@ def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[
     if len(missing):
         unit = keys[missing]
         name = unit_id(representer, unit)
+        representer.claim_device()
         do_once(
             representer.folder / ".leases",
             name,

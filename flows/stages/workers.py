@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.config.jobs import SelectConfig, VectorJob
@@ -23,6 +23,8 @@ from storage.workspace import Workspace, open_workspace
 
 log = logging.getLogger(__name__)
 
+GRACE_S = 20.0  # All units are done by then; a helper ends by itself when it sees that.
+
 
 def embed_by_workers(
     config: VectorJob, workspace: Workspace, pool_id: str, sae: str
@@ -30,8 +32,8 @@ def embed_by_workers(
     """Compute the pool's vectors, by every SAE of the run, with `compute.workers` processes.
 
     This process is one of them. Each has the same number of threads, the cores' share where none is
-    given, and on CUDA a GPU of its own. Raises what this process meets; helpers that fail are
-    replaced by the others.
+    given, and on CUDA a GPU that no other job has. Raises what this process meets; helpers that
+    fail are replaced by the others.
     """
     n = config.compute.workers if config.compute.task_runner == "local" else 1
     if n > 1 and config.compute.threads is None:
@@ -59,31 +61,20 @@ def _helpers(
     facts = {"kind": kind, "workspace": str(workspace.root), "pool_id": pool_id, "sae": sae}
     write_json(job, {**facts, "config": config.model_dump(mode="json")})
     command = [sys.executable, "-m", "flows.stages.workers", str(job)]
-    helpers = [subprocess.Popen(command, env=_environment(1 + number)) for number in range(n)]
+    helpers = [subprocess.Popen(command) for _ in range(n)]
     try:
         yield
         for helper in helpers:
-            if helper.wait():
-                log.warning(
-                    "a worker ended with code %d; the others did its work", helper.returncode
-                )
+            with suppress(subprocess.TimeoutExpired):  # one that still waits for a GPU, say
+                if helper.wait(GRACE_S):
+                    code = helper.returncode
+                    log.warning("a worker ended with code %d; the others did its work", code)
     finally:
         for helper in helpers:
             if helper.poll() is None:
                 helper.terminate()
                 helper.wait()
         job.unlink(missing_ok=True)
-
-
-def _environment(number: int) -> dict[str, str]:
-    """For worker `number`: the GPU of that number, modulo those that this process may use."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return dict(os.environ)
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = listed.split(",") if listed else [str(i) for i in range(torch.cuda.device_count())]
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": devices[number % len(devices)]}
 
 
 def help_with(job: Path) -> dict[str, int]:
