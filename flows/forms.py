@@ -124,9 +124,8 @@ def _emptied(key: str, info: FieldInfo) -> FieldInfo:
     field = copy(info)
     told = info.get_default(call_default_factory=True) if not info.is_required() else None
     simple = isinstance(told, (str, int, float)) and told != ""
-    field.description = (
-        (info.description or "") + (f" Default: {told}." if simple else "")
-    ).strip()
+    words = info.description or _first_line(info.annotation)
+    field.description = (words + (f" Default: {told}." if simple else "")).strip()
     field.title = info.title or key.replace("_", " ").capitalize()
     # A config's shorthands ("a string stands for a list of one") would turn emptiness into a value.
     field.metadata = [each for each in info.metadata if not isinstance(each, BeforeValidator)]
@@ -139,6 +138,13 @@ def _emptied(key: str, info: FieldInfo) -> FieldInfo:
             "title": field.title,
         }
     return field
+
+
+def _first_line(annotation: Any) -> str:  # noqa: ANN401 - any type annotation
+    """What a section says of itself."""
+    kinds = (annotation, *get_args(annotation))
+    models = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return next(((model.__doc__ or "").split("\n")[0] for model in models), "")
 
 
 def _optional_type(annotation: Any, name: str) -> Any:  # noqa: ANN401 - any type annotation

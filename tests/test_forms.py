@@ -1,6 +1,7 @@
 """The pages of the deployments: what they ask, what an empty field means, what they refuse."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -69,6 +70,9 @@ def test_every_level_of_a_page_refuses_unknown_fields_and_asks_for_no_secret(
         assert schema["additionalProperties"] is False
         for name, field in schema["properties"].items():
             assert field.get("title"), name
+            told = field.get("description", "")
+            assert told, name
+            assert not re.fullmatch(r"Default: \S+\.", told), name
             assert not {"secret", "password", "api_key", "token", "hub_token"} & {name.lower()}
             assert field.get("writeOnly") is None
 
