@@ -22,6 +22,7 @@ UNITS_BEFORE = 3
 
 def main() -> None:
     """Exit 1 where the bytes differ."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="saelect-ray-") as name:
@@ -74,7 +75,7 @@ def command(config: Path, root: Path) -> list[str]:
 
 def variables(more: dict[str, str]) -> dict[str, str]:
     """Environment of the job."""
-    return {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **more}
+    return {**os.environ, **more}
 
 
 if __name__ == "__main__":
