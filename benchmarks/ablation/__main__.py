@@ -23,7 +23,8 @@ from benchmarks.ablation.cells import CELLS, Cell, Exemplars
 from benchmarks.ablation.exemplars import changed_targets
 from benchmarks.ablation.saes import folder_of, train_missing
 from benchmarks.ablation.table import page
-from flows.benchmark.run import BenchRequest, Outcome, run_benchmark
+from flows.benchmark.run import Outcome, run_benchmark
+from flows.config.bench import BenchRequest
 from selection.evaluation import N_RESAMPLES
 from storage.files import write_bytes, write_json
 from storage.workspace import open_workspace
