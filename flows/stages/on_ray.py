@@ -7,7 +7,7 @@ model between its tasks.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +127,8 @@ def score_slices(
     job = Job.of(own.representer, vectors.pool_id)
     size = max(config.compute.unit_examples, vectors.parts[0].n_vectors // MOST_SLICES + 1)
     task = ray.remote(_score_slice).options(max_retries=FOR_EVER, num_cpus=threads_of(config))
-    name, shared = uuid4().hex, ray.put(scoring)
+    name = uuid4().hex
+    shared = ray.put(replace(scoring, threads=threads_of(config)))
     slices = [
         np.arange(start, min(start + size, vectors.parts[0].n_vectors))
         for start in range(0, vectors.parts[0].n_vectors, size)
