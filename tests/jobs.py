@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.config.file import resolve
+from flows.config.file import merge, resolve
 from flows.config.jobs import SelectConfig
 from flows.stages.check import check_before_model, check_config
 from flows.stages.index import index_pool_vectors
@@ -19,6 +19,12 @@ from flows.stages.spaces import count_terms, representers_of
 from flows.stages.vectors import embed_targets, open_representer
 from selection.ids import content_id
 from storage.workspace import Workspace, open_workspace
+
+PLAIN: dict[str, Any] = {
+    "representation": {"token_aggregate": "mean", "spaces": ["sae"]},
+    "ranking": {"values": "raw", "normalize": "none"},
+}
+"""One space, one definition: what tests compare with slow oracles unless they say otherwise."""
 
 
 def tiny_config(
@@ -43,7 +49,7 @@ def tiny_config(
         "rendering": {"max_length": 128},
         "compute": {"unit_examples": 16, "tokens_per_batch": 512, "threads": 1},
     }
-    return resolve({**base, **more})
+    return resolve({**base, **merge(PLAIN, more)})
 
 
 def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
