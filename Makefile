@@ -22,7 +22,7 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_layout.py
 
-faults: $(VENV)/.dev    ## kill -9 at random moments, N times each, and compare what comes out
+faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
 	$(BIN)/python -m tests.faults --n $(N)
 
 e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill, start, read, be refused
@@ -40,6 +40,9 @@ nightly: check test faults  ## The slow ones: the wheel in an empty environment,
 	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.embedding
+	$(BIN)/python -m benchmarks.overheads
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
+	$(BIN)/python -m tests.ray_cluster
 
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock

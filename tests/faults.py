@@ -26,7 +26,7 @@ from tests.faults_job import POOL_ROWS, UNIT_EXAMPLES, write_config
 from tests.faults_serve import KINDS, Arena, Disturbed
 
 STAGES = {"embedding": "embed", "indexing": "index", "persisting": "record"}
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 600
 DISK_MEGABYTES = 800  # More than the 200 MB that a run wants to see before it starts.
 OWN_DISK = "SAELECT_FAULTS_DISK"
 """Environment: a folder on a small disk of our own, which may be filled up."""

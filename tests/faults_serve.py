@@ -19,7 +19,7 @@ from tests.served import Served, start_serving, stop_serving
 
 DEPLOYMENT = "select-data-from-config/select-data-from-config"
 STATE_SECONDS = 120.0  # what a run may take to its right state, from `serve` being up
-RUN_SECONDS = 240.0
+RUN_SECONDS = 600.0
 FULL_SECONDS = 20.0
 
 
