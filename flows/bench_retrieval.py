@@ -4,25 +4,25 @@ from flows import quiet_prefect  # Prefect reads its settings when it is importe
 
 quiet_prefect.set_defaults()
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow  # noqa: E402
 
 from flows.artifacts import publish_table, reported  # noqa: E402
 from flows.benchmark.record import benchmark_rows  # noqa: E402
 from flows.benchmark.run import Outcome, run_benchmark  # noqa: E402
 from flows.config.bench import BenchRequest  # noqa: E402
+from flows.stage_task import stage_task  # noqa: E402
 from storage.benchmarks import write_benchmark_report  # noqa: E402
 from storage.catalog import commit  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
-@task(name="measure-methods", cache_policy=NO_CACHE, persist_result=False)
+@stage_task("measure-methods")
 def measure_task(request: BenchRequest, workspace: str) -> Outcome:
     """Every method on every target; results that are files already are read."""
     return run_benchmark(request, open_workspace(workspace))
 
 
-@task(name="record-benchmark", cache_policy=NO_CACHE, persist_result=False)
+@stage_task("record-benchmark")
 def record_task(outcome: Outcome, workspace: str) -> str:
     """Commit the results and write the report; returns its path."""
     place = open_workspace(workspace)

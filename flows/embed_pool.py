@@ -4,12 +4,12 @@ from flows import quiet_prefect  # Prefect reads its settings when it is importe
 
 quiet_prefect.set_defaults()
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
 from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
+from flows.stage_task import stage_task  # noqa: E402
 from flows.stages.inputs import read_targets  # noqa: E402
 from flows.stages.spaces import count_terms  # noqa: E402
 from flows.stages.vectors import embed_targets  # noqa: E402
@@ -18,7 +18,7 @@ from flows.train_sae import train_sae_task  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
-@task(name="embed-pool", cache_policy=NO_CACHE)
+@stage_task("embed-pool")
 def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dict[str, int]:
     """Vectors of the pool, and of the exemplars where the config has some."""
     representer, counts = embed_by_workers(config, open_workspace(workspace), pool_id, sae)

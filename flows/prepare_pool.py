@@ -4,24 +4,24 @@ from flows import quiet_prefect  # Prefect reads its settings when it is importe
 
 quiet_prefect.set_defaults()
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
 from flows.config.jobs import PoolJob, VectorJob  # noqa: E402
+from flows.stage_task import stage_task  # noqa: E402
 from flows.stages.inputs import prepare  # noqa: E402
 from flows.stages.reading import open_reader, render  # noqa: E402
 from storage.pools import open_pool  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
-@task(name="prepare-pool", cache_policy=NO_CACHE)
+@stage_task("prepare-pool")
 def prepare_task(config: PoolJob, workspace: str) -> str:
     """Read and prepare the pools; returns the pool id."""
     return prepare(config, open_workspace(workspace)).pool_id
 
 
-@task(name="render-pool", cache_policy=NO_CACHE)
+@stage_task("render-pool")
 def render_task(config: VectorJob, workspace: str, pool_id: str) -> None:
     """Turn every example into tokens, once per rendering."""
     place = open_workspace(workspace)

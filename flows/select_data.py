@@ -10,8 +10,7 @@ quiet_prefect.set_defaults()
 
 from datetime import UTC, datetime  # noqa: E402
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
 from flows.config.jobs import SelectConfig  # noqa: E402
@@ -19,6 +18,7 @@ from flows.embed_pool import embed_task  # noqa: E402
 from flows.explain_run import explain_run  # noqa: E402
 from flows.index_pool import index_task  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
+from flows.stage_task import stage_task  # noqa: E402
 from flows.stages.check import check_before_model, check_config  # noqa: E402
 from flows.stages.material import RunFacts  # noqa: E402
 from flows.stages.publish import export_and_report  # noqa: E402
@@ -29,25 +29,25 @@ from storage.read import free_run_name  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
-@task(name="check-inputs", cache_policy=NO_CACHE)
+@stage_task("check-inputs")
 def check_task(config: SelectConfig, workspace: str) -> None:
     """Refuse what can be refused from the config and the exemplars alone."""
     check_config(config, open_workspace(workspace))
 
 
-@task(name="check-budget", cache_policy=NO_CACHE)
+@stage_task("check-budget")
 def budget_task(config: SelectConfig, workspace: str, pool_id: str) -> dict[str, int]:
     """Hold `where` and the budget against the prepared pool, before any model is loaded."""
     return check_before_model(config, open_workspace(workspace), pool_id)
 
 
-@task(name="check-token-budget", cache_policy=NO_CACHE)
+@stage_task("check-token-budget")
 def token_budget_task(config: SelectConfig, workspace: str, pool_id: str) -> None:
     """Hold a budget of tokens against the rendered pool, before any model is loaded."""
     refuse_large_token_budget(config, open_workspace(workspace), pool_id)
 
 
-@task(name="select", cache_policy=NO_CACHE)
+@stage_task("select")
 def select_task(
     config: SelectConfig, workspace: str, pool_id: str, sae: str, facts: RunFacts
 ) -> list[dict[str, object]]:
@@ -55,7 +55,7 @@ def select_task(
     return select_and_record(config, open_workspace(workspace), pool_id, sae, facts)
 
 
-@task(name="export-and-report", cache_policy=NO_CACHE)
+@stage_task("export-and-report")
 def publish_task(config: SelectConfig, workspace: str, selections: list[str]) -> None:
     """Training files and one HTML report per main selection."""
     export_and_report(config, open_workspace(workspace), selections)

@@ -4,19 +4,19 @@ from flows import quiet_prefect  # Prefect reads its settings when it is importe
 
 quiet_prefect.set_defaults()
 
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow  # noqa: E402
 
 from flows.artifacts import reported  # noqa: E402
 from flows.config.jobs import VectorJob  # noqa: E402
 from flows.prepare_pool import prepare_task, render_task  # noqa: E402
+from flows.stage_task import stage_task  # noqa: E402
 from flows.stages.reading import open_reader, rendering_folder  # noqa: E402
 from flows.stages.sae import ensure_sae  # noqa: E402
 from storage.renderings import open_rendering  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
-@task(name="train-sae", cache_policy=NO_CACHE)
+@stage_task("train-sae")
 def train_sae_task(config: VectorJob, workspace: str, pool_id: str) -> str:
     """The folder of the config's SAE; trained now if the config asks for one not yet there."""
     place, reader = open_workspace(workspace), open_reader(config)
