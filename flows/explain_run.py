@@ -13,6 +13,7 @@ from flows.artifacts import StageRecord, duration, publish_markdown, publish_tab
 from flows.names import FILES_URL
 from flows.stages.material import RunFacts
 from storage.charts import ScoreCurve
+from storage.check_words import in_lines
 from storage.database import open_snapshot
 from storage.export_notes import picks_sql
 from storage.read import find_selection
@@ -52,6 +53,8 @@ def selection_page(workspace: Workspace, said: ReportFacts, stages: Sequence[Sta
         f" {selection['n_tokens']:,} tokens.",
         _links(workspace, said),
     ]
+    if said.check:
+        parts += ["### Did it work? The label-free check", _check(said)]
     if said.curve:
         parts += ["### Scores and the cut", f"![score curve]({data_uri(curve_svg(said.curve))})"]
     parts += ["### Sources, before and after", _sources(said)]
@@ -70,6 +73,10 @@ def export_page(workspace: Workspace, folder: Path) -> str:
     base, path = os.environ.get(FILES_URL), workspace.relative(folder)
     where = f"[{path}]({base}/{path}/)" if base else f"`{folder}`"
     return f"## Training files\n\n{where}, with manifest, card and ready trainer settings."
+
+
+def _check(said: ReportFacts) -> str:
+    return "\n".join(f"- {cell(line)}" for line in in_lines(said.check))
 
 
 def _links(workspace: Workspace, said: ReportFacts) -> str:

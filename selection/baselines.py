@@ -8,7 +8,7 @@ pool is never held.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -85,29 +85,58 @@ def bm25_scores(
     """
     if reduction not in ("mean", "max"):
         raise ValueError(f"reduction is 'mean' or 'max', not {reduction!r}")
+    vocabulary, profiles = _profiles(exemplar_texts)
+    if reduction == "mean":  # BM25 is linear in the query: the mean of scores is one query's score.
+        profiles = profiles.sum(axis=0, keepdims=True) / max(len(profiles), 1)
+    batches, lengths = _count(texts, vocabulary)
+    idf, mean_length = _statistics(batches, lengths, len(vocabulary))
+    scores = np.zeros(len(lengths))
+    for first, batch, amounts in _amounts(batches, lengths, idf, k1, b, mean_length):
+        part = scores[first : first + _BATCH]
+        for profile in profiles:
+            score = np.bincount(batch.texts, amounts * profile[batch.words], len(part))
+            np.maximum(part, score, out=part)
+    return scores
+
+
+def bm25_of_sets(
+    texts: Iterable[str],
+    exemplar_texts: Sequence[str],
+    sets: Sequence[NDArray[np.integer]],
+    *,
+    k1: float = 1.5,
+    b: float = 0.75,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """BM25 of every text, and of every exemplar as if it were one, against sets of exemplars.
+
+    sets: positions in `exemplar_texts`; the score against a set is the mean over its exemplars.
+    Frequencies and lengths are those of the texts alone. One pass over the texts.
+    Returns (n, len(sets)) and (m, len(sets)) float64.
+    """
+    vocabulary, profiles = _profiles(exemplar_texts)
+    queries = np.array([profiles[rows].sum(axis=0) / max(len(rows), 1) for rows in sets])
+    batches, lengths = _count(texts, vocabulary)
+    idf, mean_length = _statistics(batches, lengths, len(vocabulary))
+
+    def scored(batches: list[_Counts], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        scores = np.zeros((len(lengths), len(queries)))
+        for first, batch, amounts in _amounts(batches, lengths, idf, k1, b, mean_length):
+            part = scores[first : first + _BATCH]
+            for query, column in zip(queries, part.T, strict=True):
+                column += np.bincount(batch.texts, amounts * query[batch.words], len(part))
+        return scores
+
+    return scored(batches, lengths), scored(*_count(exemplar_texts, vocabulary))
+
+
+def _profiles(exemplar_texts: Sequence[str]) -> tuple[dict[str, int], NDArray[np.float64]]:
+    """(word -> column, (m, v) how often each exemplar has each word)."""
     queries = [words(text) for text in exemplar_texts]
     vocabulary = {word: i for i, word in enumerate(sorted({w for q in queries for w in q}))}
     profiles = np.zeros((len(queries), len(vocabulary)))
     for query, profile in zip(queries, profiles, strict=True):
         np.add.at(profile, [vocabulary[word] for word in query], 1)
-    if reduction == "mean":  # BM25 is linear in the query: the mean of scores is one query's score.
-        profiles = profiles.sum(axis=0, keepdims=True) / max(len(queries), 1)
-    batches, lengths = _count(texts, vocabulary)
-    n = len(lengths)
-    frequency = np.zeros(len(vocabulary))
-    for batch in batches:
-        frequency += np.bincount(batch.words, minlength=len(vocabulary))
-    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
-    mean_length = lengths.mean() if lengths.any() else 1.0
-    length_factor = k1 * (1 - b + b * lengths / mean_length)
-    scores = np.zeros(n)
-    for first, batch in zip(range(0, n, _BATCH), batches, strict=True):
-        factor, part = length_factor[first : first + _BATCH], scores[first : first + _BATCH]
-        amounts = idf[batch.words] * batch.counts / (batch.counts + factor[batch.texts])
-        for profile in profiles:
-            score = np.bincount(batch.texts, amounts * profile[batch.words], len(part))
-            np.maximum(part, score, out=part)
-    return scores
+    return vocabulary, profiles
 
 
 class _Counts(NamedTuple):
@@ -121,6 +150,32 @@ class _Counts(NamedTuple):
     texts: NDArray[np.uint16]
     words: NDArray[np.int32]
     counts: NDArray[np.uint32]
+
+
+def _statistics(
+    batches: list[_Counts], lengths: NDArray[np.int64], n_words: int
+) -> tuple[NDArray[np.float64], float]:
+    """(idf of each word, mean length) over all texts."""
+    n, frequency = len(lengths), np.zeros(n_words)
+    for batch in batches:
+        frequency += np.bincount(batch.words, minlength=n_words)
+    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+    return idf, float(lengths.mean()) if lengths.any() else 1.0
+
+
+def _amounts(
+    batches: list[_Counts],
+    lengths: NDArray[np.int64],
+    idf: NDArray[np.float64],
+    k1: float,
+    b: float,
+    mean_length: float,
+) -> Iterator[tuple[int, _Counts, NDArray[np.float64]]]:
+    """(first text, batch, what each of its words gives to a query that has it once)."""
+    length_factor = k1 * (1 - b + b * lengths / mean_length)
+    for first, batch in zip(range(0, len(lengths), _BATCH), batches, strict=True):
+        factor = length_factor[first : first + _BATCH]
+        yield first, batch, idf[batch.words] * batch.counts / (batch.counts + factor[batch.texts])
 
 
 def _count(

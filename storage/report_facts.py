@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from storage.charts import length_bins, score_curve, source_bars
+from storage.check_words import check_sentences
 from storage.database import Connection
 from storage.export_facts import selection_facts
 from storage.report_records import Beside, Drop, Latent, ReportFacts, ShownPick, Turn
@@ -84,6 +85,7 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
             key,
         ),
         lineage=_all(connection, _LINEAGE, [chosen.run_id]),
+        check=check_sentences(connection, chosen.selection_id),
         best_score=picks[0].score if picks else None,
     )
 

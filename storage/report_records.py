@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.charts import LengthBin, ScoreCurve, SourceBar
+from storage.check_words import Sentence
 from storage.export_facts import SelectionFacts
 
 
@@ -88,4 +89,5 @@ class ReportFacts:
     per_target: Sequence[tuple[str, int, int, float | None]]
     exports: Sequence[tuple[str, str]]
     lineage: Sequence[tuple[str, str, str, str]]
+    check: Sequence[Sentence]
     best_score: float | None

@@ -73,6 +73,7 @@ KEYS = (
                                                "contamination")),
     *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
                                                            "why_exemplar", "selection_drop",
+                                                           "label_free_check", "held_out",
                                                            "event")),
     *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
 )  # fmt: skip

@@ -2,7 +2,7 @@ import bm25s
 import numpy as np
 import pytest
 
-from selection.baselines import bm25_scores, random_scores, words
+from selection.baselines import bm25_of_sets, bm25_scores, random_scores, words
 from tests.oracles import bm25_lucene
 
 TEXTS = [
@@ -87,3 +87,16 @@ def test_random_scores_are_uniform() -> None:
 
 def test_no_ids_give_no_random_scores() -> None:
     assert random_scores([], seed=0).shape == (0,)
+
+
+def test_bm25_of_sets_ranks_exemplars_by_the_statistics_of_the_texts() -> None:
+    sets = [np.array([0, 2]), np.array([1])]
+    of_texts, of_exemplars = bm25_of_sets(TEXTS, EXEMPLARS, sets)
+    for column, chosen in enumerate(sets):
+        expected = bm25_scores(TEXTS, [EXEMPLARS[i] for i in chosen])
+        np.testing.assert_allclose(of_texts[:, column], expected, rtol=1e-12)
+    again, _ = bm25_of_sets(iter(TEXTS), [*EXEMPLARS, TEXTS[0]], sets)
+    np.testing.assert_allclose(again, of_texts, rtol=1e-12)  # others change no statistics
+    _, own = bm25_of_sets(TEXTS, [*EXEMPLARS, TEXTS[0]], sets)
+    np.testing.assert_allclose(own[3], of_texts[0], rtol=1e-12)  # as if it were one of the texts
+    np.testing.assert_allclose(own[:3], of_exemplars, rtol=1e-12)

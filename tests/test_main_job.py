@@ -19,12 +19,12 @@ from storage.explanation import explain
 from storage.export import export_selection
 from storage.read import picks
 from storage.report import write_report
-from storage.shards import open_shards
 from storage.sql import run_sql
 from storage.workspace import Workspace
 from tests.conftest import tiny_row, write_jsonl
 from tests.jobs import run_job, tiny_config
 from tests.oracles import generalized_jaccard
+from tests.stored import stored_vectors
 
 
 @pytest.fixture(scope="module")
@@ -91,32 +91,6 @@ def test_the_selection_is_what_the_definition_says(
     )
     assert [row["example_id"] for row in rows] == expected
     assert [row["score"] for row in rows] == [float(score(pool[example])) for example in expected]
-
-
-def stored_vectors(
-    workspace: Workspace,
-) -> tuple[dict[str, dict[int, int]], dict[str, dict[int, int]]]:
-    """Example id -> {latent: value} of pool and exemplars, read from the files of the workspace."""
-    import pyarrow.parquet as pq
-
-    (pool_folder,) = (p for p in workspace.pools.iterdir() if (p / "manifest.json").exists())
-    (rendering,) = (pool_folder / "renderings").iterdir()
-    (representation,) = workspace.shards.iterdir()
-    by_key: dict[bytes, dict[int, int]] = {}
-    for rows, keys in open_shards(representation).iter_shards():
-        for i in range(len(rows)):
-            span = slice(rows.indptr[i], rows.indptr[i + 1])
-            pairs = zip(rows.latents[span].tolist(), rows.values[span].tolist(), strict=True)
-            by_key[bytes(keys[i])] = dict(pairs)
-    ids = [
-        i
-        for part in sorted(pool_folder.glob("examples-*.parquet"))
-        for i in pq.read_table(part)["example_id"].to_pylist()
-    ]
-    parts = sorted(rendering.glob("part-*.parquet"))
-    used = [key for p in parts for key in pq.read_table(p, columns=["key"])["key"].to_pylist()]
-    pool = {name: by_key[key] for name, key in zip(ids, used, strict=True)}
-    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in set(used)}
 
 
 def test_controls_have_the_budget_and_come_from_the_same_rows(

@@ -30,6 +30,7 @@ SETTINGS_OF_THE_RUN = frozenset(
         "export",
         "compute",
         "controls",
+        "check",
         "index",
         "explain_top",
         "where",

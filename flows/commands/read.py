@@ -58,7 +58,8 @@ def show(
     n: Annotated[int, typer.Option("-n", help="Picks shown.", min=1)] = 10,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """The top picks of a selection, each with the latents it shares with its exemplar."""
+    """What the check says of a selection, and its top picks with what they share with exemplars."""
+    from storage.check_words import check_lines
     from storage.read import find_selections, picks, why
 
     place = find_workspace(workspace)
@@ -69,6 +70,8 @@ def show(
             f"{found.name}: {found.n_selected:,} of {found.n_eligible:,} for {found.target}"
             f" by {found.method}{budget}{score}"
         )
+        for line in check_lines(place, found.selection_id):
+            say(f"  {line}")
         for pick in picks(place, found.selection_id, n):
             say(f"{pick.rank:>5}  {pick.score:.4f}  {pick.example_id[:12]}  {one_line(pick.text)}")
             reasons = why(place, found.selection_id, pick.example_id)[:3]

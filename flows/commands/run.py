@@ -75,6 +75,7 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
         for row in results
     ]
     say("\n" + table_text(header, rows, right={3, 4, 5, 6}).rstrip())
+    _say_checks(results, place)
     mine = [str(row["name"]) for row in results if row["role"] == "main"]
     first = mine[0]
     option = "" if str(place.root) == "workspace" else f" -w {place.root}"
@@ -88,3 +89,15 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
     for row in results:
         if row.get("shortfall"):
             say(f"  note: {row['name']}: {row['shortfall']}")
+
+
+def _say_checks(results: list[dict[str, object]], place: Workspace) -> None:
+    """The label-free check of every main selection."""
+    from storage.check_words import check_lines
+
+    for row in results:
+        lines = check_lines(place, str(row["selection_id"])) if row["role"] == "main" else []
+        if lines:
+            say(f"\nLabel-free check of {row['name']}:")
+        for line in lines:
+            say(f"  {line}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from flows.config.check import CheckConfig
 from flows.config.data import DecontaminationConfig, ExemplarsConfig, PoolConfig
 from flows.config.model import ComputeConfig, ModelConfig, RenderingConfig, SaeConfig
 from flows.config.ranking import RankingConfig, RepresentationConfig
@@ -80,6 +81,9 @@ class SelectConfig(VectorJob):
         (), description="Sibling selections of equal budget to compare with."
     )
     ranking: RankingConfig = RankingConfig()
+    check: CheckConfig | None = Field(
+        CheckConfig(), title="Label-free check", description="null: no label-free check."
+    )
     index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
     export: tuple[ExportFormat, ...] = Field(
         ("messages",), description="Formats written after the selection."
@@ -94,4 +98,4 @@ class SelectConfig(VectorJob):
         le=1,
         description="Explanations fold latents that fire in this share of the pool into one line.",
     )
-    seed: int = Field(0, description="Seed of the random control.")
+    seed: int = Field(0, description="Seed of the random control and of the label-free check.")

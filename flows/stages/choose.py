@@ -18,6 +18,7 @@ from flows.stages.inputs import Field
 from flows.stages.rules import Contamination, contamination_of, pool_texts, rules_of, texts_of
 from flows.stages.score import joint_scores
 from flows.stages.spaces import (
+    Counts,
     JointTarget,
     SpaceVectors,
     count_documents,
@@ -49,12 +50,14 @@ class Race:
     eligible: (n,) bool over the prepared pool, after every drop.
     drops:    examples dropped before ranking, by reason; with the eligible ones they add up to n.
     targets:  every target's exemplars in the joined spaces, with their weights.
+    counts:   document frequencies that the weights were made of.
     contamination: which examples hold an evaluation item, as far as it was looked for.
     """
 
     eligible: NDArray[np.bool_]
     drops: dict[DropReason, int]
     targets: Mapping[str, JointTarget]
+    counts: Counts
     contamination: Contamination | None = None
 
 
@@ -116,7 +119,7 @@ def enter_race(
             value=config.rendering.counted,
             remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
         )
-    return Race(left, drops, joined, contamination)
+    return Race(left, drops, joined, counts, contamination)
 
 
 def decide(
@@ -269,12 +272,16 @@ def _control_scores(
             ids = pool.example_ids().astype(str).tolist()
             # A drawn example of equal length is not the random control's: another seed.
             more = [] if method == "random" else [method]
-            seeds = {name: content_id([config.seed, name, *more]) for name in targets}
-            return {name: random_scores(ids, int(seed, 16)) for name, seed in seeds.items()}
+            return {name: random_scores(ids, seed_of(config, name, *more)) for name in targets}
         return {
             name: bm25_scores(pool_texts(pool, handle.advance), texts_of(table))
             for name, (table, _) in targets.items()
         }
+
+
+def seed_of(config: SelectConfig, *purpose: str) -> int:
+    """Seed of one purpose, for instance a target's random control; no two share their chance."""
+    return int(content_id([config.seed, *purpose]), 16)
 
 
 def _write_scores(

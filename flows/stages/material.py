@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from flows.config.jobs import SelectConfig
 from flows.stages.choose import Decided, Race
+from flows.stages.label_free import TargetCheck
 from flows.stages.spaces import SpaceVectors
 from flows.stages.vectors import Representer
 from selection.budget import TokenCount
@@ -44,6 +45,7 @@ class Material:
     targets: Mapping[str, tuple[pa.Table, Exemplars]]
     decided: Sequence[Decided]
     token_count: TokenCount
+    checks: Sequence[TargetCheck] = ()
 
 
 def top_of(decided: Decided, n_more: int = 0) -> pa.Table:

@@ -13,6 +13,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.stages.check_rows import label_free_rows
 from flows.stages.choose import Decided
 from flows.stages.material import Material, Row, top_of
 from flows.stages.passed_over import contamination_rows, drop_rows_of
@@ -67,6 +68,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     rows["sample"] = _samples(material, examples)
     rows["occurrence"] = _occurrences(material, examples)
     rows["artifact"] = artifact_rows(material)
+    rows |= label_free_rows(material)
     tables = {name: table_of(name, values) for name, values in rows.items() if values}
     return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.score_block import BlockScorer, Scores, Scoring
-from flows.stages.spaces import JointTarget, SpaceVectors
+from flows.stages.spaces import JointTarget, SpaceVectors, weighs_by_target
 from selection.errors import InputError
-from selection.reductions import Queries, prepare
+from selection.reductions import ExemplarReduction, Queries, prepare
 
 
 def joint_scores(
@@ -19,10 +19,10 @@ def joint_scores(
     """Target -> (n,) scores of all pool rows; (n, m) for every exemplar under round robin."""
     first, in_turn = vectors.parts[0], config.ranking.exemplar_reduction == "round_robin"
     # Without contrast, targets weigh columns alike.
-    together = [[name] for name in targets] if _weighs_by_target(config) else [list(targets)]
+    together = [[name] for name in targets] if weighs_by_target(config) else [list(targets)]
     scoring = Scoring(
         joints={name: target.joint for name, target in targets.items()},
-        queries={name: _queries(config, name, target) for name, target in targets.items()},
+        queries={name: queries_of(config, name, target) for name, target in targets.items()},
         in_turn=in_turn,
         together=tuple(map(tuple, together)),
         threads=config.compute.n_threads,
@@ -55,18 +55,19 @@ def _scored(
             yield numbers, scorer.scores(parts)
 
 
-def _weighs_by_target(config: SelectConfig) -> bool:
-    kinds = [space.weights or config.ranking.weights for space in config.representation.spaces]
-    return any("contrast" in kind for kind in kinds)
-
-
-def _queries(config: SelectConfig, name: str, target: JointTarget) -> Queries:
+def queries_of(
+    config: SelectConfig,
+    name: str,
+    target: JointTarget,
+    reduction: ExemplarReduction | None = None,
+) -> Queries:
+    """The exemplars of a target, ready to score; by default under the config's reduction."""
     ranking = config.ranking
     try:
         return prepare(
             target.rows,
             target.joint.weights,
-            ranking.exemplar_reduction,
+            reduction or ranking.exemplar_reduction,
             groups=target.groups,
             best=ranking.best,
             n_clusters=ranking.n_clusters,

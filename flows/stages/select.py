@@ -14,6 +14,7 @@ from flows.progress import stage
 from flows.stages.choose import Decided, Race, decide, enter_race
 from flows.stages.index import index_facts
 from flows.stages.inputs import Field, field_of, read_targets
+from flows.stages.label_free import check_label_free
 from flows.stages.material import Material, RunFacts
 from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
 from flows.stages.record import catalog_rows
@@ -66,11 +67,12 @@ def decide_run(
     run = (facts.run_id, facts.name)
     decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
+    checks = check_label_free(config, pool, spaces, race, targets, decided)
     facts = replace(
         facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
     )
     return Material(
-        config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens
+        config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens, checks
     )
 
 

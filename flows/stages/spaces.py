@@ -37,6 +37,8 @@ from storage.renderings import RenderedPool
 from storage.shards import open_shards, write_shard
 
 Targets = Mapping[str, tuple[pa.Table, Exemplars]]
+Counts = Sequence[tuple[NDArray[np.int64], int]]
+"""For every space: documents that have each column, and documents that were counted."""
 
 
 @dataclass(frozen=True)
@@ -210,13 +212,15 @@ class JointTarget:
     """One target task in the joined spaces.
 
     joint:  spaces and weights, frozen for this target.
-    rows:   the exemplars' vectors of the whole.
+    parts:  the exemplars' vectors in each space.
+    rows:   the same as vectors of the whole.
     groups: (m,) subtask of each exemplar.
     terms:  for every space, column -> term of the exemplars; empty for an SAE.
     shares: (n_columns,) share of the pool's examples that have each column.
     """
 
     joint: Joint
+    parts: tuple[SparseRows, ...]
     rows: SparseRows
     groups: NDArray[np.int32]
     terms: tuple[Mapping[int, str], ...]
@@ -252,7 +256,7 @@ def count_documents(
 def join_targets(
     config: SelectConfig,
     vectors: SpaceVectors,
-    counts: Sequence[tuple[NDArray[np.int64], int]],
+    counts: Counts,
     targets: Targets,
 ) -> dict[str, JointTarget]:
     """Weights and joined exemplars of every target."""
@@ -272,16 +276,27 @@ def join_targets(
     shares = np.concatenate([frequency / max(n, 1) for frequency, n in counts])
     joints = {}
     for name, parts in found.items():
-        joint = Joint(
-            [
-                _weighted(config, source, frequency, n, part)
-                for source, (frequency, n), part in zip(vectors.sources, counts, parts, strict=True)
-            ],
-            normalize=config.ranking.normalize == "l1",
-        )
-        groups = targets[name][1].groups
-        joints[name] = JointTarget(joint, joint.rows(parts), groups, tuple(terms[name]), shares)
+        joint, groups = joint_of(config, vectors, counts, parts), targets[name][1].groups
+        rows = joint.rows(parts)
+        joints[name] = JointTarget(joint, tuple(parts), rows, groups, tuple(terms[name]), shares)
     return joints
+
+
+def joint_of(
+    config: SelectConfig, vectors: SpaceVectors, counts: Counts, parts: Sequence[SparseRows]
+) -> Joint:
+    """The spaces with their weights for exemplars whose vectors in each space are `parts`."""
+    spaces = [
+        _weighted(config, source, frequency, n, part)
+        for source, (frequency, n), part in zip(vectors.sources, counts, parts, strict=True)
+    ]
+    return Joint(spaces, normalize=config.ranking.normalize == "l1")
+
+
+def weighs_by_target(config: SelectConfig) -> bool:
+    """Whether weights depend on the exemplars; otherwise a block is joined once for all targets."""
+    kinds = [space.weights or config.ranking.weights for space in config.representation.spaces]
+    return any("contrast" in kind for kind in kinds)
 
 
 def _weighted(
