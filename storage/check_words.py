@@ -54,8 +54,6 @@ class _Found:
     n_beyond: int | None
 
 
-_IS_THERE = "SELECT 1 FROM duckdb_tables() WHERE table_name = 'held_out'"
-
 _CHECKS = """
 SELECT target, method, n_exemplars, n_folds, n_rows, n_ranked, percentile, percentile_lo,
     percentile_hi, n_alike, n_alike_lo, n_alike_hi, n_looked, informative_until, n_picks, n_beyond
@@ -81,8 +79,6 @@ def check_sentences(connection: Connection, selection_id: str) -> list[Sentence]
 
     Empty where no check was made: controls, runs that turned it off, runs of older versions.
     """
-    if not connection.execute(_IS_THERE).fetchall():
-        return []
     own = connection.execute(
         "SELECT method FROM selection WHERE selection_id = ?", [selection_id]
     ).fetchall()

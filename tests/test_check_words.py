@@ -112,9 +112,6 @@ def test_a_flagged_exemplar_is_named_with_its_id_and_the_beginning_of_its_text(
 
 def test_without_a_check_nothing_is_said(catalog: Connection) -> None:
     assert check_sentences(catalog, "s") == []
-    with connect_in_memory() as older:
-        older.execute(MIGRATIONS["001_tables"])
-        assert check_sentences(older, "s") == []
 
 
 def test_lines_name_the_target_where_there_are_several() -> None:
