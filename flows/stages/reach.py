@@ -34,7 +34,8 @@ from storage.pools import PreparedPool
 
 BLOCK = 1024
 LEAST_LOOKED = 2048  # Ranks that are looked at in any case.
-CANDIDATES = 1024  # Random samples among which those of the exemplars' lengths are found.
+CANDIDATES = 4096  # Random samples among which those of the exemplars' lengths are found.
+SCALED = 512  # Of them, those that tell how many unrelated samples the exemplars are worth.
 FEWEST_CANDIDATES = 20  # Fewer random samples cannot tell the best twentieth.
 OF_NEAREST = ("max", "best_mean", "subtask_mean", "clusters", "round_robin")
 
@@ -173,8 +174,9 @@ def _yardstick(
     )
     both, m = concatenate([target.rows, take(joined, chosen)]), len(target.rows)
     queries = prepare(both, target.joint.weights, "max")
-    of_all = _similarities(joined, rows, queries, m, rows[chosen], threads)
-    effective = effective_exemplars(*of_all)
+    few = np.arange(min(SCALED, len(rows)))
+    similar = _similarities(take(joined, few), rows[few], queries, m, rows[chosen], threads)
+    effective = effective_exemplars(*similar)
     is_nearest = config.ranking.exemplar_reduction in OF_NEAREST
     size = min(m if is_nearest else round(effective), len(chosen))
     sets = draw_sets(len(chosen), size, rule.draws, seed_of(config, "check", name, "sets"))
