@@ -196,7 +196,7 @@ def _without_contrast(
         kind = source.settings.weights or config.ranking.weights
         settings = source.settings.model_copy(update={"weights": plain.get(kind, kind)})
         sources.append(replace(source, settings=settings))
-    spaces = SpaceVectors(tuple(sources), vectors.parts)
+    spaces = replace(vectors, sources=tuple(sources))
     joint = joint_of(config, spaces, race.counts, target.parts)
     return replace(target, joint=joint, rows=joint.rows(target.parts))
 
