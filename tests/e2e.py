@@ -75,7 +75,10 @@ def walk(page: Page, server: Served) -> None:
     ended = server.wait_for_end(run_id, RUN_S)
     say(f"e2e: {ended['type']} after {time.monotonic() - begun:.0f} s")
     if ended["type"] != "COMPLETED":
-        raise SystemExit(f"e2e: the run ended as {ended}")
+        for log in (server.workspace / ".server").glob("*.log"):
+            shutil.copy(log, OUT)
+        told = ended.get("message")
+        raise SystemExit(f"e2e: the run ended as {ended['type']} ({told}); logs in {OUT}")
     page.goto(f"{url}/runs/flow-run/{run_id}")
     page.get_by_text("Artifacts", exact=True).first.click()  # The address cannot name a tab.
     page.get_by_text("selection-", exact=False).first.wait_for()

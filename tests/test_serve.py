@@ -73,15 +73,24 @@ def test_a_second_process_of_a_run_is_refused(
         pass
 
 
+COMPLETED = {"state": {"type": "COMPLETED"}}
+
+
 class Server:
     """Answers like the API, and remembers which states were set."""
 
     def __init__(self, *runs: tuple[str, str, float]) -> None:
         self.runs, self.set, self.tasks = runs, {}, []  # type: ignore[var-annotated]
+        self.ended: set[str] = set()
 
-    def request(self, method: str, path: str, json: dict[str, Any]) -> Any:
+    def request(self, method: str, path: str, json: dict[str, Any] | None = None) -> Any:
+        answer: Any = []
+        if method == "GET":
+            run = next(run for run in self.runs if path == f"/flow_runs/{run[0]}")
+            answer = self._run(*run) if run[0] not in self.ended else COMPLETED
+            return type("Response", (), {"json": lambda _: answer})()
         assert method == "POST"
-        answer: list[dict[str, Any]] = []
+        assert json is not None
         if path == "/flow_runs/filter":
             answer = [self._run(*run) for run in self.runs]
         elif path == "/task_runs/filter":
@@ -106,6 +115,13 @@ def test_every_open_run_gets_the_state_that_its_process_has(tmp_path: Path) -> N
         reconcile(server, tmp_path, "saelect")
     assert server.set == {"dead": "CRASHED", "lost": "SCHEDULED", "gone": "CANCELLED"}
     assert server.tasks == ["CRASHED", "CANCELLED"]
+
+
+def test_a_run_that_ended_while_we_asked_keeps_its_state(tmp_path: Path) -> None:
+    server = Server(("a", "RUNNING", 60), ("b", "RUNNING", 60))
+    server.ended = {"a"}  # between the list of open runs and the look at its process
+    reconcile(server, tmp_path, "saelect")
+    assert server.set == {"b": "CRASHED"}
 
 
 def test_at_the_start_nobody_is_given_time(tmp_path: Path) -> None:

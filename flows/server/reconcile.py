@@ -53,6 +53,8 @@ def _one(client: Any, live: Path, run: dict[str, Any], first: bool) -> str | Non
             return _set(client, run_id, "CANCELLED", "Cancelled; its process was ended.")
         return None
     clear(live, run_id)
+    if _kind_now(client, run_id) != kind:
+        return None  # It said how it ended after we had asked, before it ended.
     if kind == "RUNNING" and (first or age > YOUNG_S):
         return _set(client, run_id, "CRASHED", CRASHED)
     if kind == "CANCELLING" and (first or age > YOUNG_S):
@@ -60,6 +62,11 @@ def _one(client: Any, live: Path, run: dict[str, Any], first: bool) -> str | Non
     if kind == "PENDING" and (first or age > PENDING_S):
         return _set(client, run_id, "SCHEDULED", "Its worker was gone before it began.")
     return None
+
+
+def _kind_now(client: Any, run_id: str) -> str:  # noqa: ANN401
+    """The type of a run's state, asked after its process was seen to be gone: it is the last."""
+    return str(client.request("GET", f"/flow_runs/{run_id}").json()["state"]["type"])
 
 
 def _set(client: Any, run_id: str, kind: str, message: str) -> str:  # noqa: ANN401
