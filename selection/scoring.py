@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.inverted_kernel import MAX_BLOCK_ROWS
 from selection.kernel_choice import TRIALS, Kernels, Method, Plan, Trials, make_plan, rows_per_block
 from selection.query_arrays import (
     Lookup,
@@ -141,7 +142,7 @@ class Scorer:
             method = "forward"
         plan = None if method == "forward" else self._planned(rows)
         m = len(self.entries.norms)
-        size = block_rows or rows_per_block(len(rows), m, plan, threads)
+        size = min(block_rows or rows_per_block(len(rows), m, plan, threads), MAX_BLOCK_ROWS)
         blocks = [(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
         waiting = iter(blocks)
 

@@ -184,6 +184,16 @@ def test_blocks_suit_postings_sums_and_threads() -> None:
     assert rows_per_block(1, 1 << 21, None, threads=1) == LANES
 
 
+def test_more_rows_than_a_posting_can_name_are_not_one_block() -> None:
+    n = (1 << 16) + 50
+    latents = np.arange(n, dtype=np.int32) % 97
+    rows = SparseRows(np.arange(n + 1), latents, np.ones(n, np.uint16), 97)
+    exemplar = from_lists([{c: c + 1 for c in range(9)}], 97)
+    queries = build_queries(exemplar, np.ones(97, np.int64), "max")
+    found = score_rows(rows, queries, block_rows=1 << 20, method="inverted")
+    np.testing.assert_array_equal(found, np.where(latents < 9, 1 / 45, 0.0))
+
+
 SCRIPT = """
 import hashlib, sys
 import numpy as np
