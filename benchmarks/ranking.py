@@ -49,7 +49,7 @@ from selection.row_kernels import weighted_norms
 from selection.sparse import concatenate, document_frequency, take
 
 N_EXEMPLARS = 50
-REPEATS = 5
+REPEATS = 4
 
 
 def in_turn(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -1,20 +1,20 @@
 """What `benchmarks.ranking` ranks: made-up vectors, and those that a model made of a real pool."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
 from selection.records import SparseRows
-from selection.sparse import concatenate, indptr_of, take
+from selection.sparse import concatenate, entries_of, indptr_of, take
 
 N_TOPICS = 500
 SEED = 0
-N_DISTINCT_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Setting:
 
 SETTINGS = [
     Setting("nnz 200 of 131,072", 200, 131_072, 212, 1.0, 200_000, 20_000),
-    Setting("nnz 1,000 of 131,072", 1_000, 131_072, 1_100, 1.0, 50_000, 4_000),
-    Setting("nnz 5,000 of 131,072", 5_000, 131_072, 6_200, 1.0, 10_000, 1_000),
+    Setting("nnz 1,000 of 131,072", 1_000, 131_072, 1_100, 1.0, 20_000, 4_000),
+    Setting("nnz 5,000 of 131,072", 5_000, 131_072, 6_200, 1.0, 4_000, 1_000),
 ]
 
 
@@ -41,27 +41,44 @@ def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
     """Half of a row's latents are of the pool's popular ones, half of its topic's."""
     rng, shared = np.random.default_rng(seed), np.random.default_rng(SEED)
     popularity = (np.arange(setting.n_latents) + 10.0) ** -setting.popularity
-    popular = np.cumsum(popularity / popularity.sum())
     size = max(2 * setting.nnz, setting.n_latents // 50)
     topics = shared.integers(0, setting.n_latents, (N_TOPICS, size))
-    sizes = np.clip(rng.lognormal(0, 0.4, n) * setting.n_draws, 10, None).astype(np.int64)
-    lengths, parts = np.zeros(n, np.int64), []
-    for first in range(0, n, 10_000):
-        owner = np.repeat(np.arange(first, min(first + 10_000, n)), sizes[first : first + 10_000])
-        topic = rng.integers(0, N_TOPICS, n)[owner]
-        of_topic = topics[topic, rng.integers(0, size, len(owner))]
-        of_pool = np.minimum(
-            np.searchsorted(popular, rng.random(len(owner))), setting.n_latents - 1
-        )
-        latents = np.where(rng.random(len(owner)) < 0.5, of_topic, of_pool)
-        owner, latents = np.divmod(
-            np.unique(owner * setting.n_latents + latents), setting.n_latents
-        )
-        lengths += np.bincount(owner, minlength=n)
-        parts.append(latents.astype(np.int32))
-    latents = np.concatenate(parts)
+    n_draws = np.clip(rng.lognormal(0, 0.4, n) * setting.n_draws, 10, None).astype(np.int64)
+    edges = indptr_of(n_draws)
+    drawn, lengths = np.empty(edges[-1], np.int32), np.empty(n, np.int64)
+    _draw(np.cumsum(popularity / popularity.sum()), topics, edges, seed, drawn, lengths)
+    latents = drawn[entries_of(edges[:-1], indptr_of(lengths))]
     values = np.clip(rng.lognormal(5.5, 1, len(latents)), 1, 65_535).astype(np.uint16)
-    return SparseRows(np.concatenate([[0], np.cumsum(lengths)]), latents, values, setting.n_latents)
+    return SparseRows(indptr_of(lengths), latents, values, setting.n_latents)
+
+
+@njit(cache=True)
+def _draw(
+    popular: NDArray[np.float64],
+    topics: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    seed: int,
+    drawn: NDArray[np.int32],
+    lengths: NDArray[np.int64],
+) -> None:
+    """Draw every row's latents to where its edge is, ascending and each once; write how many."""
+    np.random.seed(seed)  # noqa: NPY002 (numba's own generator; it knows no other)
+    for i in range(len(lengths)):
+        first, last = edges[i], edges[i + 1]
+        topic = topics[np.random.randint(len(topics))]  # noqa: NPY002
+        for p in range(first, last):
+            if np.random.random() < 0.5:  # noqa: NPY002
+                drawn[p] = topic[np.random.randint(len(topic))]  # noqa: NPY002
+            else:
+                found = np.searchsorted(popular, np.random.random())  # noqa: NPY002
+                drawn[p] = np.int32(min(found, len(popular) - 1))
+        drawn[first:last].sort()
+        n = first
+        for p in range(first, last):
+            if p == first or drawn[p] != drawn[n - 1]:
+                drawn[n] = drawn[p]
+                n += 1
+        lengths[i] = n - first
 
 
 def real_rows(folder: Path, n_most: int | None = None) -> SparseRows:
@@ -100,20 +117,11 @@ def enlarged(rows: SparseRows, n: int) -> SparseRows:
 
 
 def write_parts(setting: Setting, n: int, rows_per_part: int, folder: Path) -> None:
-    """Made-up rows as files that can be mapped, `rows_per_part` each.
-
-    From the sixth on they are copies of the first five: making them up takes longer than scoring.
-    """
+    """Made-up rows as files that can be mapped, `rows_per_part` each."""
     for number, first in enumerate(range(0, n, rows_per_part)):
-        n_rows = min(rows_per_part, n - first)
-        if number < N_DISTINCT_PARTS or n_rows < rows_per_part:
-            rows = made_up_rows(setting, n_rows, seed=100 + number)
+        rows = made_up_rows(setting, min(rows_per_part, n - first), seed=100 + number)
         for name in ("indptr", "latents", "values"):
-            file = folder / f"{number:04d}-{name}.npy"
-            if number < N_DISTINCT_PARTS or n_rows < rows_per_part:
-                np.save(file, getattr(rows, name))
-            else:
-                shutil.copyfile(folder / f"{number % N_DISTINCT_PARTS:04d}-{name}.npy", file)
+            np.save(folder / f"{number:04d}-{name}.npy", getattr(rows, name))
 
 
 def mapped_parts(n_latents: int, folder: Path) -> Iterator[SparseRows]:
