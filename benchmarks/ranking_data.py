@@ -46,7 +46,9 @@ def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
     n_draws = np.clip(rng.lognormal(0, 0.4, n) * setting.n_draws, 10, None).astype(np.int64)
     edges = indptr_of(n_draws)
     drawn, lengths = np.empty(edges[-1], np.int32), np.empty(n, np.int64)
-    _draw(np.cumsum(popularity / popularity.sum()), topics, edges, seed, drawn, lengths)
+    popular = np.cumsum(popularity / popularity.sum())
+    popular[-1] = 1.0
+    _draw(popular, topics, edges, seed, drawn, lengths)
     latents = drawn[entries_of(edges[:-1], indptr_of(lengths))]
     values = np.clip(rng.lognormal(5.5, 1, len(latents)), 1, 65_535).astype(np.uint16)
     return SparseRows(indptr_of(lengths), latents, values, setting.n_latents)
@@ -70,8 +72,7 @@ def _draw(
             if np.random.random() < 0.5:  # noqa: NPY002
                 drawn[p] = topic[np.random.randint(len(topic))]  # noqa: NPY002
             else:
-                found = np.searchsorted(popular, np.random.random())  # noqa: NPY002
-                drawn[p] = np.int32(min(found, len(popular) - 1))
+                drawn[p] = np.searchsorted(popular, np.random.random())  # noqa: NPY002
         drawn[first:last].sort()
         n = first
         for p in range(first, last):
