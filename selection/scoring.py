@@ -48,7 +48,7 @@ class Scorer:
 
     def __init__(self, weights: NDArray[np.int64], targets: Sequence[Target]) -> None:
         """No candidates are needed yet: their latents' frequencies are sampled when they come."""
-        self.weights = weights
+        self.weights, self._made_of = weights, tuple(targets)
         self.entries = joined([target.entries for target in targets])
         counts = [len(target.entries.norms) for target in targets]
         self.targets = TargetArrays(
@@ -64,6 +64,10 @@ class Scorer:
         self._plan: Plan | None = None
         self._rows: tuple[Lookup, RowQueries] | None = None
         self._trials = Trials()
+
+    def __reduce__(self) -> tuple[type["Scorer"], tuple[object, ...]]:
+        """Pickle what it was made of: plans, trials and the lock belong to one process."""
+        return Scorer, (self.weights, self._made_of)
 
     def scores(
         self,

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -158,6 +159,14 @@ def test_both_kernels_are_tried_and_whichever_wins_the_bits_are_the_same() -> No
         np.testing.assert_array_equal(score_rows(rows, queries, block_rows=64), expected)
         seconds["inverted"][:], seconds["forward"][:] = [], []
     assert Trials().faster() is None
+
+
+def test_used_queries_travel_to_another_process() -> None:
+    rows, exemplars = random_rows(50, 200, 0.1, 1), random_rows(9, 200, 0.1, 2)
+    queries = prepare(exemplars, np.ones(200, np.int64), "mean")
+    expected = score(rows, queries)
+    again = pickle.loads(pickle.dumps(queries))
+    np.testing.assert_array_equal(score(rows, again), expected)
 
 
 def test_a_plan_is_made_anew_when_many_more_rows_come() -> None:
