@@ -101,7 +101,7 @@ ONLY_THE_SELECTION = {
     "model.device": "cpu", "model.trust_remote_code": True, "compute.threads": 2,
     "compute.tokens_per_batch": 300, "compute.packing": "padded", "compute.workers": 2,
     "compute.unit_examples": 7, "compute.verify_shards": False, "faiss.recall_queries": 4,
-    "faiss.gpu": "off",
+    "faiss.gpu": "off", "ranking.candidates": 50, "ranking.recall_vectors": 10,
 }  # fmt: skip
 """Changed all at once, these keys compute nothing."""
 
@@ -111,6 +111,7 @@ NOT_HERE = {
     "compute.task_runner",  # needs a cluster; test_on_ray holds it to the same bytes
     "preset",  # a name for other values of keys that are walked
     "exemplars.targets",  # of targets files; which exemplars are embedded follows from it
+    "ranking.search",  # not without `index`; test_candidates shows that it adds nothing
     "budget.examples", "budget.fraction",  # a budget has one unit; that of tokens is changed
 }  # fmt: skip
 

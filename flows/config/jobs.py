@@ -6,7 +6,7 @@ preset never changes the meaning of a stored config.
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from flows.config.check import CheckConfig
 from flows.config.data import DecontaminationConfig, ExemplarsConfig, PoolConfig
@@ -99,3 +99,10 @@ class SelectConfig(VectorJob):
         description="Explanations fold latents that fire in this share of the pool into one line.",
     )
     seed: int = Field(0, description="Seed of the random control and of the label-free check.")
+
+    @model_validator(mode="after")
+    def search_has_an_index(self) -> "SelectConfig":
+        """Refuse a search in an index that is not built."""
+        if self.ranking.search == "faiss" and not self.index:
+            raise ValueError("`ranking.search: faiss` needs `index: true`")
+        return self

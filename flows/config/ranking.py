@@ -108,6 +108,17 @@ class RankingConfig(Strict):
         None, gt=0, le=1, description="Latents in a larger share of the pool weigh nothing."
     )
     values: Values = Field("raw", description="sqrt: square roots of the values, before weights.")
+    search: Literal["exact", "faiss"] = Field(
+        "exact", description="faiss: only what sketches bring up is scored; needs `index: true`."
+    )
+    candidates: int = Field(
+        2000, ge=1, description="search: faiss; vectors brought up for every exemplar."
+    )
+    recall_vectors: int = Field(
+        100_000,
+        ge=1,
+        description="search: faiss; so many vectors are scored whatever was found, for the recall.",
+    )
     normalize: Literal["none", "l1"] = Field(
         "none", description="l1: each space of a sample is brought to one length."
     )

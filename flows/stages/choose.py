@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
+from flows.stages.candidates import Candidates, find_candidates
 from flows.stages.inputs import Field
+from flows.stages.joint_vectors import JointTarget
 from flows.stages.rules import Contamination, contamination_of, pool_texts, rules_of, texts_of
-from flows.stages.score import joint_scores
+from flows.stages.score_shares import scores_by_processes
 from flows.stages.spaces import (
     Counts,
-    JointTarget,
     SpaceVectors,
     count_documents,
     join_targets,
@@ -52,6 +53,7 @@ class Race:
     targets:  every target's exemplars in the joined spaces, with their weights.
     counts:   document frequencies that the weights were made of.
     contamination: which examples hold an evaluation item, as far as it was looked for.
+    candidates: what may be ranked of the eligible, where the search is not exact.
     """
 
     eligible: NDArray[np.bool_]
@@ -59,6 +61,7 @@ class Race:
     targets: Mapping[str, JointTarget]
     counts: Counts
     contamination: Contamination | None = None
+    candidates: Candidates | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def enter_race(
             value=config.rendering.counted,
             remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
         )
-    return Race(left, drops, joined, counts, contamination)
+    near = find_candidates(config, pool.pool_id, vectors, joined, left)
+    return Race(left, drops, joined, counts, contamination, near)
 
 
 def decide(
@@ -147,7 +151,7 @@ def decide(
     main: dict[str, Decided] = {}
     for method in (config.ranking.method, *config.controls):
         role = "main" if method == config.ranking.method else "control"
-        rankings = _rankings(method, config, pool, vectors, race, targets)
+        rankings = _rankings(method, config, scores, pool, vectors, race, targets)
         for target, ranking in _as_selections(config, rankings):
             if method == "length_matched":
                 ranking = _of_equal_lengths(main[target], pool, ranking, race, token_count)
@@ -244,19 +248,23 @@ def _as_selections(
 def _rankings(
     method: str,
     config: SelectConfig,
+    scratch: Path,
     pool: PreparedPool,
     vectors: SpaceVectors,
     race: Race,
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
 ) -> dict[str, Ranking]:
-    """Target -> its order over the eligible rows."""
+    """Target -> its order over the eligible rows; of these, over the candidates of a search."""
+    eligible, near = race.eligible, race.candidates
     if method == "jaccard":
-        scores = joint_scores(config, vectors, race.targets)
+        only = None if near is None else near.vectors
+        eligible = eligible if near is None else eligible & near.rows
+        scores = scores_by_processes(config, vectors, race.targets, scratch, only=only)
         if config.ranking.exemplar_reduction == "round_robin":
-            return {name: take_turns(values, race.eligible) for name, values in scores.items()}
+            return {name: take_turns(values, eligible) for name, values in scores.items()}
     else:
         scores = _control_scores(method, config, pool, targets)
-    return {name: rank(values, race.eligible) for name, values in scores.items()}
+    return {name: rank(values, eligible) for name, values in scores.items()}
 
 
 def _control_scores(

@@ -119,9 +119,15 @@ def compute_units(
 
 
 def score_slices(
-    config: SelectConfig, vectors: "SpaceVectors", scoring: Scoring
+    config: SelectConfig,
+    vectors: "SpaceVectors",
+    scoring: Scoring,
+    only: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
-    """(vector numbers, their scores) of one slice after another, as they become ready."""
+    """(vector numbers, their scores) of one slice after another, as they become ready.
+
+    only: (n_vectors,) bool, vectors that are wanted; default: all.
+    """
     ray = connect()
     own = next(source for source in vectors.sources if source.settings.is_own)
     job = Job.of(own.representer, vectors.pool_id)
@@ -129,10 +135,9 @@ def score_slices(
     task = ray.remote(_score_slice).options(max_retries=FOR_EVER, num_cpus=threads_of(config))
     name = uuid4().hex
     shared = ray.put(replace(scoring, threads=threads_of(config)))
-    slices = [
-        np.arange(start, min(start + size, vectors.parts[0].n_vectors))
-        for start in range(0, vectors.parts[0].n_vectors, size)
-    ]
+    n = vectors.parts[0].n_vectors
+    wanted = np.arange(n) if only is None else np.flatnonzero(only)
+    slices = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     at_work = {task.remote(job, name, shared, numbers): numbers for numbers in slices}
     while at_work:
         done, _ = ray.wait(list(at_work), num_returns=1)

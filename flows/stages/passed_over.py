@@ -12,12 +12,19 @@ _CHUNK = 4096  # Picks that are compared with the exemplars at once.
 
 
 def drop_rows_of(material: Material, decided: Decided) -> list[Row]:
-    """Candidates that a rule took out, one by one; those below the least score as one number."""
+    """Candidates that a rule took out, one by one; those below the least score as one number.
+
+    So is what an approximate search did not bring up.
+    """
     picks, base = decided.picks, {"selection_id": decided.selection_id, "stage": "select"}
     rows: list[Row] = []
     if picks.n_below_min:
         reason = str(DropReason.BELOW_MIN_SCORE)
         rows.append({**base, "reason": reason, "n": picks.n_below_min})
+    near, eligible = material.race.candidates, material.race.eligible
+    if near is not None and decided.method == "jaccard":
+        n_missing = int((eligible & ~near.rows).sum())
+        rows.append({**base, "reason": str(DropReason.NOT_A_CANDIDATE), "n": n_missing})
     if not picks.passed_over:
         return rows
     table = pq.read_table(decided.scores_file, columns=["example_id", "score_rank"])

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.choose import Decided, Race, seed_of
-from flows.stages.spaces import JointTarget, SpaceVectors, joint_of, weighs_by_target
+from flows.stages.joint_vectors import JointTarget, weighs_by_target
+from flows.stages.spaces import SpaceVectors, joint_of
 from selection.pseudo_exemplars import (
     Statistic,
     beats_draws,

@@ -1,22 +1,35 @@
 """Second pass over the vectors: every shard against every target, in the joined spaces."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
+from flows.stages.joint_vectors import JointTarget, JointVectors, weighs_by_target
 from flows.stages.score_block import BlockScorer, Scores, Scoring
-from flows.stages.spaces import JointTarget, SpaceVectors, weighs_by_target
 from selection.errors import InputError
 from selection.reductions import ExemplarReduction, Queries, prepare
 
+if TYPE_CHECKING:  # helpers that score need no torch
+    from flows.stages.spaces import SpaceVectors
+
 
 def joint_scores(
-    config: SelectConfig, vectors: SpaceVectors, targets: Mapping[str, JointTarget]
+    config: SelectConfig,
+    vectors: JointVectors,
+    targets: Mapping[str, JointTarget],
+    *,
+    only: NDArray[np.bool_] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, NDArray[np.float64]]:
-    """Target -> (n,) scores of all pool rows; (n, m) for every exemplar under round robin."""
+    """Target -> (n,) scores of all pool rows; (n, m) for every exemplar under round robin.
+
+    only, share: as in `PoolVectors.blocks`; a vector that is left out scores 0. So what the shares
+    of several processes have in common is 0, and the largest score of each row is the whole.
+    """
     first, in_turn = vectors.parts[0], config.ranking.exemplar_reduction == "round_robin"
     # Without contrast, targets weigh columns alike.
     together = [[name] for name in targets] if weighs_by_target(config) else [list(targets)]
@@ -32,26 +45,30 @@ def joint_scores(
         for name, target in targets.items()
     }
     with stage("rank", first.n_vectors, "vectors") as handle:
-        for numbers, scores in _scored(config, vectors, scoring):
+        for numbers, scores in _scored(config, vectors, scoring, only, share):
             for name, values in scores.items():
                 found[name][numbers] = values
             handle.advance(len(numbers))
-        spaces = " + ".join(source.name for source in vectors.sources)
+        spaces = " + ".join(vectors.names)
         handle.detail = f"{first.n_vectors:,} vectors of {spaces} against {len(targets)} targets"
     return {name: first.spread(values, fill=0.0) for name, values in found.items()}
 
 
 def _scored(
-    config: SelectConfig, vectors: SpaceVectors, scoring: Scoring
+    config: SelectConfig,
+    vectors: JointVectors,
+    scoring: Scoring,
+    only: NDArray[np.bool_] | None,
+    share: tuple[int, int],
 ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
     """(vector numbers, their scores), every vector once: here, or by tasks of a cluster."""
     if config.compute.task_runner == "ray":
         from flows.stages import on_ray
 
-        yield from on_ray.score_slices(config, vectors, scoring)
+        yield from on_ray.score_slices(config, cast("SpaceVectors", vectors), scoring, only)
     else:
         scorer = BlockScorer(scoring)
-        for numbers, parts in vectors.blocks():
+        for numbers, parts in vectors.blocks(only=only, share=share):
             yield numbers, scorer.scores(parts)
 
 

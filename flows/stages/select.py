@@ -1,16 +1,18 @@
 """Last computing stage: rank the pool for every target, cut, explain, and commit it all at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
 from flows.progress import stage
+from flows.stages.candidates import measured_recall
 from flows.stages.choose import Decided, Race, decide, enter_race
 from flows.stages.index import index_facts
 from flows.stages.inputs import Field, field_of, read_targets
@@ -68,6 +70,11 @@ def decide_run(
     decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
     checks = check_label_free(config, pool, spaces, race, targets, decided)
+    if race.candidates is not None:
+        recall = measured_recall(
+            config, spaces, race.targets, race.eligible, race.candidates, _cuts(decided)
+        )
+        index["search"] = {**race.candidates.facts, "recall": recall}
     facts = replace(
         facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
     )
@@ -139,6 +146,18 @@ def _counts(
         **index,
         **rendered.totals,
     }
+
+
+def _cuts(decided: Sequence[Decided]) -> dict[str, float]:
+    """Target -> the least score of a pick of the main selection."""
+    cuts: dict[str, float] = {}
+    for each in decided:
+        if each.role == "main":
+            table = pq.read_table(each.scores_file, columns=["score", "target"])
+            picks = table.slice(0, each.cut.n_selected).to_pylist()
+            for pick in picks:
+                cuts[pick["target"]] = min(pick["score"], cuts.get(pick["target"], pick["score"]))
+    return cuts
 
 
 def _summary(decided: Decided, rows: list[Mapping[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ same SAE under another aggregate, another SAE, or a lexical space; all share the
 so a sample has the same vector number in each.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.ranking import SpaceConfig
 from flows.progress import stage
+from flows.stages.joint_vectors import JointTarget, JointVectors
 from flows.stages.reading import render_rows
 from flows.stages.vectors import (
     Representer,
@@ -183,48 +184,19 @@ def _report(counted: SparseRows) -> UnitReport:
 
 
 @dataclass(frozen=True)
-class SpaceVectors:
-    """The vectors of one pool in every space of a run, under one numbering."""
+class SpaceVectors(JointVectors):
+    """The vectors of one pool in every space of a run, and where they come from."""
 
     pool_id: str
     sources: tuple[Source, ...]
-    parts: tuple[PoolVectors, ...]
-
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], list[SparseRows]]]:
-        """(vector numbers, their vectors in every space), every vector exactly once."""
-        first, others = self.parts[0], self.parts[1:]
-        for numbers, rows in first.blocks():
-            yield numbers, [rows, *(other.gather_vectors(numbers) for other in others)]
-
-    def gather(self, rows: NDArray[np.int64]) -> list[SparseRows]:
-        """Vectors of a few pool rows in every space."""
-        return [part.gather(rows) for part in self.parts]
 
 
 def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) -> SpaceVectors:
     """The vectors of a pool whose spaces were all embedded before."""
     sources = open_sources(config, representer)
-    return SpaceVectors(pool_id, sources, tuple(source.vectors(pool_id) for source in sources))
-
-
-@dataclass(frozen=True)
-class JointTarget:
-    """One target task in the joined spaces.
-
-    joint:  spaces and weights, frozen for this target.
-    parts:  the exemplars' vectors in each space.
-    rows:   the same as vectors of the whole.
-    groups: (m,) subtask of each exemplar.
-    terms:  for every space, column -> term of the exemplars; empty for an SAE.
-    shares: (n_columns,) share of the pool's examples that have each column.
-    """
-
-    joint: Joint
-    parts: tuple[SparseRows, ...]
-    rows: SparseRows
-    groups: NDArray[np.int32]
-    terms: tuple[Mapping[int, str], ...]
-    shares: NDArray[np.float64]
+    names = tuple(source.name for source in sources)
+    parts = tuple(source.vectors(pool_id) for source in sources)
+    return SpaceVectors(names, parts, pool_id, sources)
 
 
 def count_documents(
@@ -292,11 +264,6 @@ def joint_of(
     ]
     return Joint(spaces, normalize=config.ranking.normalize == "l1")
 
-
-def weighs_by_target(config: SelectConfig) -> bool:
-    """Whether weights depend on the exemplars; otherwise a block is joined once for all targets."""
-    kinds = [space.weights or config.ranking.weights for space in config.representation.spaces]
-    return any("contrast" in kind for kind in kinds)
 
 
 def _weighted(

@@ -7,8 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.stages.choose import Decided
+from flows.stages.joint_vectors import JointTarget
 from flows.stages.material import Material
-from flows.stages.spaces import JointTarget
 from selection.explain import REST, exemplar_parts, explain_pairs
 from selection.records import Exemplars, SparseRows
 
