@@ -8,35 +8,36 @@ meet. Nothing is missed: this is arithmetic, not a sketch.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from selection.jaccard import EXACT_LIMIT
+from selection.near_kernel import N_BINS, Many, One, fill_bins, meet
 from selection.ngrams import overlap, shingles
 from selection.records import SparseRows
 from selection.row_kernels import check_weights, row_arrays
-from selection.scoring import EXACT_LIMIT
 
 _SLACK = 1e-9  # Heads are cut by a float product; a little longer than needed misses nothing.
-
-
-@dataclass(slots=True)
-class _Chains:
-    """For every latent the kept vectors that have it in their head, newest first."""
-
-    newest: NDArray[np.int64]  # (n_latents,) position of the newest link, -1 if none
-    older: NDArray[np.int64]  # (links,) position of the next older link, -1 at the end
-    vector: NDArray[np.int64]  # (links,) which kept vector
-    n_links: int = 0
+_BIN_BITS = 24  # Of the first norm; norms 256 times larger fit the bins as well.
 
 
 class KeptVectors:
-    """Vectors that stay, in the order in which they were kept; answers what is close to them."""
+    """Vectors that stay, in the order in which they were kept; answers what is close to them.
+
+    Nothing is missed, whatever the data. Where heads are long, as in dense vectors, following the
+    latents that are shared meets everything several times; then all kept vectors are looked at in
+    turn instead, by their bins (see `selection.near_kernel`).
+    """
 
     def __init__(
-        self, weights: NDArray[np.int64], order: NDArray[np.int64], threshold: float
+        self,
+        weights: NDArray[np.int64],
+        order: NDArray[np.int64],
+        threshold: float,
+        *,
+        try_links: int = 1024,
     ) -> None:
         """Start with nothing kept.
 
@@ -44,77 +45,105 @@ class KeptVectors:
         order:     (n_latents,) int64 place of each latent in the order of heads; smaller is
                    earlier. Any order gives the same answers; document frequency is fast.
         threshold: similarity, in (0, 1], from which vectors count as close.
+        try_links: kept vectors after which it is decided whether links pay; 0 makes none. Any
+                   number gives the same answers.
         """
         if not 0 < threshold <= 1:
             raise ValueError(f"the threshold must be in (0, 1], not {threshold}")
         self._checked: SparseRows | None = None
         self.threshold, self._weights = threshold, weights
         self._order = np.ascontiguousarray(order, np.int64)
-        self._chains = _Chains(
-            np.full(len(order), -1, np.int64), np.empty(1024, np.int64), np.empty(1024, np.int64)
+        self._kept = Many(
+            indptr=np.zeros(64, np.int64),
+            latents=np.empty(4096, np.int32),
+            values=np.empty(4096, np.uint32),
+            norms=np.zeros(64, np.int64),
+            bins=np.zeros(64 * N_BINS, np.uint32),
+            newest=np.full(len(order) if try_links else 0, -1, np.int64),
+            older=np.empty(1024, np.int64),
+            vector=np.empty(1024, np.int32),
+            seen=np.zeros(64, np.int64),
         )
-        self._latents, self._values = np.empty(4096, np.int32), np.empty(4096, np.uint32)
-        self._indptr, self._norms = np.zeros(64, np.int64), np.zeros(64, np.int64)
-        self._seen = np.zeros(64, np.int64)
-        self._n = self._n_asked = 0
+        self._n = self._n_asked = self._n_links = 0
+        self._n_followed = self._n_could_scan = 0
+        self._shift: int | None = None
+        self._try_links = try_links
 
     def __len__(self) -> int:
         """Number of kept vectors."""
         return self._n
+
+    @property
+    def follows_links(self) -> bool:
+        """Whether only vectors that share a head latent are met."""
+        return len(self._kept.newest) > 0
 
     def close_to(self, rows: SparseRows, i: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Kept vectors with a similarity to row i of at least the threshold, and the similarity.
 
         Returns (c,) int64 numbers in order of keeping, ascending, and (c,) float64.
         """
-        latents, values = self._row(rows, i)
-        norm, head = _norm_and_head(latents, values, self._weights, self._order, self.threshold)
+        one = self._one(rows, i)
         self._n_asked += 1
         found, scores = np.empty(self._n, np.int64), np.empty(self._n, np.float64)
-        n_found = _meet(
-            latents,
-            values,
-            norm,
-            head,
-            self._weights,
-            (self._indptr, self._latents, self._values),
-            self._norms,
-            (self._chains.newest, self._chains.older, self._chains.vector),
-            self._seen,
-            self._n_asked,
-            self.threshold,
-            found,
-            scores,
-        )
+        n_found, n_links = meet(
+            one, self._kept, self._n, self._weights, self._shift or 0, self._n_asked,
+            self.threshold, found, scores,
+        )  # fmt: skip
+        self._n_followed += n_links
+        self._n_could_scan += self._n
         by_number = np.argsort(found[:n_found])
         return found[:n_found][by_number], scores[:n_found][by_number]
 
-    def _row(self, rows: SparseRows, i: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
-        """Latents and values of row i, in memory of their own; the rows are checked once."""
+    def _one(self, rows: SparseRows, i: int) -> One:
+        """Row i in memory of its own; the rows are checked once."""
         if rows is not self._checked:
             row_arrays(rows)  # Refuses damaged data.
             check_weights(self._weights, rows)
             self._checked = rows
         entries = slice(int(rows.indptr[i]), int(rows.indptr[i + 1]))
-        return np.array(rows.latents[entries], np.int32), np.array(rows.values[entries], np.uint32)
+        latents = np.array(rows.latents[entries], np.int32)
+        values = np.array(rows.values[entries], np.uint32)
+        norm, head = 0, np.zeros(0, np.int32)
+        if self.follows_links:
+            norm, head = _norm_and_head(latents, values, self._weights, self._order, self.threshold)
+        else:
+            norm = int((self._weights[latents] * values).sum())
+        if norm * 2 >= EXACT_LIMIT:
+            raise OverflowError(f"a norm of {norm} is too large to compare exactly")
+        if self._shift is None and norm:
+            self._shift = max(0, norm.bit_length() - _BIN_BITS)
+        bins = np.empty(N_BINS, np.uint32)
+        fill_bins(latents, values, self._weights, self._shift or 0, bins)
+        return One(latents, values, norm, bins, head)
 
     def keep(self, rows: SparseRows, i: int) -> int:
         """Keep row i; returns its number."""
-        latents, values = self._row(rows, i)
-        norm, head = _norm_and_head(latents, values, self._weights, self._order, self.threshold)
-        number, start = self._n, int(self._indptr[self._n])
-        end = start + len(latents)
-        self._latents, self._values = _room(self._latents, end), _room(self._values, end)
-        self._latents[start:end], self._values[start:end] = latents, values
-        self._indptr, self._norms = _room(self._indptr, number + 2), _room(self._norms, number + 1)
-        self._seen = _room(self._seen, number + 1)
-        self._indptr[number + 1], self._norms[number], self._seen[number] = end, norm, 0
-        chains, new = self._chains, self._chains.n_links + len(head)
-        chains.older, chains.vector = _room(chains.older, new), _room(chains.vector, new)
-        links = np.arange(chains.n_links, new)
-        chains.older[links], chains.vector[links] = chains.newest[head], number
-        chains.newest[head], chains.n_links = links, new
+        one, kept, number = self._one(rows, i), self._kept, self._n
+        start = int(kept.indptr[number])
+        end = start + len(one.latents)
+        kept = kept._replace(
+            latents=_room(kept.latents, end),
+            values=_room(kept.values, end),
+            indptr=_room(kept.indptr, number + 2),
+            norms=_room(kept.norms, number + 1),
+            bins=_room(kept.bins, (number + 1) * N_BINS),
+            seen=_room(kept.seen, number + 1),
+        )
+        kept.latents[start:end], kept.values[start:end] = one.latents, one.values
+        kept.bins[number * N_BINS : (number + 1) * N_BINS] = one.bins
+        kept.indptr[number + 1], kept.norms[number], kept.seen[number] = end, one.norm, 0
+        if self.follows_links:
+            new = self._n_links + len(one.head)
+            kept = kept._replace(older=_room(kept.older, new), vector=_room(kept.vector, new))
+            links = np.arange(self._n_links, new)
+            kept.older[links], kept.vector[links] = kept.newest[one.head], number
+            kept.newest[one.head], self._n_links = links, new
+        self._kept = kept
         self._n += 1
+        if self._n == self._try_links and self._n_followed > self._n_could_scan:
+            none = np.zeros(0, np.int64)
+            self._kept = kept._replace(newest=none, older=none, vector=np.zeros(0, np.int32))
         return number
 
 
@@ -129,14 +158,12 @@ def _norm_and_head(
     by_order = np.argsort(order[latents], kind="stable")
     amounts = weights[latents[by_order]] * values[by_order]
     norm = int(amounts.sum())
-    if norm * 2 >= EXACT_LIMIT:
-        raise OverflowError(f"a norm of {norm} is too large to compare exactly")
     before = np.cumsum(amounts) - amounts
     in_head = (before <= (1 - threshold + _SLACK) * norm) & (amounts > 0)
     return norm, latents[by_order][in_head]
 
 
-def _room(array: NDArray[np.generic], n: int) -> NDArray:  # type: ignore[type-arg]
+def _room(array: NDArray[Any], n: int) -> NDArray[Any]:
     """The array, grown by half where it does not hold n values."""
     if n <= len(array):
         return array
@@ -200,53 +227,3 @@ class DuplicateFinder:
         if self._loaded is None or row not in self._place:
             raise ValueError(f"row {row} was not loaded")
         return self._loaded, self._place[row]
-
-
-@njit(nogil=True, cache=True)
-def _meet(
-    latents: NDArray[np.int32],
-    values: NDArray[np.uint32],
-    norm: int,
-    head: NDArray[np.int32],
-    weights: NDArray[np.int64],
-    kept: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint32]],
-    norms: NDArray[np.int64],
-    chains: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-    seen: NDArray[np.int64],
-    asked: int,
-    threshold: float,
-    found: NDArray[np.int64],
-    scores: NDArray[np.float64],
-) -> int:
-    """Compare one vector with every kept one that shares a latent of both heads; count the close.
-
-    kept: indptr, latents, values. chains: newest, older, vector. seen: (n,) last time of meeting.
-    """
-    kept_indptr, kept_latents, kept_values = kept
-    newest, older, vector = chains
-    n_found = 0
-    for latent in head:
-        link = newest[latent]
-        while link >= 0:
-            other = vector[link]
-            link = older[link]
-            if seen[other] == asked:
-                continue
-            seen[other] = asked
-            low, high = min(norm, norms[other]), max(norm, norms[other])
-            if high == 0 or low / high < threshold:  # The largest score that the norms allow.
-                continue
-            a, a_end = 0, len(latents)
-            b, b_end = kept_indptr[other], kept_indptr[other + 1]
-            shared = np.int64(0)
-            while a < a_end and b < b_end:
-                f, g = latents[a], kept_latents[b]
-                if f == g:
-                    shared += weights[f] * np.int64(min(values[a], kept_values[b]))
-                a += f <= g
-                b += g <= f
-            score = shared / (norm + norms[other] - shared)
-            if score >= threshold:
-                found[n_found], scores[n_found] = other, score
-                n_found += 1
-    return n_found
