@@ -57,8 +57,8 @@ def fill_bins(
 ) -> None:
     """Sums of weighted amounts by latent modulo N_BINS, in multiples of 2^shift, rounded down.
 
-    All bins are the largest number where one of them does not fit: such a vector is never ruled out
-    against another of its kind, and others are too short to be near.
+    All bins are the largest number where one of them does not fit: two such vectors tell nothing of
+    each other, and are compared.
     """
     sums = np.zeros(N_BINS, np.int64)
     for p in range(len(latents)):
@@ -157,9 +157,10 @@ def _try(
     if high == 0 or low / high < threshold:  # The largest score that the norms allow.
         return n_found
     needed = threshold / (1 + threshold) * (low + high) * (1 - _SLACK)
-    bound = _bound(one.bins, many.bins, other * N_BINS) + N_BINS
-    if np.float64(bound) * np.float64(1 << shift) < needed:
-        return n_found
+    if one.bins[0] != _LARGEST or many.bins[other * N_BINS] != _LARGEST:
+        bound = _bound(one.bins, many.bins, other * N_BINS) + N_BINS
+        if np.float64(bound) * np.float64(1 << shift) < needed:
+            return n_found
     shared = _shared(one, many, other, weights, needed)
     if shared < 0:
         return n_found

@@ -56,8 +56,8 @@ def test_planted_near_duplicates_among_many_are_all_found() -> None:
 def test_dense_vectors_are_scanned_and_nothing_is_missed(scale: int) -> None:
     """Norms from 1 to 2^45: bins that are too small for some of them rule nothing out."""
     rng = np.random.default_rng(5)
-    base = random_rows(60, 70, 0.6, seed=5)
-    rows = concatenate([base] * 5)
+    base = random_rows(59, 70, 0.6, seed=5)
+    rows = concatenate([concatenate([sparse_rows([{1: 1}], 70), base])] * 5)
     values = np.clip(rows.values * rng.uniform(0.85, 1.15, len(rows.values)), 1, 65_535)
     rows = SparseRows(rows.indptr, rows.latents, values.astype(np.uint16), 70)
     weights = np.where(np.arange(70) % 3 == 0, scale, 1).astype(np.int64)
