@@ -71,12 +71,38 @@ def fill_bins(
 
 
 @njit(nogil=True, cache=True)
-def _bound(bins: NDArray[np.uint32], others: NDArray[np.uint32], first: int) -> np.int64:
-    """Sum of minima of two vectors' bins: at most one a bin below what the vectors can have."""
-    total = np.uint64(0)
-    for b in range(N_BINS):
-        total += np.uint64(min(bins[b], others[first + b]))
-    return np.int64(total)
+def _not_ruled_out(
+    norm: int,
+    bins: NDArray[np.uint32],
+    norms: NDArray[np.int64],
+    kept_bins: NDArray[np.uint32],
+    shift: int,
+    threshold: float,
+    others: NDArray[np.int64],
+    n_others: int,
+) -> int:
+    """Leave in `others` those that norms and bins allow to be close; returns how many.
+
+    One loop without calls: it sees every kept vector, everything behind it sees one in a hundred.
+    """
+    n_left, needs = 0, threshold / (1 + threshold) * (1 - _SLACK)
+    least, unit = threshold * (1 - _SLACK), np.float64(np.int64(1) << shift)
+    for k in range(n_others):
+        other = others[k]
+        own = norms[other]
+        if min(norm, own) < least * max(norm, own):  # The largest score that the norms allow.
+            continue
+        first = np.uint64(other) * np.uint64(N_BINS)
+        total = np.int64(N_BINS)  # Rounding took at most one from each bin.
+        for b in range(np.uint64(N_BINS)):
+            x, y = bins[b], kept_bins[first + b]
+            total += np.int64(x if x < y else y)
+        if total * unit >= needs * (np.float64(norm) + np.float64(own)) or (
+            bins[0] == _LARGEST and kept_bins[first] == _LARGEST
+        ):
+            others[n_left] = other
+            n_left += 1
+    return n_left
 
 
 @njit(nogil=True, cache=True)
@@ -123,49 +149,35 @@ def meet(
     n: number of kept vectors. asked: number of this question.
     Returns how many are close, and how many links were followed (0 without links).
     """
-    n_found, n_links = 0, 0
+    others, n_others, n_links = found, 0, 0
+    if one.norm == 0:
+        return 0, 0
     if len(many.newest) == 0:
         for other in range(n):
-            n_found = _try(one, many, other, weights, shift, threshold, n_found, found, scores)
-        return n_found, n_links
-    for latent in one.head:
+            others[other] = other
+        n_others = n
+    for latent in one.head:  # None where there are no links.
         link = many.newest[latent]
         while link >= 0:
-            other, link = many.vector[link], many.older[link]
+            other, link = np.int64(many.vector[link]), many.older[link]
             n_links += 1
             if many.seen[other] != asked:
                 many.seen[other] = asked
-                n_found = _try(one, many, other, weights, shift, threshold, n_found, found, scores)
+                others[n_others] = other
+                n_others += 1
+    n_left = _not_ruled_out(
+        one.norm, one.bins, many.norms, many.bins, shift, threshold, others, n_others
+    )
+    n_found = 0
+    for k in range(n_left):  # `found` is `others`: what is written lies behind what is read.
+        other = others[k]
+        norm = many.norms[other]
+        needed = threshold / (1 + threshold) * (one.norm + norm) * (1 - _SLACK)
+        shared = _shared(one, many, other, weights, needed)
+        if shared < 0:
+            continue
+        score = shared / (one.norm + norm - shared)
+        if score >= threshold:
+            found[n_found], scores[n_found] = other, score
+            n_found += 1
     return n_found, n_links
-
-
-@njit(nogil=True, cache=True)
-def _try(
-    one: One,
-    many: Many,
-    other: int,
-    weights: NDArray[np.int64],
-    shift: int,
-    threshold: float,
-    n_found: int,
-    found: NDArray[np.int64],
-    scores: NDArray[np.float64],
-) -> int:
-    """Compare with one kept vector, as far as needed; returns the new number of close ones."""
-    norm = many.norms[other]
-    low, high = min(one.norm, norm), max(one.norm, norm)
-    if high == 0 or low / high < threshold:  # The largest score that the norms allow.
-        return n_found
-    needed = threshold / (1 + threshold) * (low + high) * (1 - _SLACK)
-    if one.bins[0] != _LARGEST or many.bins[other * N_BINS] != _LARGEST:
-        bound = _bound(one.bins, many.bins, other * N_BINS) + N_BINS
-        if np.float64(bound) * np.float64(1 << shift) < needed:
-            return n_found
-    shared = _shared(one, many, other, weights, needed)
-    if shared < 0:
-        return n_found
-    score = shared / (one.norm + norm - shared)
-    if score >= threshold:
-        found[n_found], scores[n_found] = other, score
-        n_found += 1
-    return n_found
