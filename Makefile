@@ -43,6 +43,7 @@ nightly: check test faults  ## The slow ones: the wheel in an empty environment,
 	$(BIN)/python -m benchmarks.overheads
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
+	$(BIN)/python -m benchmarks.selection
 
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock

@@ -16,10 +16,10 @@ from flows.config.check import CheckConfig
 from flows.config.jobs import SelectConfig
 from flows.progress import Advance, stage
 from flows.stages.choose import JOINT, Decided, Race, seed_of
+from flows.stages.joint_vectors import JointTarget, weighs_by_target
 from flows.stages.reach import Reach, look_down
 from flows.stages.rules import texts_of
 from flows.stages.score import queries_of
-from flows.stages.joint_vectors import JointTarget, weighs_by_target
 from flows.stages.spaces import SpaceVectors, joint_of
 from selection.baselines import bm25_of_sets, random_scores
 from selection.label_free import (

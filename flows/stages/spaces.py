@@ -265,7 +265,6 @@ def joint_of(
     return Joint(spaces, normalize=config.ranking.normalize == "l1")
 
 
-
 def _weighted(
     config: SelectConfig,
     source: Source,
