@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.ranking import SETTINGS, made_up_rows
+from benchmarks.ranking_data import Setting, made_up_rows
 from selection.jaccard import score_pairs
 from selection.near_duplicates import DuplicateFinder, KeptVectors
 from selection.neighbors import build_index, search, sketch
@@ -44,6 +44,7 @@ from storage.pool_vectors import PoolVectors
 from storage.shards import open_shards, write_shard
 
 FRACTION, SIMILARITY, TEXT_OVERLAP, SHINGLE_WORDS = 0.05, 0.9, 0.7, 3
+MADE_UP = Setting("nnz 700 of 2,048", 700, 2_048, 900, 0.3, 115_000, 10_000)
 UNIT_ROWS, N_EXEMPLARS, CANDIDATES, SEED = 2048, 8, 2000, 0
 REPORT = UnitReport(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "full")
 
@@ -296,9 +297,8 @@ def main() -> None:
         rows, exemplars = stored_rows(given.vectors)
         texts = pool_texts(given.pool, given.subpool, len(rows))
     else:
-        setting = SETTINGS[1]
-        n = setting.n_rows_quick if given.quick else setting.n_rows
-        rows, exemplars = made_up_rows(setting, n, SEED), made_up_rows(setting, N_EXEMPLARS, 1)
+        n = MADE_UP.n_rows_quick if given.quick else MADE_UP.n_rows
+        rows, exemplars = made_up_rows(MADE_UP, n, SEED), made_up_rows(MADE_UP, N_EXEMPLARS, 1)
         texts = made_up_texts(n)
     if given.quick and len(rows) > 10_000:
         rows, texts = take(rows, np.arange(10_000)), texts[:10_000]

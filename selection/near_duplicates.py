@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.jaccard import EXACT_LIMIT
 from selection.near_kernel import N_BINS, Many, One, fill_bins, meet
 from selection.ngrams import overlap, shingles
 from selection.records import SparseRows
 from selection.row_kernels import check_weights, row_arrays
+from selection.scoring import EXACT_LIMIT
 
 _SLACK = 1e-9  # Heads are cut by a float product; a little longer than needed misses nothing.
 _BIN_BITS = 24  # Of the first norm; norms 256 times larger fit the bins as well.

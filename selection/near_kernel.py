@@ -159,11 +159,11 @@ def meet(
     for latent in one.head:  # None where there are no links.
         link = many.newest[latent]
         while link >= 0:
-            other, link = np.int64(many.vector[link]), many.older[link]
+            met, link = many.vector[link], many.older[link]
             n_links += 1
-            if many.seen[other] != asked:
-                many.seen[other] = asked
-                others[n_others] = other
+            if many.seen[met] != asked:
+                many.seen[met] = asked
+                others[n_others] = met
                 n_others += 1
     n_left = _not_ruled_out(
         one.norm, one.bins, many.norms, many.bins, shift, threshold, others, n_others
@@ -171,7 +171,7 @@ def meet(
     n_found = 0
     for k in range(n_left):  # `found` is `others`: what is written lies behind what is read.
         other = others[k]
-        norm = many.norms[other]
+        norm = np.int64(many.norms[other])
         needed = threshold / (1 + threshold) * (one.norm + norm) * (1 - _SLACK)
         shared = _shared(one, many, other, weights, needed)
         if shared < 0:
