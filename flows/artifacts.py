@@ -19,21 +19,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.progress import listening
+from flows.progress import StageRecord, listening
 
 log = logging.getLogger(__name__)
 
 UPDATE_SECONDS = 3.0  # An update is an API call; one per shard of a large pool would be too many.
 CELL_CHARACTERS = 120  # The UI shows cells whole.
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What a finished stage said of itself: name, what came out, seconds."""
-
-    name: str
-    detail: str
-    seconds: float
 
 
 @dataclass

@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.artifacts import StageRecord, duration, publish_markdown, publish_table
+from flows.artifacts import duration, publish_markdown, publish_table
 from flows.names import FILES_URL
+from flows.progress import StageRecord
 from flows.stages.material import RunFacts
 from storage.charts import ScoreCurve
 from storage.check_words import in_lines

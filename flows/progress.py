@@ -70,6 +70,35 @@ class Lines:
         return f"{self.done / seconds:,.0f} {self.unit}/s"
 
 
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage said of itself: name, what came out, seconds."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+@dataclass
+class Clock:
+    """Remembers every finished stage."""
+
+    stages: list[StageRecord] = field(default_factory=list)
+    name: str = ""
+    started: float = 0.0
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        """A stage starts."""
+        self.name, self.started = name, time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        """Nothing to remember."""
+
+    def end(self, detail: str) -> None:
+        """Keep it with its time."""
+        self.stages.append(StageRecord(self.name, detail, time.monotonic() - self.started))
+
+
 class Bars:
     """A rich progress bar per stage, with rate and time left, for people at a terminal."""
 

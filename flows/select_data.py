@@ -8,6 +8,7 @@ from flows import quiet_prefect  # Prefect reads its settings when it is importe
 
 quiet_prefect.set_defaults()
 
+from dataclasses import replace  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 
 from prefect import flow  # noqa: E402
@@ -80,6 +81,7 @@ def run_selection(
         embed_task(config, workspace, pool_id, sae)
         if config.index:
             index_task(config, workspace, pool_id, sae)
+        facts = replace(facts, stages=tuple(told.stages))
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         publish_task(config, workspace, main)

@@ -193,3 +193,24 @@ def _in_order(
             names = np.append(names, np.int32(name))
             sums, found = np.append(sums, amounts[others].sum()), np.append(found, np.nan)
     return names, sums, found
+
+
+def typical_latents(
+    exemplars: SparseRows, weights: NDArray[np.int64], pool_shares: NDArray[np.float64], top: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """The latents that exemplars are made of, beyond what the whole pool is made of.
+
+    weights, pool_shares: (n_latents,) as for `explain_pairs`.
+    Returns at most `top` latents in order of mean share x (1 - pool share), equal ones by smaller
+    latent; their mean shares of an exemplar's weighted length; in how many exemplars they fire.
+    """
+    owners = np.repeat(np.arange(len(exemplars)), np.diff(exemplars.indptr))
+    amounts = (weights[exemplars.latents] * exemplars.values).astype(np.float64)
+    lengths = np.bincount(owners, amounts, len(exemplars))
+    parts = amounts / np.maximum(lengths[owners], 1)
+    latents, place = np.unique(exemplars.latents, return_inverse=True)
+    shares = np.bincount(place, parts, len(latents)) / max(1, len(exemplars))
+    counts = np.bincount(place, amounts > 0, len(latents)).astype(np.int64)
+    order = np.argsort(-shares * (1 - pool_shares[latents]), kind="stable")
+    order = order[shares[order] > 0][:top]
+    return latents[order].astype(np.int64), shares[order], counts[order]

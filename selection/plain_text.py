@@ -15,11 +15,18 @@ def plain_text(
     messages: as in POOL_SCHEMA, parsed. A turn is its reasoning, its text, and its tool calls as
     name and arguments. Empty turns leave no empty line.
     """
-    lines = [_tool_line(tool) for tool in tools or ()]
-    for message in normalize_messages(messages):
-        lines += [message.get("reasoning_content", ""), message["content"]]
-        lines += [_call_line(call["function"]) for call in message.get("tool_calls", ())]
+    lines = [*(_tool_line(tool) for tool in tools or ()), *turn_texts(messages)]
     return "\n".join(line for line in lines if line)
+
+
+def turn_texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One text per message: reasoning, text and tool calls, joined by newlines; empty ones stay."""
+    texts = []
+    for message in normalize_messages(messages):
+        lines = [message.get("reasoning_content", ""), message["content"]]
+        lines += [_call_line(call["function"]) for call in message.get("tool_calls", ())]
+        texts.append("\n".join(line for line in lines if line))
+    return texts
 
 
 def _call_line(function: Mapping[str, Any]) -> str:

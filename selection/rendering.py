@@ -19,6 +19,8 @@ from selection.hub import fetch_tokenizer
 from selection.ids import content_id
 from selection.masks import kept_positions, token_parts
 from selection.messages import Tools, normalize_messages
+from selection.places import Places, places_in_turns
+from selection.plain_text import turn_texts
 from selection.records import Rendered
 from selection.spans import Part
 from selection.templates import (
@@ -119,9 +121,21 @@ class Renderer:
         ]
         encoded = self._tokens.encode_batch([text.text for text in written])
         return [
-            self._finish(ids, offsets, text)
+            self._finish(ids, offsets, text)[0]
             for (ids, offsets), text in zip(encoded, written, strict=True)
         ]
+
+    def render_placed(
+        self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None
+    ) -> tuple[Rendered, Places]:
+        """Render one sample, and say where in its turns each of its counted tokens lies."""
+        written = self._writer.write(normalize_messages(messages), tools or None)
+        [(ids, offsets)] = self._tokens.encode_batch([written.text])
+        rendered, origins = self._finish(ids, offsets, written)
+        places = places_in_turns(written.text, offsets, written.spans, turn_texts(messages))
+        # What the model expects around the text has no origin in it: one more row, of no turn.
+        nowhere = Places(*(np.append(x, -1) for x in (places.turns, places.starts, places.ends)))
+        return rendered, nowhere.at(origins[rendered.counted])
 
     def marked_text(self, rendered: Rendered) -> list[tuple[str, bool]]:
         """The text of a rendered sample in runs of (text, whether its tokens count)."""
@@ -155,34 +169,42 @@ class Renderer:
         ids: NDArray[np.uint32],
         offsets: NDArray[np.int64],
         written: WrittenText,
-    ) -> Rendered:
-        """Add what the model expects around the text, mark what counts, truncate."""
+    ) -> tuple[Rendered, NDArray[np.int64]]:
+        """Add what the model expects around the text, mark what counts, truncate.
+
+        Returns also (t,) which of the text's own tokens each one is, -1 for what was added.
+        """
         prefix = np.array(self._tokens.prefix, dtype=np.uint32)
         suffix = np.array(self._tokens.suffix if written.is_plain else (), dtype=np.uint32)
         has_prefix = np.array_equal(ids[: len(prefix)], prefix)
+        origins = np.arange(len(ids))
         parts = token_parts(offsets, written.spans)
         parts[self._tokens.is_special[ids]] = Part.TEMPLATE
         if not has_prefix:
             ids = np.concatenate([prefix, ids])
             parts = np.concatenate([np.zeros(len(prefix), dtype=parts.dtype), parts])
+            origins = np.concatenate([np.full(len(prefix), -1), origins])
         n_full = len(ids) + len(suffix)
         kept = kept_positions(
             parts, self._max_length - len(suffix), self._truncation, n_prefix=len(prefix)
         )
         truncated = len(kept) < len(ids)
         had_response = bool((parts == Part.RESPONSE).any())
-        ids, parts = ids[kept], parts[kept]
+        ids, parts, origins = ids[kept], parts[kept], origins[kept]
         response_lost = truncated and had_response and not (parts == Part.RESPONSE).any()
         counted = self._counts_part[parts]
         if not self._counts_prefix:
             counted[: len(prefix)] = False
         if len(suffix):
-            ids = np.concatenate([ids, suffix])
+            ids, origins = (
+                np.concatenate([ids, suffix]),
+                np.append(origins, np.full(len(suffix), -1)),
+            )
             counted = np.concatenate([counted, np.full(len(suffix), self._counts_suffix)])
         self.counts["truncated"] += truncated
         self.counts["response_lost"] += bool(response_lost)
         self.counts["nothing_counted"] += not counted.any()
-        return Rendered(ids, counted, n_full, truncated, bool(response_lost))
+        return Rendered(ids, counted, n_full, truncated, bool(response_lost)), origins
 
 
 def render_key(rendered: Rendered) -> bytes:

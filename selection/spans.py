@@ -31,12 +31,14 @@ class Slot:
     part:      whose text it is; TEMPLATE for a system text that is said to be constant.
     arguments: of a tool call; unused otherwise.
     is_call:   whether the slot is a tool call, whose spelling is up to the template.
+    message:   number of the message that it belongs to.
     """
 
     text: str
     part: Part
     arguments: object = None
     is_call: bool = False
+    message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,12 @@ class Gaps:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters start:end of the rendered text belong to `part`."""
+    """Characters start:end of the rendered text belong to `part`, of message number `message`."""
 
     start: int
     end: int
     part: Part
+    message: int = 0
 
 
 _MARKER = re.compile(r"slotQ(\d+)Qslot")
@@ -80,18 +83,18 @@ def mark_messages(
     split_thoughts:  cut contents at <think> tags, for templates that take them apart.
     """
     slots: list[Slot] = []
+    marked: list[Message] = []
 
     def mark(text: str, part: Part) -> str:
         if not text.strip():
             return text  # Templates ask whether a content is empty; the answer must not change.
-        slots.append(Slot(text, part))
+        slots.append(Slot(text, part, message=len(marked)))
         return marker(len(slots) - 1)
 
     def mark_text(text: str, part: Part) -> str:
         pieces = _THINK_TAGS.split(text) if split_thoughts else [text]
         return "".join(p if _THINK_TAGS.fullmatch(p) else mark(p, part) for p in pieces)
 
-    marked = []
     for message in messages:
         part = part_of(message, constant_system)
         copy = dict(message)
@@ -100,7 +103,8 @@ def mark_messages(
             copy["thinking"] = copy["reasoning_content"]
         copy["content"] = mark_text(message["content"], part)
         if "tool_calls" in message:
-            copy["tool_calls"] = [_mark_call(call, part, slots) for call in message["tool_calls"]]
+            calls, number = message["tool_calls"], len(marked)
+            copy["tool_calls"] = [_mark_call(call, part, slots, number) for call in calls]
         marked.append(copy)
     return marked, slots
 
@@ -114,9 +118,11 @@ def part_of(message: Message, constant_system: frozenset[str]) -> Part:
     return Part.PROMPT
 
 
-def _mark_call(call: Mapping[str, Any], part: Part, slots: list[Slot]) -> dict[str, Any]:
+def _mark_call(
+    call: Mapping[str, Any], part: Part, slots: list[Slot], message: int
+) -> dict[str, Any]:
     function = call["function"]
-    slots.append(Slot(function["name"], part, function["arguments"], is_call=True))
+    slots.append(Slot(function["name"], part, function["arguments"], True, message))
     name = marker(len(slots) - 1)
     # Empty arguments stay: some templates write something else for them, and they say nothing.
     arguments = {name: name} if function["arguments"] else {}
@@ -157,7 +163,7 @@ def _joined_spans(
     pieces, spans, at = [gaps.constants[0]], [], len(gaps.constants[0])
     for number, constant in zip(gaps.slots, gaps.constants[1:], strict=True):
         content = spelling(slots[number].text)
-        spans.append(Span(at, at + len(content), slots[number].part))
+        spans.append(Span(at, at + len(content), slots[number].part, slots[number].message))
         pieces += (content, constant)
         at += len(content) + len(constant)
     return spans if at == len(text) and "".join(pieces) == text else None
@@ -174,7 +180,7 @@ def _walk_gaps(text: str, gaps: Gaps, slots: Sequence[Slot]) -> list[Span] | Non
         slot, is_last = slots[number], gap == len(gaps.slots)
         length = None if slot.is_call else _spelled_length(text, at, slot.text, after)
         if length is not None:
-            spans.append(Span(at, at + length, slot.part))
+            spans.append(Span(at, at + length, slot.part, slot.message))
             at += length + len(after)
             continue
         end = _gap_end(text, at, after, is_last)
@@ -218,7 +224,7 @@ def _spans_inside(text: str, start: int, end: int, slot: Slot) -> list[Span]:
         pieces = call_pieces(text[start:end], slot.text, slot.arguments)
     else:
         pieces = content_pieces(text[start:end], slot.text)
-    return [Span(start + a, start + b, slot.part) for a, b in pieces]
+    return [Span(start + a, start + b, slot.part, slot.message) for a, b in pieces]
 
 
 def search_spans(text: str, slots: Sequence[Slot]) -> list[Span]:

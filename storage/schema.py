@@ -70,11 +70,11 @@ def _key(table: str, target: str, *columns: str) -> Key:
 KEYS = (
     *(_key(name, "run", "run_id") for name in ("selection", "run_drop", "run_source", "exemplar",
                                                "occurrence", "artifact", "event",
-                                               "contamination")),
+                                               "contamination", "target_latent", "run_stage")),
     *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
                                                            "why_exemplar", "selection_drop",
                                                            "label_free_check", "held_out",
-                                                           "event")),
+                                                           "fired", "event")),
     *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
 )  # fmt: skip
 """References between tables, checked over new rows at every commit and over all by `verify`.
@@ -119,6 +119,10 @@ TEXT_COLUMNS = (
     TextColumn("pick", "text", "example_id", "NULL"),
     TextColumn("near_miss", "text", "example_id", "NULL"),
     TextColumn("occurrence", "raw", "example_id", "NULL"),
+    *(
+        TextColumn("fired", name, "example_id", "NULL")  # how long its tokens are
+        for name in ("turn", "first_char", "end_char", "strength")
+    ),
     TextColumn("exemplar", "messages", "exemplar_id", "'[]'"),
     TextColumn("exemplar", "tools", "exemplar_id", "NULL"),
     TextColumn("exemplar", "text", "exemplar_id", "NULL"),

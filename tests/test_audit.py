@@ -158,6 +158,11 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     assert changed == 1
     (lines,) = workspace.exports.glob("*/train.jsonl")
     assert len(lines.read_text().splitlines()) == len(before) - 1
+    marks = f"SELECT example_id = '{gone.example_id}', count(*) > 0, count(turn) > 0 FROM fired"
+    assert {row[0]: row[2] for row in run_sql(workspace, f"{marks} GROUP BY 1").rows} == {
+        True: False,
+        False: True,
+    }
     tomb = run_sql(workspace, "SELECT example_id, reason, n_exports > 0 FROM forgotten")
     assert list(tomb.rows) == [(gone.example_id, "asked by the author", True)]
     found = states(workspace)
@@ -184,6 +189,10 @@ def test_a_bundle_is_read_without_saelect_from_anywhere(
     with duckdb.connect(str(moved / "catalog.duckdb"), read_only=True) as connection:
         rows = connection.execute("SELECT rank, example_id FROM v_selection ORDER BY 1").fetchall()
         assert connection.execute("SELECT count(*) FROM v_why").fetchall()[0][0] > 0
+        places = "SELECT count(*), count(turn), count(first_char), count(strength) FROM fired"
+        n, *kept = connection.execute(places).fetchall()[0]
+        assert n > 0
+        assert kept == [n if with_text else 0] * 3
     parquet = pl.read_parquet(moved / "parquet" / "v_selection.parquet").sort("rank")
     assert parquet.select("rank", "example_id").rows() == rows
     assert len(rows) == chosen.n_selected

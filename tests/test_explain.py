@@ -9,6 +9,7 @@ from selection.explain import (
     REST,
     exemplar_parts,
     explain_pairs,
+    typical_latents,
 )
 from selection.jaccard import build_queries, score_rows
 from tests.oracles import generalized_jaccard
@@ -112,3 +113,24 @@ def test_no_candidates_give_an_empty_table() -> None:
     table = explain_pairs(sparse_rows([]), sparse_rows([{1: 1}]), np.ones(N_LATENTS, np.int64))
     assert table.num_rows == 0
     assert table.schema == EXPLANATION_SCHEMA
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(full_vectors, min_size=1, max_size=4), weight_lists, st.integers(1, 6))
+def test_typical_latents_equal_their_definition(
+    exemplars: list[Vector], weight: list[int], top: int
+) -> None:
+    shares = np.arange(N_LATENTS) / (2 * N_LATENTS)
+    found = typical_latents(sparse_rows(exemplars), np.array(weight), shares, top)
+    means, counts = dict.fromkeys(range(N_LATENTS), 0.0), dict.fromkeys(range(N_LATENTS), 0)
+    for exemplar in exemplars:
+        length = sum(weight[f] * a for f, a in exemplar.items())
+        for f, a in exemplar.items():
+            means[f] += weight[f] * a / length / len(exemplars) if length else 0
+            counts[f] += weight[f] * a > 0
+    worth = {f: means[f] * (1 - shares[f]) for f in means if means[f]}
+    assert len(found[0]) == min(top, len(worth))
+    assert np.allclose(found[1], [means[f] for f in found[0].tolist()])
+    assert found[2].tolist() == [counts[f] for f in found[0].tolist()]
+    listed = [worth[f] for f in found[0].tolist()]
+    assert np.allclose(listed, sorted(worth.values(), reverse=True)[: len(listed)])

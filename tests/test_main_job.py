@@ -134,6 +134,39 @@ def test_contributions_of_a_pick_add_up_to_its_numerator(
     assert all(abs(row["share"] - 1) < 1e-12 for row in rows)
 
 
+def test_tokens_of_the_first_picks_say_where_their_latents_fire(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = done
+    rows = query(workspace, "SELECT * FROM v_fired")
+    explained = query(workspace, "SELECT DISTINCT example_id, latent FROM v_why WHERE latent >= 0")
+    assert {(r["example_id"], r["latent"]) for r in rows} <= {
+        (r["example_id"], r["latent"]) for r in explained
+    }
+    assert {r["rank"] for r in rows} == set(range(1, 13))  # 7 picks, 5 near misses
+    texts = {
+        r["example_id"]: [turn["content"] for turn in json.loads(r["messages"])]
+        for r in query(workspace, "SELECT example_id, messages FROM sample")
+    }
+    for row in rows:
+        turn = texts[row["example_id"]][row["turn"]]
+        assert row["token"] == turn[row["first_char"] : row["end_char"]] != ""
+        assert row["strength"] > 0
+
+
+def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = done
+    rows = query(workspace, "SELECT * FROM target_latent ORDER BY target, place")
+    worth = [row["share"] * (1 - row["pool_share"]) for row in rows]
+    assert worth == sorted(worth, reverse=True)
+    assert 0 < sum(row["share"] for row in rows) <= 1 + 1e-9
+    stages = query(workspace, "SELECT stage, seconds FROM run_stage ORDER BY number")
+    assert [row["stage"] for row in stages][-3:] == ["explain", "model", "tokens"]
+    assert all(row["seconds"] >= 0 for row in stages)
+
+
 def test_export_and_report_need_neither_pool_nor_shards(
     done: tuple[SelectConfig, Workspace, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ ONLY_THE_SELECTION = {
     "include": ["row-1"], "exclude": ["row-2"], "min_score": 0.01, "index": False,
     "quotas": [{"column": "source", "others": {"cap": 5}}], "controls": ["random"],
     "export": ["ids"], "explain_top": 3, "explain_exemplars": 2, "explain_generic": 0.4,
+    "explain_tokens": 1,
     "budget.tokens": 300, "budget.max_length": 99, "budget.trainee_tokenizer": "MODEL",
     "check.folds": 3, "check.draws": 30, "check.pseudo_exemplars": 25, "check.max_rows": 2000,
     "check.dominates": 0.6, "length.min_tokens": 2, "length.max_tokens": 900,

@@ -33,6 +33,7 @@ SETTINGS_OF_THE_RUN = frozenset(
         "check",
         "index",
         "explain_top",
+        "explain_tokens",
         "where",
         "drop_exemplar_copies",
         "combine",

@@ -98,6 +98,13 @@ class SelectConfig(VectorJob):
         le=1,
         description="Explanations fold latents that fire in this share of the pool into one line.",
     )
+    explain_tokens: int = Field(
+        50,
+        ge=0,
+        description="Picks of each selection, from the first, whose tokens are marked where the"
+        " explaining latents fire, and a tenth as many near misses; another pass of the model over"
+        " these. 0: none.",
+    )
     seed: int = Field(0, description="Seed of the random control and of the label-free check.")
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.config.jobs import SelectConfig
+from flows.progress import StageRecord
 from flows.stages.choose import Decided, Race
 from flows.stages.label_free import TargetCheck
 from flows.stages.spaces import SpaceVectors
@@ -22,13 +23,14 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run knows of itself besides its config."""
+    """What a run knows of itself besides its config. stages: those that are over."""
 
     run_id: str
     name: str
     created_at: datetime
     trigger: str
     counts: Mapping[str, object] = field(default_factory=dict)
+    stages: Sequence[StageRecord] = ()
 
 
 @dataclass(frozen=True)

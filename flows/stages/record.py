@@ -4,7 +4,7 @@ Everything is gathered first and committed in one transaction.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,9 +13,10 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.progress import StageRecord
 from flows.stages.check_rows import label_free_rows
 from flows.stages.choose import Decided
-from flows.stages.material import Material, Row, top_of
+from flows.stages.material import Material, Row, RunFacts, top_of
 from flows.stages.passed_over import contamination_rows, drop_rows_of
 from flows.stages.provenance import (
     artifact_rows,
@@ -24,7 +25,7 @@ from flows.stages.provenance import (
     run_row,
     source_rows,
 )
-from flows.stages.why import explanations
+from flows.stages.why import explanations, target_latent_rows
 from selection.ids import file_sha256
 from selection.plain_text import plain_text
 from selection.secrets import without_secrets
@@ -41,6 +42,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "run_drop": drop_rows(material),
         "run_source": source_rows(material),
         "exemplar": _exemplars(material),
+        "target_latent": target_latent_rows(material),
         "selection": [],
         "pick": [],
         "near_miss": [],
@@ -82,6 +84,21 @@ def _selected(material: Material) -> Row:
         "action": "selected",
         "detail": {"scores": scores},
     }
+
+
+def stage_rows(facts: RunFacts, stages: Sequence[StageRecord]) -> dict[str, pa.Table]:
+    """The table `run_stage`: the stages before this one's, then these."""
+    rows = [
+        {
+            "run_id": facts.run_id,
+            "number": number,
+            "stage": each.name,
+            "detail": without_secrets(each.detail),
+            "seconds": each.seconds,
+        }
+        for number, each in enumerate([*facts.stages, *stages], start=1)
+    ]
+    return {"run_stage": table_of("run_stage", rows)} if rows else {}
 
 
 def _exemplars(material: Material) -> list[Row]:

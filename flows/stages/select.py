@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
-from flows.progress import stage
+from flows.progress import Clock, listening, stage
 from flows.stages.candidates import measured_recall
 from flows.stages.choose import Decided, Race, decide, enter_race
+from flows.stages.fired import fired_rows
 from flows.stages.index import index_facts
 from flows.stages.inputs import Field, field_of, read_targets
 from flows.stages.label_free import check_label_free
 from flows.stages.material import Material, RunFacts
 from flows.stages.reading import Reader, open_reader, render_rows, rendering_folder
-from flows.stages.record import catalog_rows
+from flows.stages.record import catalog_rows, stage_rows
 from flows.stages.spaces import open_spaces
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.budget import TokenCount
@@ -35,11 +36,17 @@ def select_and_record(
     config: SelectConfig, workspace: Workspace, pool_id: str, sae: str, facts: RunFacts
 ) -> list[dict[str, object]]:
     """Everything from vectors to a committed run; returns one small record per selection."""
-    representer = open_representer(config, workspace, sae)
-    targets = read_targets(config.exemplars)
-    material = decide_run(config, representer, pool_id, targets, facts, workspace.scores)
+    clock = Clock()
+    with listening(clock):
+        representer = open_representer(config, workspace, sae)
+        targets = read_targets(config.exemplars)
+        material = decide_run(config, representer, pool_id, targets, facts, workspace.scores)
+        with stage("explain", unit="rows") as handle:
+            rows = catalog_rows(material)
+            handle.detail = f"{len(rows.get('why', ())):,} shared latents of picks and near misses"
+        rows |= fired_rows(material, rows.get("why"))
+        rows |= stage_rows(facts, clock.stages)
     with stage("record", unit="rows") as handle:
-        rows = catalog_rows(material)
         commit(workspace, rows)
         handle.detail = f"{sum(len(table) for table in rows.values()):,} rows in the catalog"
     return [_summary(each, rows["selection"].to_pylist()) for each in material.decided]

@@ -1,4 +1,4 @@
-"""Why picks and near misses rank where they do: columns of the tables why and why_exemplar."""
+"""Why picks and near misses rank where they do: the tables why, why_exemplar, target_latent."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from flows.stages.choose import Decided
 from flows.stages.joint_vectors import JointTarget
-from flows.stages.material import Material
-from selection.explain import REST, exemplar_parts, explain_pairs
+from flows.stages.material import Material, Row
+from selection.explain import REST, exemplar_parts, explain_pairs, typical_latents
 from selection.records import Exemplars, SparseRows
 
+TARGET_LATENTS = 24  # kept per target task
 BLOCK = 1024  # candidates whose scores against all exemplars are in memory at once
 
 
@@ -29,6 +30,33 @@ def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[st
             for name, table in _tables(material, joint, joint.joint.rows(rows)).items():
                 found[name].append(_named(table, decided.selection_id, ids, exemplars))
     return {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
+
+
+def target_latent_rows(material: Material) -> list[Row]:
+    """What the exemplars of each target task are made of: rows of target_latent."""
+    rows: list[Row] = []
+    for name, target in material.race.targets.items():
+        found = typical_latents(target.rows, target.joint.weights, target.shares, TARGET_LATENTS)
+        columns, shares, counts = found
+        spaces, latents = target.joint.locate(columns)
+        values = (spaces, latents, shares, counts, target.shares[columns])
+        for place, (s, latent, share, n, pool_share) in enumerate(
+            zip(*(v.tolist() for v in values), strict=True), start=1
+        ):
+            rows.append(
+                {
+                    "run_id": material.facts.run_id,
+                    "target": name,
+                    "place": place,
+                    "space": target.joint.spaces[s].name,
+                    "latent": latent,
+                    "term": target.terms[s].get(latent),
+                    "share": share,
+                    "n_exemplars": n,
+                    "pool_share": pool_share,
+                }
+            )
+    return rows
 
 
 def _blocks(
