@@ -23,7 +23,7 @@ from storage.report_records import ReportFacts, ShownPick
 from storage.workspace import Workspace, file_name
 
 SHOWN_PICKS = 12
-TEXT_CHARACTERS = 90
+TEXT_CHARACTERS = 160
 SOURCES = 10
 
 
@@ -121,14 +121,16 @@ def _drops(said: ReportFacts) -> str:
 
 
 def _picks(picks: Sequence[ShownPick]) -> str:
-    rows = []
+    """A list, which fits any width: tables with texts in them are cut off by the page."""
+    lines = []
     for pick in picks[:SHOWN_PICKS]:
         text = next((t.text for t in pick.turns if t.role == "user"), "")
         shared = ", ".join(f"{each.name} ({each.share:.0%})" for each in pick.latents[:2])
         score = "" if pick.score is None else f"{pick.score:.4f}"
-        rows.append((pick.rank, score, pick.source or "", text[:TEXT_CHARACTERS], shared))
-    header = ("rank", "score", "source", "begins with", "shares with its nearest exemplar")
-    return _table(header, rows)
+        facts = " · ".join(cell(fact) for fact in (score, pick.source or "") if fact)
+        why = f"  \n   shares {cell(shared)}" if shared else ""
+        lines.append(f"1. **{facts}** {cell(text[:TEXT_CHARACTERS])}{why}")
+    return "\n".join(lines)
 
 
 def _stages(stages: Sequence[StageRecord]) -> str:

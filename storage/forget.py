@@ -23,9 +23,10 @@ from storage.files import sync_file, sync_folder, temp_path
 from storage.forget_files import folders, forget_in_pool
 from storage.prepared_pool import PreparedPool, open_pool
 from storage.report import write_report
+from storage.report_compare import VERSUS, write_comparison
 from storage.schema import MIGRATIONS, TEXT_COLUMNS
 from storage.tables import table_of
-from storage.workspace import Workspace
+from storage.workspace import Workspace, file_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,13 @@ def _write_again(
             export_selection(workspace, selection_id, formats=formats, out=out)
     names = [name.encode() for name in wanted]
     with open_snapshot(workspace) as connection:
-        known = dict(connection.execute("SELECT name, selection_id FROM selection").fetchall())
+        rows = connection.execute("SELECT name, selection_id FROM selection").fetchall()
+    known = {file_name(name): selection_id for name, selection_id in rows}
     for page in sorted(workspace.reports.glob("*.html")):
         if any(name in page.read_bytes() for name in names):
             page.unlink()
+            first, is_pair, second = page.stem.partition(VERSUS)
             if page.stem in known:
                 write_report(workspace, known[page.stem], page)
+            elif is_pair and {first, second} <= known.keys():
+                write_comparison(workspace, known[first], known[second])

@@ -1,31 +1,72 @@
 """One HTML file about a selection: what was asked, chosen and refused, and why.
 
-Self-contained: no script, no font, no request. Reads the snapshot only. Everything that comes
-from data is escaped, and the page's own policy forbids scripts besides.
+Self-contained: style and script are in it, and it asks nothing of the network. Reads the snapshot
+only. Everything that comes from data is escaped, or goes in as JSON that the script shows as text;
+the page's own policy allows that one script alone, by its hash.
 """
 
+import base64
+import hashlib
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.database import open_snapshot
+from storage import formats
+from storage.database import Connection, open_snapshot
+from storage.export_notes import picks_sql
 from storage.files import write_bytes
+from storage.glossary import TERMS
 from storage.read import find_selection
-from storage.report_facts import report_facts
+from storage.report_data import PickData, pick_data, spelled
+from storage.report_facts import PAGE_PICKS, exemplars_of, report_facts
+from storage.report_picks import MOST_PICKS, SHORT_CHARACTERS, WHOLE_PICKS, shown_picks
 from storage.report_records import ReportFacts
+from storage.rows import SelectionRow
 from storage.training_chart import training_curve
-from storage.workspace import Workspace, file_name
+from storage.workspace import DEFAULT, Workspace, file_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 log = logging.getLogger(__name__)
 
-_NONE = "\u2013"  # an en dash where there is no value
 _TEMPLATES = Path(__file__).parent / "templates"
+SCRIPT = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+
+COUNTS = {
+    "rows": "rows read",
+    "occurrences": "rows kept",
+    "examples": "unique samples",
+    "passed_where": "passed the filter",
+    "n_tokens": "tokens",
+    "n_counted": "tokens that count",
+    "n_truncated": "samples cut at the largest length",
+    "n_response_lost": "of these without their response",
+    "values": "values stored",
+    "zeroed": "values that became 0",
+    "clipped": "values that were too large",
+    "sae_quality": "SAE on calibration texts",
+    "fvu": "FVU",
+    "l0": "latents per token",
+    "dead_share": "share of latents that never fire",
+}
+"""Words for names of counts; others are shown as they are."""
+
+Command = Callable[..., str]
+
+
+def policy(*scripts: str) -> str:
+    """A content security policy: the page's own styles, these scripts by their hashes, no more."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    sources = " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources};"
+        " base-uri 'none'; form-action 'none'"
+    )
 
 
 def write_report(workspace: Workspace, selection: str, out: Path | None = None) -> Path:
@@ -38,18 +79,37 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
     found = find_selection(workspace, selection)
     with open_snapshot(workspace) as connection:
         facts = report_facts(connection, found)
+        data = _data(connection, found, facts)
     path = out or workspace.reports / f"{file_name(found.name)}.html"
-    write_bytes(path, render(facts, datetime.now(UTC)).encode())
+    page = render(facts, data, datetime.now(UTC), command_in(workspace))
+    write_bytes(path, page.encode("utf-8", "replace"))
     log.info("wrote the report of %s to %s", found.name, path)
     return path
 
 
-def render(facts: ReportFacts, written_at: datetime) -> str:
-    """The page as text; `written_at` is the only thing that is not in `facts`."""
+def _data(connection: Connection, chosen: SelectionRow, facts: ReportFacts) -> PickData:
+    """The picks for the script: the first with their texts whole, the others' cut short."""
+    picks = shown_picks(connection, chosen, "pick", 1, WHOLE_PICKS)
+    picks += shown_picks(connection, chosen, "pick", WHOLE_PICKS + 1, MOST_PICKS, SHORT_CHARACTERS)
+    exemplars = exemplars_of(connection, chosen, picks)
+    several = len(facts.per_target) > 1
+    head = {"n": len(picks), "page": PAGE_PICKS, "several": several, "selected": chosen.n_selected}
+    return pick_data(picks, exemplars, head)
+
+
+def command_in(workspace: Workspace) -> Command:
+    """Writes commands as one types them for this workspace."""
+    place = [] if str(workspace.root) == DEFAULT else ["-w", str(workspace.root)]
+    return lambda *words: shlex.join(["saelect", *(str(word) for word in words), *place])
+
+
+def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Command) -> str:
+    """The page as text; nothing in it but `written_at` and the commands' workspace is new."""
     template = report_environment().get_template("report.html.j2")
     run, selection = facts.facts.run, facts.facts.selection
     return template.render(
         report=facts,
+        data=data,
         run=run,
         selection=selection,
         name=facts.facts.name,
@@ -57,8 +117,58 @@ def render(facts: ReportFacts, written_at: datetime) -> str:
         counts=_flat(run["counts"]),
         training=training_curve(run["counts"]),
         asked=_asked(facts),
+        held=_held(facts.facts.n_selected),
+        has_marks=any(pick.is_marked for pick in facts.picks),
+        n_exemplars_of=facts.facts.targets,
+        picks_sql=picks_sql(facts.facts),
+        queries=_queries(facts),
+        command=command,
+        policy=policy(SCRIPT),
+        script=_as_is(SCRIPT),
+        terms=TERMS,
         written_at=written_at,
     )
+
+
+def _held(n_selected: int) -> str:
+    """What this file holds of the picks, in words."""
+    if n_selected <= WHOLE_PICKS:
+        return f"This file holds all {n_selected:,} picks." if n_selected > PAGE_PICKS else ""
+    short = f"the others with their first {SHORT_CHARACTERS} characters"
+    whole = f"the first {WHOLE_PICKS} with their whole texts (up to 4,000 characters), {short}"
+    if n_selected > MOST_PICKS:
+        return (
+            f"This file holds the first {MOST_PICKS:,} of {n_selected:,} picks: {whole}. All of"
+            " them are in the catalog."
+        )
+    return f"This file holds all {n_selected:,} picks: {whole}."
+
+
+def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
+    """Questions with their SQL, in the order of the page."""
+    where = f"selection_id = '{facts.facts.selection_id}'"
+    found = [
+        ("Exactly these picks, in order", picks_sql(facts.facts)),
+        ("Sources before and after", f"FROM v_source_mix WHERE {where} ORDER BY n_selected DESC"),
+        (
+            "What was refused, and why",
+            f"SELECT stage, reason, sum(n) FROM v_drops WHERE {where} GROUP BY ALL ORDER BY 3 DESC",
+        ),
+        ("Hashes from the pool to the exports", f"FROM v_lineage WHERE {where}"),
+    ]
+    if facts.facts.selection["method"] == "jaccard":
+        found[1:1] = [
+            ("Why each is there", f"FROM v_why WHERE {where} ORDER BY example_id, share DESC"),
+            ("Which tokens fired", f"FROM v_fired WHERE {where} ORDER BY rank, turn, first_char"),
+        ]
+    return found
+
+
+def _as_is(text: str) -> str:
+    """Text of ours that goes into the page unescaped."""
+    from markupsafe import Markup
+
+    return Markup(text)
 
 
 def _asked(facts: ReportFacts) -> dict[str, object]:
@@ -79,51 +189,59 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
         "budget": {key: value for key, value in budget.items() if value is not None},
         "exemplars": sum(n for _, n, _, _ in facts.per_target),
         "shortfall": max(0, wanted - facts.facts.n_selected),
+        "token_aggregate": _mapping(config.get("representation")).get("token_aggregate"),
         "train_file": next((p for p in files if p.endswith("train.jsonl")), (files or [""])[0]),
     }
 
 
 @cache
 def report_environment() -> "Environment":
-    """Templates with the formats that every page of ours uses."""
+    """Templates with the formats that every page of ours uses.
+
+    Whatever is written out is escaped, and controls of writing direction are spelled out.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_spelled,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "count": lambda n: _NONE if n is None else f"{n:,}",
-        "percent": _percent,
-        "score": lambda x: _NONE if x is None else f"{x:#.4g}",
-        "moment": lambda t: _NONE if t is None else f"{t:%Y-%m-%d %H:%M}",
-        "plural": lambda n, word: f"{n:,} {word}{'' if n == 1 else 's'}",
+        "count": formats.count,
+        "percent": formats.percent,
+        "score": formats.score,
+        "moment": formats.moment,
+        "duration": formats.duration,
+        "plural": formats.plural,
     }
     return environment
 
 
-def _percent(share: float | None) -> str:
-    """Two digits that matter: 34 %, 3.4 %, 0.34 %."""
-    if share is None:
-        return _NONE
-    percent = 100 * share
-    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 1 else 2
-    return f"{percent:.{digits}f}\u202f%"
+def _spelled(value: object) -> object:
+    """Plain text spelled out; what is markup already was made of such text."""
+    return spelled(value) if type(value) is str else value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 def _flat(counts: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Counts with nested ones named by their path, in the order they were recorded."""
+    """Counts in words, nested ones named by their path, in the order they were recorded."""
     rows: list[tuple[str, str]] = []
     for key, value in counts.items() if isinstance(counts, Mapping) else ():
-        label = f"{prefix}{key}".replace("_", " ")
+        label = f"{prefix}{COUNTS.get(key, key)}".replace("_", " ")
         if label.endswith(("curve", "settings")):
             continue  # drawn, and in the config
         if isinstance(value, Mapping):
             rows += _flat(value, f"{label}: ")
+        elif isinstance(value, float) and not value.is_integer():
+            rows.append((label, f"{value:.4g}"))
         else:
-            rows.append((label, f"{value:,}" if isinstance(value, int | float) else str(value)))
+            rows.append((label, f"{value:,.0f}" if isinstance(value, int | float) else str(value)))
     return rows
 
 

@@ -1,21 +1,21 @@
 """What the report says about a selection, gathered from the snapshot."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storage.charts import length_bins, score_curve, source_bars
+from storage.charts import SourceBar, length_bins, score_curve, source_bars
 from storage.check_words import check_sentences
 from storage.database import Connection
-from storage.export_facts import selection_facts
-from storage.report_records import Beside, Drop, Latent, ReportFacts, ShownPick, Turn
+from storage.export_facts import SelectionFacts, selection_facts
+from storage.report_picks import shown_picks, turns_of
+from storage.report_records import Beside, Drop, PassedOver, ReportFacts, ShownPick, StageCost, Turn
+from storage.report_target import target_latents
 from storage.rows import SelectionRow
 
-TOP_PICKS = 25
-NEAR_MISSES = 6
-TOP_LATENTS = 4
+PAGE_PICKS = 20
+NEAR_MISSES = 10
 MOST_EXEMPLARS = 40
-MOST_CHARACTERS = 4000
+PASSED_OVER = 30
 
 # Follows a number: "231 did not pass the filter". The keys are the names that stand in the data.
 REASONS = {
@@ -47,12 +47,17 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
     facts = selection_facts(connection, chosen)
     selection = facts.selection
     curve, lengths = _mapping(selection["curve"]), _mapping(selection["lengths"])
-    picks = _picks(connection, chosen, "pick", TOP_PICKS)
-    exemplars = _exemplars(connection, chosen, picks)
+    picks = shown_picks(connection, chosen, "pick", 1, PAGE_PICKS)
+    near = shown_picks(connection, chosen, "near_miss", 1, chosen.n_selected + NEAR_MISSES)
+    exemplars = exemplars_of(connection, chosen, [*picks, *near])
     return ReportFacts(
         facts=facts,
+        licences=_licences(facts),
+        target_latents=target_latents(connection, chosen),
+        passed_over=[PassedOver(*row) for row in _all(connection, _PASSED_OVER, key)],
+        stages=[StageCost(*row) for row in _all(connection, _STAGES, [chosen.run_id])],
         picks=picks,
-        near_misses=_picks(connection, chosen, "near_miss", NEAR_MISSES),
+        near_misses=near,
         exemplars=exemplars,
         n_exemplars_hidden=sum(facts.targets.values()) - len(exemplars),
         curve=score_curve(
@@ -110,43 +115,27 @@ _LINEAGE = """
 SELECT step, artifact, coalesce(sha256, ''), coalesce(parent, '') FROM artifact
 WHERE run_id = ? ORDER BY rowid LIMIT 40"""
 
-_PICKS = """
-SELECT p.rank, p.score, p.example_id, coalesce(p.target, s.target), o.own_id, o.source, o.file,
-    o."row", o.licence, p.tokens,
-    (SELECT count(*) FROM occurrence c
-     WHERE c.run_id = s.run_id AND c.example_id = p.example_id),
-    x.messages
-FROM {table} p JOIN selection s USING (selection_id) JOIN sample x USING (example_id)
-LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
-WHERE p.selection_id = ? ORDER BY p.rank LIMIT ?"""
+_STAGES = """
+SELECT stage, coalesce(detail, ''), seconds FROM run_stage WHERE run_id = ? ORDER BY number"""
 
-_WHY = """
-SELECT w.exemplar_id, w.latent, d.description, w.contribution, coalesce(w.share, 0)
-FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
-WHERE w.selection_id = ? AND w.example_id = ? AND coalesce(w.nearness, 1) = 1
-ORDER BY w.place, w.contribution DESC, w.latent"""
+_PASSED_OVER = f"""
+SELECT reason, score_rank, example_id, detail, other_id FROM selection_drop
+WHERE selection_id = ? AND example_id IS NOT NULL AND stage = 'select'
+ORDER BY score_rank, example_id LIMIT {PASSED_OVER}"""
 
 
-def _picks(connection: Connection, chosen: SelectionRow, table: str, limit: int) -> list[ShownPick]:
-    found = _all(connection, _PICKS.format(table=table), [chosen.selection_id, limit])
-    return [_shown(connection, chosen, row) for row in found]
+def _licences(facts: SelectionFacts) -> list[SourceBar]:
+    """Licences of the ranked pool beside those of the picks; none where the pool names none."""
+    pool = _mapping(facts.run["data_licences"])
+    chosen: dict[str, int] = {}
+    for share in facts.sources:
+        chosen[share.licence] = chosen.get(share.licence, 0) + share.n
+    names = dict.fromkeys([*pool, *chosen])
+    rows = [(name or "not named", int(pool.get(name, 0)), chosen.get(name, 0)) for name in names]
+    return source_bars(rows) if any(names) else []
 
 
-def _shown(connection: Connection, chosen: SelectionRow, row: tuple[Any, ...]) -> ShownPick:
-    """A row of `_PICKS` with the latents that explain it."""
-    reasons = _all(connection, _WHY, [chosen.selection_id, row[2]])
-    latents = [
-        Latent(text or f"latent {number}", number, bool(text), part, share)
-        for _, number, text, part, share in reasons
-        if number >= 0
-    ][:TOP_LATENTS]
-    rest_share = 1 - sum(latent.share for latent in latents)
-    exemplar_id = reasons[0][0] if reasons else None
-    return ShownPick(*[*row[:-1], turns_of(row[-1]), latents, rest_share, exemplar_id])
-
-
-def _exemplars(
+def exemplars_of(
     connection: Connection, chosen: SelectionRow, picks: Sequence[ShownPick]
 ) -> dict[str, Sequence[Turn]]:
     """Exemplars by id: those that the shown picks cite, then others in file order."""
@@ -158,30 +147,6 @@ def _exemplars(
         [chosen.run_id, cited, MOST_EXEMPLARS],
     )
     return {exemplar_id: turns_of(messages) for exemplar_id, messages in rows}
-
-
-def turns_of(messages: str) -> list[Turn]:
-    """Messages (JSON) as turns to read; text is cut after `MOST_CHARACTERS` in all."""
-    turns, left = [], MOST_CHARACTERS
-    for message in json.loads(messages):
-        text = _text(message)
-        turns.append(Turn(str(message.get("role", "")), text[:left], max(0, len(text) - left)))
-        left = max(0, left - len(text))
-    return turns
-
-
-def _text(message: Mapping[str, object]) -> str:
-    """A message's reasoning, content and tool calls, one after the other."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "".join(
-            str(p.get("text", "")) if isinstance(p, dict) else str(p) for p in content
-        )
-    parts = [message.get("reasoning_content"), content]
-    calls = message.get("tool_calls")
-    if calls:
-        parts.append(json.dumps(calls, ensure_ascii=False))
-    return "\n".join(str(part) for part in parts if part)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

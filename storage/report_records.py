@@ -9,12 +9,31 @@ from storage.export_facts import SelectionFacts
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of characters of a turn.
+
+    heat:   0 for plain text; 1 to 4 for a token that fired, by how much of the similarity with the
+            exemplar goes through it.
+    levels: a digit per shown latent, 0 where it is silent, 9 where it is strongest in the sample.
+    """
+
+    text: str
+    heat: int = 0
+    levels: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One message of a sample. n_hidden: characters that the report leaves out."""
 
     role: str
-    text: str
+    pieces: Sequence[Piece]
     n_hidden: int
+
+    @property
+    def text(self) -> str:
+        """What is shown of it."""
+        return "".join(piece.text for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +41,7 @@ class Latent:
     """A latent that a pick shares with its exemplar; `name` is its description or its number."""
 
     name: str
+    space: str
     number: int
     is_described: bool
     contribution: int
@@ -47,6 +67,12 @@ class ShownPick:
     latents: Sequence[Latent]
     rest_share: float
     exemplar_id: str | None
+    reason: str | None = None
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether any of its tokens is."""
+        return any(piece.heat for turn in self.turns for piece in turn.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +99,65 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
+class Context:
+    """A token on which a latent fires, in its text."""
+
+    rank: int
+    before: str
+    token: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLatent:
+    """A latent that the exemplars of a target task are made of.
+
+    share:       of an exemplar's weighted length, mean over the exemplars.
+    n_exemplars: in which it fires; pool_share: share of the pool in which it does.
+    carried:     share of the similarity of picks that it carries, mean over all picks.
+    """
+
+    target: str
+    name: str
+    number: int
+    space: str
+    is_described: bool
+    share: float
+    n_exemplars: int
+    pool_share: float | None
+    carried: float
+    examples: Sequence[Context]
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """One stage of the run: what came out, and how long it took."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A better candidate that a rule kept out."""
+
+    reason: str
+    score_rank: int | None
+    example_id: str
+    detail: str | None
+    other_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportFacts:
     """Everything on the page; the templates compute nothing."""
 
     facts: SelectionFacts
+    licences: Sequence[SourceBar]
+    target_latents: Sequence[TargetLatent]
+    passed_over: Sequence[PassedOver]
+    stages: Sequence[StageCost]
     picks: Sequence[ShownPick]
     near_misses: Sequence[ShownPick]
     exemplars: Mapping[str, Sequence[Turn]]

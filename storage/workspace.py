@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selection.errors import InputError
+from selection.ids import content_id
 from storage.files import MANIFEST, TEMP_PREFIX, is_complete, read_json, temp_path, write_json
 
 FORMAT = 1
@@ -13,6 +14,7 @@ FORMAT = 1
 
 ENVIRONMENT_VARIABLE = "SAELECT_WORKSPACE"
 DEFAULT = "workspace"
+MOST_NAME_BYTES = 100  # two of them, and what a temporary file adds, stay below 255
 _MARK = "workspace.json"
 
 
@@ -87,8 +89,15 @@ class Workspace:
 
 
 def file_name(name: str) -> str:
-    """A selection's name as a file or folder name: letters, digits, `.`, `_`, `-` stay."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "selection"
+    """A selection's name as a file or folder name: letters, digits, `.`, `_`, `-` stay.
+
+    A longer one than file systems take ends with a hash of the whole name.
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "selection"
+    if len(safe.encode()) <= MOST_NAME_BYTES:
+        return safe
+    kept = safe.encode()[: MOST_NAME_BYTES - 9].decode("utf-8", "ignore")
+    return f"{kept}-{content_id(name, 8)}"
 
 
 def chosen_root(path: Path | str | None) -> Path:

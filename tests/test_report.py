@@ -12,13 +12,20 @@ from selection.errors import InputError
 from selection.records import DropReason
 from storage.catalog import commit
 from storage.export import export_selection
-from storage.report import write_report
-from storage.report_facts import MOST_CHARACTERS, REASONS, turns_of
+from storage.report import SCRIPT, policy, write_report
+from storage.report_facts import REASONS
+from storage.report_picks import MOST_CHARACTERS, turns_of
 from storage.tables import table_of
 from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import HOSTILE, made_workspace, make_tables, tool_example
 
-VOID = {"meta", "br", "path", "line"}
+ATTRIBUTES = {
+    "lang", "charset", "name", "content", "http-equiv", "href", "class", "id", "aria-label",
+    "aria-hidden", "role", "style", "title", "type", "hidden", "data-rank", "data-level",
+    "data-levels", "viewbox", "preserveaspectratio", "d", "x1", "x2", "y1", "y2", "autocomplete",
+    "spellcheck", "placeholder",
+}  # fmt: skip
+VOID = {"meta", "br", "path", "line", "input"}
 
 
 class Page(HTMLParser):
@@ -47,7 +54,8 @@ class Page(HTMLParser):
         assert self.open_tags.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.texts.append(data)
+        if self.open_tags[-1:] not in (["script"], ["style"]):
+            self.texts.append(data)
 
     @property
     def text(self) -> str:
@@ -71,23 +79,26 @@ def test_the_first_screen_says_what_was_asked_chosen_refused_and_what_next(
     workspace: Workspace,
 ) -> None:
     page = report_of(workspace)
-    asked = page.section("What was asked", "What was chosen")
+    asked = page.section("Asked", "Chosen")
     assert "Choose 120 samples for the target task gsm8k , shown by 8 exemplars" in asked
     assert "data/pool.parquet" in asked
     assert "licence <> 'proprietary' AND quality > 0.5" in asked
-    chosen = page.section("What was chosen", "What was refused")
-    assert "120 of 11,690 eligible samples" in chosen
+    chosen = page.section("Chosen", "Refused")
+    assert "120 of 11,690 eligible samples (1.0 %)" in chosen
+    assert "Scores fall from 0.6210 to 0.3423 at the cut" in chosen
     assert "come from grade-school-math , which holds 35 % of the pool" in chosen
-    assert "bm25 control shares 25 %" in chosen
-    refused = page.section("What was refused", "What to do next")
+    assert "bm25 control shares 25 %" in page.section("Checked", "Next")
+    refused = page.section("Refused", "Checked")
     assert "231 did not pass the filter, 61 had images or audio, 14 had no text" in refused
     assert "and 5 for other reasons. The other 11,570 eligible samples rank below" in refused
-    assert "saelect export calm-otter" in page.section("What to do next", "Scores")
+    following = page.section("Next", "Score over rank")
+    assert f"saelect export calm-otter -w {workspace.root}" in following
+    assert f"saelect report calm-otter calm-otter-bm25 -w {workspace.root}" in following
 
 
 def test_after_an_export_the_next_step_is_training(workspace: Workspace) -> None:
     export_selection(workspace, "calm-otter")
-    following = report_of(workspace).section("What to do next", "Scores")
+    following = report_of(workspace).section("Next", "Score over rank")
     assert "Train on exports/calm-otter/train.jsonl" in following
     assert "saelect export" not in following
 
@@ -103,8 +114,10 @@ def test_the_report_needs_the_snapshot_only(workspace: Workspace) -> None:
 def test_nothing_from_the_data_becomes_markup(workspace: Workspace) -> None:
     source = write_report(workspace, "calm-otter").read_text(encoding="utf-8")
     page = Page(source)
-    assert "script" not in page.tags
-    assert "<script" not in source
+    scripts = re.findall(r"<script[^>]*>", source)
+    assert scripts[-1] == "<script>"
+    assert all('type="application/json"' in script for script in scripts[:-1])
+    assert len(scripts) == 3
     assert HOSTILE in " ".join(page.texts)  # to be read, as it is
     assert "{{ 7 * 7 }}" in page.text
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -133,6 +146,7 @@ def test_hostile_names_and_config_values_are_escaped(tmp_path: Path) -> None:
     page = report_of(workspace)
     assert "img" not in page.tags
     assert bad in page.text
+    assert {name for name, _ in page.attributes} <= ATTRIBUTES
 
 
 def test_the_page_asks_the_network_for_nothing(workspace: Workspace) -> None:
@@ -141,8 +155,9 @@ def test_the_page_asks_the_network_for_nothing(workspace: Workspace) -> None:
     links = [value for name, value in page.attributes if name in ("href", "src")]
     assert links
     assert all(value and value.startswith("#") for value in links)
-    assert not re.search(r"@import|url\(|https?://", source)
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    assert not re.search(r"@import|url\(|https?://|fetch\(|XMLHttp|import\(", source)
+    assert ("content", policy(SCRIPT)) in page.attributes
+    assert policy(SCRIPT).startswith("default-src 'none'; style-src 'unsafe-inline'; script-src")
 
 
 def test_every_inner_link_leads_somewhere(workspace: Workspace) -> None:
@@ -154,11 +169,11 @@ def test_every_inner_link_leads_somewhere(workspace: Workspace) -> None:
 
 def test_picks_show_score_source_latents_and_exemplar(workspace: Workspace) -> None:
     page = report_of(workspace)
-    picks = page.section("Open a pick for its whole text", "Near misses")
+    picks = page.section("This file holds all 120 picks", "What comes right after")
     assert "0.6210" in picks
     assert "step-by-step arithmetic with a final answer" in picks
     assert "latent 2048" in picks
-    assert "Its nearest exemplar" in picks
+    assert "That exemplar" in picks
     assert "data/grade-school-math.jsonl, row 2" in picks
     assert "in 2 places" in picks
 
@@ -170,7 +185,8 @@ def test_each_reason_for_a_drop_has_words() -> None:
 def test_two_reports_of_a_selection_differ_in_the_time_only(workspace: Workspace) -> None:
     from storage.database import open_snapshot
     from storage.read import find_selection
-    from storage.report import render
+    from storage.report import command_in, render
+    from storage.report_data import pick_data
     from storage.report_facts import report_facts
 
     at = datetime(2026, 11, 23, tzinfo=UTC)
@@ -178,7 +194,8 @@ def test_two_reports_of_a_selection_differ_in_the_time_only(workspace: Workspace
     for _ in range(2):
         with open_snapshot(workspace) as connection:
             facts = report_facts(connection, find_selection(workspace, "calm-otter"))
-        pages.append(render(facts, at))
+        data = pick_data(facts.picks, facts.exemplars, {})
+        pages.append(render(facts, data, at, command_in(workspace)))
     assert pages[0] == pages[1]
 
 
@@ -192,8 +209,9 @@ def test_the_demo_model_is_named_loudly(tmp_path: Path, workspace: Workspace) ->
 def test_a_control_has_a_report_without_latents(workspace: Workspace, name: str) -> None:
     page = report_of(workspace, name)
     assert "saelect selection, a control" in page.text
-    assert "Its nearest exemplar" not in page.text
-    assert "Near misses" not in page.text
+    assert "That exemplar" not in page.text
+    assert "What comes right after" not in page.text
+    assert f"saelect report calm-otter {name}" in page.text
 
 
 def blank(table: pa.Table, keep: set[str]) -> list[dict[str, Any]]:
@@ -270,14 +288,14 @@ def test_several_target_tasks_are_told_apart(tmp_path: Path) -> None:
         },
     )
     page = report_of(workspace)
-    assert "for 2 target tasks, shown by 11 exemplars" in page.text
+    assert "for 2 target tasks , shown by 11 exemplars" in page.text
     assert "Target tasks target task exemplars picks best score" in page.text
     assert "humaneval 3 2" in page.text
 
 
 def test_tool_calls_and_reasoning_are_readable(tmp_path: Path) -> None:
     page = report_of(made_workspace(tmp_path, extra=(tool_example(),)))
-    assert '"name": "weather"' in page.text
+    assert 'weather {"city":"Kraków"}' in page.text
     assert "rain is true" in page.text
 
 
@@ -292,6 +310,6 @@ def test_long_texts_are_cut_and_say_so() -> None:
 def test_the_report_goes_where_it_is_told(workspace: Workspace, tmp_path: Path) -> None:
     path = write_report(workspace, "latest", out=tmp_path / "deep" / "r.html")
     assert path == tmp_path / "deep" / "r.html"
-    assert path.stat().st_size < 200_000
+    assert path.stat().st_size < 400_000
     with pytest.raises(InputError, match="no selection has this name"):
         write_report(workspace, "nothing")

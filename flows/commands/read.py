@@ -187,12 +187,23 @@ def export(
         say(f"{found.n_selected:,} examples in {written.folder}: {names}")
 
 
-def report(selection: SelectionArgument = "latest", workspace: WorkspaceOption = HERE) -> None:
-    """Write the HTML report of a selection: one file that works offline."""
+def report(
+    selection: SelectionArgument = "latest",
+    other: Annotated[
+        str | None, typer.Argument(help="A second selection, to compare the two.", metavar="OTHER")
+    ] = None,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Write the HTML report of a selection, or of two side by side: one file, works offline."""
+    place = open_workspace(workspace)
+    if other is not None:
+        from storage.report_compare import write_comparison
+
+        say(str(write_comparison(place, selection, other)))
+        return
     from storage.read import find_selections
     from storage.report import write_report
 
-    place = open_workspace(workspace)
     for found in find_selections(place, selection):
         say(str(write_report(place, found.name)))
 

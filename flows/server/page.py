@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from flows.server.settings import FILES_PATH
+from storage.report import SCRIPT, policy
 from storage.workspace import ENVIRONMENT_VARIABLE
 
 # A page may ask this server only: a browser refuses everything else, fonts and beacons too.
@@ -25,8 +26,8 @@ PAGE_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss:;"
     " img-src 'self' data: blob:; frame-ancestors 'self'"
 )
-# What comes from data may not run anything, nor ask anybody.
-FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# What comes from data may not run anything, nor ask anybody; the reports' own script runs by hash.
+FILE_POLICY = policy(SCRIPT) + "; img-src data:"
 
 
 class WorkspaceFiles(StaticFiles):

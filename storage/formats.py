@@ -1,0 +1,41 @@
+"""Numbers and times as the reports write them, in templates and in the data of their script."""
+
+from datetime import datetime
+
+NONE = "\u2013"  # an en dash where there is no value
+
+
+def count(n: int | None) -> str:
+    """Thousands apart: 12,345."""
+    return NONE if n is None else f"{n:,}"
+
+
+def plural(n: int, word: str) -> str:
+    """1 sample, 2 samples."""
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def percent(share: float | None) -> str:
+    """Two digits that matter: 34 %, 3.4 %, 0.34 %."""
+    if share is None:
+        return NONE
+    value = 100 * share
+    digits = 0 if value >= 10 or value == 0 else 1 if value >= 1 else 2
+    return f"{value:.{digits}f}\u202f%"
+
+
+def score(value: float | None) -> str:
+    """Four digits that matter."""
+    return NONE if value is None else f"{value:#.4g}"
+
+
+def moment(at: datetime | None) -> str:
+    """Day and minute."""
+    return NONE if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.1f}\u202fs"
+    return f"{seconds / 60:.0f}\u202fmin" if seconds < 5400 else f"{seconds / 3600:.1f}\u202fh"

@@ -1,0 +1,168 @@
+"""Picks and near misses as reports show them, read in bulk: texts, shared latents, marked tokens.
+
+What a page holds is limited by the rules below, and the page says so.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from selection.messages import normalize_messages
+from selection.plain_text import turn_texts
+from storage.database import Connection
+from storage.report_records import Latent, Piece, ShownPick, Turn
+from storage.rows import SelectionRow
+
+WHOLE_PICKS = 100
+"""The first picks are shown with MOST_CHARACTERS of text, the others with SHORT_CHARACTERS."""
+
+MOST_CHARACTERS = 4000
+SHORT_CHARACTERS = 320
+MOST_PICKS = 50_000
+"""Picks that a page holds; the catalog holds them all."""
+
+TOP_LATENTS = 4
+
+_HEATS = 4
+
+
+class Fired(NamedTuple):
+    """A token on which a latent is active."""
+
+    space: str
+    latent: int
+    turn: int
+    first: int
+    end: int
+    strength: float
+
+
+_PICKS = """
+SELECT p.rank, p.score, p.example_id, coalesce(p.target, s.target), o.own_id, o.source, o.file,
+    o."row", o.licence, p.tokens, coalesce(c.n, 0), x.messages, {reason}
+FROM {table} p JOIN selection s USING (selection_id) JOIN sample x USING (example_id)
+LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
+LEFT JOIN (SELECT run_id, example_id, count(*) AS n FROM occurrence GROUP BY ALL) c
+    ON c.run_id = s.run_id AND c.example_id = p.example_id
+WHERE p.selection_id = ? AND p.rank BETWEEN ? AND ? ORDER BY p.rank"""
+
+_WHY = """
+SELECT w.example_id, w.exemplar_id, coalesce(w.space, ''), w.latent,
+    coalesce(w.term, d.description), w.contribution, coalesce(w.share, 0)
+FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
+JOIN {table} p ON p.selection_id = w.selection_id AND p.example_id = w.example_id
+LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
+    AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
+WHERE w.selection_id = ? AND p.rank BETWEEN ? AND ? AND coalesce(w.nearness, 1) = 1
+QUALIFY row_number() OVER (PARTITION BY w.example_id
+    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= ?
+ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
+
+_FIRED = """
+SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.strength
+FROM fired f JOIN {table} p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
+WHERE f.selection_id = ? AND p.rank BETWEEN ? AND ? AND f.turn IS NOT NULL
+ORDER BY f.example_id, f.turn, f.first_char, f.end_char, f.latent"""
+
+
+def shown_picks(
+    connection: Connection,
+    chosen: SelectionRow,
+    table: str,
+    first: int,
+    last: int,
+    most_characters: int = MOST_CHARACTERS,
+) -> list[ShownPick]:
+    """Ranks first to last of `pick` or `near_miss`, both included."""
+    key = [chosen.selection_id, first, last]
+    reason = "p.reason" if table == "pick" else "NULL"
+    rows = connection.execute(_PICKS.format(table=table, reason=reason), key).fetchall()
+    why = _by_example(connection.execute(_WHY.format(table=table), [*key, TOP_LATENTS]).fetchall())
+    fired = _by_example(connection.execute(_FIRED.format(table=table), key).fetchall())
+    return [
+        _shown(row, why.get(row[2], []), fired.get(row[2], []), most_characters) for row in rows
+    ]
+
+
+def _by_example(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for example_id, *rest in rows:
+        found.setdefault(example_id, []).append(tuple(rest))
+    return found
+
+
+def _shown(
+    row: tuple[Any, ...],
+    why: Sequence[tuple[Any, ...]],
+    fired: Sequence[tuple[Any, ...]],
+    most_characters: int,
+) -> ShownPick:
+    latents = [
+        Latent(text or f"latent {number}", space, number, bool(text), part, share)
+        for _, space, number, text, part, share in why
+        if number >= 0
+    ]
+    rest_share = 1 - sum(latent.share for latent in latents)
+    marks = marks_of([Fired(*each) for each in fired], latents)
+    turns = turns_of(row[-2], most_characters, marks)
+    exemplar_id = why[0][0] if why else None
+    return ShownPick(*[*row[:-2], turns, latents, rest_share, exemplar_id, row[-1]])
+
+
+Marks = Mapping[int, Sequence[tuple[int, int, int, str]]]
+"""Turn -> (first character, end, heat, levels) of its tokens that fired, in order."""
+
+
+def marks_of(fired: Sequence[Fired], latents: Sequence[Latent]) -> Marks:
+    """How strongly each token fired; see `Piece`.
+
+    A token's heat is the sum over latents of the latent's share of the similarity times its
+    strength on the token, in quarters of the hottest token of the sample.
+    """
+    numbers = {(latent.space, latent.number): place for place, latent in enumerate(latents)}
+    shown = [(numbers[each[:2]], each) for each in fired if each[:2] in numbers]
+    top = {place: 0.0 for place in numbers.values()}
+    for place, each in shown:
+        top[place] = max(top[place], each.strength)
+    parts: dict[tuple[int, int, int], list[float]] = {}
+    for place, each in shown:
+        part = parts.setdefault((each.turn, each.first, each.end), [0.0] * len(latents))
+        part[place] = max(part[place], each.strength / top[place])
+    worth = {
+        key: sum(share * latent.share for share, latent in zip(part, latents, strict=True))
+        for key, part in parts.items()
+    }
+    hottest = max(worth.values(), default=0.0) or 1.0
+    marks: dict[int, list[tuple[int, int, int, str]]] = {}
+    for (turn, first, end), part in sorted(parts.items()):
+        heat = max(1, -int(-_HEATS * worth[turn, first, end] // hottest))
+        levels = "".join(str(-int(-9 * share // 1)) for share in part)
+        marks.setdefault(turn, []).append((first, end, heat, levels))
+    return marks
+
+
+def turns_of(
+    messages: str, most_characters: int = MOST_CHARACTERS, marks: Marks | None = None
+) -> list[Turn]:
+    """Messages (JSON) as turns to read; text is cut after so many characters in all."""
+    parsed = json.loads(messages)
+    texts, left, turns = turn_texts(parsed), most_characters, []
+    for number, (message, text) in enumerate(zip(normalize_messages(parsed), texts, strict=True)):
+        pieces = list(_pieces(text[:left], (marks or {}).get(number, ())))
+        turns.append(Turn(str(message["role"]), pieces, max(0, len(text) - left)))
+        left = max(0, left - len(text))
+    return turns
+
+
+def _pieces(text: str, marks: Sequence[tuple[int, int, int, str]]) -> Iterator[Piece]:
+    """The text cut at its marks; of marks that overlap the first has the characters."""
+    at = 0
+    for first, end, heat, levels in marks:
+        first, end = max(first, at), min(end, len(text))
+        if first < end:
+            if at < first:
+                yield Piece(text[at:first])
+            yield Piece(text[first:end], heat, levels)
+            at = end
+    if at < len(text):
+        yield Piece(text[at:])
