@@ -249,7 +249,7 @@ def test_two_targets_are_selected_apart_or_jointly(
     ]
     assert len({frozenset(str(row["example_id"]) for row in rows) for rows in drawn}) == 2
     report = (workspace.reports / f"{main[0]['name']}.html").read_text()
-    assert report.count("control shares") == 1  # the other target's control is not its business
+    assert report.count("</a> shares") == 1  # the other target's control is not its business
     joint = tiny_config(pool, targets, model, sae, index=False, combine="joint", name="joint")
     _, (result,) = run_job(joint, workspace.root)
     rows = query(
