@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from selection.errors import InputError
 from storage.sql import run_sql
 from storage.workspace import Workspace
 from tests.faults_job import POOL_ROWS, UNIT_EXAMPLES, write_config
@@ -170,7 +171,10 @@ def fingerprint(root: Path) -> dict[str, str]:
 
 def differences(expected: dict[str, str], root: Path) -> list[str]:
     """What is not as in the undisturbed workspace."""
-    found = fingerprint(root)
+    try:
+        found = fingerprint(root)
+    except InputError as error:  # no run came to its end
+        return [str(error)]
     names = sorted(n for n in {*expected, *found} if expected.get(n) != found.get(n))
     return [f"{len(names)} differ, e.g. {names[0]}"] if names else []
 
