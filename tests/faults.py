@@ -136,8 +136,9 @@ def finish(job: Job) -> str:
 
 def stage_seconds(output: str) -> dict[str, float]:
     """Stage -> how long it took."""
-    words = (line.split() for line in output.splitlines() if line.startswith("end "))
-    return {stage: float(seconds) for _, stage, seconds in words}
+    lines = (line.removeprefix("end ") for line in output.splitlines() if line[:4] == "end ")
+    pairs = (line.rsplit(" ", 1) for line in lines)  # the name of a stage may hold spaces
+    return {stage: float(seconds) for stage, seconds in pairs}
 
 
 def fingerprint(root: Path) -> dict[str, str]:
