@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from selection.errors import InputError
+from selection.secrets import without_secrets
 
 app = typer.Typer(
     name="saelect",
@@ -48,7 +49,7 @@ def _run() -> int:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        sys.stderr.write(f"saelect: {error}\n")
+        sys.stderr.write(f"saelect: {without_secrets(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nsaelect: stopped; the same command resumes where it was.\n")

@@ -177,6 +177,13 @@ def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Pa
             )
         return out
     folder = workspace.exports / file_name(facts.name)
+    if not folder.resolve().is_relative_to(workspace.exports.resolve()):
+        raise InputError(
+            "the folder is a link that leads out of the workspace's exports",
+            file=folder,
+            value=str(folder.resolve()),
+            remedy="Remove the link, or name that folder with --out DIR.",
+        )
     if _owner(folder) in (None, facts.selection_id):
         return folder
     return folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")

@@ -93,9 +93,10 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     exports = _exports_with(workspace, wanted)
     _forget_in_catalog(workspace, wanted, reason, [path for path, *_ in exports])
     publish(workspace)
-    inside = [row for row in exports if not Path(row[0]).is_absolute()]
+    root = workspace.root.resolve()
+    inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
     _write_again(workspace, inside, wanted)
-    outside = [path for path, *_ in exports if Path(path).is_absolute()]
+    outside = [path for path, *_ in exports if path not in {row[0] for row in inside}]
     return Forgotten(wanted, [path for path, *_ in inside], outside)
 
 

@@ -23,6 +23,7 @@ from selection.pool.read import read_pool, text_bytes
 from selection.pool.readers import find_files, is_dataset_name, source_name
 from selection.pool.streams import refuse_empty
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, PoolSource
+from selection.secrets import without_secrets
 from storage.buckets import Buckets, digits_for
 from storage.files import (
     MANIFEST,
@@ -85,7 +86,8 @@ def prepare_pool(
         ensure_free(pools_dir, _DISK_FACTOR * n_bytes, "preparing the pool")
         pools_dir.mkdir(parents=True, exist_ok=True)
         temp = temp_path(folder)
-        identity = {"format": FORMAT, "pool_id": pool_id, "sources": settings, "files": files}
+        told = {"sources": without_secrets(settings), "files": without_secrets(files)}
+        identity = {"format": FORMAT, "pool_id": pool_id, **told}
         try:
             with full_disk_explained(folder):
                 _Preparation(temp, digits_for(2 * n_bytes), progress).run(pinned, identity)

@@ -91,13 +91,14 @@ class Workspace:
 def file_name(name: str) -> str:
     """A selection's name as a file or folder name: letters, digits, `.`, `_`, `-` stay.
 
-    A longer one than file systems take ends with a hash of the whole name.
+    One that had to be changed, or is too long, ends with a hash of the name, so that different
+    names stay different files. It never leaves its folder, and no name is hidden.
     """
-    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "selection"
-    if len(safe.encode()) <= MOST_NAME_BYTES:
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-")
+    if safe == name and len(safe.encode()) <= MOST_NAME_BYTES:
         return safe
-    kept = safe.encode()[: MOST_NAME_BYTES - 9].decode("utf-8", "ignore")
-    return f"{kept}-{content_id(name, 8)}"
+    short = safe.encode()[: MOST_NAME_BYTES - 9].decode(errors="ignore") or "selection"
+    return f"{short}-{content_id(name, 8)}"
 
 
 def chosen_root(path: Path | str | None) -> Path:

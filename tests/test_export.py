@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from selection.errors import InputError
 from storage import read
+from storage.catalog import commit
 from storage.export import FORMATS, export_selection
 from storage.files import read_json
+from storage.report import write_report
 from storage.sql import run_sql
-from storage.workspace import Workspace
+from storage.workspace import Workspace, file_name, open_workspace
 from tests.made_catalog import (
     HOSTILE,
     hostile_example,
@@ -381,3 +384,74 @@ def test_original_rows_that_were_not_recorded_are_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="did not record the original rows"):
         export_selection(workspace, "calm-otter", ["original"])
     assert not (workspace.exports / "calm-otter" / "original.jsonl").exists()
+
+
+ODD_NAMES = [
+    "../../outside",
+    "/etc/outside",
+    "..",
+    "a/b",
+    "a b",
+    "x" * 300,
+    "line\nbreak\0null",
+    "$(touch outside) `id` ;*",
+    "naïve-名前",
+]
+
+
+def test_every_name_becomes_one_file_of_its_own_in_its_folder(tmp_path: Path) -> None:
+    """Names come from configs, deployments and exemplar files."""
+    found = [file_name(name) for name in [*ODD_NAMES, "a-b", "selection", "plain_name.1"]]
+    assert len(set(found)) == len(found)
+    assert found[-1] == "plain_name.1"
+    for name in found:
+        (tmp_path / name).touch()
+        assert not name.startswith(".")
+        assert len(name.encode()) <= 160
+    assert {path.name for path in tmp_path.iterdir()} == set(found)
+
+
+def test_no_name_of_a_selection_leads_out_of_the_workspace(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path / "deep" / "workspace")
+    for number, name in enumerate(ODD_NAMES[:3]):
+        tables = make_tables(f"run-{number}", n_selected=2, n_near=1, seed=number)
+        names = [name, f"{number}-random", f"{number}-bm25"]
+        tables["selection"] = tables["selection"].set_column(
+            tables["selection"].column_names.index("name"), "name", pa.array(names)
+        )
+        commit(workspace, tables)
+    before = {path for path in tmp_path.rglob("*") if workspace.root not in path.parents}
+    folders, reports = set(), set()
+    for name in ODD_NAMES[:3]:
+        folders.add(export_selection(workspace, name).folder)
+        reports.add(write_report(workspace, name))
+    assert len(folders) == len(reports) == 3
+    assert {folder.parent for folder in folders} == {workspace.exports}
+    assert {report.parent for report in reports} == {workspace.reports}
+    assert all((folder / "train.jsonl").is_file() for folder in folders)
+    after = {path for path in tmp_path.rglob("*") if workspace.root not in path.parents}
+    assert after == before
+
+
+def test_links_inside_the_workspace_are_not_written_through(tmp_path: Path) -> None:
+    workspace = made_workspace(tmp_path / "workspace", n_selected=3, n_near=1)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept.txt").write_text("kept")
+    workspace.exports.mkdir()
+    folder = workspace.exports / "calm-otter"
+    folder.symlink_to(outside)
+    with pytest.raises(InputError, match="a link that leads out"):
+        export_selection(workspace, "calm-otter")
+    folder.unlink()
+    folder.mkdir()
+    for name in ("train.jsonl", "README.md", "manifest.json"):
+        (folder / name).symlink_to(outside / "kept.txt")
+    (folder / "manifest.json").unlink()
+    workspace.reports.mkdir()
+    (workspace.reports / "calm-otter.html").symlink_to(outside / "kept.txt")
+    export_selection(workspace, "calm-otter")
+    write_report(workspace, "calm-otter")
+    assert [path.name for path in outside.iterdir()] == ["kept.txt"]
+    assert (outside / "kept.txt").read_text() == "kept"
+    assert not (folder / "train.jsonl").is_symlink()

@@ -23,6 +23,7 @@ from selection.pool.streams import (
 )
 from selection.pool.tables import TABLES, iter_csv, iter_parquet
 from selection.records import PoolSource
+from selection.secrets import without_secrets
 
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*LINES, ".json", *TABLES, ".parquet")
@@ -52,9 +53,10 @@ def find_files(source: PoolSource) -> list[DataFile]:
     """The files of a local source, in a fixed order: by their path, as text.
 
     A folder is searched with its sub-folders; hidden files, other formats and the metadata files
-    of saved datasets are passed over. Raises InputError when there is nothing to read.
+    of saved datasets are passed over. Names are as the user wrote them, secrets of an address
+    hidden: they end up in catalogs and messages. Raises InputError when there is nothing to read.
     """
-    given, path = source.path, Path(source.path)
+    given, path = without_secrets(source.path), Path(source.path)
     if path.is_dir():
         files = [DataFile(p, f"{given.rstrip('/')}/{p.relative_to(path).as_posix()}")
                  for p in path.rglob("*") if _is_pool_file(p, path)]  # fmt: skip
@@ -63,9 +65,10 @@ def find_files(source: PoolSource) -> list[DataFile]:
         return sorted(files, key=lambda file: file.name)
     if path.exists():
         return [DataFile(path, given)]
-    if glob.has_magic(given):
-        matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-        files = [DataFile(match, str(match)) for match in matches if match.is_file()]
+    if glob.has_magic(source.path):
+        matches = [Path(match) for match in sorted(glob.glob(source.path, recursive=True))]
+        files = [DataFile(match, without_secrets(str(match))) for match in matches
+                 if match.is_file()]  # fmt: skip
         if files:
             return files
     raise InputError(
