@@ -61,7 +61,8 @@ def main() -> None:
     for question, row in times.items():
         ours, theirs, ours_cpu, theirs_cpu = row
         print(
-            f"{question[:66]:<66} {ours:>7.2f} s {theirs:>7.2f} s {ours_cpu:>7.2f} {theirs_cpu:>7.2f}"
+            f"{question[:66]:<66} {ours:>7.2f} s {theirs:>7.2f} s"
+            f" {ours_cpu:>7.2f} {theirs_cpu:>7.2f}"
         )
     ours_all, theirs_all, cpu_all, _ = zip(*times.values(), strict=True)
     facts = {
