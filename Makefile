@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test check e2e faults bench nightly lock clean help
+.PHONY: demo test check e2e faults fuzz bench nightly lock clean help
 
 help:            ## This list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,10 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 
 faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
 	$(BIN)/python -m tests.faults --n $(N)
+	$(BIN)/python -m tests.faults_catalog --n $(N)
+
+fuzz: $(VENV)/.dev      ## Made-up and damaged input: 10,000 cases each of files, configs, SAEs, SQL
+	SAELECT_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/test_fuzz_*.py
 
 e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill, start, read, be refused
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
@@ -35,7 +39,7 @@ bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.ranking --quick
 	$(BIN)/python -m benchmarks.embedding --quick
 
-nightly: check test faults  ## The slow ones: the wheel in an empty environment, full benchmarks
+nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environment, full benchmarks
 	bash benchmarks/wheel.sh
 	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m benchmarks.ranking
@@ -44,6 +48,8 @@ nightly: check test faults  ## The slow ones: the wheel in an empty environment,
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
 	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.catalog
+	$(BIN)/python -m benchmarks.catalog_writers
 
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock

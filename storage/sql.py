@@ -1,6 +1,7 @@
 """`saelect sql`: one SELECT by whoever audits, on a copy of the catalog that nothing can change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from selection.errors import InputError
@@ -41,16 +42,35 @@ def run_sql(workspace: Workspace, text: str, max_rows: int | None = None) -> Sql
     The file is opened read-only, nothing outside the workspace can be read, nothing anywhere
     written, and no setting changed. Raises InputError for anything else and for wrong SQL.
     """
-    _refuse_other_statements(text)
+    _refuse_other_statements(text)  # before a file is opened
+    with locked_snapshot(workspace) as connection:
+        return answer(connection, text, max_rows)
+
+
+@contextmanager
+def locked_snapshot(workspace: Workspace) -> Iterator[Connection]:
+    """The snapshot with `scores` beside it, on a connection that reads the workspace alone."""
     with open_snapshot(workspace) as connection:
         _add_scores(connection, workspace)
         _lock(connection, workspace)
-        try:
-            cursor = connection.execute(text)
-            columns = [(str(column[0]), str(column[1])) for column in cursor.description or ()]
-            rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
-        except DatabaseError as error:
-            raise _explained(connection, error) from None
+        yield connection
+
+
+def answer(connection: Connection, text: str, max_rows: int | None = None) -> SqlResult:
+    """Run a SELECT on a locked connection. Raises InputError for wrong SQL."""
+    _refuse_other_statements(text)
+    try:
+        cursor = connection.execute(text)
+        columns = [(str(column[0]), str(column[1])) for column in cursor.description or ()]
+        rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+    except DatabaseError as error:
+        raise _explained(connection, error) from None
+    except (OverflowError, ValueError) as error:  # an interval or date beyond what Python has
+        raise InputError(
+            f"a value of the answer cannot be shown ({error})",
+            field="sql",
+            remedy="Cast it to text: `column::VARCHAR`.",
+        ) from None
     is_cut = max_rows is not None and len(rows) > max_rows
     names, types = [name for name, _ in columns], [kind for _, kind in columns]
     return SqlResult(names, types, rows[:max_rows] if is_cut else rows, is_cut)
@@ -58,8 +78,9 @@ def run_sql(workspace: Workspace, text: str, max_rows: int | None = None) -> Sql
 
 def _refuse_other_statements(text: str) -> None:
     try:
+        text.encode()
         found = statements(text)
-    except DatabaseError as error:
+    except (DatabaseError, UnicodeEncodeError) as error:
         raise InputError(
             f"not valid SQL ({str(error).strip()})", field="sql", remedy="Correct the query."
         ) from None

@@ -180,3 +180,11 @@ def test_a_damaged_snapshot_is_named(workspace: Workspace) -> None:
     workspace.snapshot.write_bytes(b"not a database" * 1000)
     with pytest.raises(InputError, match=r"snapshot\.duckdb: not readable as a DuckDB database"):
         run_sql(workspace, "SELECT 1")
+
+
+def test_what_python_cannot_hold_is_refused_with_a_way_out(workspace: Workspace) -> None:
+    with pytest.raises(InputError, match=r"cannot be shown.*::VARCHAR"):
+        run_sql(workspace, "SELECT INTERVAL 99999999 YEARS")
+    assert run_sql(workspace, "SELECT (INTERVAL 99999999 YEARS)::VARCHAR").rows
+    with pytest.raises(InputError, match="not valid SQL"):
+        run_sql(workspace, "SELECT '\ud800'")

@@ -27,7 +27,7 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     text, name = _read(path)
     given = _parse(text, name)
     for key, value in (overrides or {}).items():
-        _set(given, key, yaml.safe_load(value) if isinstance(value, str) else value)
+        _set(given, key, _value(value, key) if isinstance(value, str) else value)
     if "name" not in given and Path(name).suffix in (".yaml", ".yml"):
         given["name"] = Path(name).stem
     return resolve(given, source=name, lines=_lines(text))
@@ -42,9 +42,9 @@ def load_vector_job(path: Path | str, overrides: Mapping[str, object] | None = N
     text, name = _read(path)
     given = _parse(text, name)
     for key, value in (overrides or {}).items():
-        _set(given, key, yaml.safe_load(value) if isinstance(value, str) else value)
+        _set(given, key, _value(value, key) if isinstance(value, str) else value)
     aside = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
-    below = yaml.safe_load(_preset_text(str(given.get("preset", "best"))))
+    below = _preset_below(given, name, _lines(text))
     merged = {k: v for k, v in merge(below, given).items() if k not in aside}
     try:
         return VectorJob.model_validate(merged)
@@ -56,21 +56,29 @@ def resolve(
     given: Mapping[str, Any], source: str = "config", lines: Mapping[Place, int] | None = None
 ) -> SelectConfig:
     """Validate a mapping over its preset; the preset's sections are merged key by key."""
+    merged = merge(_preset_below(given, source, lines or {}), given)
+    try:
+        return SelectConfig.model_validate(merged)
+    except ValidationError as error:
+        raise explain(error, SelectConfig, source, lines or {}) from None
+
+
+def _preset_below(
+    given: Mapping[str, Any], source: str, lines: Mapping[Place, int]
+) -> dict[str, Any]:
+    """The preset that a config names. Raises InputError for an unknown one."""
     preset = given.get("preset", "best")
     if preset not in PRESETS:
         raise InputError(
             "no such preset",
             file=source,
-            line=(lines or {}).get(("preset",)),
+            line=lines.get(("preset",)),
             field="preset",
             value=preset,
             remedy=f"Known presets: {', '.join(PRESETS)}.",
         )
-    merged = merge(yaml.safe_load(_preset_text(preset)), given)
-    try:
-        return SelectConfig.model_validate(merged)
-    except ValidationError as error:
-        raise explain(error, SelectConfig, source, lines or {}) from None
+    below: dict[str, Any] = yaml.safe_load(_preset_text(preset))
+    return below
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,17 +185,7 @@ def _preset_text(name: str) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(text)
-        _refuse_repeated_keys(yaml.compose(text), name)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise InputError(
-            f"not valid YAML: {error.problem}",
-            file=name,
-            line=mark.line + 1 if mark else None,
-            remedy="Check indentation, quotes and brackets near that line.",
-        ) from None
+    value = _load(text, file=name)
     if not isinstance(value, dict):
         raise InputError(
             "holds no keys", file=name, value=value, remedy="See `saelect init` for a start."
@@ -195,8 +193,37 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     return value
 
 
+def _value(text: str, key: str) -> object:
+    """The value of an override, read as YAML."""
+    return _load(text, field=key)
+
+
+def _load(text: str, file: str | None = None, field: str | None = None) -> object:
+    """What a YAML text means. Raises InputError for whatever the parser has to say."""
+    remedy = "Check indentation, quotes and brackets near that place."
+    line = None
+    try:
+        value = yaml.safe_load(text)
+        _refuse_repeated_keys(yaml.compose(text), file or "")
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        problem = str(error.problem)
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        problem = " ".join(str(error).split())
+    except RecursionError:
+        problem = "it is nested too deeply, or contains itself"
+    except (ValueError, AttributeError, OverflowError) as error:  # a tag or date of no value
+        problem = f"a value is not what it looks like ({error})"
+        remedy = "Put quotes around texts that look like dates or numbers, and write no tags."
+    else:
+        return value
+    raise InputError(f"not valid YAML: {problem}", file=file, line=line, field=field, remedy=remedy)
+
+
 def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
     """YAML lets a later key replace an earlier one silently; a config must not."""
+    if isinstance(node, yaml.ScalarNode):
+        node.value.encode()  # half a character, which only an escape can spell, is no text
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -209,6 +236,7 @@ def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
                     remedy="Keep one of the two.",
                 )
             seen.add(key.value)
+            _refuse_repeated_keys(key, name)
             _refuse_repeated_keys(value, name)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:

@@ -1,6 +1,7 @@
 """Reading weight files of every kind as data: nothing in them is ever executed."""
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,13 @@ def read_npz(file: Path) -> dict[str, Tensor]:
         raise _unreadable(file, error) from None
 
 
+_DAMAGED = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    OverflowError, MemoryError, AssertionError, struct.error,
+)  # fmt: skip
+"""What the unpickler raises when bytes are not those that were written."""
+
+
 def read_pickle(file: Path) -> dict[str, object]:
     """A dict of tensors and plain values from a torch file, without running code in it.
 
@@ -62,7 +70,7 @@ def read_pickle(file: Path) -> dict[str, object]:
             file=file,
             remedy="Use a file of tensors only (a state dict), better a safetensors file.",
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise _unreadable(file, error) from None
     if not isinstance(found, dict):
         raise InputError("expected a dict of tensors", file=file, value=type(found).__name__,
