@@ -22,8 +22,7 @@ INNER = sorted(
     {
         name
         for field in SelectConfig.model_fields.values()
-        if hasattr(field.annotation, "model_fields")
-        for name in field.annotation.model_fields
+        for name in getattr(field.annotation, "model_fields", {})
     }
 )
 keys = st.one_of(st.sampled_from(SECTIONS), words)
