@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.read import find_selection, picks
+from tests.made_catalog import made_workspace
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
 TOP = {
@@ -44,7 +47,7 @@ def test_nothing_is_called_utils() -> None:
 
 def imports_of(statement: str) -> set[str]:
     """Top-level modules that a fresh process has loaded after a statement."""
-    code = f"import sys; {statement}; print(' '.join(m for m in sys.modules if '.' not in m))"
+    code = f"import sys; {statement}\nprint(' '.join(m for m in sys.modules if '.' not in m))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
     )
@@ -58,6 +61,25 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 def test_light_commands_import_neither_torch_nor_prefect() -> None:
     statement = "import flows.commands.read, storage.sql, storage.export, storage.report"
     assert not imports_of(statement) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "command", ["ls", "show", "why latest {example}", "diff calm-otter calm-otter-bm25",
+                "where-used {example}", "sql FROM pick LIMIT 1"]
+)  # fmt: skip
+def test_a_light_command_runs_without_heavy_libraries(tmp_path: Path, command: str) -> None:
+    """What a command imports while it runs counts, not only what it imports at its start."""
+    workspace = made_workspace(tmp_path, n_selected=3, n_near=1)
+    example = picks(workspace, find_selection(workspace, "latest").selection_id, 1)[0].example_id
+    words = [word.format(example=example) for word in command.split(" ", 1)]
+    given = [words[0], *(words[1:] if words[0] == "sql" else " ".join(words[1:]).split())]
+    statement = (
+        f"sys.argv = ['saelect', *{[*given, '-w', str(workspace.root)]!r}]; import io, contextlib\n"
+        "from flows.cli import app\n"
+        "with contextlib.redirect_stdout(io.StringIO()): app(standalone_mode=False)\n"
+    )
+    heavy = HEAVY | {"polars", "pyarrow", "numba", "numpy", "jinja2", "datasets"}
+    assert not imports_of(statement) & heavy
 
 
 def test_prefects_server_application_imports_with_the_pinned_fastapi() -> None:

@@ -208,7 +208,20 @@ def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) ->
     assert len(read.diff(workspace, "calm-otter", "calm-otter-bm25", limit=3).only_first) == 3
 
 
-@pytest.mark.parametrize("module", ["read", "sql", "export", "report", "workspace", "database"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "read",
+        "sql",
+        "export",
+        "report",
+        "workspace",
+        "database",
+        "explanation",
+        "chain",
+        "refusals",
+    ],
+)
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     heavy = "torch polars prefect datasets pyarrow jinja2 numba faiss transformers numpy".split()  # noqa: SIM905
     code = f"import sys, storage.{module}; print([m for m in {heavy!r} if m in sys.modules])"

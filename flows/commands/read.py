@@ -60,7 +60,7 @@ def show(
 ) -> None:
     """What the check says of a selection, and its top picks with what they share with exemplars."""
     from storage.check_words import check_lines
-    from storage.read import find_selections, picks, why
+    from storage.read import find_selections, picks, why_each
 
     place = find_workspace(workspace)
     for found in find_selections(place, selection):
@@ -72,9 +72,11 @@ def show(
         )
         for line in check_lines(place, found.selection_id):
             say(f"  {line}")
-        for pick in picks(place, found.selection_id, n):
+        shown = picks(place, found.selection_id, n)
+        shared = why_each(place, found.selection_id, [pick.example_id for pick in shown])
+        for pick in shown:
             say(f"{pick.rank:>5}  {pick.score:.4f}  {pick.example_id[:12]}  {one_line(pick.text)}")
-            reasons = why(place, found.selection_id, pick.example_id)[:3]
+            reasons = shared[pick.example_id][:3]
             named = [r.description or f"latent {r.latent}" for r in reasons if r.latent >= 0]
             if named:
                 say(f"{'':>13}  {pick.source}; shares {'; '.join(named)}")
