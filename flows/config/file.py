@@ -1,7 +1,6 @@
 """Config files: YAML in, `SelectConfig` out, with every mistake named by line, field and remedy."""
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -205,7 +204,6 @@ def _load(text: str, file: str | None = None, field: str | None = None) -> objec
     line = None
     try:
         value = yaml.safe_load(text)
-        json.dumps(value, ensure_ascii=False, default=str).encode()  # half a character is no text
         _refuse_repeated_keys(yaml.compose(text), file or "")
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None

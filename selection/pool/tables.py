@@ -75,7 +75,7 @@ def _open_parquet(file: DataFile) -> Any:  # noqa: ANN401 - pyarrow has no types
     try:
         # Streamed page by page: a file with one huge row group must not be read whole.
         return pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _bad_parquet(file.name, error) from None
 
 

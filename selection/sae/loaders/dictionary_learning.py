@@ -29,12 +29,18 @@ _ACTIVATIONS = {
 _LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
 
 
+def _section(file: Path, found: Mapping[str, object], name: str) -> Mapping[str, object]:
+    section = found.get(name) or {}
+    if not isinstance(section, dict):
+        raise refuse(file, "expected a mapping", field=name, value=section)
+    return section
+
+
 def read_info(place: Path) -> SaeInfo:
     """From config.json. Raises InputError."""
     file = place / CONFIG
     found = read_object(file)
-    trainer = cast(Mapping[str, object], found.get("trainer") or {})
-    buffer = cast(Mapping[str, object], found.get("buffer") or {})
+    trainer, buffer = (_section(file, found, name) for name in ("trainer", "buffer"))
     name = str(trainer.get("dict_class") or "")
     if name not in _ACTIVATIONS:
         raise refuse(file, f"this class is not read (known: {', '.join(_ACTIVATIONS)})",

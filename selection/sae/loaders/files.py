@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,11 @@ from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.info import SaeInfo
 
 _AGAIN = "Download or train it again."
+_DAMAGED = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    OverflowError, MemoryError, AssertionError, struct.error,
+)  # fmt: skip
+"""What unpickler and unzipper raise when bytes are not those that were written."""
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -45,15 +51,8 @@ def read_npz(file: Path) -> dict[str, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, zipfile.BadZipFile) as error:
         raise _unreadable(file, error) from None
-
-
-_DAMAGED = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-    OverflowError, MemoryError, AssertionError, struct.error,
-)  # fmt: skip
-"""What the unpickler raises when bytes are not those that were written."""
 
 
 def read_pickle(file: Path) -> dict[str, object]:
@@ -62,7 +61,9 @@ def read_pickle(file: Path) -> dict[str, object]:
     Raises InputError for anything but tensors, numbers, strings and containers of them.
     """
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that nobody wrote
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             "this file holds more than weights, and Python code in it is never run"
