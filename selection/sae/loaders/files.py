@@ -49,7 +49,8 @@ def read_npz(file: Path) -> dict[str, Tensor]:
     Raises InputError.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # Opened here: of a damaged archive, numpy would leave the file open.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (*_DAMAGED, zipfile.BadZipFile) as error:
         raise _unreadable(file, error) from None
