@@ -195,7 +195,7 @@ def test_the_check_can_be_turned_off(run: Any) -> None:
     assert of_selection(workspace, "held_out", main["selection_id"]) == []
     assert check_lines(workspace, str(main["selection_id"])) == []
     report = (workspace.reports / f"{main['name']}.html").read_text()
-    assert "label-free check" not in report
+    assert '<section id="check">' not in report
 
 
 def test_every_target_of_a_joint_selection_is_checked(
