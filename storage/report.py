@@ -183,7 +183,10 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
     budget = budget if isinstance(budget, dict) else {}
     wanted = budget.get("examples") or 0
     files = [path for _, path in facts.exports]
+    spaces = _mapping(config.get("representation")).get("spaces")
+    kinds = {space.get("kind") for space in spaces or () if isinstance(space, dict)}
     return {
+        "lexical": [kind for kind in ("words", "tokens") if kind in kinds],
         "pools": [str(pool["path"]) for pool in pools if isinstance(pool, dict) and "path" in pool],
         "where": config.get("where"),
         "budget": {key: value for key, value in budget.items() if value is not None},
