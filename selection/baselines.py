@@ -55,6 +55,23 @@ def words(text: str) -> list[str]:
     return found
 
 
+def word_places(text: str) -> list[tuple[int, int, str]]:
+    """(first character, end, word) of the words of a text, where they stand in it as it is.
+
+    The words are those of `words`, but for runs that normalization makes longer or shorter in a
+    script without spaces: these have no place.
+    """
+    pattern, _ = _patterns()
+    found: list[tuple[int, int, str]] = []
+    for run in pattern.finditer(text):
+        own, first = words(run.group()), run.start()
+        if len(own) == 1:
+            found.append((first, run.end(), own[0]))
+        elif len(own) == run.end() - first - 1:
+            found += [(first + i, first + i + 2, pair) for i, pair in enumerate(own)]
+    return found
+
+
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     r"""Runs of one kind of script, and the start of an unspaced run.

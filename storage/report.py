@@ -184,7 +184,8 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
     wanted = budget.get("examples") or 0
     files = [path for _, path in facts.exports]
     spaces = _mapping(config.get("representation")).get("spaces")
-    kinds = {space.get("kind") for space in spaces or () if isinstance(space, dict)}
+    spaces = spaces if isinstance(spaces, list) else []
+    kinds = {space.get("kind") for space in spaces if isinstance(space, dict)}
     return {
         "lexical": [kind for kind in ("words", "tokens") if kind in kinds],
         "pools": [str(pool["path"]) for pool in pools if isinstance(pool, dict) and "path" in pool],

@@ -22,6 +22,7 @@ MOST_PICKS = 50_000
 """Picks that a page holds; the catalog holds them all."""
 
 TOP_LATENTS = 4
+"""Of each space; beside a pick."""
 
 _HEATS = 4
 
@@ -54,7 +55,7 @@ JOIN {table} p ON p.selection_id = w.selection_id AND p.example_id = w.example_i
 LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
     AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
 WHERE w.selection_id = ? AND p.rank BETWEEN ? AND ? AND coalesce(w.nearness, 1) = 1
-QUALIFY row_number() OVER (PARTITION BY w.example_id
+QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
     ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= ?
 ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
 

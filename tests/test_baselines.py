@@ -2,7 +2,7 @@ import bm25s
 import numpy as np
 import pytest
 
-from selection.baselines import bm25_of_sets, bm25_scores, random_scores, words
+from selection.baselines import bm25_of_sets, bm25_scores, random_scores, word_places, words
 from tests.oracles import bm25_lucene
 
 TEXTS = [
@@ -100,3 +100,15 @@ def test_bm25_of_sets_ranks_exemplars_by_the_statistics_of_the_texts() -> None:
     _, own = bm25_of_sets(TEXTS, [*EXEMPLARS, TEXTS[0]], sets)
     np.testing.assert_allclose(own[3], of_texts[0], rtol=1e-12)  # as if it were one of the texts
     np.testing.assert_allclose(own[:3], of_exemplars, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Red cats, 2 dogs.", "Été à Köln: ça va?", "猫が好き red 犬", "ﬁne Ⅷ हिन्दी", "", "a_b-c"],
+)
+def test_words_have_their_places_in_the_text_as_it_is(text: str) -> None:
+    found = word_places(text)
+    assert [word for _, _, word in found] == words(text)
+    for first, end, word in found:
+        assert words(text[first:end]) == [word]
+    assert [first for first, _, _ in found] == sorted(first for first, _, _ in found)

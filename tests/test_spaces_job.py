@@ -143,6 +143,25 @@ def test_explanations_name_the_space_and_the_word(
     assert sum(row["artifact"].startswith("shards/") for row in lineage) == 4
 
 
+def test_words_and_tokens_that_explain_are_marked_where_they_stand(
+    joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+) -> None:
+    _, workspace, _ = joined
+    rows = query(
+        workspace,
+        "SELECT DISTINCT f.space, f.example_id, f.latent, f.token, w.description FROM v_fired f"
+        " JOIN v_why w USING (selection_id, example_id, space, latent)",
+    )
+    assert {"words", "tokens", "resid@2"} <= {row["space"] for row in rows}
+    explained = query(workspace, "SELECT DISTINCT space, example_id, latent FROM v_why")
+    for row in rows:
+        if row["space"] == "words":
+            assert words(row["token"]) == [row["description"]]
+        if row["space"] == "tokens":
+            assert row["token"].strip() in row["description"]
+        assert {name: row[name] for name in ("space", "example_id", "latent")} in explained
+
+
 def test_lexical_shards_are_made_once_and_hold_what_counts(
     joined: tuple[SelectConfig, Workspace, list[dict[str, Any]]], paths: Paths
 ) -> None:

@@ -1,10 +1,12 @@
-"""Which tokens of the first picks and near misses fired: rows of the table fired.
+"""Which tokens and words of the first picks and near misses explain them: rows of the table fired.
 
-One more pass of the model over a few samples, after everything is decided.
+For latents one more pass of the model over a few samples, after everything is decided; words and
+tokens of lexical spaces are found in the text.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +15,17 @@ from numpy.typing import NDArray
 from flows.progress import stage
 from flows.stages.choose import Decided
 from flows.stages.material import Material, Row, top_of
+from flows.stages.spaces import Source
 from flows.stages.vectors import Representer
+from selection.baselines import word_places
 from selection.firing import firings, strongest
+from selection.lexical import word_column
 from selection.places import Places
+from selection.plain_text import turn_texts
 from selection.records import Rendered
 from storage.tables import table_of
 
-LATENTS = 5  # of an explanation, in its order, whose tokens are marked
+LATENTS = 5  # of each space of an explanation, in its order, whose tokens are marked
 TOKENS = 48  # per sample and latent, the strongest
 
 Wanted = dict[str, dict[int, set[int]]]  # space -> pool row -> latents
@@ -41,9 +47,11 @@ def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
             for space, latent in named.get((selection_id, example_id), ()):
                 wanted.setdefault(space, {}).setdefault(row, set()).add(latent)
     places = {
-        source.name: _fired(material, source.representer, wanted[source.name])
+        source.name: (_counted if source.is_lexical else _fired)(
+            material, source, wanted[source.name]
+        )
         for source in material.spaces.sources
-        if source.name in wanted and not source.is_lexical
+        if source.name in wanted
     }
     found: list[Row] = []
     for selection_id, rows in shown.items():
@@ -56,13 +64,17 @@ def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
 
 
 def _named_latents(why: pa.Table) -> dict[tuple[str, str], list[tuple[str, int]]]:
-    """(selection, example) -> the first latents beside its nearest exemplar, as (space, latent)."""
+    """(selection, example) -> the first columns of each space beside its nearest exemplar.
+
+    Spaces are counted apart: words often say more than latents, and would leave none of them.
+    """
     named: dict[tuple[str, str], list[tuple[str, int]]] = {}
     names = ("selection_id", "example_id", "space", "latent", "nearness")
     columns = (why[name].to_pylist() for name in names)
     for selection_id, example_id, space, latent, nearness in zip(*columns, strict=True):
         first = named.setdefault((selection_id, example_id), [])
-        if nearness == 1 and latent >= 0 and len(first) < LATENTS:
+        n_own = sum(other == space for other, _ in first)
+        if nearness == 1 and latent >= 0 and n_own < LATENTS:
             first.append((space, latent))
     return named
 
@@ -76,38 +88,87 @@ def _shown(decided: Decided, n: int) -> list[tuple[int, str]]:
 
 
 def _fired(
-    material: Material, representer: Representer, wanted: Mapping[int, set[int]]
+    material: Material, source: Source, wanted: Mapping[int, set[int]]
 ) -> dict[tuple[int, int], list[Row]]:
     """(pool row, latent) -> the places of its tokens, in their order."""
+    representer = source.representer
     rows = np.array(sorted(wanted), np.int64)
-    samples, places = _rendered(material, representer, rows)
+    shown = _rendered(material, representer, rows)
     latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
     per_batch, model = representer.config.compute.tokens_per_batch, representer.model
+    samples = [each.rendered for each in shown]
     with stage("tokens", len(samples), "samples") as handle:
         found = strongest(firings(samples, latents, model, representer.head, per_batch), TOKENS)
         handle.detail = f"{len(found.tokens):,} places where explaining latents fire"
     marks: dict[tuple[int, int], list[Row]] = {}
     columns = (found.samples, found.latents, found.tokens, found.strengths)
     for sample, latent, token, strength in zip(*(c.tolist() for c in columns), strict=True):
-        place = places[sample]
+        place = shown[sample].places
         if place.turns[token] >= 0:
-            marks.setdefault((int(rows[sample]), latent), []).append(
-                {
-                    "turn": int(place.turns[token]),
-                    "first_char": int(place.starts[token]),
-                    "end_char": int(place.ends[token]),
-                    "strength": strength,
-                }
-            )
+            mark = _mark(place.turns[token], place.starts[token], place.ends[token], strength)
+            marks.setdefault((int(rows[sample]), latent), []).append(mark)
     return marks
 
 
-def _rendered(
-    material: Material, representer: Representer, rows: NDArray[np.int64]
-) -> tuple[list[Rendered], list[Places]]:
-    """Samples of the pool as the model reads them, and where their counted tokens lie."""
-    renderer, both = representer.reader.renderer, []
+def _counted(
+    material: Material, source: Source, wanted: Mapping[int, set[int]]
+) -> dict[tuple[int, int], list[Row]]:
+    """(pool row, column) -> where its word or token stands among what counts, in the text's order.
+
+    At most TOKENS places of each, the first ones; every place is as strong as another.
+    """
+    rows = np.array(sorted(wanted), np.int64)
+    marks: dict[tuple[int, int], list[Row]] = {}
+    for row, each in zip(rows.tolist(), _rendered(material, source.representer, rows), strict=True):
+        terms = _tokens_of(each) if source.settings.kind == "tokens" else _words_of(each)
+        for column, turn, first, end in terms:
+            here = marks.setdefault((row, column), []) if column in wanted[row] else None
+            if here is not None and len(here) < TOKENS:
+                here.append(_mark(turn, first, end, 1.0))
+    return marks
+
+
+def _mark(turn: int, first: int, end: int, strength: float) -> Row:
+    return {
+        "turn": int(turn), "first_char": int(first), "end_char": int(end), "strength": strength
+    }  # fmt: skip
+
+
+class Shown(NamedTuple):
+    """A sample of the pool: as the model reads it, where its counted tokens lie, its turns."""
+
+    rendered: Rendered
+    places: Places
+    turns: list[str]
+
+
+def _words_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+    """(column, turn, first character, end) of every word whose first character counts."""
+    places = shown.places
+    for number, text in enumerate(shown.turns):
+        counts = np.zeros(len(text), np.bool_)
+        for token in np.flatnonzero(places.turns == number):
+            counts[places.starts[token] : places.ends[token]] = True
+        for first, end, word in word_places(text):
+            if counts[first]:
+                yield word_column(word), number, first, end
+
+
+def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+    """(token id, turn, first character, end) of every counted token that has a place."""
+    places, tokens = shown.places, shown.rendered.tokens[shown.rendered.counted]
+    for token in np.flatnonzero(places.turns >= 0):
+        yield (
+            int(tokens[token]), int(places.turns[token]), int(places.starts[token]),
+            int(places.ends[token]),
+        )  # fmt: skip
+
+
+def _rendered(material: Material, representer: Representer, rows: NDArray[np.int64]) -> list[Shown]:
+    """Samples of the pool as they are marked."""
+    renderer, found = representer.reader.renderer, []
     for row in material.pool.examples_at(rows).to_pylist():
+        messages = json.loads(row["messages"])
         tools = json.loads(row["tools"]) if row["tools"] else None
-        both.append(renderer.render_placed(json.loads(row["messages"]), tools))
-    return [rendered for rendered, _ in both], [place for _, place in both]
+        found.append(Shown(*renderer.render_placed(messages, tools), turn_texts(messages)))
+    return found
