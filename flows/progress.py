@@ -153,6 +153,7 @@ class Stage:
 
 
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
+_is_running: ContextVar[bool] = ContextVar("is_running", default=False)
 
 
 @contextmanager
@@ -167,14 +168,18 @@ def listening(*listeners: Listener) -> Iterator[None]:
 
 @contextmanager
 def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
-    """Announce a stage to all listeners and hand out its `Stage`."""
-    listeners = _listeners.get()
+    """Announce a stage to all listeners and hand out its `Stage`.
+
+    Listeners know one stage at a time: one within another is a part of it, and only logged.
+    """
+    listeners = () if _is_running.get() else _listeners.get()
 
     def advance(amount: int) -> None:
         for listener in listeners:
             listener.advance(amount)
 
     handle = Stage(advance)
+    token = _is_running.set(True)
     for listener in listeners:
         listener.begin(name, total, unit)
     try:
@@ -183,6 +188,7 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         handle.detail = "stopped"
         raise
     finally:
+        _is_running.reset(token)
         for listener in listeners:
             listener.end(handle.detail)
         log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - handle.started)

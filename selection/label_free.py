@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from selection.baselines import random_scores
 from selection.evaluation import N_RESAMPLES
+from selection.reduce_kernel import SCORE_BITS
 
 FoldStatistic = Literal["mean", "max"]
 
-_SCALE = float(1 << 40)
+_SCALE = float(1 << SCORE_BITS)
 
 
 @dataclass(frozen=True, slots=True)

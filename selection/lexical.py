@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ from selection.aggregate import VALUE_MAX
 from selection.baselines import words
 from selection.records import Rendered, SparseRows
 from selection.sparse import indptr_of
-
-LexicalKind = Literal["words", "tokens"]
 
 WORD_COLUMNS = 1 << 20
 VERSION = 1

@@ -28,11 +28,14 @@ from numpy.typing import NDArray
 
 from selection.baselines import random_scores
 from selection.controls import length_matched
+from selection.reduce_kernel import SCORE_BITS
 
 Statistic = Literal["mean", "max"]
 
 LEVEL = 0.95
-_SCALE = float(1 << 40)  # Similarities as integers: sums have no order.
+_SCALE = float(1 << SCORE_BITS)  # Similarities as integers: sums have no order.
+PAIRS_LIMIT = (1 << (63 - SCORE_BITS)) - 1
+"""Most exemplars times samples of a draw: sums of fixed points, multiplied, stay below 2^63."""
 _STEPS_PER_DOUBLING = 4  # Lengths within a step of 19 % count as equal.
 
 
@@ -91,7 +94,10 @@ def beats_draws(
 
     own: (c, m) similarities to the exemplars; drawn: (c, b) to the samples; sets: (d, k) columns of
     `drawn` that make a draw. statistic: what is compared, mean or largest similarity. Exact.
+    Raises ValueError where m k is beyond PAIRS_LIMIT.
     """
+    if own.shape[1] * sets.shape[1] > PAIRS_LIMIT:
+        raise ValueError(f"{own.shape[1]} exemplars and draws of {sets.shape[1]} are too many")
     mine, theirs = _amounts(own), _amounts(drawn)
     if statistic == "max":
         best = mine.max(axis=1)

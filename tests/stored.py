@@ -1,8 +1,8 @@
-"""What a run left in its workspace, read back without the code that wrote it."""
+"""What a run left in its workspace, read from its files by numpy and pyarrow alone."""
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from storage.shards import open_shards
 from storage.workspace import Workspace
 
 
@@ -14,10 +14,12 @@ def stored_vectors(
     (rendering,) = (pool_folder / "renderings").iterdir()
     (representation,) = workspace.shards.iterdir()
     by_key: dict[bytes, dict[int, int]] = {}
-    for rows, keys in open_shards(representation).iter_shards():
-        for i in range(len(rows)):
-            span = slice(rows.indptr[i], rows.indptr[i + 1])
-            pairs = zip(rows.latents[span].tolist(), rows.values[span].tolist(), strict=True)
+    for unit in (p.parent for p in representation.glob("*/manifest.json")):
+        names = ("indptr", "latents", "values", "keys")
+        indptr, latents, values, keys = (np.load(unit / f"{name}.npy") for name in names)
+        for i in range(len(keys)):
+            span = slice(indptr[i], indptr[i + 1])
+            pairs = zip(latents[span].tolist(), values[span].tolist(), strict=True)
             by_key[bytes(keys[i])] = dict(pairs)
     ids = [
         i
@@ -27,4 +29,5 @@ def stored_vectors(
     parts = sorted(rendering.glob("part-*.parquet"))
     used = [key for p in parts for key in pq.read_table(p, columns=["key"])["key"].to_pylist()]
     pool = {name: by_key[key] for name, key in zip(ids, used, strict=True)}
-    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in set(used)}
+    in_pool = set(used)
+    return pool, {key.hex(): vector for key, vector in by_key.items() if key not in in_pool}

@@ -149,6 +149,7 @@ def test_bm25_and_random_are_ranked_too_and_random_is_chance(run: Any) -> None:
     held = [row for row in of_selection(workspace, "held_out", main["selection_id"])
             if row["method"] == "bm25"]  # fmt: skip
     own = {row["exemplar_id"]: row for row in query(workspace, "FROM exemplar")}
+    assert len(held) == len(own) > 1
     ids = [row["exemplar_id"] for row in held]
     for i, row in enumerate(held):
         rest = np.array([j for j, other in enumerate(held) if other["fold"] != row["fold"]])
@@ -173,6 +174,8 @@ def test_a_copy_in_the_pool_does_not_compete_with_its_exemplar(run: Any, tmp_pat
             " WHERE method = 'random'",
         )
     }
+    assert len(among) > 1
+    assert "row-400" in among
     for own_id, percentile in among.items():  # no ties at random: a whole number of samples
         n = 60 if own_id == "row-400" else 61
         assert percentile * n / 100 == pytest.approx(round(percentile * n / 100), abs=1e-6)

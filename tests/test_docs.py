@@ -42,5 +42,8 @@ def test_commands_of_the_guides_are_known_to_the_command_line() -> None:
     for command in found:
         words = shlex.split(command, comments=True)
         assert words[0] == "saelect"
-        help_text = CliRunner().invoke(app, [words[1], "--help"])
+        help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, [words[1], "--help"])
         assert help_text.exit_code == 0, command
+        for word in words[2:]:
+            if word.startswith("-") and not word.lstrip("-").isdigit():
+                assert word.split("=")[0] in help_text.output, command

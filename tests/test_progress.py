@@ -1,4 +1,4 @@
-from flows.progress import Lines, listening, stage
+from flows.progress import Bars, Clock, Lines, listening, stage
 
 
 def test_a_stage_tells_every_listener_and_says_what_came_out() -> None:
@@ -33,3 +33,23 @@ def test_a_stage_that_fails_still_ends() -> None:
     except RuntimeError:
         pass
     assert said[0].startswith("doomed: stopped")
+
+
+def test_a_stage_within_another_is_a_part_of_it() -> None:
+    """Listeners keep one stage: a bar at a terminal would move one that is gone."""
+    said: list[str] = []
+    clock = Clock()
+    with listening(Lines(said.append), clock):
+        with stage("embed", 2, "tokens") as outer:
+            with stage("model") as inner:
+                inner.detail = "loaded"
+            outer.advance(2)
+        with stage("rank"):
+            pass
+    assert [line.partition(":")[0] for line in said] == ["embed", "rank"]
+    assert [record.name for record in clock.stages] == ["embed", "rank"]
+    bars = Bars()
+    with listening(bars), stage("embed", 2) as outer:
+        with stage("model") as inner:
+            inner.advance(1)
+        outer.advance(2)

@@ -40,6 +40,8 @@ def test_numbers_equal_a_slow_count(workspace: Workspace, second: str) -> None:
         len(mine) - len(both),
         len(theirs) - len(both),
     )
+    assert found.depths
+    assert bool(found.moved) == any(mine.index(e) != theirs.index(e) for e in both)
     for k, n in found.depths:
         assert n == len(set(mine[:k]) & set(theirs[:k]))
     gaps = [abs(m.first_rank - m.second_rank) for m in found.moved]

@@ -108,7 +108,7 @@ def test_both_kernels_agree_over_many_chunks_lines_and_lists(reduction: Exemplar
 
 
 @pytest.mark.parametrize("how", EVERY)
-def test_several_targets_in_one_pass_score_as_each_alone_and_as_the_fractions(
+def test_several_targets_in_one_pass_score_as_each_alone(
     how: ExemplarReduction,
 ) -> None:
     rows = random_rows(300, 120, 0.1, 1)

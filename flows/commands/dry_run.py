@@ -66,7 +66,7 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
     if config.sae.train is not None and not _is_trained(config, workspace):
         _print_training_cost(config, rendered)
         return
-    _print_cost(config, workspace, rendered, pool.pool_id)
+    _print_cost(config, workspace, rendered)
 
 
 def _is_trained(config: SelectConfig, workspace: Workspace) -> bool:
@@ -105,9 +105,7 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
     say("             for the pool; the SAE's own steps and encoding come on top")
 
 
-def _print_cost(
-    config: SelectConfig, workspace: Workspace, rendered: RenderedPool, pool_id: str
-) -> None:
+def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPool) -> None:
     reader = open_reader(config)
     settings = config.sae.train
     trained = settings and trained_folder(settings, config, workspace.saes, reader)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
-from flows.stages.index import identity_of
+from flows.stages.index import identity_of, index_pool_vectors
 from flows.stages.joint_vectors import JointTarget
 from flows.stages.score import joint_scores
 from flows.stages.sketch_index import index_folder, open_index
@@ -49,19 +49,25 @@ def find_candidates(
     """The nearest vectors of every exemplar, and of each target's sum; None for the exact search.
 
     Sketches are of the run's own space; queries weigh its latents as the ranking does.
-    Raises InputError where there is no index, or where fewer than the budget come up.
+    An index that is not there is built, unless only what is recorded may be used. Raises InputError
+    then, and where fewer candidates than the budget come up.
     """
     if config.ranking.search == "exact":
         return None
     number = own_number(vectors)
     source, own = vectors.sources[number], vectors.parts[number]
-    identity, settings = identity_of(source.representer, pool_id), config.faiss
-    folder, _ = index_folder(source.representer.workspace.indexes, own, identity, settings)
-    if not is_complete(folder):
+    settings, representer = config.faiss, source.representer
+    identity, indexes = identity_of(representer, pool_id), representer.workspace.indexes
+    folder, _ = index_folder(indexes, own, identity, settings)
+    if representer.computes:
+        index_pool_vectors(representer.workspace, representer, pool_id)
+    elif not is_complete(folder):
         raise InputError(
-            "the vectors have no index", field="ranking.search", value="faiss",
-            remedy="Set `index: true`.",
-        )  # fmt: skip
+            "the vectors have no index",
+            field="ranking.search",
+            value="faiss",
+            remedy="`saelect run` with the same config builds it again; vectors are reused.",
+        )
     found = np.zeros(own.n_vectors, np.bool_)
     k = min(config.ranking.candidates, own.n_vectors)
     with stage("search", len(targets), "targets") as handle:

@@ -139,9 +139,13 @@ def score_slices(
     wanted = np.arange(n) if only is None else np.flatnonzero(only)
     slices = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     at_work = {task.remote(job, name, shared, numbers): numbers for numbers in slices}
-    while at_work:
-        done, _ = ray.wait(list(at_work), num_returns=1)
-        yield at_work.pop(done[0]), ray.get(done[0])
+    try:
+        while at_work:
+            done, _ = ray.wait(list(at_work), num_returns=1)
+            yield at_work.pop(done[0]), ray.get(done[0])
+    finally:
+        for left in at_work:
+            ray.cancel(left)
 
 
 def _compute_unit(jobs: tuple[Job, ...], unit: NDArray[np.int64], name: str) -> bool:

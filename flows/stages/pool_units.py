@@ -68,6 +68,8 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
     if n_missing:
         for representer in representers:
             ensure_room(representer, rendered, np.concatenate(units))
+        if first.config.compute.task_runner == "local":
+            first.load_model()
     computed = n_tokens = 0
     with stage("embed", sum(int(lengths[unit].sum()) for unit in units), "tokens") as handle:
         for unit in _computed_by(first)(representers, rendered, units, names):
@@ -112,7 +114,6 @@ def _computed(
     """Units that this process made, each when its shards are on their way to the disk."""
     if not units:
         return
-    representers[0].claim_device()
     keys, claims = rendered.keys(), representers[0].folder / ".leases"
     leases = Leases(claims)
     written: Future[None] | None = None

@@ -1,4 +1,4 @@
-"""What people take away: training files, a report, and the top picks for the Prefect page."""
+"""What people take away: training files and a report."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,7 @@ from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from storage.export import export_selection
 from storage.report import write_report
-from storage.sql import run_sql
 from storage.workspace import Workspace
-
-SHOWN_PICKS = 25
 
 
 def export_and_report(
@@ -22,15 +19,3 @@ def export_and_report(
             write_report(workspace, name)
             handle.advance(1)
         handle.detail = f"{', '.join(config.export)} and a report for {', '.join(selections)}"
-
-
-def top_picks(workspace: Workspace, selection: str) -> list[dict[str, object]]:
-    """The first picks of a selection with score, source and text."""
-    name = selection.replace("'", "''")
-    table = run_sql(
-        workspace,
-        "SELECT rank, score, source, tokens, text FROM v_selection"
-        f" WHERE selection = '{name}' ORDER BY rank LIMIT {SHOWN_PICKS}",
-    )
-    rows: list[dict[str, object]] = table.to_pylist()
-    return rows

@@ -19,6 +19,7 @@ from flows.stages.choose import Decided, Race, seed_of
 from flows.stages.joint_vectors import JointTarget, weighs_by_target
 from flows.stages.spaces import SpaceVectors, joint_of
 from selection.pseudo_exemplars import (
+    PAIRS_LIMIT,
     Statistic,
     beats_draws,
     draw_samples,
@@ -103,7 +104,8 @@ def look_down(
     assert config.check is not None
     rows, is_pick = _ranked(main, name)
     with stage("reach", len(rows), "ranks") as handle:
-        yardstick = _yardstick(config, pool, vectors, race, name, rows[n_alike:])
+        below = np.setdiff1d(np.flatnonzero(race.eligible), rows[:n_alike])
+        yardstick = _yardstick(config, pool, vectors, race, name, below)
         if yardstick is None:
             handle.detail = "the pool is too small to draw random samples from"
             return None
@@ -179,7 +181,7 @@ def _yardstick(
     similar = _similarities(take(joined, few), rows[few], queries, m, rows[chosen], threads)
     effective = effective_exemplars(*similar)
     is_nearest = config.ranking.exemplar_reduction in OF_NEAREST
-    size = min(m if is_nearest else round(effective), len(chosen))
+    size = min(m if is_nearest else round(effective), len(chosen), max(1, PAIRS_LIMIT // m))
     sets = draw_sets(len(chosen), size, rule.draws, seed_of(config, "check", name, "sets"))
     statistic: Statistic = "max" if is_nearest else "mean"
     return _Yardstick(target, queries, m, rows[chosen], effective, sets, statistic, threads)

@@ -25,6 +25,7 @@ from flows.stages.spaces import open_spaces
 from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
 from selection.budget import TokenCount
 from selection.errors import InputError
+from selection.picking import PickReason
 from selection.rendering import load_renderer
 from storage.catalog import commit
 from storage.pools import PreparedPool, open_pool
@@ -121,10 +122,14 @@ def token_counter(
         full = rendered.full_lengths()
         return lambda rows: np.minimum(full[rows], limit).astype(np.int64)
     renderer = load_renderer(budget.trainee_tokenizer, max_length=limit)
+    known = np.full(pool.n_examples, -1, np.int64)  # every selection asks for the same rows again
 
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        samples = render_rows(renderer, pool.examples_at(rows))
-        return np.array([len(sample.tokens) for sample in samples], np.int64)
+        new = np.unique(rows[known[rows] < 0])
+        if len(new):
+            samples = render_rows(renderer, pool.examples_at(new))
+            known[new] = [len(sample.tokens) for sample in samples]
+        return known[rows]
 
     return count
 
@@ -156,13 +161,15 @@ def _counts(
 
 
 def _cuts(decided: Sequence[Decided]) -> dict[str, float]:
-    """Target -> the least score of a pick of the main selection."""
+    """Target -> the least score of a pick of the main selection that its score brought in."""
     cuts: dict[str, float] = {}
     for each in decided:
         if each.role == "main":
             table = pq.read_table(each.scores_file, columns=["score", "target"])
             picks = table.slice(0, each.cut.n_selected).to_pylist()
-            for pick in picks:
+            for pick, reason in zip(picks, each.picks.reasons, strict=True):
+                if reason in (PickReason.INCLUDED, PickReason.FLOOR):
+                    continue
                 cuts[pick["target"]] = min(pick["score"], cuts.get(pick["target"], pick["score"]))
     return cuts
 

@@ -76,6 +76,11 @@ class Representer:
         """Before any lease whose holder loads the model: who holds one must not wait for a GPU."""
         claim_device(self.workspace.leases, self.config.model.device)
 
+    def load_model(self) -> None:
+        """Claim a device and load the weights now, as a stage of its own."""
+        self.claim_device()
+        self.model  # noqa: B018 - loaded when first asked for
+
     @cached_property
     def model(self) -> ActivationModel:
         """The model up to the last place that the run reads."""

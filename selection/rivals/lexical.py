@@ -40,10 +40,6 @@ class Counts:
         """Number of texts."""
         return len(self.indptr) - 1
 
-    def as_rows(self) -> SparseRows:
-        """The counts as vectors for the generalized Jaccard similarity."""
-        return SparseRows(self.indptr, self.terms, self.counts, self.n_terms)
-
 
 def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool) -> Counts:
     """Counts of the words of each text.

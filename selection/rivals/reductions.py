@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from selection.ranking import combine_targets
 from selection.records import Ranking, SparseRows
-from selection.sparse import to_dense
 
 Reduced = Literal["centroid", "max", "mean", "round_robin"]
 REDUCTIONS: tuple[Reduced, ...] = get_args(Reduced)
@@ -80,7 +79,7 @@ def sparse_cosine_scores(
     """
     columns = np.unique(exemplars.latents)
     scale = np.asarray(weights, np.float64)
-    queries = to_dense(exemplars)[:, columns] * scale[columns]
+    queries = _over(exemplars, columns, scale)
     directions = np.concatenate([queries, queries.mean(axis=0, keepdims=True)])
     directions = unit_length(directions).astype(np.float64)
     parts = [_cosines(rows, columns, scale, directions) for rows in blocks]
@@ -101,9 +100,17 @@ def _cosines(
     amounts = rows.values * scale[rows.latents]
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
     norms = np.sqrt(np.bincount(owner, amounts**2, len(rows)))
-    place = np.searchsorted(columns, rows.latents)
-    place[place == len(columns)] = 0
-    known = columns[place] == rows.latents if len(columns) else np.zeros(len(place), np.bool_)
-    dense = np.zeros((len(rows), len(columns)))
-    dense[owner[known], place[known]] = amounts[known]
+    dense = _over(rows, columns, scale)
     return np.asarray(dense @ directions.T / np.where(norms > 0, norms, 1)[:, None])
+
+
+def _over(
+    rows: SparseRows, columns: NDArray[np.int32], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(b, len(columns)) values times weights over some columns, ascending."""
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    known = np.isin(rows.latents, columns)
+    dense = np.zeros((len(rows), len(columns)))
+    place = np.searchsorted(columns, rows.latents[known])
+    dense[owner[known], place] = rows.values[known] * scale[rows.latents[known]]
+    return dense
