@@ -4,7 +4,9 @@ What a page holds is limited by the rules below, and the page says so.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from selection.messages import normalize_messages
@@ -136,10 +138,25 @@ def marks_of(fired: Sequence[Fired], latents: Sequence[Latent]) -> Marks:
     hottest = max(worth.values(), default=0.0) or 1.0
     marks: dict[int, list[tuple[int, int, int, str]]] = {}
     for (turn, first, end), part in sorted(parts.items()):
-        heat = max(1, -int(-_HEATS * worth[turn, first, end] // hottest))
+        heat = max(1, math.ceil(_HEATS * worth[turn, first, end] / hottest - 1e-9))
         levels = "".join(str(-int(-9 * share // 1)) for share in part)
         marks.setdefault(turn, []).append((first, end, heat, levels))
-    return marks
+    return {turn: _apart(each) for turn, each in marks.items()}
+
+
+def _apart(marks: Sequence[tuple[int, int, int, str]]) -> list[tuple[int, int, int, str]]:
+    """The same marks without overlaps: where several lie, the hottest and the highest levels count.
+
+    A word and the token with the space before it, for example.
+    """
+    bounds = sorted({place for first, end, _, _ in marks for place in (first, end)})
+    found: list[tuple[int, int, int, str]] = []
+    for first, end in pairwise(bounds):
+        over = [mark for mark in marks if mark[0] <= first and end <= mark[1]]
+        if over:
+            levels = "".join(map(max, zip(*(mark[3] for mark in over), strict=True)))
+            found.append((first, end, max(mark[2] for mark in over), levels))
+    return found
 
 
 def turns_of(

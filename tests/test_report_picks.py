@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -31,6 +32,45 @@ def test_heat_is_how_much_of_the_similarity_goes_through_a_token() -> None:
         1: [(0, 2, math.ceil(4 * 0.1 / 0.5), "09")],
     }
     assert marks_of([], LATENTS) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([("resid@2", 7), ("words", 9)]),
+            st.integers(0, 12),
+            st.integers(1, 6),
+            st.integers(1, 9),
+        ),
+        max_size=6,
+    )
+)
+def test_where_marks_overlap_the_hottest_counts_for_every_character(
+    spans: list[tuple[tuple[str, int], int, int, int]],
+) -> None:
+    fired = [Fired(*name, 0, at, at + n, float(s)) for name, at, n, s in spans]
+    alone = {(f.first, f.end) for f in fired}
+    found = marks_of(fired, LATENTS).get(0, [])
+    assert all(one[1] <= two[0] for one, two in pairwise(found))
+    top = {name: max((f.strength for f in fired if f[:2] == name), default=1.0)
+           for name in (("resid@2", 7), ("words", 9))}  # fmt: skip
+    shares = {("resid@2", 7): 0.4, ("words", 9): 0.1}
+
+    def worth(span: tuple[int, int]) -> float:
+        here = [f for f in fired if (f.first, f.end) == span]
+        best = {name: max((f.strength for f in here if f[:2] == name), default=0.0)
+                for name in top}  # fmt: skip
+        return sum(shares[name] * best[name] / top[name] for name in top)
+
+    hottest = max(map(worth, alone), default=0.0)
+    for i in range(20):
+        over = [span for span in alone if span[0] <= i < span[1]]
+        heats = [heat for first, end, heat, _ in found if first <= i < end]
+        expected = (
+            [max(max(1, math.ceil(4 * worth(s) / hottest - 1e-9)) for s in over)] if over else []
+        )
+        assert heats == expected
 
 
 @settings(max_examples=60, deadline=None)

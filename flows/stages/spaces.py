@@ -163,6 +163,7 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
                 unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
                 write_shard(folder, unit_id, keys[unit], counted, _report(counted))
                 handle.advance(len(unit))
+            handle.detail = f"{sum(map(len, units)):,} examples counted"
 
     do_once(folder / ".leases", "count", lambda: not waiting(), count)
 
