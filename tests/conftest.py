@@ -238,3 +238,15 @@ def tiny_sae_dir(tiny_dir: Path) -> Path:
     }
     (folder / "cfg.json").write_text(json.dumps(config))
     return folder
+
+
+Paths = tuple[Path, Path, Path, Path]
+"""Pool, exemplars, model and SAE: what `tests.jobs.tiny_config` takes first."""
+
+
+@pytest.fixture(scope="session")
+def paths(
+    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
+) -> Paths:
+    """The tiny job's files."""
+    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir

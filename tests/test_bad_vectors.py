@@ -20,17 +20,8 @@ from selection.neighbors import sketch
 from selection.records import SparseRows
 from selection.sparse import from_lists
 from storage.workspace import Workspace
-from tests.conftest import tiny_row, write_jsonl
+from tests.conftest import Paths, tiny_row, write_jsonl
 from tests.jobs import run_job, tiny_config
-
-Paths = tuple[Path, Path, Path, Path]
-
-
-@pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> Paths:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
 
 
 @pytest.fixture(scope="module")

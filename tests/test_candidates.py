@@ -11,16 +11,8 @@ from flows.stages.sketch_index import SKETCHES
 from selection.errors import InputError
 from storage.sql import run_sql
 from storage.workspace import Workspace
+from tests.conftest import Paths
 from tests.jobs import run_job, tiny_config
-
-Paths = tuple[Path, Path, Path, Path]
-
-
-@pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> Paths:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
 
 
 @pytest.fixture(scope="module")

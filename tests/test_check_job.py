@@ -28,20 +28,12 @@ from storage.read import find_selection
 from storage.report_facts import report_facts
 from storage.sql import run_sql
 from storage.workspace import Workspace
-from tests.conftest import tiny_row, write_jsonl
+from tests.conftest import Paths, tiny_row, write_jsonl
 from tests.jobs import run_job, tiny_config
 from tests.oracles import generalized_jaccard, mean_of_fixed_points, prototype_jaccard
 from tests.stored import stored_vectors
 
-Paths = tuple[Path, Path, Path, Path]
 Vectors = Mapping[str, dict[int, int]]
-
-
-@pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> Paths:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
 
 
 @pytest.fixture(scope="module")

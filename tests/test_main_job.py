@@ -28,13 +28,6 @@ from tests.stored import stored_vectors
 
 
 @pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> tuple[Path, Path, Path, Path]:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
-
-
-@pytest.fixture(scope="module")
 def done(
     paths: tuple[Path, Path, Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SelectConfig, Workspace, list[dict[str, Any]]]:

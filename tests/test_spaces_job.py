@@ -22,6 +22,7 @@ from selection.weights import idf_weights
 from storage.renderings import open_rendering
 from storage.sql import run_sql
 from storage.workspace import Workspace
+from tests.conftest import Paths
 from tests.jobs import run_job, tiny_config
 from tests.oracles import generalized_jaccard
 
@@ -32,19 +33,10 @@ SPACES = [
     "tokens",
 ]
 
-Paths = tuple[Path, Path, Path, Path]
-
 
 def query(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = run_sql(workspace, sql).to_pylist()
     return rows
-
-
-@pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> Paths:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
 
 
 def config_of(paths: Paths, spaces: list[Any], **ranking: Any) -> SelectConfig:

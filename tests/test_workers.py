@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from flows.resuming import RESUME_ME
 from flows.stages.inputs import prepare
 from flows.stages.pool_units import embed_rendered
@@ -56,13 +54,6 @@ def units_done(workspace: Workspace) -> int:
     return sum(
         is_complete(unit) for folder in workspace.shards.glob("*") for unit in folder.iterdir()
     )
-
-
-@pytest.fixture(scope="module")
-def paths(
-    tiny_pool_path: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path
-) -> tuple[Path, ...]:
-    return tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir
 
 
 def test_three_workers_of_which_two_die_write_the_bytes_of_one(
