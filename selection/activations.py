@@ -9,7 +9,7 @@ the right where the model or device has no packed attention that is tested.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -52,6 +52,16 @@ class ActivationBatch:
     def hidden(self) -> torch.Tensor:
         """Those of the first hookpoint."""
         return self.hiddens[0]
+
+    def only(self, kept: NDArray[np.bool_]) -> "ActivationBatch":
+        """The same samples with some of the tokens; kept: (n,)."""
+        index = torch.from_numpy(np.flatnonzero(kept)).to(self.hidden.device)
+        return ActivationBatch(
+            self.rows,
+            tuple(part.index_select(0, index) for part in self.hiddens),
+            self.sample_of_token[kept],
+            self.token_ids[kept],
+        )
 
 
 class ActivationModel:
@@ -291,6 +301,38 @@ def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.i
         if len(counted):
             lengths[row] = counted[-1] + 1 if is_causal else len(sample.tokens)
     return lengths
+
+
+def all_that_count(readings: Sequence[Sequence[Rendered]]) -> list[Rendered]:
+    """The samples with every token counted that any of their readings counts.
+
+    readings: of the same samples; they differ in `counted` alone. Raises ValueError otherwise.
+    """
+    first = list(readings[0])
+    for reading in readings[1:]:
+        if not all(map(np.array_equal, _tokens(first), _tokens(reading))):
+            raise ValueError("readings of other tokens cannot share a forward pass")
+        first = [
+            replace(mine, counted=mine.counted | other.counted)
+            for mine, other in zip(first, reading, strict=True)
+        ]
+    return first
+
+
+def _tokens(samples: Sequence[Rendered]) -> list[NDArray[np.uint32]]:
+    return [sample.tokens for sample in samples]
+
+
+def counted_in(
+    batch: ActivationBatch, ran: Sequence[Rendered], reading: Sequence[Rendered]
+) -> NDArray[np.bool_]:
+    """(n,) which of a batch's tokens a reading counts.
+
+    ran: the samples that the batch was made of; they count every token that `reading` does.
+    """
+    none = np.zeros(0, np.bool_)
+    masks = (reading[row].counted[ran[row].counted] for row in batch.rows)
+    return np.concatenate([none, *masks])
 
 
 def iter_activations(

@@ -41,12 +41,17 @@ class GateReader:
     def _keep(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         self._output = output
 
-    def counted(self, samples: Sequence[Rendered], batch: ActivationBatch) -> torch.Tensor:
-        """Inputs of the gate's nonlinearity at the batch's counted tokens, (n, d_mlp) float32."""
+    def counted(
+        self, samples: Sequence[Rendered], ran: Sequence[Rendered], batch: ActivationBatch
+    ) -> torch.Tensor:
+        """Inputs of the gate's nonlinearity at the batch's counted tokens, (n, d_mlp) float32.
+
+        ran: the samples with every token counted for which the pass ran.
+        """
         if self._output is None:
             raise RuntimeError("the model has not run")
         mine = [samples[row] for row in batch.rows]
-        lengths = needed_lengths(mine, self._model.is_causal)
+        lengths = needed_lengths([ran[row] for row in batch.rows], self._model.is_causal)
         starts = np.arange(len(mine)) * int(lengths.max())
         if self._model.packs:
             starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -100,7 +105,7 @@ def split_by_sign(hidden: torch.Tensor) -> torch.Tensor:
 def top_gates(gate: torch.Tensor, k: int) -> torch.Tensor:
     """TopK(SiLU(gate)), negative values dropped, (n, d_mlp) dense with at most k per token."""
     acts = torch.nn.functional.silu(gate)
-    top = acts.topk(min(k, acts.shape[1]), dim=1)
+    top = acts.topk(min(k, acts.shape[1]), dim=1, sorted=False)
     return torch.zeros_like(acts).scatter_(1, top.indices, top.values.clamp(min=0))
 
 

@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import ActivationBatch, ActivationModel, each_batch
+from selection.activations import (
+    ActivationBatch,
+    ActivationModel,
+    all_that_count,
+    counted_in,
+    each_batch,
+)
 from selection.aggregate import (
     MASS_WARNING,
     FloatRows,
@@ -139,18 +145,22 @@ def represent_heads(
     heads: Sequence[Head],
     tokens_per_batch: int | None = None,
     also: Callable[[ActivationBatch], None] | None = None,
+    readings: Sequence[Sequence[Rendered]] = (),
 ) -> list[tuple[SparseRows, UnitReport]]:
     """Vectors of the samples for each head, one row each in their order; a row may be empty.
 
-    One forward pass serves all heads, and `also`, which is shown every batch.
+    One forward pass serves all heads, and `also`, which is shown every batch as `samples` count.
+    readings: for each head the samples as it counts them, where that is not as `samples` do; the
+              tokens are the same.
     Raises InputError when activations are not finite.
     """
     model.plan_reduced = False
-    found = _pass(samples, model, heads, tokens_per_batch, also)
+    readings = readings or [samples] * len(heads)
+    found = _pass(samples, model, heads, tokens_per_batch, also, readings)
     plan = "reduced" if model.plan_reduced else "full"
     return [
-        _stored(samples, head, rows, n_outliers, plan)
-        for head, (rows, n_outliers, _) in zip(heads, found, strict=True)
+        _stored(reading, head, rows, n_outliers, plan)
+        for reading, head, (rows, n_outliers, _) in zip(readings, heads, found, strict=True)
     ]
 
 
@@ -238,8 +248,11 @@ def _pass(
     heads: Sequence[Head],
     tokens_per_batch: int | None,
     also: Callable[[ActivationBatch], None] | None = None,
+    readings: Sequence[Sequence[Rendered]] = (),
 ) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
     """For each head: rows in the order of the samples, outliers, norms of the counted tokens."""
+    together = _alike(samples, readings or [samples] * len(heads))
+    ran = samples if len(together) == 1 else all_that_count([each for each, _ in together])
     heads = [replace(head, coder=head.coder.to(model.device)) for head in heads]
     widths = [len(head.coder.encoder_bias) for head in heads]
     parts: list[list[FloatRows]] = [[] for _ in heads]
@@ -249,11 +262,16 @@ def _pass(
     def work(
         batch: ActivationBatch,
     ) -> tuple[NDArray[np.int64], list[tuple[FloatRows, int, NDArray[np.float32]]]]:
-        if also is not None:
-            also(batch)
-        return batch.rows, _heads_of(batch, model, heads)
+        made: dict[int, tuple[FloatRows, int, NDArray[np.float32]]] = {}
+        for reading, numbers in together:
+            mine = batch if ran is reading else batch.only(counted_in(batch, ran, reading))
+            if also is not None and reading is samples:
+                also(mine)
+            found = _heads_of(mine, model, [heads[number] for number in numbers])
+            made |= dict(zip(numbers, found, strict=True))
+        return batch.rows, [made[number] for number in range(len(heads))]
 
-    for rows, made in each_batch(model, samples, tokens_per_batch, work):
+    for rows, made in each_batch(model, ran, tokens_per_batch, work):
         places.append(rows)
         for number, (part, n_outliers, lengths) in enumerate(made):
             parts[number].append(part)
@@ -264,6 +282,16 @@ def _pass(
         (in_order(part, places, len(samples), width), n, np.concatenate([none, *norm]))
         for part, width, n, norm in zip(parts, widths, outliers, norms, strict=True)
     ]
+
+
+def _alike(
+    samples: Sequence[Rendered], readings: Sequence[Sequence[Rendered]]
+) -> list[tuple[Sequence[Rendered], list[int]]]:
+    """Each different reading, `samples` first, with the numbers of the heads that read so."""
+    groups: dict[int, tuple[Sequence[Rendered], list[int]]] = {id(samples): (samples, [])}
+    for number, reading in enumerate(readings):
+        groups.setdefault(id(reading), (reading, []))[1].append(number)
+    return list(groups.values())
 
 
 def _heads_of(

@@ -138,6 +138,21 @@ def test_one_pass_reads_for_all_and_equals_the_ordinary_embedding(
         assert np.abs(a.values.astype(int) - b.values.astype(int)).max() <= 1
 
 
+def test_what_counts_other_tokens_of_the_same_rendering_reads_in_the_same_pass(
+    request_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bos = tmp_path / "bos.yaml"
+    bos.write_text("bos: {preset: paper, rendering: {counted: every_token}}")
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("a second pass over the pool")
+
+    monkeypatch.setattr("flows.stages.pool_units.represent_samples", refuse)
+    request = request_for(methods=("best", "paper", str(bos), "gate"))
+    found = run_benchmark(request, open_workspace(tmp_path / "w")).measured["instance"]
+    assert found["paper"] != found["bos"]
+
+
 def test_scores_do_not_depend_on_the_order_of_the_pool(
     outcome: Outcome, files: tuple[Path, Path], request_for: Any, tmp_path: Path
 ) -> None:

@@ -259,3 +259,40 @@ def test_the_id_depends_on_everything_that_decides_a_vector() -> None:
     ids = {representation_id(**(base | change)) for change in changes}
     assert len(ids) == len(changes)
     assert representation_id(**base) in ids
+
+
+def test_heads_that_count_other_tokens_read_the_same_pass(
+    model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = [
+        SAMPLES,
+        [replace(s, counted=np.ones_like(s.counted)) for s in SAMPLES],
+        [replace(s, counted=~s.counted) for s in SAMPLES],
+    ]
+    heads = [Head(model.hookpoint, coder, how, 1e-3) for how in ("mean", "mean", "max")]
+    passes: list[int] = []
+    run = ActivationModel._run
+
+    def counting(self: ActivationModel, tokens: Any) -> list[torch.Tensor]:
+        passes.append(len(tokens))
+        return run(self, tokens)
+
+    monkeypatch.setattr(ActivationModel, "_run", counting)
+    seen: list[int] = []
+    together = represent_heads(
+        SAMPLES, model, heads, 1000, lambda batch: seen.append(len(batch.token_ids)), readings
+    )
+    assert passes == [5]  # every sample, also the one that `SAMPLES` counts nothing of
+    assert seen == [sum(int(s.counted.sum()) for s in SAMPLES)]
+    for head, reading, (rows, report) in zip(heads, readings, together, strict=True):
+        [(alone, own_report)] = represent_heads(reading, model, [head], 1000)
+        a, b = to_dense(alone).astype(np.int64), to_dense(rows).astype(np.int64)
+        assert np.abs(a - b).max() <= 1  # other tokens lie in a batch beside it
+        assert (report.n_tokens, report.n_empty) == (own_report.n_tokens, own_report.n_empty)
+
+
+def test_readings_of_other_tokens_are_refused(model: ActivationModel, coder: SparseCoder) -> None:
+    head = Head(model.hookpoint, coder, "mean", 1e-3)
+    other = [replace(s, tokens=s.tokens + np.uint32(1)) for s in SAMPLES]
+    with pytest.raises(ValueError, match="other tokens"):
+        represent_heads(SAMPLES, model, [head], 1000, None, [other])

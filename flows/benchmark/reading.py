@@ -1,16 +1,19 @@
 """One forward pass per model and setting: SAE shards and dense readings of all methods together.
 
+Methods that count other tokens of the same rendering, the paper's for example, read in it too.
+
 Dense readings of a unit of examples are one file, written whole; SAE vectors go to the ordinary
 shards, where the ordinary stages find them. A killed pass resumes at its first missing unit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flows.benchmark.field import BenchField
@@ -18,7 +21,12 @@ from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render, render_rows
 from flows.stages.vectors import Representer
-from selection.activations import ActivationBatch, ActivationModel, load_activation_model
+from selection.activations import (
+    ActivationBatch,
+    ActivationModel,
+    all_that_count,
+    load_activation_model,
+)
 from selection.ids import content_id
 from selection.models import Hookpoint
 from selection.passes import GateReader, split_by_sign, token_means, top_gates
@@ -38,7 +46,7 @@ UNIT = 2048
 class Reading:
     """What one pass reads of one model.
 
-    representers: SAE readings, all of the same model and rendering.
+    representers: SAE readings, all of the same model; their renderings differ in what they count.
     blocks:       block number of each dense place, `sae` and `last`.
     gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
     """
@@ -53,6 +61,16 @@ class Reading:
     def rendered(self) -> RenderedPool:
         """Tokens of the pool."""
         return render(self.field.workspace, self.field.prepared, self._reader)
+
+    @cached_property
+    def rendered_for(self) -> tuple[RenderedPool, ...]:
+        """The same with the tokens that each representer counts."""
+        own = {self._reader.renderer.rendering_id: self.rendered}
+        for representer in self.representers:
+            name = representer.reader.renderer.rendering_id
+            if name not in own:
+                own[name] = render(self.field.workspace, self.field.prepared, representer.reader)
+        return tuple(own[each.reader.renderer.rendering_id] for each in self.representers)
 
     @cached_property
     def _reader(self) -> Reader:
@@ -100,64 +118,73 @@ class Reading:
 
     def run(self) -> None:
         """Compute every unit that is not complete."""
-        rendered, n = self.rendered, self.field.prepared.n_examples
-        starts = range(0, n, UNIT)
-        missing = [first for first in starts if not self._is_complete(first, rendered)]
-        lengths = rendered.lengths()
-        n_tokens = sum(int(lengths[first : first + UNIT].sum()) for first in missing)
+        n, lengths = self.field.prepared.n_examples, self.rendered.lengths()
+        units = [np.arange(first, min(first + UNIT, n)) for first in range(0, n, UNIT)]
+        missing = [rows for rows in units if not self._is_complete(rows)]
+        n_tokens = sum(int(lengths[rows].sum()) for rows in missing)
         with stage(f"pass {self.field.setting}", n_tokens, "tokens") as handle:
-            for first in missing:
-                rows = np.arange(first, min(first + UNIT, n))
-                self._run_unit(first, rendered.samples(rows), rendered.keys()[rows])
+            for rows in missing:
+                self._run_unit(rows)
                 handle.advance(int(lengths[rows].sum()))
-            handle.detail = f"{len(missing)} of {len(starts)} units computed"
+            handle.detail = f"{len(missing)} of {len(units)} units computed"
 
     def _file(self, first: int) -> Path:
         return self.folder / f"unit-{first:09d}.npz"
 
-    def _is_complete(self, first: int, rendered: RenderedPool) -> bool:
-        rows = np.arange(first, min(first + UNIT, self.field.prepared.n_examples))
-        if self.blocks and not self._file(first).exists():
+    def _is_complete(self, rows: NDArray[np.int64]) -> bool:
+        if self.blocks and not self._file(int(rows[0])).exists():
             return False
-        usable = rendered.usable()[rows]
-        keys = rendered.keys()[rows][usable]
-        return not any(open_shards(r.folder).missing(keys).any() for r in self.representers)
+        for representer, rendered in zip(self.representers, self.rendered_for, strict=True):
+            keys = rendered.keys()[rows][rendered.usable()[rows]]
+            if open_shards(representer.folder).missing(keys).any():
+                return False
+        return True
 
-    def _run_unit(self, first: int, samples: list[Rendered], keys: NDArray[np.uint8]) -> None:
-        dense, sparse = self.read(samples)
+    def _run_unit(self, rows: NDArray[np.int64]) -> None:
+        read = {id(self.rendered): self.rendered.samples(rows)}
+        for rendered in self.rendered_for:
+            if id(rendered) not in read:
+                read[id(rendered)] = rendered.samples(rows)
+        readings = [read[id(rendered)] for rendered in self.rendered_for]
+        dense, sparse = self.read(read[id(self.rendered)], readings)
         if dense:
-            write_atomically(self._file(first), lambda temp: _save(temp, dense))
-        counted = np.array([bool(sample.counted.any()) for sample in samples])
-        names = as_bytes(keys[counted])
-        _, unique = np.unique(names, return_index=True)
-        mine = np.flatnonzero(counted)[np.sort(unique)]
-        for representer, (vectors, report) in zip(self.representers, sparse, strict=True):
-            _write_missing(representer, keys, mine, vectors, report)
+            write_atomically(self._file(int(rows[0])), lambda temp: _save(temp, dense))
+        for number, (vectors, report) in enumerate(sparse):
+            keys = self.rendered_for[number].keys()[rows]
+            counted = np.array([bool(sample.counted.any()) for sample in readings[number]])
+            _, unique = np.unique(as_bytes(keys[counted]), return_index=True)
+            mine = np.flatnonzero(counted)[np.sort(unique)]
+            _write_missing(self.representers[number], keys, mine, vectors, report)
 
     def read(
-        self, samples: Sequence[Rendered]
+        self, samples: Sequence[Rendered], readings: Sequence[Sequence[Rendered]] = ()
     ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[SparseRows, UnitReport]]]:
-        """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples."""
+        """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples.
+
+        readings: the samples as each representer counts them; default: as they are.
+        """
         dense: dict[str, NDArray[np.float32]] = {}
         heads = [representer.head for representer in self.representers]
         with ExitStack() as watching:
             gate = None
             if self.gate_k is not None:
-                gate = watching.enter_context(GateReader(self.model, self.blocks["sae"]))
+                ran = all_that_count([samples, *readings])
+                reader = watching.enter_context(GateReader(self.model, self.blocks["sae"]))
+                gate = partial(reader.counted, samples, ran)
 
             def also(batch: ActivationBatch) -> None:
-                for name, values in self._dense_of(batch, samples, gate):
+                for name, values in self._dense_of(batch, gate):
                     table = dense.setdefault(
                         name, np.zeros((len(samples), values.shape[1]), np.float32)
                     )
                     table[batch.rows] = values
 
             budget = self.config.compute.tokens_per_batch
-            sparse = represent_heads(samples, self.model, heads, budget, also)
+            sparse = represent_heads(samples, self.model, heads, budget, also, readings)
         return dense, sparse
 
     def _dense_of(
-        self, batch: ActivationBatch, samples: Sequence[Rendered], gate: GateReader | None
+        self, batch: ActivationBatch, gate: Callable[[ActivationBatch], torch.Tensor] | None
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
         sizes = (batch.sample_of_token, len(batch.rows))
         for place, block in self.blocks.items():
@@ -167,7 +194,7 @@ class Reading:
             if place == "sae":
                 yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
         if gate is not None and self.gate_k is not None:
-            top = top_gates(gate.counted(samples, batch), self.gate_k)
+            top = top_gates(gate(batch), self.gate_k)
             yield "gate", token_means(top, *sizes, by_position=False)
 
     def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.benchmark.field import BenchField
 from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
@@ -15,7 +14,7 @@ from flows.benchmark.variants import cosine_variants, example_order, jaccard_var
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
 from flows.stages.pool_units import embed_rendered
-from flows.stages.reading import open_reader, render, render_rows, sae_path
+from flows.stages.reading import Reader, open_reader, render, render_rows, sae_path
 from flows.stages.score import joint_scores
 from flows.stages.spaces import (
     count_documents,
@@ -105,7 +104,7 @@ class Scorers:
             for own in self.representers.values()
             for each in representers_of(own.config, own)
             if each.reader.model.weights_sha256 == reader.model.weights_sha256
-            and each.reader.renderer.rendering_id == reader.renderer.rendering_id
+            and tokens_of(each.reader) == tokens_of(reader)
         }
         gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
         reading = Reading(self.field, self.base, blocks, gate, tuple(mine.values()))
@@ -121,6 +120,12 @@ class Scorers:
         reading = Reading(self.field, config, {"last": last}, None)
         reading.run()
         return reading
+
+
+def tokens_of(reader: Reader) -> dict[str, object]:
+    """What decides the tokens of a rendering, whichever of them count."""
+    settings = reader.renderer.settings
+    return {name: value for name, value in settings.items() if name != "counted"}
 
 
 def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
@@ -153,23 +158,29 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
 
 def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer:
     exemplars = reading.exemplars()
+    if method.kind in ("gate", "split_relu"):
+        return _quantized_scorer(method, reading, field)
+
+    by_place: dict[str, list[Reduced]] = {}
+    for variant in method.variants:
+        place, _, how = variant.rpartition("/")
+        by_place.setdefault(place or "last", []).append(how)  # type: ignore[arg-type]
+    names = {place: f"{place}/{method.settings['tokens']}" for place in by_place}
+    tables = {place: np.concatenate(list(reading.units(name))) for place, name in names.items()}
+    middles = {
+        place: table.mean(axis=0, dtype=np.float64).astype(np.float32)
+        if method.settings.get("center")
+        else np.zeros(table.shape[1], np.float32)
+        for place, table in tables.items()
+    }
+    for place, middle in middles.items():
+        tables[place] -= middle
+    order = example_order(field)
 
     def score(target: Target) -> Scores:
-        mine = exemplars[target.name]
-        if method.kind in ("gate", "split_relu"):
-            yield from _jaccard_of_dense(method, reading, mine[method.kind], field)
-            return
-        by_place: dict[str, list[Reduced]] = {}
-        for variant in method.variants:
-            place, _, how = variant.rpartition("/")
-            by_place.setdefault(place or "last", []).append(how)  # type: ignore[arg-type]
         for place, wanted in by_place.items():
-            name = f"{place}/{method.settings['tokens']}"
-            pool, own = np.concatenate(list(reading.units(name))), mine[name]
-            if method.settings.get("center"):
-                middle = pool.mean(axis=0, dtype=np.float64).astype(np.float32)
-                pool, own = pool - middle, own - middle
-            found = cosine_scores(pool, own, wanted, example_order(field))
+            own = exemplars[target.name][names[place]] - middles[place]
+            found = cosine_scores(tables[place], own, wanted, order)
             for how, scores in found.items():
                 variant = how if method.kind == "encoder" else f"{place}/{how}"
                 yield variant, field.spread(scores)
@@ -177,22 +188,21 @@ def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer
     return score
 
 
-def _jaccard_of_dense(
-    method: Method, reading: Reading, exemplars: NDArray[np.float32], field: BenchField
-) -> Scores:
-    """Generalized Jaccard of non-negative dense readings, quantized by the exemplars' median."""
-    floats = sparse_of(exemplars)
-    unit = calibrate_unit(floats)
-    queries, _ = quantize(floats, unit)
-    weights = unit_weights(queries.n_latents)
-
-    def blocks() -> Iterator[SparseRows]:
-        return (quantize(sparse_of(part), unit)[0] for part in reading.units(method.kind))
-
+def _quantized_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer:
+    """Non-negative dense readings in fixed point, as latents are; all exemplars give the unit."""
+    exemplars = {name: each[method.kind] for name, each in reading.exemplars().items()}
+    unit = calibrate_unit(sparse_of(np.concatenate(list(exemplars.values()))))
+    blocks = [quantize(sparse_of(part), unit)[0] for part in reading.units(method.kind)]
+    weights = unit_weights(blocks[0].n_latents)
     plain = [variant for variant in method.variants if "/" not in variant]
-    if plain:
-        yield from jaccard_variants(plain, blocks(), queries, weights, field)
-    yield from cosine_variants(method, "cosine/", blocks(), queries, weights, field)
+
+    def score(target: Target) -> Scores:
+        queries, _ = quantize(sparse_of(exemplars[target.name]), unit)
+        if plain:
+            yield from jaccard_variants(plain, blocks, queries, weights, field)
+        yield from cosine_variants(method, "cosine/", blocks, queries, weights, field)
+
+    return score
 
 
 def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
@@ -213,7 +223,7 @@ def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
     def score(target: Target) -> Scores:
         rows = targets[target.name][1].rows
         for kind, mine in weights.items():
-            yield from cosine_variants(method, f"{kind}/", iter(blocks), rows, mine, field)
+            yield from cosine_variants(method, f"{kind}/", blocks, rows, mine, field)
 
     return score
 
@@ -254,9 +264,7 @@ def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
         for kind, mine in weights.items():
             wanted = [v for v in method.variants if v.startswith(f"{kind}/")]
             if wanted:
-                yield from jaccard_variants(
-                    wanted, iter(bags), exemplars, mine, field, prefix=f"{kind}/"
-                )
-        yield from cosine_variants(method, "cosine/", iter(bags), exemplars, weights["idf"], field)
+                yield from jaccard_variants(wanted, bags, exemplars, mine, field, prefix=f"{kind}/")
+        yield from cosine_variants(method, "cosine/", bags, exemplars, weights["idf"], field)
 
     return score

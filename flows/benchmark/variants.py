@@ -1,6 +1,6 @@
 """Every reduction of exemplars that a rival's variants name, from sparse vectors in blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from selection.rivals.reductions import Reduced, reduce_scores, sparse_cosine_sc
 
 def jaccard_variants(
     variants: Sequence[str],
-    blocks: Iterator[SparseRows],
+    blocks: Sequence[SparseRows],
     exemplars: SparseRows,
     weights: NDArray[np.int64],
     field: BenchField,
@@ -40,7 +40,7 @@ def jaccard_variants(
 def cosine_variants(
     method: Method,
     prefix: str,
-    blocks: Iterator[SparseRows],
+    blocks: Sequence[SparseRows],
     exemplars: SparseRows,
     weights: NDArray[np.int64],
     field: BenchField,

@@ -1,13 +1,17 @@
 """Several exemplars' scores of every candidate as one score, and cosines, dense and sparse."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from selection.ranking import combine_targets
 from selection.records import Ranking, SparseRows
+from selection.sparse import to_dense
 
 Reduced = Literal["centroid", "max", "mean", "round_robin"]
 REDUCTIONS: tuple[Reduced, ...] = get_args(Reduced)
@@ -75,14 +79,14 @@ def sparse_cosine_scores(
 ) -> Mapping[Reduced, NDArray[np.float64]]:
     """As `cosine_scores`, for sparse candidates that come in blocks; column values times weights.
 
-    weights: (n_columns,). Only columns that an exemplar has are multiplied, so a block may be wide.
+    weights: (n_columns,). The blocks are worked on side by side.
     """
-    columns = np.unique(exemplars.latents)
     scale = np.asarray(weights, np.float64)
-    queries = _over(exemplars, columns, scale)
+    queries = to_dense(exemplars) * scale
     directions = np.concatenate([queries, queries.mean(axis=0, keepdims=True)])
-    directions = unit_length(directions).astype(np.float64)
-    parts = [_cosines(rows, columns, scale, directions) for rows in blocks]
+    columns = np.ascontiguousarray(unit_length(directions).T)
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(partial(_cosines, scale=scale, columns=columns), blocks))
     found = np.concatenate([np.zeros((0, len(directions))), *parts])
     return {
         how: found[:, -1] if how == "centroid" else reduce_scores(found[:, :-1], how, id_order)
@@ -91,26 +95,32 @@ def sparse_cosine_scores(
 
 
 def _cosines(
-    rows: SparseRows,
-    columns: NDArray[np.int32],
+    rows: SparseRows, scale: NDArray[np.float64], columns: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """(b, m) cosines of rows and unit vectors, (n_latents, m); a row of zeros has none with any."""
+    found = np.zeros((len(rows), columns.shape[1]))
+    _fill_cosines(rows.indptr, rows.latents, rows.values, scale, columns, found)
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _fill_cosines(
+    indptr: NDArray[np.int64],
+    latents: NDArray[np.int32],
+    values: NDArray[np.unsignedinteger[Any]],
     scale: NDArray[np.float64],
-    directions: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(b, m) cosines of rows and unit vectors over `columns`; a row of zeros has none with any."""
-    amounts = rows.values * scale[rows.latents]
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    norms = np.sqrt(np.bincount(owner, amounts**2, len(rows)))
-    dense = _over(rows, columns, scale)
-    return np.asarray(dense @ directions.T / np.where(norms > 0, norms, 1)[:, None])
-
-
-def _over(
-    rows: SparseRows, columns: NDArray[np.int32], scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(b, len(columns)) values times weights over some columns, ascending."""
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    known = np.isin(rows.latents, columns)
-    dense = np.zeros((len(rows), len(columns)))
-    place = np.searchsorted(columns, rows.latents[known])
-    dense[owner[known], place] = rows.values[known] * scale[rows.latents[known]]
-    return dense
+    columns: NDArray[np.float32],
+    found: NDArray[np.float64],
+) -> None:
+    for row in range(len(found)):
+        squares = 0.0
+        for entry in range(indptr[row], indptr[row + 1]):
+            latent = latents[entry]
+            value = values[entry] * scale[latent]
+            squares += value * value
+            for query in range(found.shape[1]):
+                found[row, query] += value * columns[latent, query]
+        if squares > 0:
+            length = np.sqrt(squares)
+            for query in range(found.shape[1]):
+                found[row, query] /= length
