@@ -90,10 +90,10 @@ def token_means(
     if by_position:
         weights = np.arange(len(sample_of_token)) - first[sample_of_token] + 1.0
     totals = np.bincount(sample_of_token, weights, n_samples)
-    shares = torch.from_numpy((weights / totals[sample_of_token]).astype(np.float32))
-    where = torch.from_numpy(sample_of_token).to(values.device)
-    means = torch.zeros((n_samples, values.shape[1]), device=values.device)
-    means.index_add_(0, where, values * shares.to(values.device)[:, None])
+    # A matrix product: adding row by row takes ten times as long.
+    shares = np.zeros((n_samples, len(sample_of_token)), np.float32)
+    shares[sample_of_token, np.arange(len(sample_of_token))] = weights / totals[sample_of_token]
+    means = torch.from_numpy(shares).to(values.device) @ values
     return means.cpu().numpy()
 
 

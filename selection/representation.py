@@ -36,7 +36,7 @@ from selection.errors import InputError
 from selection.ids import content_id
 from selection.models import Hookpoint
 from selection.records import Rendered, SparseRows
-from selection.sae.encode import encode
+from selection.sae.encode import TopActs, encode
 from selection.sae.formats import SparseCoder
 
 log = logging.getLogger(__name__)
@@ -263,11 +263,12 @@ def _pass(
         batch: ActivationBatch,
     ) -> tuple[NDArray[np.int64], list[tuple[FloatRows, int, NDArray[np.float32]]]]:
         made: dict[int, tuple[FloatRows, int, NDArray[np.float32]]] = {}
+        tokens = _BatchLatents(batch, model)
         for reading, numbers in together:
-            mine = batch if ran is reading else batch.only(counted_in(batch, ran, reading))
+            counted = None if ran is reading else counted_in(batch, ran, reading)
             if also is not None and reading is samples:
-                also(mine)
-            found = _heads_of(mine, model, [heads[number] for number in numbers])
+                also(batch if counted is None else batch.only(counted))
+            found = _heads_of(tokens, counted, [heads[number] for number in numbers])
             made |= dict(zip(numbers, found, strict=True))
         return batch.rows, [made[number] for number in range(len(heads))]
 
@@ -294,17 +295,45 @@ def _alike(
     return list(groups.values())
 
 
+class _BatchLatents:
+    """A batch's tokens as each SAE encodes them, made once, when first asked for."""
+
+    def __init__(self, batch: ActivationBatch, model: ActivationModel) -> None:
+        self.batch, self._places = batch, model.hookpoints
+        self._norms: dict[Hookpoint, torch.Tensor] = {}
+        self._latents: dict[object, TopActs] = {}
+
+    def hidden(self, place: Hookpoint) -> torch.Tensor:
+        """(n, d_model) activations."""
+        return self.batch.hiddens[self._places.index(place)]
+
+    def norms(self, place: Hookpoint) -> torch.Tensor:
+        """(n,) lengths of the activations."""
+        if place not in self._norms:
+            self._norms[place] = self.hidden(place).norm(dim=1)
+        return self._norms[place]
+
+    def latents(self, head: Head) -> TopActs:
+        """Of all tokens by the head's SAE."""
+        key = (head.hookpoint, head.coder.info.sae_id)
+        if key not in self._latents:
+            self._latents[key] = encode(head.coder, self.hidden(head.hookpoint))
+        return self._latents[key]
+
+
 def _heads_of(
-    batch: ActivationBatch, model: ActivationModel, heads: Sequence[Head]
+    tokens: _BatchLatents, counted: NDArray[np.bool_] | None, heads: Sequence[Head]
 ) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
-    """Rows, outliers and norms of one batch for each head; equal work is done once."""
+    """Rows, outliers and norms of one batch for each head; equal work is done once.
+
+    counted: (n,) the tokens that these heads count; None for all.
+    """
     done: dict[object, tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]] = {}
     result = []
     for head in heads:
         key = (head.hookpoint, head.coder.info.sae_id, head.largest_norm)
         if key not in done:
-            hidden = batch.hiddens[model.hookpoints.index(head.hookpoint)]
-            done[key] = _aggregate_batch(batch, hidden, head)
+            done[key] = _aggregate_batch(tokens, counted, head)
         found, n_tokens, n_outliers, norms = done[key]
         width = len(head.coder.encoder_bias)
         rows = float_rows(found, n_tokens, width, head.token_aggregate)
@@ -313,17 +342,26 @@ def _heads_of(
 
 
 def _aggregate_batch(
-    batch: ActivationBatch, hidden: torch.Tensor, head: Head
+    tokens: _BatchLatents, counted: NDArray[np.bool_] | None, head: Head
 ) -> tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]:
-    """Sums and maxima, the tokens of each sample, outliers, and the norms of all tokens."""
-    sample, n_samples, n_outliers = batch.sample_of_token, len(batch.rows), 0
-    norms = hidden.norm(dim=1)
+    """Sums and maxima, the tokens of each sample, outliers, and the norms of the counted tokens."""
+    sample, n_samples = tokens.batch.sample_of_token, len(tokens.batch.rows)
+    norms, n_outliers, index = tokens.norms(head.hookpoint), 0, None
+    if counted is not None:
+        sample, index = sample[counted], _places_of(counted, norms.device)
+        norms = norms[index]
     if head.largest_norm is not None:
         kept = norms <= head.largest_norm
         n_outliers = int((norms > head.largest_norm).sum())
-        if n_outliers:
-            hidden, sample = hidden[kept], sample[kept.cpu().numpy()]
-    found = encode(head.coder, hidden)
+    if n_outliers:
+        hidden = tokens.hidden(head.hookpoint)
+        hidden = (hidden if index is None else hidden[index])[kept]
+        sample = sample[kept.cpu().numpy()]
+        found = encode(head.coder, hidden)
+    else:
+        found = tokens.latents(head)
+        if index is not None:
+            found = TopActs(found.top_acts[index], found.top_indices[index])
     if not bool(torch.isfinite(norms).all() & torch.isfinite(found.top_acts).all()):
         raise InputError(
             "the model's activations are not finite",
@@ -331,13 +369,17 @@ def _aggregate_batch(
             remedy="Use bfloat16 or float32; float16 overflows in many models.",
         )
     n_tokens, width = np.bincount(sample, minlength=n_samples), len(head.coder.encoder_bias)
-    if hidden.device.type == "cpu":
+    if found.top_acts.device.type == "cpu":
         acts, indices = found.top_acts.numpy(), found.top_indices.numpy()
         sums = aggregate_cpu(acts, indices, n_tokens, width)
     else:
-        where = torch.from_numpy(sample).to(hidden.device)
+        where = torch.from_numpy(sample).to(found.top_acts.device)
         sums = aggregate_device(*found, where, n_samples, width)
     return sums, n_tokens, n_outliers, norms.cpu().numpy()
+
+
+def _places_of(counted: NDArray[np.bool_], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.flatnonzero(counted)).to(device)
 
 
 def _stored(
