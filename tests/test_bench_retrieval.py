@@ -1,6 +1,7 @@
 """The retrieval benchmark on a tiny labelled pool: every method, resumed, recorded, reported."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from flows.benchmark.methods import RIVALS, UnderTest, find_methods
+from benchmarks import retrieval
+from benchmarks.ablation.cells import BEST, CELLS, Exemplars
+from flows.benchmark.methods import RIVALS, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.benchmark.summary import as_json
@@ -294,3 +297,32 @@ def test_losers_are_named(outcome: Outcome) -> None:
             assert f"best loses to {summary.method} on" in lines
             assert name in lines
     assert "Behind best" in lines
+
+
+def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome) -> None:
+    text = "".join(retrieval.page(outcome, None, [600.0, 6.0]))
+    for setting, summaries in outcome.summaries.items():
+        part = text.partition(f"### Setting {setting}")[2].partition("### ")[0]
+        for summary in summaries:
+            cell = f"| {summary.variant} | " + f"{summary.ndcg['T1'].mean:.3f}"
+            assert cell in part
+            if summary.lost_to:
+                assert f"best loses to {summary.method} on {summary.lost_to[0]}" in part
+        for target in outcome.targets:
+            assert f"| {target.name} | " in part
+    assert "took 10 minutes" in text
+
+
+def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None:
+    assert len({cell.name for cell in CELLS}) == len(CELLS)
+    best = resolved({})
+    for cell in CELLS:
+        if cell.rival:
+            find_methods([cell.rival], UnderTest())
+        elif cell is not BEST and cell.sae is None and cell.draws == (Exemplars(),):
+            assert resolved(cell.config or {}) != best, cell.name
+
+
+def resolved(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a method, defaults filled in."""
+    return _ranking("cell", {"preset": "best", **config}, UnderTest(), "cell").settings

@@ -1,0 +1,201 @@
+r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the losers.
+
+    python -m benchmarks.retrieval --pool pool.parquet --targets targets.jsonl --workspace DIR \
+        [--subpool ids.txt --encoder FOLDER] [--page docs/retrieval.md]
+
+The packaged model reads the whole pool in both settings. With `--encoder`, a pretrained sentence
+encoder reads the rows of `--subpool`, through an SAE that is first trained on its activations.
+Vectors, results and the SAE stay in the workspace: a killed run goes on, a second one only reads.
+"""
+
+from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+
+quiet_prefect.set_defaults()
+
+import argparse  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from flows.bench_retrieval import bench_retrieval  # noqa: E402
+from flows.benchmark.methods import DEFAULT  # noqa: E402
+from flows.benchmark.run import Outcome  # noqa: E402
+from flows.benchmark.summary import BEST, MethodSummary  # noqa: E402
+from flows.commands.bench import losers  # noqa: E402
+from flows.config.bench import BenchRequest  # noqa: E402
+from flows.config.jobs import VectorJob  # noqa: E402
+from flows.config.model import ComputeConfig  # noqa: E402
+from flows.progress import for_terminal, listening  # noqa: E402
+from flows.train_sae import train_sae  # noqa: E402
+from selection.evaluation import N_RESAMPLES  # noqa: E402
+from storage.database import open_snapshot  # noqa: E402
+from storage.files import write_bytes  # noqa: E402
+from storage.workspace import Workspace, open_workspace  # noqa: E402
+
+PAPER_BOS = "paper_bos: {preset: paper, rendering: {counted: every_token}}\n"
+"""The paper leaves open whether BOS counts: `paper` leaves it out."""
+
+ENCODER = {
+    "hookpoint": "resid@3",
+    "train": {
+        "num_latents": 2048,
+        "k": 16,
+        "tokens": 800_000,
+        "batch_tokens": 1024,
+        "learning_rate": 0.001,
+    },
+}
+"""Where the encoder is read, and the SAE that is trained there."""
+
+INTRO = """# Retrieval: does the ranking find what was asked for?
+
+{n_rows:,} labelled samples, {n_targets} target tasks, graded relevance; each method ranks the whole
+pool by a target's exemplars. **T1**: other samples of the same task are in the pool. **T2**: the
+whole source is absent, only a related kind of task is there. Settings: **full** (instruction,
+input and answer) and **instance** (the bare question, where wording common to a task helps least).
+nDCG@1000, means over targets with 95 % bootstrap intervals ({resamples:,} resamples of targets;
+differences are paired). A rival stands by its best variant on these targets, which favors it;
+`random` by the mean of three seeds. *best - it*: how far `best` is ahead; *wins*: on how many
+targets. Nothing here says that training on the picks helps.
+
+    python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR
+
+"""
+
+
+def main() -> None:
+    """Measure what is missing, write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pool", type=Path, required=True, help="labelled pool, Parquet")
+    parser.add_argument("--targets", type=Path, required=True, help="target tasks, JSON lines")
+    parser.add_argument("--workspace", type=Path, required=True, help="keeps vectors and results")
+    parser.add_argument("--subpool", type=Path, help="ids of the rows that the encoder reads")
+    parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder")
+    parser.add_argument("--page", type=Path, help="Markdown page to write")
+    arguments = parser.parse_args()
+    workspace = open_workspace(arguments.workspace)
+    quiet_prefect.leave_the_terminal_alone()
+    with listening(for_terminal()):
+        packaged = of_packaged_model(arguments, workspace)
+        encoder = of_encoder(arguments, workspace) if arguments.encoder else None
+    text = "".join(page(packaged, encoder, _seconds(workspace, packaged)))
+    print(text)
+    if arguments.page is not None:
+        write_bytes(arguments.page, text.encode())
+
+
+def of_packaged_model(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
+    """All methods on the packaged model, both settings, all rows."""
+    bos = workspace.root / "bench" / "paper_bos.yaml"
+    write_bytes(bos, PAPER_BOS.encode())
+    request = BenchRequest(
+        pool=str(arguments.pool), targets=str(arguments.targets), methods=(*DEFAULT, str(bos))
+    )
+    return bench_retrieval(request, str(workspace.root))[0]
+
+
+def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
+    """All methods but gate neurons, which an encoder has none of, on the rows of the sub-pool."""
+    model = {"name": str(arguments.encoder), "hookpoint": ENCODER["hookpoint"]}
+    job = VectorJob.model_validate(
+        {
+            "pool": str(arguments.pool),
+            "model": model,
+            "sae": {"train": ENCODER["train"]},
+            "rendering": {"max_length": 256},
+        }
+    )
+    request = BenchRequest(
+        pool=str(arguments.pool),
+        targets=str(arguments.targets),
+        subpool=None if arguments.subpool is None else str(arguments.subpool),
+        methods=tuple(name for name in DEFAULT if name != "gate"),
+        model=str(arguments.encoder),
+        sae=train_sae(job, str(workspace.root)),
+    )
+    return bench_retrieval(request, str(workspace.root))[0]
+
+
+def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -> Iterator[str]:
+    """The Markdown page, piece by piece.
+
+    seconds: what runs of the packaged model's comparison took, from an empty workspace and again.
+    """
+    yield INTRO.format(
+        n_rows=len(packaged.pool), n_targets=len(packaged.targets), resamples=N_RESAMPLES
+    )
+    yield "## The packaged model\n\n"
+    yield from _tables(packaged)
+    yield (
+        f"All methods in both settings took {max(seconds) / 60:.0f} minutes from an empty workspace"
+        f" on {_cores()} cores, and {min(seconds) / 60:.1f} minutes where every result was there.\n"
+    )
+    if encoder is not None:
+        yield (
+            f"\n## A pretrained encoder\n\n`{encoder.request.model.rpartition('/')[2]}` read at"
+            f" {ENCODER['hookpoint']}, {len(encoder.pool):,} rows (figures of another pool are not"
+            " compared with those above); the SAE was trained on 800,000 tokens of the pool.\n\n"
+        )
+        yield from _tables(encoder)
+
+
+def _tables(outcome: Outcome) -> Iterator[str]:
+    for setting, summaries in outcome.summaries.items():
+        yield f"### Setting {setting}\n\n" + _means(summaries) + "\n"
+        yield "\n".join(f"- {line}" for line in losers(summaries)) + "\n\n"
+        yield f"<details><summary>{setting}: every target</summary>\n\n"
+        yield _per_target(outcome, summaries) + "\n</details>\n\n"
+
+
+def _means(summaries: Sequence[MethodSummary]) -> str:
+    kinds = [kind for kind in summaries[0].ndcg if kind != "all"]
+    head = ["method", "stands by", *kinds, "all", "R-precision", "AP", "best - it", "wins"]
+    rows = []
+    for summary in summaries:
+        everywhere, behind = summary.ndcg["all"], summary.behind.get("all")
+        rows.append(
+            [
+                f"**{summary.method}**" if summary.method == BEST else summary.method,
+                summary.variant,
+                *(f"{summary.ndcg[kind].mean:.3f}" for kind in kinds),
+                f"{everywhere.mean:.3f} [{everywhere.lo:.3f}, {everywhere.hi:.3f}]",
+                f"{summary.measures['r_precision'].mean():.3f}",
+                f"{summary.measures['average_precision'].mean():.3f}",
+                f"{behind.mean:+.3f} [{behind.lo:+.3f}, {behind.hi:+.3f}]" if behind else "",
+                f"{summary.best_wins['all']:.0%}" if behind else "",
+            ]
+        )
+    return _markdown(head, rows)
+
+
+def _per_target(outcome: Outcome, summaries: Sequence[MethodSummary]) -> str:
+    rows = []
+    for row, target in enumerate(outcome.targets):
+        values = [summary.measures["ndcg"][row] for summary in summaries]
+        cells = [f"**{value:.3f}**" if value == max(values) else f"{value:.3f}" for value in values]
+        rows.append([target.name, target.kind[:2], *cells])
+    return _markdown(["target", "kind", *(summary.method for summary in summaries)], rows)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _seconds(workspace: Workspace, outcome: Outcome) -> list[float]:
+    """What the runs of the same comparison took in this workspace, the first one cold."""
+    with open_snapshot(workspace) as connection:
+        rows = connection.execute(
+            "SELECT seconds FROM benchmark WHERE pool_sha256 = ? AND n_rows = ? AND model = ?",
+            [outcome.pool.sha256, len(outcome.pool), outcome.request.model],
+        ).fetchall()
+    return [float(seconds) for (seconds,) in rows]
+
+
+def _cores() -> int:
+    return ComputeConfig().n_threads
+
+
+if __name__ == "__main__":
+    main()
