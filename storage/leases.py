@@ -165,8 +165,10 @@ def _owner_is_gone(file: Path) -> bool:
         if owner["host"] != socket.gethostname():
             return False
         os.kill(owner["pid"], 0)
+        # A killed child stays in the table of processes until its parent asks how it ended.
+        state = Path(f"/proc/{owner['pid']}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return True
-    except (OSError, ValueError, KeyError):  # being written, given back, or another user's
+    except (OSError, ValueError, KeyError):  # being written, given back, another user's, no /proc
         return False
-    return False
+    return state == "Z"

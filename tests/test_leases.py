@@ -52,6 +52,18 @@ def test_a_dead_process_of_this_host_is_noticed_at_once(tmp_path: Path) -> None:
     assert not Leases(tmp_path).take("b")
 
 
+def test_a_killed_child_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    other_owner(tmp_path, "a", host=socket.gethostname(), pid=child.pid)
+    assert not Leases(tmp_path).take("a")
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the table
+    try:
+        assert Leases(tmp_path).take("a")
+    finally:
+        child.communicate()
+
+
 def test_work_keeps_its_lease_alive(tmp_path: Path) -> None:
     leases = Leases(tmp_path, expiry_s=0.2)
     assert leases.take("a")

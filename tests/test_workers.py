@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -46,8 +47,39 @@ def hashes(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def started(job: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "flows.stages.workers", str(job)])
+WORKER = """
+import sys, time
+from pathlib import Path
+from flows.stages import pool_units, workers
+
+folder, name, last = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+made, numbers = pool_units.represent_samples, iter(range(1, 1000))
+
+def counting(*given):
+    if next(numbers) == last:
+        (folder / name).touch()  # in the middle of a unit, until a signal comes
+        time.sleep(600)
+    while not (folder / f"go-{name}").exists():
+        time.sleep(0.02)
+    return made(*given)
+
+pool_units.represent_samples = counting
+workers.main()
+"""
+
+
+def started(job: Path, name: str, last: int) -> "subprocess.Popen[bytes]":
+    """A helper that waits for the file `go-NAME`, and stands still in its unit number `last`."""
+    given = [str(job), str(job.parent), name, str(last)]
+    return subprocess.Popen([sys.executable, "-c", WORKER, *given])
+
+
+def end(worker: "subprocess.Popen[bytes]", stands: Path, how: signal.Signals) -> None:
+    """Send the signal once the helper stands still, and leave its process to be waited for."""
+    deadline = time.monotonic() + 300
+    while not stands.exists() and time.monotonic() < deadline and worker.poll() is None:
+        time.sleep(0.02)
+    worker.send_signal(how)
 
 
 def units_done(workspace: Workspace) -> int:
@@ -56,7 +88,7 @@ def units_done(workspace: Workspace) -> int:
     )
 
 
-def test_three_workers_of_which_two_die_write_the_bytes_of_one(
+def test_four_workers_of_which_three_die_at_work_write_the_bytes_of_one(
     tmp_path: Path, paths: tuple[Path, ...]
 ) -> None:
     alone, _ = prepared(tmp_path / "one", paths)
@@ -67,22 +99,37 @@ def test_three_workers_of_which_two_die_write_the_bytes_of_one(
     assert counts["computed"] > 20
 
     shared, job = prepared(tmp_path / "many", paths)
-    workers = [started(job) for _ in range(2)]
+    plan = {
+        "first": (1, signal.SIGKILL),
+        "later": (4, signal.SIGKILL),
+        "asked": (3, signal.SIGTERM),
+    }
+    workers = {name: started(job, name, last) for name, (last, _) in plan.items()}
+    ends = {
+        name: threading.Thread(target=end, args=(workers[name], job.parent / name, how))
+        for name, (_, how) in plan.items()
+    }
     try:
-        deadline = time.monotonic() + 120
-        while units_done(shared) < 1 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        workers[0].send_signal(signal.SIGKILL)
-        workers[1].send_signal(signal.SIGTERM)
+        ends["first"].start()
+        ends["first"].join()
+        assert units_done(shared) == 0
+        (job.parent / "go-later").touch()
+        ends["later"].start()
+        ends["later"].join()
+        assert units_done(shared) in (2, 3)  # the third may have been on its way to the disk
+        (job.parent / "go-asked").touch()
+        ends["asked"].start()  # while this process, the fourth, works
         representer = open_representer(config, shared, str(paths[3]))
         embed_rendered([representer], representer.rendered(pool.name))
-        codes = [worker.wait(120) for worker in workers]
+        codes = {name: worker.wait(120) for name, worker in workers.items()}
+        ends["asked"].join()
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.kill()
             worker.wait()
-    assert codes[0] in (-signal.SIGKILL, 0)
-    assert codes[1] in (RESUME_ME, -signal.SIGTERM, 0)  # not before its imports, not after its end
+    # The last one may come too late: this process does not wait for it.
+    assert codes.pop("asked") in (RESUME_ME, 0)
+    assert codes == {"first": -signal.SIGKILL, "later": -signal.SIGKILL}
     assert hashes(shared) == expected
     assert not list(shared.shards.rglob("*.lease"))
 
