@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from selection.errors import InputError
 from selection.hooks import watch
-from selection.model_loading import DTYPES, find_device, load_module, truncated_config
+from selection.model_loading import (
+    DTYPES,
+    find_device,
+    fitting,
+    load_module,
+    truncated_config,
+)
 from selection.models import Hookpoint, ResolvedModel
 from selection.packing import NAME, PACKED_KINDS, first_position, packed, register
 from selection.records import Rendered
@@ -156,12 +162,11 @@ class ActivationModel:
                 value=largest,
             )
         options = {"use_cache": False} if self.is_causal else {}
-        self._outputs.clear()
-        if self.packs:
-            self._run_packed(tokens, options)
-        else:
-            self._run_padded(tokens, options)
-        found = [self._outputs.pop(place, None) for place in self.hookpoints]
+        try:
+            (self._run_packed if self.packs else self._run_padded)(tokens, options)
+            found = [self._outputs.get(place) for place in self.hookpoints]
+        finally:
+            self._outputs.clear()  # of a pass without memory for its end too
         if any(part is None for part in found):
             raise RuntimeError("the model did not run its last block")
         return [part.reshape(-1, part.shape[-1]) for part in found if part is not None]
@@ -241,7 +246,9 @@ def load_activation_model(
     packs = _packs(packing, kind, where)
     register()
     module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
-    return ActivationModel(module.to(where).eval(), resolved, places, packs)
+    with fitting("the model", "model"):
+        module = module.to(where)
+    return ActivationModel(module.eval(), resolved, places, packs)
 
 
 def chosen_dtype(device: torch.device, dtype: str) -> str:

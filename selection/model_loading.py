@@ -33,6 +33,22 @@ def find_device(device: str) -> torch.device:
     return where
 
 
+@contextmanager
+def fitting(what: str, field: str) -> Iterator[None]:
+    """Inside, weights move to a device; raises InputError where they do not fit.
+
+    what: a few words that name the weights; field: the config key that chose them.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the device has too little memory for the weights of {what}",
+            remedy="Use a smaller one, `model: {dtype: bfloat16}`, or a device with more memory.",
+            field=field,
+        ) from error
+
+
 def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:  # noqa: ANN401
     """The model's config with as many blocks as are needed, settings per block included."""
     from transformers import AutoConfig

@@ -149,7 +149,8 @@ def represent_heads(
 ) -> list[tuple[SparseRows, UnitReport]]:
     """Vectors of the samples for each head, one row each in their order; a row may be empty.
 
-    One forward pass serves all heads, and `also`, which is shown every batch as `samples` count.
+    One forward pass serves all heads, and `also`, which is shown every batch as `samples` count; a
+    batch that did not fit into memory after that is shown again, in halves.
     readings: for each head the samples as it counts them, where that is not as `samples` do; the
               tokens are the same.
     Raises InputError when activations are not finite.

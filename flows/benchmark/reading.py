@@ -31,7 +31,7 @@ from selection.ids import content_id
 from selection.models import Hookpoint
 from selection.passes import GateReader, split_by_sign, token_means, top_gates
 from selection.records import Rendered, SparseRows
-from selection.representation import UnitReport, represent_heads
+from selection.representation import Head, UnitReport, represent_heads
 from selection.sparse import take
 from storage.files import write_atomically
 from storage.pool_vectors import as_bytes
@@ -100,6 +100,13 @@ class Reading:
             handle.detail = f"{self._reader.model.name}, read at {names} on {model.device}"
         return model
 
+    @cached_property
+    def heads(self) -> list[Head]:
+        """Of the representers, with their SAEs where the model runs."""
+        return [
+            replace(each.head, coder=each.coder.to(self.model.device)) for each in self.representers
+        ]
+
     @property
     def folder(self) -> Path:
         """Where the dense readings are; everything that decides them is in its name."""
@@ -164,7 +171,6 @@ class Reading:
         readings: the samples as each representer counts them; default: as they are.
         """
         dense: dict[str, NDArray[np.float32]] = {}
-        heads = [representer.head for representer in self.representers]
         with ExitStack() as watching:
             gate = None
             if self.gate_k is not None:
@@ -180,7 +186,7 @@ class Reading:
                     table[batch.rows] = values
 
             budget = self.config.compute.tokens_per_batch
-            sparse = represent_heads(samples, self.model, heads, budget, also, readings)
+            sparse = represent_heads(samples, self.model, self.heads, budget, also, readings)
         return dense, sparse
 
     def _dense_of(

@@ -5,7 +5,7 @@ and only keys that no shard holds are computed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from flows.stages.sae_check import (
 from selection.activations import ActivationModel, chosen_dtype, load_activation_model
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
-from selection.model_loading import find_device
+from selection.model_loading import find_device, fitting
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.rendering import render_key
 from selection.representation import (
@@ -100,6 +100,13 @@ class Representer:
             names = ", ".join(map(str, places))
             handle.detail = f"{self.reader.model.name}, read at {names} on {model.device}"
         return model
+
+    @cached_property
+    def coder_there(self) -> SparseCoder:
+        """The SAE where the model runs: copied there once, not with every unit."""
+        device = self.model.device
+        with fitting("the SAE beside the model", "sae"):
+            return self.coder.to(device)
 
     @property
     def unit(self) -> float:
@@ -350,7 +357,7 @@ def represent_samples(
     return represent_heads(
         samples,
         first.model,
-        [representer.head for representer in representers],
+        [replace(each.head, coder=each.coder_there) for each in representers],
         first.config.compute.tokens_per_batch,
     )
 
