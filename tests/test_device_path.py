@@ -235,9 +235,7 @@ def test_heads_that_count_other_tokens_read_one_pass_on_the_device(
     every = [replace(s, counted=np.ones_like(s.counted)) for s in SAMPLES]
     none = [replace(s, counted=np.zeros_like(s.counted)) for s in SAMPLES]
     found, expected = (
-        represent_heads(
-            SAMPLES, m, heads_of(m, coder)[:3], None, None, [SAMPLES, every, none]
-        )
+        represent_heads(SAMPLES, m, heads_of(m, coder)[:3], None, None, [SAMPLES, every, none])
         for m in (loaded(resolved), loaded(resolved, "cpu"))
     )
     assert_equal_within_a_step(found[:2], expected[:2])
