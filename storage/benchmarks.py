@@ -9,7 +9,7 @@ from pathlib import Path
 from selection.errors import InputError
 from storage.database import Connection, open_snapshot
 from storage.files import write_bytes
-from storage.report import report_environment
+from storage.page_templates import page_environment
 from storage.workspace import Workspace
 
 _NO_TARGETS = "all"
@@ -57,7 +57,7 @@ def write_benchmark_report(workspace: Workspace, benchmark_id: str) -> Path:
                 [benchmark_id],
             ).fetchall()
         }
-    page = report_environment().get_template("benchmark.html.j2")
+    page = page_environment().get_template("benchmark.html.j2")
     names = ("created_at", "seconds", "pool", "pool_sha256", "n_rows", "n_targets", "model", "sae")
     text = page.render(
         benchmark_id=benchmark_id, head=dict(zip(names, head, strict=True)), settings=settings

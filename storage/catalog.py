@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from selection.errors import InputError
 from storage import lock
 from storage.chain import append_decisions
@@ -29,8 +27,8 @@ from storage.database import (
 )
 from storage.files import ensure_free, full_disk_error, write_atomically
 from storage.migrate import migrate
+from storage.new_rows import NewRows, bytes_of, offer, values_of
 from storage.schema import CHECKS, INSERTED_ONCE, KEYS
-from storage.tables import refuse_unknown
 from storage.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 120.0
 
 
-def commit(workspace: Workspace, tables: Mapping[str, pa.Table], *, wait_s: float = WAIT_S) -> None:
+def commit(workspace: Workspace, tables: Mapping[str, NewRows], *, wait_s: float = WAIT_S) -> None:
     """Write rows into the catalog, all or none, and publish the snapshot.
 
     tables: catalog table -> its new rows; missing columns are null. A run that is there already
@@ -88,7 +86,7 @@ def _publish_at_least(workspace: Workspace, number: int, wait_s: float) -> None:
             _copy_to_snapshot(workspace)
 
 
-def _write(workspace: Workspace, tables: Mapping[str, pa.Table], wait_s: float) -> int:
+def _write(workspace: Workspace, tables: Mapping[str, NewRows], wait_s: float) -> int:
     """Insert in one transaction and close the file; returns the number of the commit."""
     connection = _connect(workspace.catalog, wait_s)
     try:
@@ -131,25 +129,23 @@ def _connect(path: Path, wait_s: float) -> Connection:
     raise AssertionError("pauses() ends with nothing left")
 
 
-def _insert(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
+def _insert(connection: Connection, tables: Mapping[str, NewRows]) -> None:
     for name, rows in tables.items():
-        refuse_unknown(name, rows.column_names)
-        if rows.num_rows:
-            connection.register(f"new_{name}", rows)
-            once = "ON CONFLICT DO NOTHING" if name in INSERTED_ONCE else ""
-            try:
-                connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM new_{name} {once}')
-            except DatabaseError as error:
-                if is_full_disk(error):
-                    raise
-                raise ValueError(f"the rows of `{name}` are not valid: {error}") from error
+        once = "ON CONFLICT DO NOTHING" if name in INSERTED_ONCE else ""
+        try:
+            offer(connection, name, rows)
+            connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM new_{name} {once}')
+        except DatabaseError as error:
+            if is_full_disk(error):
+                raise
+            raise ValueError(f"the rows of `{name}` are not valid: {error}") from error
 
 
-def _check(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
+def _check(connection: Connection, tables: Mapping[str, NewRows]) -> None:
     """Refuse rows that contradict each other before anybody can read them."""
     checked = {"selection", "pick", "near_miss", "why"} | {key.table for key in KEYS}
     for name in checked:
-        if name not in tables or not tables[name].num_rows:
+        if name not in tables:
             connection.execute(f'CREATE TEMP VIEW new_{name} AS FROM "{name}" LIMIT 0')
     keys = {key.problem: key.query(f"new_{key.table}") for key in KEYS}
     for problem, query in {**keys, **CHECKS}.items():
@@ -159,9 +155,9 @@ def _check(connection: Connection, tables: Mapping[str, pa.Table]) -> None:
             raise ValueError(f"{problem}: {examples}")
 
 
-def _is_repeated(connection: Connection, tables: Mapping[str, pa.Table]) -> bool:
+def _is_repeated(connection: Connection, tables: Mapping[str, NewRows]) -> bool:
     """Whether the run of this commit is in the catalog already, with the same selections."""
-    ids = tables["run"]["run_id"].to_pylist() if "run" in tables else []
+    ids = values_of(tables["run"], "run_id") if "run" in tables else []
     known = connection.execute(
         "SELECT run_id FROM run WHERE list_contains(?::VARCHAR[], run_id)", [ids]
     ).fetchall()
@@ -170,7 +166,7 @@ def _is_repeated(connection: Connection, tables: Mapping[str, pa.Table]) -> bool
     rows = connection.execute(
         "SELECT selection_id FROM selection WHERE list_contains(?::VARCHAR[], run_id)", [ids]
     ).fetchall()
-    new = tables["selection"]["selection_id"].to_pylist() if "selection" in tables else []
+    new = values_of(tables["selection"], "selection_id") if "selection" in tables else []
     if len(known) < len(set(ids)) or {row[0] for row in rows} != set(new):
         raise ValueError(f"run {known[0][0]} is in the catalog already, with other selections")
     log.info("run %s is in the catalog already", known[0][0])
@@ -205,7 +201,7 @@ def _lock_path(workspace: Workspace) -> Path:
     return workspace.root / ".catalog-lock"
 
 
-def _bytes_needed(workspace: Workspace, tables: Mapping[str, pa.Table]) -> int:
+def _bytes_needed(workspace: Workspace, tables: Mapping[str, NewRows]) -> int:
     """The new rows twice (log and file), and a second copy of the catalog to publish."""
     old = workspace.catalog.stat().st_size if workspace.catalog.exists() else 2**20
-    return old + 3 * sum(table.nbytes for table in tables.values())
+    return old + 3 * sum(bytes_of(rows) for rows in tables.values())

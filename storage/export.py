@@ -13,6 +13,7 @@ from pathlib import Path
 from selection.errors import InputError
 from selection.ids import content_id, file_sha256
 from storage import export_files, export_notes
+from storage.catalog import commit
 from storage.chain import last_link
 from storage.database import open_snapshot
 from storage.export_facts import SelectionFacts, selection_facts
@@ -24,7 +25,7 @@ from storage.files import (
     write_bytes,
     write_json,
 )
-from storage.read import find_selection
+from storage.read import selection_in
 from storage.workspace import Workspace, file_name
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ def export_selection(
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
-    found = find_selection(workspace, selection)
     with open_snapshot(workspace) as connection:
+        found = selection_in(connection, workspace, selection)
         facts = selection_facts(connection, found)
         folder = _folder(workspace, facts, out)
         ensure_free(folder, 4 * facts.n_content_bytes, "the export")
@@ -213,9 +214,6 @@ def _record(
     created_at: datetime,
 ) -> None:
     """One row per file and one event, so that `where-used` can name what holds an example."""
-    from storage.catalog import commit
-    from storage.tables import table_of
-
     rows = []
     for file in written:
         path = workspace.relative(folder / file.path)
@@ -235,7 +233,7 @@ def _record(
         "action": "exported",
         "detail": {"folder": workspace.relative(folder), "files": [f.path for f in written]},
     }
-    commit(workspace, {"export": table_of("export", rows), "event": table_of("event", [event])})
+    commit(workspace, {"export": rows, "event": [event]})
 
 
 def _write_manifest(

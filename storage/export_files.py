@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from selection.errors import InputError
 from selection.ids import content_id
-from storage.database import Connection
-from storage.files import full_disk_explained, sync_file, sync_folder, temp_path, write_atomically
+from storage.database import Connection, DatabaseError, is_full_disk
+from storage.files import (
+    full_disk_error,
+    full_disk_explained,
+    sync_file,
+    sync_folder,
+    temp_path,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,18 +95,47 @@ class SelectedRows:
     @cached_property
     def is_plain(self) -> bool:
         """Whether every message is a role and a text, and nothing else."""
-        return all(
-            m.keys() == set(_FIRST_KEYS) and all(isinstance(v, str) for v in m.values())
-            for row in self.contents()
-            for m in row["messages"]
-        )
+        query = """
+            SELECT coalesce(bool_and(list_sort(json_keys(m)) = ['content', 'role']
+                AND json_type(m, '$.role') = 'VARCHAR'
+                AND json_type(m, '$.content') = 'VARCHAR'), true)
+            FROM (SELECT unnest(x.messages::JSON[]) AS m
+                FROM pick p JOIN sample x USING (example_id)
+                ANTI JOIN forgotten f ON f.example_id = p.example_id WHERE p.selection_id = ?)"""
+        return bool(next(self._rows(query))[0])
+
+    def copy_to(self, parquet: Path) -> None:
+        """Write `contents` as columns of a Parquet file."""
+        query = f"COPY ({self._columns()}) TO $2 (FORMAT parquet, COMPRESSION zstd)"
+        self._cursor().execute(query, [self._selection_id, str(parquet)])
+
+    def table(self) -> "pa.Table":
+        """The same columns in memory."""
+        cursor = self._cursor()
+        cursor.execute("SET arrow_lossless_conversion = true")  # JSON stays JSON
+        return cursor.sql(self._columns(), params=[self._selection_id]).to_arrow_table()
+
+    def _columns(self) -> str:
+        """SQL of id, messages and, where there are any, tools; $1 is the selection."""
+        plain = """from_json(x.messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]')"""
+        messages = plain if self.is_plain else "x.messages::JSON[]"
+        tools = ", x.tools::JSON[] AS tools" if self.has_tools else ""
+        return f"""
+            SELECT p.example_id AS id, {messages} AS messages{tools}
+            FROM pick p JOIN sample x USING (example_id)
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
+            WHERE p.selection_id = $1 ORDER BY p.rank"""
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        cursor = self._connection.cursor()  # its own result, so that two may be read at once
-        cursor.execute("USE snapshot")
+        cursor = self._cursor()
         cursor.execute(query, [self._selection_id])
         while batch := cursor.fetchmany(_BATCH_ROWS):
             yield from batch
+
+    def _cursor(self) -> Connection:
+        cursor = self._connection.cursor()  # its own result, so that two may be read at once
+        cursor.execute("USE snapshot")
+        return cursor
 
 
 def write_jsonl(path: Path, rows: SelectedRows) -> None:
@@ -117,20 +153,16 @@ def write_parquet(path: Path, rows: SelectedRows) -> None:
     """The same rows as Parquet.
 
     Plain messages are structs of role and content. With tool calls, names or parts, rows differ
-    in shape, and structs would fill every gap with nulls: then each message is a JSON value
-    (Arrow's json type, which `datasets` decodes to the same rows as the JSONL).
+    in shape, and structs would fill every gap with nulls: then each message is a JSON value, which
+    `datasets` decodes to the same rows as the JSONL. DuckDB writes it: to import pyarrow takes
+    longer than the whole export of a small selection.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _arrow_schema(rows)
-
-    def write(temp: Path) -> None:
-        with pq.ParquetWriter(temp, schema, compression="zstd") as writer:
-            for batch in _batches(rows):
-                writer.write_table(pa.table([_column(batch, f) for f in schema], schema=schema))
-
-    write_atomically(path, write)
+    try:
+        write_atomically(path, rows.copy_to)
+    except DatabaseError as error:
+        if is_full_disk(error):
+            raise full_disk_error(path) from error
+        raise
 
 
 def write_original(path: Path, rows: SelectedRows) -> None:
@@ -171,13 +203,10 @@ def write_ids(path: Path, rows: SelectedRows) -> int:
 
 def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
     """A folder for `datasets.load_from_disk`; an earlier one is replaced."""
-    import pyarrow as pa
     from datasets import Dataset, disable_progress_bars, enable_progress_bars
     from datasets.utils import are_progress_bars_disabled
 
-    schema = _arrow_schema(rows)
-    tables = [pa.table([_column(b, f) for f in schema], schema=schema) for b in _batches(rows)]
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    table = rows.table()
     were_disabled = are_progress_bars_disabled()
     temp = temp_path(folder)
     with full_disk_explained(folder):
@@ -205,38 +234,3 @@ def _readable(message: object) -> object:
         return message
     first = {key: message[key] for key in _FIRST_KEYS if key in message}
     return {**first, **message}
-
-
-def _batches(rows: SelectedRows) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows.contents():
-        batch.append(row)
-        if len(batch) == _BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _arrow_schema(rows: SelectedRows) -> "pa.Schema":
-    import pyarrow as pa
-
-    plain = pa.struct([(key, pa.string()) for key in _FIRST_KEYS])
-    message = plain if rows.is_plain else pa.json_()
-    fields = [("id", pa.string()), ("messages", pa.list_(message))]
-    return pa.schema(fields + ([("tools", pa.list_(pa.json_()))] if rows.has_tools else []))
-
-
-def _column(batch: list[Row], field: "pa.Field") -> "pa.Array":
-    import pyarrow as pa
-
-    values = [row[field.name] for row in batch]
-    if not pa.types.is_list(field.type) or pa.types.is_struct(field.type.value_type):
-        return pa.array(values, field.type)
-    offsets = [0]
-    for value in values:
-        offsets.append(offsets[-1] + len(value or ()))
-    flat = [json.dumps(item, ensure_ascii=False) for value in values for item in value or ()]
-    items = pa.ExtensionArray.from_storage(pa.json_(), pa.array(flat, pa.string()))
-    missing = pa.array([value is None for value in values])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, mask=missing)

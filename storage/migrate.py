@@ -34,12 +34,14 @@ def migrate(connection: "Connection", path: Path) -> None:
 
 def pending(connection: "Connection") -> list[str]:
     """Names of the migrations that the connection's database has not seen; changes nothing."""
-    columns = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'migration'"
+    # Not duckdb_columns(): it lists the columns of views too, for which it plans each of them.
+    tables = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE table_name = 'migration'"
         " AND database_name = current_database()"
     ).fetchall()
-    if ("name",) not in columns:
+    found = connection.execute("FROM migration") if tables else None
+    columns = [column[0] for column in found.description or ()] if found else []
+    if found is None or "name" not in columns:
         return [name for name in MIGRATIONS if name != FIRST]
-    rows = connection.execute("SELECT name FROM migration").fetchall()
-    applied = {name or FIRST for (name,) in rows}
+    applied = {row[columns.index("name")] or FIRST for row in found.fetchall()}
     return [name for name in MIGRATIONS if name not in applied]

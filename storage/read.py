@@ -64,7 +64,13 @@ def find_selections(workspace: Workspace, reference: str) -> list[SelectionRow]:
 
 def find_selection(workspace: Workspace, reference: str) -> SelectionRow:
     """The one selection that a reference means. Raises InputError when it means several."""
-    found = find_selections(workspace, reference)
+    with open_snapshot(workspace) as connection:
+        return selection_in(connection, workspace, reference)
+
+
+def selection_in(connection: Connection, workspace: Workspace, reference: str) -> SelectionRow:
+    """The same in a snapshot that is open already."""
+    found = _find_all(connection, workspace, reference)
     if len(found) > 1:
         raise InputError(
             f"means {len(found)} selections",

@@ -11,26 +11,20 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from storage import formats
 from storage.database import Connection, open_snapshot
 from storage.export_notes import picks_sql
 from storage.files import write_bytes
 from storage.glossary import TERMS
-from storage.read import find_selection
-from storage.report_data import PickData, pick_data, spelled
+from storage.read import selection_in
+from storage.report_data import PickData, pick_data
 from storage.report_facts import PAGE_PICKS, exemplars_of, report_facts
 from storage.report_picks import MOST_PICKS, SHORT_CHARACTERS, WHOLE_PICKS, shown_picks
 from storage.report_records import ReportFacts
 from storage.rows import SelectionRow
 from storage.training_chart import training_curve
 from storage.workspace import DEFAULT, Workspace, file_name
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +70,8 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
     out:       file; default `reports/<selection>.html` of the workspace.
     Raises InputError for an unknown selection and when the disk is full.
     """
-    found = find_selection(workspace, selection)
     with open_snapshot(workspace) as connection:
+        found = selection_in(connection, workspace, selection)
         facts = report_facts(connection, found)
         data = _data(connection, found, facts)
     path = out or workspace.reports / f"{file_name(found.name)}.html"
@@ -105,7 +99,9 @@ def command_in(workspace: Workspace) -> Command:
 
 def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Command) -> str:
     """The page as text; nothing in it but `written_at` and the commands' workspace is new."""
-    template = report_environment().get_template("report.html.j2")
+    from storage.page_templates import page_environment
+
+    template = page_environment().get_template("report.html.j2")
     run, selection = facts.facts.run, facts.facts.selection
     return template.render(
         report=facts,
@@ -196,37 +192,6 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
         "token_aggregate": _mapping(config.get("representation")).get("token_aggregate"),
         "train_file": next((p for p in files if p.endswith("train.jsonl")), (files or [""])[0]),
     }
-
-
-@cache
-def report_environment() -> "Environment":
-    """Templates with the formats that every page of ours uses.
-
-    Whatever is written out is escaped, and controls of writing direction are spelled out.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_spelled,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": formats.count,
-        "percent": formats.percent,
-        "score": formats.score,
-        "moment": formats.moment,
-        "duration": formats.duration,
-        "plural": formats.plural,
-    }
-    return environment
-
-
-def _spelled(value: object) -> object:
-    """Plain text spelled out; what is markup already was made of such text."""
-    return spelled(value) if type(value) is str else value
 
 
 def _mapping(value: object) -> Mapping[str, object]:

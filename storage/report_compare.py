@@ -14,8 +14,9 @@ from storage.export_facts import SelectionFacts, selection_facts
 from storage.files import write_bytes
 from storage.formats import NONE
 from storage.glossary import TERMS
+from storage.page_templates import page_environment
 from storage.read import find_selection
-from storage.report import command_in, policy, report_environment
+from storage.report import command_in, policy
 from storage.report_picks import shown_picks
 from storage.report_records import ShownPick
 from storage.rows import SelectionRow
@@ -88,7 +89,7 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
     with open_snapshot(workspace) as connection:
         found = compare(connection, one, two)
     path = workspace.reports / f"{file_name(one.name)}{VERSUS}{file_name(two.name)}.html"
-    page = report_environment().get_template("compare.html.j2")
+    page = page_environment().get_template("compare.html.j2")
     text = page.render(
         found=found,
         one=found.first,

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from selection.ids import canonical_json
 from storage.database import connect_in_memory
+from storage.new_rows import refuse_unknown
 from storage.schema import MIGRATIONS
 
 _ARROW_TYPES = {
@@ -26,7 +27,7 @@ def table_of(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
     """
     types = column_types(name)
     rows = list(rows)
-    refuse_unknown(name, {key for row in rows for key in row})
+    refuse_unknown(name, {key for row in rows for key in row}, list(types))
     columns = {
         column: [_stored(row.get(column), kind) for row in rows] for column, kind in types.items()
     }
@@ -42,14 +43,6 @@ def column_types(name: str) -> Mapping[str, str]:
     if name not in tables:
         raise ValueError(f"the catalog has no table `{name}`; it has {', '.join(sorted(tables))}")
     return tables[name]
-
-
-def refuse_unknown(name: str, columns: Iterable[str]) -> None:
-    """Raise ValueError for columns that the catalog table `name` does not have."""
-    known = column_types(name)
-    unknown = sorted(set(columns) - known.keys())
-    if unknown:
-        raise ValueError(f"`{name}` has no columns {unknown}; it has {list(known)}")
 
 
 @cache

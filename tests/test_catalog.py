@@ -17,6 +17,7 @@ import pytest
 from selection.errors import InputError
 from storage import catalog, files, lock, migrate
 from storage.schema import FIRST, MIGRATIONS
+from storage.sql import run_sql
 from storage.tables import column_types, table_of
 from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import DESCRIPTIONS, made_workspace, make_tables
@@ -206,6 +207,25 @@ def test_python_values_become_what_the_columns_hold() -> None:
     assert row["created_at"] == datetime(2026, 11, 23, 10, 0)
     assert row["config"] == '{"a":"ü","b":[1]}'
     assert row["note"] is None
+
+
+def test_a_few_rows_as_mappings_are_stored_as_arrow_rows_are(tmp_path: Path) -> None:
+    at = datetime(2026, 11, 23, 12, 0, tzinfo=timezone(timedelta(hours=2)))
+    events = [
+        {"at": at, "action": "exported", "detail": {"folder": "Ü", "files": ["b", "a"]}},
+        {"action": "forgot", "at": at, "run_id": None},
+    ]
+    found = []
+    for place, rows in (("few", events), ("arrow", table_of("event", events))):
+        workspace = open_workspace(tmp_path / place)
+        catalog.commit(workspace, {"event": rows, "forgotten": []})
+        found.append(run_sql(workspace, "FROM event ORDER BY action").rows)
+    assert found[0] == found[1]
+    assert found[0][0][0] == datetime(2026, 11, 23, 10, 0)
+    with pytest.raises(ValueError, match=r"`event` has no columns \['count'\]"):
+        catalog.commit(open_workspace(tmp_path / "few"), {"event": [{"count": 1}]})
+    with pytest.raises(ValueError, match="rows of `event` are not valid"):
+        catalog.commit(open_workspace(tmp_path / "few"), {"event": [{"at": "never"}]})
 
 
 COMMITTER = """

@@ -214,6 +214,7 @@ def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) ->
         "read",
         "sql",
         "export",
+        "catalog",
         "report",
         "workspace",
         "database",
