@@ -28,6 +28,23 @@ def test_every_message_of_the_failures_page_is_said_somewhere() -> None:
     assert [message for message in messages if message.lower() not in source] == []
 
 
+def test_the_guide_to_the_report_follows_its_headings() -> None:
+    guide = (ROOT / "docs" / "reading-the-report.md").read_text(encoding="utf-8")
+    found = re.findall(r"^## (.+)$", guide, re.M)
+    templates = ROOT / "storage" / "templates"
+
+    def headings(*names: str) -> list[str]:
+        texts = [(templates / f"{name}.html.j2").read_text(encoding="utf-8") for name in names]
+        return [h.split(" {{")[0] for h in re.findall(r"<h2>(.+?)</h2>", "\n".join(texts))]
+
+    of_one, of_two = headings("report", "provenance"), headings("compare")
+    at_two = found.index("Set differently")
+    assert found[:at_two] == ["The first screen", *of_one]
+    assert set(found[at_two:]) == set(of_two) - {"Scores"}
+    for line in re.findall(r"<dt>(\w+)</dt>", (templates / "first_screen.html.j2").read_text()):
+        assert f"| **{line}** |" in guide
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
