@@ -52,7 +52,7 @@ def commit(workspace: Workspace, tables: Mapping[str, NewRows], *, wait_s: float
     queue = workspace.root / ".catalog-queue"
     with ExitStack() as writing:
         with lock.shared(queue):
-            writing.enter_context(lock.held(_lock_path(workspace), wait_s))
+            writing.enter_context(lock.held_in_turn(_lock_path(workspace), wait_s))
         number = _write(workspace, tables, wait_s)
         # A waiting writer publishes too; copying the file for each of them would be waste.
         if not lock.is_shared(queue):
@@ -64,7 +64,7 @@ def commit(workspace: Workspace, tables: Mapping[str, NewRows], *, wait_s: float
 def publish(workspace: Workspace, *, wait_s: float = WAIT_S) -> None:
     """Bring the snapshot up to date, for instance after a writer was killed before doing so."""
     if workspace.catalog.exists():
-        with lock.held(_lock_path(workspace), wait_s):
+        with lock.held_in_turn(_lock_path(workspace), wait_s):
             connection = _connect(workspace.catalog, wait_s)
             with connection:
                 number = _last_commit(connection)
@@ -75,13 +75,13 @@ def publish(workspace: Workspace, *, wait_s: float = WAIT_S) -> None:
 @contextmanager
 def writing(workspace: Workspace, wait_s: float) -> Iterator[None]:
     """Keep all writers out while the catalog's file itself is replaced; publish afterwards."""
-    with lock.held(_lock_path(workspace), wait_s):
+    with lock.held_in_turn(_lock_path(workspace), wait_s):
         yield
 
 
 def _publish_at_least(workspace: Workspace, number: int, wait_s: float) -> None:
     """Publish unless another writer has published this commit with its own in the meantime."""
-    with lock.held(_lock_path(workspace), wait_s):
+    with lock.held_in_turn(_lock_path(workspace), wait_s):
         if _published_commit(workspace) < number:
             _copy_to_snapshot(workspace)
 
