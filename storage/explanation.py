@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selection.errors import InputError
 from storage.before_ranking import drop_of, row_in_pool
 from storage.database import Connection, open_snapshot
-from storage.read import find_example, find_selection
+from storage.read import described, find_example, find_selection
 from storage.refusals import Change, Place, Refusal, refusal_of
 from storage.rows import SelectionRow
 from storage.workspace import Workspace
@@ -111,12 +111,11 @@ LEFT JOIN (SELECT run_id, exemplar_id, any_value(text) AS text FROM exemplar GRO
     ON e.run_id = s.run_id AND e.exemplar_id = w.exemplar_id
 WHERE w.selection_id = ? AND w.example_id = ? ORDER BY w.nearness"""
 
-_LATENTS = """
+_LATENTS = f"""
 SELECT w.exemplar_id, w.space, w.latent, coalesce(w.term, d.description), w.contribution,
     w.share, w.pool_share
 FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
-    AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
+{described("w")}
 WHERE w.selection_id = ? AND w.example_id = ?
 ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contribution DESC,
     w.latent"""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from storage.database import Connection
 from storage.rows import SelectionRow
@@ -79,6 +80,11 @@ def selection_facts(connection: Connection, chosen: SelectionRow) -> SelectionFa
         sources=[SourceShare(*row) for row in sources],
         n_content_bytes=int(size[0][0]),
     )
+
+
+def json_object(value: object) -> Mapping[str, Any]:
+    """A parsed JSON value as an object; empty where it is none, for instance null."""
+    return value if isinstance(value, dict) else {}
 
 
 def json_row(connection: Connection, query: str, values: Sequence[object]) -> dict[str, object]:

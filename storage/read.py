@@ -18,6 +18,15 @@ SHORTEST_PREFIX = 4
 _SHOWN = 8
 
 
+def described(row: str) -> str:
+    """SQL that joins the description of a latent as `d`, where its SAE and hookpoint have one.
+
+    row: alias of a table with columns latent and space; the run has to be there as `r`.
+    """
+    return f"""LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = {row}.latent
+    AND ({row}.space = r.hookpoint OR starts_with({row}.space, r.hookpoint || '/'))"""
+
+
 def run_names(workspace: Workspace) -> list[str]:
     """Names of all runs, oldest first; empty where nothing has been recorded yet."""
     if not workspace.snapshot.exists():
@@ -105,12 +114,11 @@ def why_each(
     workspace: Workspace, selection_id: str, example_ids: Sequence[str]
 ) -> dict[str, list[WhyRow]]:
     """The same for several examples at once, by example id."""
-    query = """
+    query = f"""
         SELECT w.example_id, w.exemplar_id, w.space, w.latent,
             coalesce(w.term, d.description) AS description, w.contribution, w.numerator, w.share
         FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-        LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
-            AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
+        {described("w")}
         WHERE w.selection_id = ? AND list_contains(?::VARCHAR[], w.example_id)
         ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0,
             w.contribution DESC, w.latent"""

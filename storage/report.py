@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from storage.database import Connection, open_snapshot
+from storage.export_facts import json_object
 from storage.export_notes import picks_sql
 from storage.files import write_bytes
 from storage.glossary import TERMS
@@ -179,7 +180,7 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
     budget = budget if isinstance(budget, dict) else {}
     wanted = budget.get("examples") or 0
     files = [path for _, path in facts.exports]
-    spaces = _mapping(config.get("representation")).get("spaces")
+    spaces = json_object(config.get("representation")).get("spaces")
     spaces = spaces if isinstance(spaces, list) else []
     kinds = {space.get("kind") for space in spaces if isinstance(space, dict)}
     return {
@@ -189,13 +190,9 @@ def _asked(facts: ReportFacts) -> dict[str, object]:
         "budget": {key: value for key, value in budget.items() if value is not None},
         "exemplars": sum(n for _, n, _, _ in facts.per_target),
         "shortfall": max(0, wanted - facts.facts.n_selected),
-        "token_aggregate": _mapping(config.get("representation")).get("token_aggregate"),
+        "token_aggregate": json_object(config.get("representation")).get("token_aggregate"),
         "train_file": next((p for p in files if p.endswith("train.jsonl")), (files or [""])[0]),
     }
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
 
 
 def _flat(counts: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from selection.errors import InputError
 from storage.charts import LengthBin, ScoreCurve, SourceBar, length_bins, score_curve, source_bars
 from storage.database import Connection, open_snapshot
-from storage.export_facts import SelectionFacts, selection_facts
+from storage.export_facts import SelectionFacts, json_object, selection_facts
 from storage.files import write_bytes
 from storage.formats import NONE
 from storage.glossary import TERMS
 from storage.page_templates import page_environment
 from storage.read import find_selection
 from storage.report import command_in, policy
-from storage.report_picks import shown_picks
+from storage.report_picks import picks_at
 from storage.report_records import ShownPick
 from storage.rows import SelectionRow
 from storage.workspace import Workspace, file_name
@@ -112,6 +111,7 @@ def compare(connection: Connection, one: SelectionRow, two: SelectionRow) -> Com
     n_all = len(mine) + len(theirs) - len(both)
     apart = sorted(both, key=lambda e: (-abs(mine[e] - theirs[e]), mine[e]))[:MOVED]
     apart = [example for example in apart if mine[example] != theirs[example]]
+    moved = picks_at(connection, one, [mine[example] for example in apart])
     return Comparison(
         first=_side(connection, one, facts[0], mine, theirs),
         second=_side(connection, two, facts[1], theirs, mine),
@@ -119,10 +119,7 @@ def compare(connection: Connection, one: SelectionRow, two: SelectionRow) -> Com
         jaccard=len(both) / n_all if n_all else 0.0,
         correlation=rank_correlation([(mine[e], theirs[e]) for e in both]),
         depths=_depths(mine, theirs),
-        moved=[
-            Moved(shown_picks(connection, one, "pick", mine[e], mine[e])[0], mine[e], theirs[e])
-            for e in apart
-        ],
+        moved=[Moved(moved[mine[e]], mine[e], theirs[e]) for e in apart],
         sources=_sources(facts),
         lengths=_lengths(facts),
         settings=_settings(facts),
@@ -147,8 +144,8 @@ def _side(
     theirs: Mapping[str, int],
 ) -> Side:
     only = [rank for example, rank in mine.items() if example not in theirs]
-    shown = [shown_picks(connection, chosen, "pick", rank, rank)[0] for rank in only[:SHOWN]]
-    curve = _mapping(facts.selection["curve"])
+    shown = list(picks_at(connection, chosen, only[:SHOWN]).values())
+    curve = json_object(facts.selection["curve"])
     drawn = score_curve(
         curve.get("ranks", []), curve.get("scores", []), chosen.n_selected, chosen.cut_score
     )
@@ -184,7 +181,7 @@ def _sources(facts: tuple[SelectionFacts, SelectionFacts]) -> list[SourceBar]:
 
 def _lengths(facts: tuple[SelectionFacts, SelectionFacts]) -> list[LengthBin]:
     """Histograms of both, where they have the same edges."""
-    known = [_mapping(each.selection["lengths"]) for each in facts]
+    known = [json_object(each.selection["lengths"]) for each in facts]
     edges = max((list(each.get("edges", [])) for each in known), key=len)
     counts = [list(each.get("selected", [])) for each in known]
     if not edges or any(e.get("edges", []) != edges[: len(e.get("edges", []))] for e in known):
@@ -202,7 +199,7 @@ def _settings(facts: tuple[SelectionFacts, SelectionFacts]) -> list[tuple[str, s
         values = {name: each.selection[name] for name in named}
         values |= {name: each.run[name] for name in of_run}
         values |= {f"config {k}": v for k, v in _flat(each.run["config"]).items()}
-        values |= {f"version {k}": v for k, v in _mapping(each.run["versions"]).items()}
+        values |= {f"version {k}": v for k, v in json_object(each.run["versions"]).items()}
         flat.append(
             {key: NONE if value in (None, "") else str(value) for key, value in values.items()}
         )
@@ -219,7 +216,3 @@ def _flat(value: object, prefix: str = "") -> dict[str, object]:
             found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
         return found
     return {prefix: value} if prefix else {}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -1,12 +1,12 @@
 """What the report says about a selection, gathered from the snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from storage.charts import SourceBar, length_bins, score_curve, source_bars
 from storage.check_words import check_sentences
 from storage.database import Connection
-from storage.export_facts import SelectionFacts, selection_facts
+from storage.export_facts import SelectionFacts, json_object, selection_facts
 from storage.report_picks import shown_picks, turns_of
 from storage.report_records import Beside, Drop, PassedOver, ReportFacts, ShownPick, StageCost, Turn
 from storage.report_target import target_latents
@@ -46,7 +46,7 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
     key = [chosen.selection_id]
     facts = selection_facts(connection, chosen)
     selection = facts.selection
-    curve, lengths = _mapping(selection["curve"]), _mapping(selection["lengths"])
+    curve, lengths = json_object(selection["curve"]), json_object(selection["lengths"])
     picks = shown_picks(connection, chosen, "pick", 1, PAGE_PICKS)
     near = shown_picks(connection, chosen, "near_miss", 1, chosen.n_selected + NEAR_MISSES)
     exemplars = exemplars_of(connection, chosen, [*picks, *near])
@@ -126,7 +126,7 @@ ORDER BY score_rank, example_id LIMIT {PASSED_OVER}"""
 
 def _licences(facts: SelectionFacts) -> list[SourceBar]:
     """Licences of the ranked pool beside those of the picks; none where the pool names none."""
-    pool = _mapping(facts.run["data_licences"])
+    pool = json_object(facts.run["data_licences"])
     chosen: dict[str, int] = {}
     for share in facts.sources:
         chosen[share.licence] = chosen.get(share.licence, 0) + share.n
@@ -147,10 +147,6 @@ def exemplars_of(
         [chosen.run_id, cited, MOST_EXEMPLARS],
     )
     return {exemplar_id: turns_of(messages) for exemplar_id, messages in rows}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _all(connection: Connection, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from selection.messages import normalize_messages
 from selection.plain_text import turn_texts
 from storage.database import Connection
+from storage.read import described
 from storage.report_records import Latent, Piece, ShownPick, Turn
 from storage.rows import SelectionRow
 
@@ -47,24 +48,23 @@ FROM {table} p JOIN selection s USING (selection_id) JOIN sample x USING (exampl
 LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
 LEFT JOIN (SELECT run_id, example_id, count(*) AS n FROM occurrence GROUP BY ALL) c
     ON c.run_id = s.run_id AND c.example_id = p.example_id
-WHERE p.selection_id = ? AND p.rank BETWEEN ? AND ? ORDER BY p.rank"""
+WHERE p.selection_id = $chosen AND {ranks} ORDER BY p.rank"""
 
-_WHY = """
+_WHY = f"""
 SELECT w.example_id, w.exemplar_id, coalesce(w.space, ''), w.latent,
     coalesce(w.term, d.description), w.contribution, coalesce(w.share, 0)
 FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-JOIN {table} p ON p.selection_id = w.selection_id AND p.example_id = w.example_id
-LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
-    AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'))
-WHERE w.selection_id = ? AND p.rank BETWEEN ? AND ? AND coalesce(w.nearness, 1) = 1
+JOIN {{table}} p ON p.selection_id = w.selection_id AND p.example_id = w.example_id
+{described("w")}
+WHERE w.selection_id = $chosen AND {{ranks}} AND coalesce(w.nearness, 1) = 1
 QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
-    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= ?
+    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= {TOP_LATENTS}
 ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
 
 _FIRED = """
 SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.strength
 FROM fired f JOIN {table} p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
-WHERE f.selection_id = ? AND p.rank BETWEEN ? AND ? AND f.turn IS NOT NULL
+WHERE f.selection_id = $chosen AND {ranks} AND f.turn IS NOT NULL
 ORDER BY f.example_id, f.turn, f.first_char, f.end_char, f.latent"""
 
 
@@ -77,13 +77,38 @@ def shown_picks(
     most_characters: int = MOST_CHARACTERS,
 ) -> list[ShownPick]:
     """Ranks first to last of `pick` or `near_miss`, both included."""
-    key = [chosen.selection_id, first, last]
+    ranks = "p.rank BETWEEN $first AND $last"
+    values: dict[str, object] = {"first": first, "last": last}
+    return _read(connection, chosen, table, ranks, values, most_characters)
+
+
+def picks_at(
+    connection: Connection, chosen: SelectionRow, ranks: Sequence[int]
+) -> dict[int, ShownPick]:
+    """The picks of these ranks, by rank."""
+    within = "list_contains($ranks::BIGINT[], p.rank)"
+    found = _read(connection, chosen, "pick", within, {"ranks": list(ranks)}, MOST_CHARACTERS)
+    return {pick.rank: pick for pick in found}
+
+
+def _read(
+    connection: Connection,
+    chosen: SelectionRow,
+    table: str,
+    ranks: str,
+    values: Mapping[str, object],
+    most_characters: int,
+) -> list[ShownPick]:
+    """ranks: SQL that says which; values: what it names."""
+    values = {"chosen": chosen.selection_id, **values}
     reason = "p.reason" if table == "pick" else "NULL"
-    rows = connection.execute(_PICKS.format(table=table, reason=reason), key).fetchall()
-    why = _by_example(connection.execute(_WHY.format(table=table), [*key, TOP_LATENTS]).fetchall())
-    fired = _by_example(connection.execute(_FIRED.format(table=table), key).fetchall())
+    rows, why, fired = (
+        connection.execute(query.format(table=table, ranks=ranks, reason=reason), values).fetchall()
+        for query in (_PICKS, _WHY, _FIRED)
+    )
+    whys, fires = _by_example(why), _by_example(fired)
     return [
-        _shown(row, why.get(row[2], []), fired.get(row[2], []), most_characters) for row in rows
+        _shown(row, whys.get(row[2], []), fires.get(row[2], []), most_characters) for row in rows
     ]
 
 

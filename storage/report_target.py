@@ -6,6 +6,7 @@ from typing import Any
 
 from selection.plain_text import turn_texts
 from storage.database import Connection
+from storage.read import described
 from storage.report_records import Context, TargetLatent
 from storage.rows import SelectionRow
 
@@ -13,12 +14,11 @@ SHOWN = 12  # per target task
 EXAMPLES = 2  # per latent, of different samples
 BEFORE, AFTER = 44, 28  # characters around an example's token
 
-_LATENTS = """
+_LATENTS = f"""
 SELECT t.target, coalesce(t.term, d.description), t.latent, t.space, t.share, t.n_exemplars,
     t.pool_share, coalesce(c.carried, 0)
 FROM target_latent t JOIN run r USING (run_id)
-LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = t.latent
-    AND (t.space = r.hookpoint OR starts_with(t.space, r.hookpoint || '/'))
+{described("t")}
 LEFT JOIN (
     SELECT p.target, w.space, w.latent, sum(w.share) / any_value(n.n) AS carried
     FROM why w
