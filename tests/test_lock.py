@@ -137,7 +137,8 @@ def test_a_turn_taken_for_a_dead_ones_is_taken_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process looks at the new file in the moment before it is locked."""
-    real, looked = lock._try_lock, []
+    real = lock._try_lock
+    looked: list[str] = []
 
     def look_first(descriptor: int, kind: int) -> bool:
         files = sorted(path.with_name(".lock.turns").iterdir())
