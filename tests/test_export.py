@@ -218,6 +218,21 @@ def test_a_late_row_of_another_shape_loads_too(tmp_path: Path, load: Callable[..
     assert load(f"folder:{folder}", f"parquet:{folder}/train.parquet") == [rows] * 2
 
 
+@pytest.mark.parametrize("content", [[{"type": "text", "text": "What?"}], None, 7])
+def test_content_that_is_no_text_stays_what_it_is(tmp_path: Path, content: object) -> None:
+    messages: list[dict[str, object]] = [
+        {"role": "user", "content": content},
+        {"role": "assistant", "content": "So."},
+    ]
+    odd = replace(hostile_example(), messages=messages)
+    workspace = made_workspace(tmp_path / "w", extra=(odd,), n_selected=3)
+    folder = export_selection(workspace, "calm-otter").folder
+    stored = pq.read_table(folder / "train.parquet").to_pylist()
+    rows = [{**row, "messages": [json.loads(m) for m in row["messages"]]} for row in stored]
+    assert rows == lines(folder / "train.jsonl")
+    assert rows[0]["messages"] == messages
+
+
 def test_a_trainers_chat_template_renders_the_rows(
     tools_workspace: Workspace, tiny_model_dir: Path
 ) -> None:
