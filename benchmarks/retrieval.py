@@ -54,8 +54,9 @@ whole source is absent, only a related kind of task is there. Settings: **full**
 input and answer) and **instance** (the bare question, where wording common to a task helps least).
 nDCG@1000, means over targets with 95 % bootstrap intervals ({resamples:,} resamples of targets;
 differences are paired). A rival stands by its best variant on these targets, which favors it;
-`random` by the mean of three seeds. *best - it*: how far `best` is ahead; *wins*: on how many
-targets. Nothing here says that training on the picks helps.
+`random` by the mean of three seeds. *best - it*: how far `best` is ahead; *wins, ties*: on what
+share of targets `best` is strictly ahead, and equal (both at the ceiling). Nothing here says that
+training on the picks helps.
 
     python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR
 
@@ -150,7 +151,7 @@ def _tables(outcome: Outcome) -> Iterator[str]:
 
 def _means(summaries: Sequence[MethodSummary]) -> str:
     kinds = [kind for kind in summaries[0].ndcg if kind != "all"]
-    head = ["method", "stands by", *kinds, "all", "R-precision", "AP", "best - it", "wins"]
+    head = ["method", "stands by", *kinds, "all", "R-precision", "AP", "best - it", "wins, ties"]
     rows = []
     for summary in summaries:
         everywhere, behind = summary.ndcg["all"], summary.behind.get("all")
@@ -163,7 +164,7 @@ def _means(summaries: Sequence[MethodSummary]) -> str:
                 f"{summary.measures['r_precision'].mean():.3f}",
                 f"{summary.measures['average_precision'].mean():.3f}",
                 f"{behind.mean:+.3f} [{behind.lo:+.3f}, {behind.hi:+.3f}]" if behind else "",
-                f"{summary.best_wins['all']:.0%}" if behind else "",
+                f"{summary.best_wins['all']:.0%}, {summary.best_ties['all']:.0%}" if behind else "",
             ]
         )
     return _markdown(head, rows)

@@ -15,10 +15,7 @@ from flows.progress import StageRecord
 from flows.stages.material import RunFacts
 from storage.charts import ScoreCurve
 from storage.check_words import in_lines
-from storage.database import open_snapshot
 from storage.export_notes import picks_sql
-from storage.read import find_selection
-from storage.report_facts import report_facts
 from storage.report_records import ReportFacts, ShownPick
 from storage.workspace import Workspace, file_name
 
@@ -32,17 +29,14 @@ def explain_run(
     facts: RunFacts,
     results: Sequence[Mapping[str, object]],
     stages: Sequence[StageRecord],
+    reports: Sequence[ReportFacts],
 ) -> None:
-    """Leave the artifacts of a finished run."""
+    """Leave the artifacts of a finished run. reports: what those of the main selections say."""
     publish_table("selections", results, f"Selections of {facts.name}")
-    for row in results:
-        if row["role"] == "main":
-            name = str(row["name"])
-            found = find_selection(workspace, str(row["selection_id"]))
-            with open_snapshot(workspace) as connection:
-                said = report_facts(connection, found)
-            text = selection_page(workspace, said, stages)
-            publish_markdown(f"selection-{name}", text, f"What {name} chose, and why")
+    for said in reports:
+        name = said.facts.name
+        text = selection_page(workspace, said, stages)
+        publish_markdown(f"selection-{name}", text, f"What {name} chose, and why")
 
 
 def selection_page(workspace: Workspace, said: ReportFacts, stages: Sequence[StageRecord]) -> str:

@@ -27,6 +27,7 @@ from flows.stages.select import refuse_large_token_budget, select_and_record  # 
 from flows.train_sae import train_sae_task  # noqa: E402
 from selection.ids import content_id  # noqa: E402
 from storage.read import free_run_name  # noqa: E402
+from storage.report_records import ReportFacts  # noqa: E402
 from storage.workspace import open_workspace  # noqa: E402
 
 
@@ -57,9 +58,11 @@ def select_task(
 
 
 @stage_task("export-and-report")
-def publish_task(config: SelectConfig, workspace: str, selections: list[str]) -> None:
-    """Training files and one HTML report per main selection."""
-    export_and_report(config, open_workspace(workspace), selections)
+def publish_task(
+    config: SelectConfig, workspace: str, selections: list[str]
+) -> list[ReportFacts]:
+    """Training files and one HTML report per main selection; returns what the reports say."""
+    return export_and_report(config, open_workspace(workspace), selections)
 
 
 def run_selection(
@@ -84,8 +87,8 @@ def run_selection(
         facts = replace(facts, stages=tuple(told.stages))
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
-        publish_task(config, workspace, main)
-        explain_run(open_workspace(workspace), facts, results, told.stages)
+        reports = publish_task(config, workspace, main)
+        explain_run(open_workspace(workspace), facts, results, told.stages, reports)
     return results
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,36 +86,6 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(f"[{_UNSPACED}]+|{spaced}"), re.compile(f"[{_UNSPACED}]")
 
 
-def bm25_scores(
-    texts: Iterable[str],
-    exemplar_texts: Sequence[str],
-    reduction: Literal["mean", "max"] = "mean",
-    *,
-    k1: float = 1.5,
-    b: float = 0.75,
-) -> NDArray[np.float64]:
-    """BM25 of every text, each exemplar being a query; over exemplars the mean or the maximum.
-
-    score = sum over the query's words of idf tf / (tf + k1 (1 - b + b length / mean length)),
-    idf = ln(1 + (n - df + 0.5) / (df + 0.5)). A word counts as often as the query has it.
-    texts: one per row of the pool. Returns (n,) float64, 0 where no word is shared.
-    """
-    if reduction not in ("mean", "max"):
-        raise ValueError(f"reduction is 'mean' or 'max', not {reduction!r}")
-    vocabulary, profiles = _profiles(exemplar_texts)
-    if reduction == "mean":  # BM25 is linear in the query: the mean of scores is one query's score.
-        profiles = profiles.sum(axis=0, keepdims=True) / max(len(profiles), 1)
-    batches, lengths = _count(texts, vocabulary)
-    idf, mean_length = _statistics(batches, lengths, len(vocabulary))
-    scores = np.zeros(len(lengths))
-    for first, batch, amounts in _amounts(batches, lengths, idf, k1, b, mean_length):
-        part = scores[first : first + _BATCH]
-        for profile in profiles:
-            score = np.bincount(batch.texts, amounts * profile[batch.words], len(part))
-            np.maximum(part, score, out=part)
-    return scores
-
-
 def bm25_of_sets(
     texts: Iterable[str],
     exemplar_texts: Sequence[str],
@@ -126,9 +96,12 @@ def bm25_of_sets(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """BM25 of every text, and of every exemplar as if it were one, against sets of exemplars.
 
-    sets: positions in `exemplar_texts`; the score against a set is the mean over its exemplars.
-    Frequencies and lengths are those of the texts alone. One pass over the texts.
-    Returns (n, len(sets)) and (m, len(sets)) float64.
+    Each exemplar is a query: score = sum over its words of idf tf / (tf + k1 (1 - b + b length /
+    mean length)), idf = ln(1 + (n - df + 0.5) / (df + 0.5)); a word counts as often as the query
+    has it. BM25 is linear in the query, so the mean over a set of exemplars is one query's score.
+    sets: positions in `exemplar_texts`. Frequencies and lengths are those of the texts alone.
+    One pass over the texts. Returns (n, len(sets)) and (m, len(sets)) float64, 0 where no word is
+    shared.
     """
     vocabulary, profiles = _profiles(exemplar_texts)
     queries = np.array([profiles[rows].sum(axis=0) / max(len(rows), 1) for rows in sets])

@@ -57,6 +57,16 @@ class Exported:
     files: Sequence[ExportedFile]
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An export whose files are written and not recorded yet. shape: is_plain, has_tools."""
+
+    facts: SelectionFacts
+    folder: Path
+    files: Sequence[ExportedFile]
+    shape: tuple[bool, bool]
+
+
 def export_selection(
     workspace: Workspace,
     selection: str,
@@ -79,6 +89,21 @@ def export_selection(
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
+    return _exported(workspace, [_begin(workspace, selection, chosen, out)])[0]
+
+
+def export_selections(
+    workspace: Workspace, selections: Sequence[str], formats: Sequence[str] = ("messages",)
+) -> list[Exported]:
+    """As `export_selection` for several selections, recorded in one commit."""
+    chosen = _chosen_formats(formats)
+    return _exported(workspace, [_begin(workspace, name, chosen, None) for name in selections])
+
+
+def _begin(
+    workspace: Workspace, selection: str, chosen: Sequence[str], out: Path | None
+) -> _Begun:
+    """Write the files of one export."""
     with open_snapshot(workspace) as connection:
         found = selection_in(connection, workspace, selection)
         facts = selection_facts(connection, found)
@@ -86,19 +111,24 @@ def export_selection(
         ensure_free(folder, 4 * facts.n_content_bytes, "the export")
         remove_stale_temps(folder, _HOUR_S)
         rows = export_files.SelectedRows(connection, found.selection_id)
-        written = [
+        files = [
             _describe(folder, path, name, n_rows)
             for name in chosen
             for path, n_rows in _WRITERS[name](folder, rows, facts)
         ]
-        shape = (rows.is_plain, rows.has_tools)
+        return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
+
+
+def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
+    """Record exports in the catalog, then describe them in their manifests, which name its head."""
     created_at = datetime.now(UTC)
-    _record(workspace, facts, folder, written, created_at)
+    _record(workspace, begun, created_at)
     with open_snapshot(workspace) as connection:
         head = last_link(connection)
-    _write_manifest(folder, facts, written, created_at, shape, head)
-    log.info("exported %s to %s", facts.name, folder)
-    return Exported(facts.name, folder, written)
+    for each in begun:
+        _write_manifest(each, created_at, head)
+        log.info("exported %s to %s", each.facts.name, each.folder)
+    return [Exported(each.facts.name, each.folder, each.files) for each in begun]
 
 
 Written = Sequence[tuple[str, int | None]]
@@ -206,53 +236,44 @@ def _describe(folder: Path, path: str, name: str, n_rows: int | None) -> Exporte
     return ExportedFile(path, name, file_sha256(full), full.stat().st_size, n_rows)
 
 
-def _record(
-    workspace: Workspace,
-    facts: SelectionFacts,
-    folder: Path,
-    written: Sequence[ExportedFile],
-    created_at: datetime,
-) -> None:
-    """One row per file and one event, so that `where-used` can name what holds an example."""
-    rows = []
-    for file in written:
-        path = workspace.relative(folder / file.path)
-        row = {
-            "selection_id": facts.selection_id,
-            "format": file.format,
-            "path": path,
-            "sha256": file.sha256,
-            "rows": file.rows,
-        }
-        export_id = content_id([row, created_at.isoformat()])
-        rows.append({**row, "export_id": export_id, "created_at": created_at})
-    event = {
-        "at": created_at,
-        "run_id": facts.run_id,
-        "selection_id": facts.selection_id,
-        "action": "exported",
-        "detail": {"folder": workspace.relative(folder), "files": [f.path for f in written]},
-    }
-    commit(workspace, {"export": rows, "event": [event]})
+def _record(workspace: Workspace, begun: Sequence[_Begun], created_at: datetime) -> None:
+    """One row per file and one event per export, so that `where-used` can name what holds what."""
+    rows, events = [], []
+    for each in begun:
+        for file in each.files:
+            row = {
+                "selection_id": each.facts.selection_id,
+                "format": file.format,
+                "path": workspace.relative(each.folder / file.path),
+                "sha256": file.sha256,
+                "rows": file.rows,
+            }
+            export_id = content_id([row, created_at.isoformat()])
+            rows.append({**row, "export_id": export_id, "created_at": created_at})
+        folder, files = workspace.relative(each.folder), [file.path for file in each.files]
+        events.append(
+            {
+                "at": created_at,
+                "run_id": each.facts.run_id,
+                "selection_id": each.facts.selection_id,
+                "action": "exported",
+                "detail": {"folder": folder, "files": files},
+            }
+        )
+    commit(workspace, {"export": rows, "event": events})
 
 
-def _write_manifest(
-    folder: Path,
-    facts: SelectionFacts,
-    written: Sequence[ExportedFile],
-    created_at: datetime,
-    shape: tuple[bool, bool],
-    head: tuple[int, str],
-) -> None:
+def _write_manifest(each: _Begun, created_at: datetime, head: tuple[int, str]) -> None:
     """Describe every file of the folder: those of this call, and earlier ones still there."""
-    files = {file.path: asdict(file) for file in written}
+    facts, folder = each.facts, each.folder
+    files = {file.path: asdict(file) for file in each.files}
     if (folder / MANIFEST).exists():
         earlier = read_json(folder / MANIFEST).get("files")
         for file in earlier if isinstance(earlier, list) else []:
             if (folder / str(file["path"])).exists():
                 files.setdefault(str(file["path"]), file)
     listed = [files[path] for path in sorted(files)]
-    is_plain, has_tools = shape
+    is_plain, has_tools = each.shape
     card = export_notes.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
     write_bytes(folder / "README.md", card.encode())
     write_json(folder / MANIFEST, export_notes.manifest(facts, listed, created_at, head))

@@ -64,16 +64,28 @@ def policy(*scripts: str) -> str:
     )
 
 
-def write_report(workspace: Workspace, selection: str, out: Path | None = None) -> Path:
+def facts_of(workspace: Workspace, selection: str) -> ReportFacts:
+    """What a report says. Raises InputError for an unknown selection."""
+    with open_snapshot(workspace) as connection:
+        return report_facts(connection, selection_in(connection, workspace, selection))
+
+
+def write_report(
+    workspace: Workspace,
+    selection: str,
+    out: Path | None = None,
+    facts: ReportFacts | None = None,
+) -> Path:
     """Write the report of a selection; returns its path.
 
     selection: name, id, prefix or `latest`.
     out:       file; default `reports/<selection>.html` of the workspace.
+    facts:     `facts_of` the selection, where they are at hand.
     Raises InputError for an unknown selection and when the disk is full.
     """
     with open_snapshot(workspace) as connection:
         found = selection_in(connection, workspace, selection)
-        facts = report_facts(connection, found)
+        facts = facts or report_facts(connection, found)
         data = _data(connection, found, facts)
     path = out or workspace.reports / f"{file_name(found.name)}.html"
     page = render(facts, data, datetime.now(UTC), command_in(workspace))

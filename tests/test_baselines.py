@@ -1,8 +1,11 @@
+from collections.abc import Iterable
+
 import bm25s
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from selection.baselines import bm25_of_sets, bm25_scores, random_scores, word_places, words
+from selection.baselines import bm25_of_sets, random_scores, word_places, words
 from tests.oracles import bm25_lucene
 
 TEXTS = [
@@ -21,32 +24,32 @@ def many_texts(n: int) -> list[str]:
     return [" ".join(f"w{w}" for w in rng.zipf(1.5, rng.integers(1, 40)) % 300) for _ in range(n)]
 
 
-@pytest.mark.parametrize("reduction", ["mean", "max"])
-def test_bm25_is_the_lucene_formula(reduction: str) -> None:
-    found = bm25_scores(TEXTS, EXEMPLARS, reduction, k1=1.2, b=0.6)  # type: ignore[arg-type]
+def bm25(texts: Iterable[str], exemplars: list[str], **more: float) -> NDArray[np.float64]:
+    """(n,) mean over the exemplars."""
+    return bm25_of_sets(texts, exemplars, [np.arange(len(exemplars))], **more)[0][:, 0]
+
+
+def test_bm25_is_the_lucene_formula() -> None:
+    found = bm25(TEXTS, EXEMPLARS, k1=1.2, b=0.6)
     tokens = [words(text) for text in TEXTS]
     by_exemplar = [bm25_lucene(tokens, words(e), k1=1.2, b=0.6) for e in EXEMPLARS]
-    expected = np.mean(by_exemplar, axis=0) if reduction == "mean" else np.max(by_exemplar, axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found, np.mean(by_exemplar, axis=0), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "max"])
-def test_bm25_agrees_with_bm25s_over_several_batches(reduction: str) -> None:
+def test_bm25_agrees_with_bm25s_over_several_batches() -> None:
     texts, exemplars = many_texts(9_000), many_texts(9_007)[9_000:]
     peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75, dtype="float64")
     peer.index([words(text) for text in texts], show_progress=False)
     theirs = np.array([peer.get_scores(words(exemplar)) for exemplar in exemplars])
-    expected = theirs.mean(axis=0) if reduction == "mean" else theirs.max(axis=0)
-    found = bm25_scores(iter(texts), exemplars, reduction)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(bm25(iter(texts), exemplars), theirs.mean(axis=0), rtol=1e-9)
+    one_by_one, _ = bm25_of_sets(iter(texts), exemplars, np.split(np.arange(len(exemplars)), 7))
+    np.testing.assert_allclose(one_by_one.T, theirs, rtol=1e-9)
 
 
 def test_bm25_without_texts_words_or_matches_gives_zeros() -> None:
-    assert bm25_scores([], EXEMPLARS).shape == (0,)
-    assert bm25_scores(["", "..."], EXEMPLARS).tolist() == [0.0, 0.0]
-    assert bm25_scores(TEXTS, ["?!"]).tolist() == [0.0] * len(TEXTS)
-    with pytest.raises(ValueError, match="'mean' or 'max'"):
-        bm25_scores(TEXTS, EXEMPLARS, "sum")  # type: ignore[arg-type]
+    assert bm25([], EXEMPLARS).shape == (0,)
+    assert bm25(["", "..."], EXEMPLARS).tolist() == [0.0, 0.0]
+    assert bm25(TEXTS, ["?!"]).tolist() == [0.0] * len(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_bm25_of_sets_ranks_exemplars_by_the_statistics_of_the_texts() -> None:
     sets = [np.array([0, 2]), np.array([1])]
     of_texts, of_exemplars = bm25_of_sets(TEXTS, EXEMPLARS, sets)
     for column, chosen in enumerate(sets):
-        expected = bm25_scores(TEXTS, [EXEMPLARS[i] for i in chosen])
+        expected = bm25(TEXTS, [EXEMPLARS[i] for i in chosen])
         np.testing.assert_allclose(of_texts[:, column], expected, rtol=1e-12)
     again, _ = bm25_of_sets(iter(TEXTS), [*EXEMPLARS, TEXTS[0]], sets)
     np.testing.assert_allclose(again, of_texts, rtol=1e-12)  # others change no statistics

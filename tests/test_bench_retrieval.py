@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import retrieval
+from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
+from flows.benchmark.field import BenchField
 from flows.benchmark.methods import RIVALS, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
@@ -326,3 +327,23 @@ def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None
 def resolved(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of a method, defaults filled in."""
     return _ranking("cell", {"preset": "best", **config}, UnderTest(), "cell").settings
+
+
+def test_the_best_split_is_where_relatives_outnumber_the_others_by_most() -> None:
+    ranked = np.array([True, False, True, True, False, False, True])
+    by_hand = [sum(1 if each else -1 for each in ranked[:n]) for n in range(len(ranked) + 1)]
+    assert label_free.best_split(ranked) == int(np.argmax(by_hand)) == 4
+    assert label_free.best_split(np.zeros(3, np.bool_)) == 0
+
+
+def test_the_check_is_held_against_labels_target_by_target(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_free, "BUDGET", 4)
+    pool, targets = read_labelled_pool(files[0]), read_labelled_targets(files[1])
+    field = BenchField(pool, targets, "full", open_workspace(tmp_path), UnderTest())
+    answers = label_free.answers_of(field, 0)
+    assert [each.target for each in answers] == [target.name for target in targets]
+    for answer, target in zip(answers, targets, strict=True):
+        assert answer.of_task == int((pool.grades(target) == 3).sum())
+    assert label_free.summary(answers)["targets"] == len(targets)

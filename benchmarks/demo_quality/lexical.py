@@ -1,7 +1,7 @@
 """Word counts of a pool, taken once, and the two lexical baselines for any number of targets.
 
-`selection.baselines.bm25_scores` streams the texts once per target; here one pass over the texts
-serves all targets and every part of the pool, and a test holds both to the same scores.
+The pool's whole vocabulary is counted, so that TF-IDF and BM25 of every part of the pool come of
+one pass over the texts; a test holds BM25 to the scores of the main job.
 """
 
 from collections import Counter

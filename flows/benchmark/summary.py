@@ -26,6 +26,7 @@ class MethodSummary:
     ndcg:      kind of target (T1, T2, all) -> mean and interval.
     behind:    kind -> nDCG of `best` minus this method's, paired; empty for best and without it.
     best_wins: kind -> share of targets where `best` is strictly ahead.
+    best_ties: kind -> share of targets where both have the same nDCG, at the ceiling mostly.
     lost_to:   targets where this method has a higher nDCG than `best`.
     """
 
@@ -35,6 +36,7 @@ class MethodSummary:
     ndcg: Mapping[str, Interval]
     behind: Mapping[str, Interval]
     best_wins: Mapping[str, float]
+    best_ties: Mapping[str, float]
     lost_to: tuple[str, ...]
 
 
@@ -64,13 +66,15 @@ def summarize(
         ndcg = measures["ndcg"]
         behind: dict[str, Interval] = {}
         wins: dict[str, float] = {}
+        ties: dict[str, float] = {}
         lost: tuple[str, ...] = ()
         if best is not None and method.name != BEST:
             behind = {kind: bootstrap_mean((best - ndcg)[mask]) for kind, mask in kinds.items()}
             wins = {kind: float((best > ndcg)[mask].mean()) for kind, mask in kinds.items()}
+            ties = {kind: float((best == ndcg)[mask].mean()) for kind, mask in kinds.items()}
             lost = tuple(t.name for t, ahead in zip(targets, ndcg > best, strict=True) if ahead)
         means = {kind: bootstrap_mean(ndcg[mask]) for kind, mask in kinds.items()}
-        found.append(MethodSummary(method.name, variant, measures, means, behind, wins, lost))
+        found.append(MethodSummary(method.name, variant, measures, means, behind, wins, ties, lost))
     return sorted(found, key=lambda summary: (-summary.ndcg["all"].mean, summary.method))
 
 

@@ -52,7 +52,7 @@ def _per_target(outcome: Outcome, summaries: list[MethodSummary]) -> str:
 def _means(summaries: list[MethodSummary]) -> str:
     kinds = list(summaries[0].ndcg)
     header = ["method", "stands by", *kinds, "R-prec", "rec@1%", "rec@5%", "rec@10%", "AP"]
-    header += ["best - it", "best wins"]
+    header += ["best - it", "best wins, ties"]
     rows = []
     for summary in summaries:
         cells = [f"{f.mean:.3f} [{f.lo:.3f}, {f.hi:.3f}]" for f in summary.ndcg.values()]
@@ -63,7 +63,7 @@ def _means(summaries: list[MethodSummary]) -> str:
         if summary.behind:
             ahead = summary.behind["all"]
             cells.append(f"{ahead.mean:+.3f} [{ahead.lo:+.3f}, {ahead.hi:+.3f}]")
-            cells.append(f"{summary.best_wins['all']:.0%}")
+            cells.append(f"{summary.best_wins['all']:.0%}, {summary.best_ties['all']:.0%}")
         rows.append(
             (summary.method, summary.variant, *cells, *[""] * (2 - 2 * bool(summary.behind)))
         )

@@ -27,7 +27,7 @@ from flows.stages.spaces import (
     own_number,
     own_space,
 )
-from selection.baselines import bm25_scores, random_scores
+from selection.baselines import bm25_of_sets, random_scores
 from selection.budget import Cut, TokenCount
 from selection.controls import length_matched
 from selection.errors import InputError
@@ -274,17 +274,19 @@ def _control_scores(
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
 ) -> dict[str, NDArray[np.float64]]:
     """Target -> (n,) scores of all pool rows; higher is better."""
-    with stage(method, pool.n_examples * len(targets), "examples") as handle:
+    with stage(method, pool.n_examples, "examples") as handle:
         handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
         if method in ("random", "length_matched"):
             ids = pool.example_ids().astype(str).tolist()
             # A drawn example of equal length is not the random control's: another seed.
             more = [] if method == "random" else [method]
             return {name: random_scores(ids, seed_of(config, name, *more)) for name in targets}
-        return {
-            name: bm25_scores(pool_texts(pool, handle.advance), texts_of(table))
-            for name, (table, _) in targets.items()
-        }
+        by_target = [texts_of(table) for table, _ in targets.values()]
+        exemplars = [text for texts in by_target for text in texts]
+        ends = np.cumsum([len(texts) for texts in by_target])
+        sets = np.split(np.arange(len(exemplars)), ends[:-1])
+        scores, _ = bm25_of_sets(pool_texts(pool, handle.advance), exemplars, sets)
+        return dict(zip(targets, np.ascontiguousarray(scores.T), strict=True))
 
 
 def seed_of(config: SelectConfig, *purpose: str) -> int:

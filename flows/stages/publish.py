@@ -4,18 +4,22 @@ from collections.abc import Sequence
 
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
-from storage.export import export_selection
-from storage.report import write_report
+from storage.export import export_selections
+from storage.report import facts_of, write_report
+from storage.report_records import ReportFacts
 from storage.workspace import Workspace
 
 
 def export_and_report(
     config: SelectConfig, workspace: Workspace, selections: Sequence[str]
-) -> None:
-    """Training files in the config's formats and one report for each named selection."""
+) -> list[ReportFacts]:
+    """Training files in the config's formats and one report for each selection; what they say."""
     with stage("export", len(selections), "selections") as handle:
+        export_selections(workspace, selections, config.export)
+        found = []
         for name in selections:
-            export_selection(workspace, name, formats=config.export)
-            write_report(workspace, name)
+            found.append(facts_of(workspace, name))
+            write_report(workspace, name, facts=found[-1])
             handle.advance(1)
         handle.detail = f"{', '.join(config.export)} and a report for {', '.join(selections)}"
+    return found

@@ -1,0 +1,178 @@
+r"""How well the label-free check of a run tells what labels tell.
+
+    python -m benchmarks.label_free --pool pool.parquet --targets targets.jsonl \
+        --subpool ids.txt --workspace DIR
+
+One ordinary run of the preset `best` over the labelled rows and all targets (setting full), twice
+with other seeds; labels are used for the comparison only. The last line is one JSON object.
+"""
+
+from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+
+quiet_prefect.set_defaults()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from flows.benchmark.field import BenchField  # noqa: E402
+from flows.benchmark.methods import UnderTest, find_methods  # noqa: E402
+from flows.config.rules import BudgetConfig  # noqa: E402
+from flows.progress import for_terminal, listening  # noqa: E402
+from flows.select_data import select_data  # noqa: E402
+from selection.evaluation import TOP_GRADE, UNJUDGED  # noqa: E402
+from selection.labelled import read_labelled_pool, read_labelled_targets  # noqa: E402
+from storage.database import open_snapshot  # noqa: E402
+from storage.workspace import open_workspace  # noqa: E402
+
+BUDGET = 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the check said of one target, and what the labels say.
+
+    alike, lo, hi: estimated samples as close as the exemplars are to each other, its interval.
+    of_task:       samples of the target's own tasks.
+    until:         rank that the check calls informative; split: the best one by labels.
+    before, behind: share of relatives before `until`, and in as many ranks behind it.
+    above_bm25:    whether held-out exemplars stand higher than by BM25.
+    """
+
+    target: str
+    kind: str
+    alike: float
+    lo: float
+    hi: float
+    of_task: int
+    until: int
+    split: int
+    before: float
+    behind: float
+    above_bm25: bool
+
+
+def best_split(is_relative: NDArray[np.bool_]) -> int:
+    """Rank before which relatives outnumber the others by most; 0 where they never do.
+
+    is_relative: (n,) in ranked order.
+    """
+    lead = np.concatenate([[0], np.cumsum(np.where(is_relative, 1, -1))])
+    return int(lead.argmax())
+
+
+def share(values: NDArray[np.bool_]) -> float:
+    """Share of true values; NaN of none."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def answers_of(field: BenchField, seed: int) -> list[Answer]:
+    """One run over all targets of a field, held against the labels."""
+    [method] = find_methods(["best"], UnderTest())
+    assert method.config is not None
+    field.prepared  # noqa: B018 - writes the files that the run reads
+    field.exemplars  # noqa: B018
+    name = f"label-free-{seed}"
+    changed = {"budget": BudgetConfig(examples=BUDGET), "name": name, "seed": seed, "controls": ()}
+    config = field.configured(method.config).model_copy(update=changed)
+    results = select_data(config, str(field.workspace.root), run_name=name)
+    row_of_example = np.full(field.prepared.n_examples, -1, np.int64)
+    rows = np.arange(len(field.pool))
+    row_of_example[field.example_of_row[rows]] = rows
+    return [
+        _answer(field, str(result["selection_id"]), str(result["target"]), row_of_example)
+        for result in results
+    ]
+
+
+def _answer(
+    field: BenchField, selection_id: str, name: str, row_of_example: NDArray[np.int64]
+) -> Answer:
+    target = next(each for each in field.targets if each.name == name)
+    with open_snapshot(field.workspace) as connection:
+        found = connection.execute(
+            "SELECT own.n_alike, own.n_alike_lo, own.n_alike_hi, own.informative_until,"
+            " own.percentile > words.percentile FROM label_free_check own"
+            " JOIN label_free_check words USING (selection_id, target)"
+            " WHERE own.method = 'jaccard' AND words.method = 'bm25' AND selection_id = ?",
+            [selection_id],
+        ).fetchall()
+    [(alike, lo, hi, until, above)] = found
+    table = pq.read_table(field.workspace.scores / f"{selection_id}.parquet")
+    order = np.argsort(table["score_rank"].to_numpy())
+    grades = field.pool.grades(target)[row_of_example[table["example_row"].to_numpy()[order]]]
+    is_relative, judged = grades > 0, grades > UNJUDGED
+    behind = slice(until, 2 * until)
+    return Answer(
+        name,
+        target.kind[:2],
+        alike,
+        lo,
+        hi,
+        int((grades == TOP_GRADE).sum()),
+        int(until),
+        best_split(is_relative),
+        share(is_relative[:until][judged[:until]]),
+        share(is_relative[behind][judged[behind]]),
+        bool(above),
+    )
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, object]:
+    """Figures over targets; errors are factors, 1 is none."""
+    inside = [each for each in answers if each.of_task]
+    absent = [each for each in answers if not each.of_task]
+    ratios = np.array([max(each.alike, 1.0) / each.of_task for each in inside])
+    factors = np.exp(np.abs(np.log(ratios)))
+    depths = [np.log((a.until + 1) / (a.split + 1)) for a in answers if a.split or a.until]
+    return {
+        "targets": len(answers),
+        "median_ratio": round(float(np.median(ratios)), 3),
+        "median_factor": round(float(np.median(factors)), 3),
+        "intervals_that_hold": f"{sum(a.lo <= a.of_task <= a.hi for a in inside)} of {len(inside)}",
+        "estimates_where_absent": sorted(round(each.alike) for each in absent),
+        "median_factor_of_depth": round(float(np.exp(np.median(np.abs(depths)))), 3),
+        "depths_off_by_more_than_3": sum(abs(depth) > np.log(3) for depth in depths),
+        "share_before": round(float(np.nanmedian([each.before for each in answers])), 3),
+        "share_behind": round(float(np.nanmedian([each.behind for each in answers])), 3),
+        "above_bm25": f"{sum(each.above_bm25 for each in answers)} of {len(answers)}",
+    }
+
+
+def main() -> None:
+    """Run, print a table for each seed and the summaries."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pool", required=True, help="labelled pool, Parquet")
+    parser.add_argument("--targets", required=True, help="target tasks, JSON lines")
+    parser.add_argument("--subpool", help="ids of the rows to run on")
+    parser.add_argument("--workspace", type=Path, required=True)
+    arguments = parser.parse_args()
+    pool = read_labelled_pool(arguments.pool, arguments.subpool)
+    targets = read_labelled_targets(arguments.targets)
+    workspace = open_workspace(arguments.workspace)
+    field = BenchField(pool, targets, "full", workspace, UnderTest())
+    quiet_prefect.leave_the_terminal_alone()
+    found = {}
+    for seed in (0, 1):
+        with listening(for_terminal()):
+            answers = answers_of(field, seed)
+        print(f"\nseed {seed}: target, kind; alike [interval], of the task; rank, best by labels")
+        for each in answers:
+            print(
+                f"{each.target:28}{each.kind}{each.alike:9,.0f} [{each.lo:,.0f}, {each.hi:,.0f}]"
+                f"{each.of_task:8,}{each.until:9,}{each.split:8,}"
+            )
+        found[f"seed {seed}"] = summary(answers)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
