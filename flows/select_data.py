@@ -58,9 +58,7 @@ def select_task(
 
 
 @stage_task("export-and-report")
-def publish_task(
-    config: SelectConfig, workspace: str, selections: list[str]
-) -> list[ReportFacts]:
+def publish_task(config: SelectConfig, workspace: str, selections: list[str]) -> list[ReportFacts]:
     """Training files and one HTML report per main selection; returns what the reports say."""
     return export_and_report(config, open_workspace(workspace), selections)
 

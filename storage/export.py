@@ -100,9 +100,7 @@ def export_selections(
     return _exported(workspace, [_begin(workspace, name, chosen, None) for name in selections])
 
 
-def _begin(
-    workspace: Workspace, selection: str, chosen: Sequence[str], out: Path | None
-) -> _Begun:
+def _begin(workspace: Workspace, selection: str, chosen: Sequence[str], out: Path | None) -> _Begun:
     """Write the files of one export."""
     with open_snapshot(workspace) as connection:
         found = selection_in(connection, workspace, selection)
