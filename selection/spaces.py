@@ -2,8 +2,10 @@
 
 Every space keeps its own columns: column c of space s is column `offsets[s] + c` of the whole. Not
 normalized, a column's amount is space weight x column weight x value. Normalized, each space of a
-vector is first brought to the same length, v = floor(w a 2^20 / sum(w a)), and v times the space's
-weight is what minima, norms and prototypes are made of. Integers throughout.
+vector is first brought to the same length, v = floor(w a 2^20 / sum(w a)), or each space as a whole
+to the same average length L over the pool, v = floor(w a 2^18 / L), where a vector's own length
+goes on to count. v times the space's weight is what minima, norms and prototypes are made of.
+Integers throughout.
 """
 
 import hashlib
@@ -20,10 +22,13 @@ from selection.sparse import indptr_of
 from selection.weights import square_roots
 
 LENGTH_BITS = 20  # A normalized space sums to at most 2^20.
+AVERAGE_BITS = 18  # By its average length, to 2^18 on average,
+EXCESS_BITS = 8  # and to 256 times that at most: a longer vector is brought to it.
 COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
 SPACE_WEIGHT_LIMIT = 1000
 
-_SQUARE_ROOTS = square_roots()
+SQUARE_ROOTS = square_roots()
+"""Of stored values, as `Space.square_root` takes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +39,15 @@ class Space:
     weights:     (n_columns,) int64, 0 excludes a column.
     weight:      of the whole space beside the others, 1 to 1000.
     square_root: take square roots of the stored values first.
+    length:      where spaces are normalized: the length that becomes 2^18, `average_length` of the
+                 pool; 0 for every vector's own.
     """
 
     name: str
     weights: NDArray[np.int64]
     weight: int = 1
     square_root: bool = False
+    length: int = 0
 
 
 class Joint:
@@ -63,8 +71,10 @@ class Joint:
                 )
             if int(space.weights.max(initial=0)) >= COLUMN_WEIGHT_LIMIT:
                 raise ValueError(f"a column of {space.name} weighs {COLUMN_WEIGHT_LIMIT} or more")
-        if sum(space.weight for space in spaces) << LENGTH_BITS >= WIDE_ROW_LIMIT:
-            raise ValueError("the weights of the spaces add up to 4,096 or more")
+        own = not any(space.length for space in spaces)
+        most = WIDE_ROW_LIMIT >> (LENGTH_BITS if own else AVERAGE_BITS + EXCESS_BITS)
+        if sum(space.weight for space in spaces) >= most:
+            raise ValueError(f"the weights of the spaces add up to {most:,} or more")
         if self.offsets[-1] >= 1 << 31:
             raise ValueError(f"{self.offsets[-1]:,} columns are more than 2^31")
         scaled = [space.weights * space.weight for space in spaces]
@@ -76,7 +86,8 @@ class Joint:
         """Hash of everything that decides what columns count."""
         digest = hashlib.sha256(f"{self.normalize}".encode())
         for space in self.spaces:
-            digest.update(f"{space.name} {space.weight} {space.square_root}".encode())
+            length = f" {space.length}" if space.length else ""
+            digest.update(f"{space.name} {space.weight} {space.square_root}{length}".encode())
             digest.update(np.ascontiguousarray(space.weights, "<i8").tobytes())
         return digest.hexdigest()
 
@@ -97,12 +108,12 @@ class Joint:
 
     def _amounts(self, part: SparseRows, space: Space) -> NDArray[np.uint16] | NDArray[np.uint32]:
         """Values of a space's entries as they enter the whole."""
-        values = _SQUARE_ROOTS[part.values] if space.square_root else part.values
+        values = SQUARE_ROOTS[part.values] if space.square_root else part.values
         if not self.normalize:
             return np.asarray(values, np.uint16)
         arrays = row_arrays(SparseRows(part.indptr, part.latents, values, part.n_latents))
         amounts = np.zeros(len(values), np.uint32)
-        _normalize(arrays, space.weights, space.weight, amounts)
+        _normalize(arrays, space.weights, space.weight, space.length, amounts)
         return amounts
 
     def _side_by_side(
@@ -130,19 +141,51 @@ class Joint:
         return numbers, np.asarray(columns, np.int64) - self.offsets[numbers]
 
 
+def average_length(weights: NDArray[np.int64], masses: NDArray[np.integer], n: int) -> int:
+    """Average sum(w a) of a space's vectors, rounded down, at least 1.
+
+    masses: (n_columns,) sum of each column's values over n vectors.
+    """
+    used = np.flatnonzero(masses)
+    pairs = zip(weights[used].tolist(), masses[used].tolist(), strict=True)
+    return max(1, sum(weight * mass for weight, mass in pairs) // max(n, 1))  # beyond 64 bits
+
+
+def column_masses(
+    rows: SparseRows, times: NDArray[np.int64], *, roots: bool = False
+) -> NDArray[np.int64]:
+    """(n_columns,) int64 sum of each column's values, every row `times` over.
+
+    roots: of the square roots that a space may take.
+    """
+    values = SQUARE_ROOTS[rows.values] if roots else rows.values
+    amounts = values * np.repeat(times.astype(np.float64), np.diff(rows.indptr))
+    # Sums of whole numbers below 2^53 are exact in any order.
+    return np.bincount(rows.latents, amounts, rows.n_latents).astype(np.int64)
+
+
 @njit(nogil=True, cache=True)
 def _normalize(
-    rows: RowArrays, weights: NDArray[np.int64], factor: int, out: NDArray[np.uint32]
+    rows: RowArrays,
+    weights: NDArray[np.int64],
+    factor: int,
+    length: int,
+    out: NDArray[np.uint32],
 ) -> None:
-    """Write factor x floor(w a 2^20 / sum(w a)) for every entry."""
+    """Write factor x v for every entry; see the module."""
+    bits = AVERAGE_BITS if length else LENGTH_BITS
     for i in range(len(rows.indptr) - 1):
         total = np.int64(0)
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
             total += weights[rows.latents[p]] * np.int64(rows.values[p])
         if total > 0:
+            divisor = total
+            if length:
+                least = (total + (1 << EXCESS_BITS) - 1) >> EXCESS_BITS
+                divisor = max(np.int64(length), least)
             for p in range(rows.indptr[i], rows.indptr[i + 1]):
                 amount = weights[rows.latents[p]] * np.int64(rows.values[p])
-                out[p] = factor * ((amount << LENGTH_BITS) // total)
+                out[p] = factor * ((amount << bits) // divisor)
 
 
 @njit(nogil=True, cache=True)

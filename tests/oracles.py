@@ -63,15 +63,24 @@ def joined_vector(
     weights: list[list[int]],
     space_weights: list[int],
     normalize: bool,
+    lengths: list[int] | None = None,
 ) -> dict[int, int]:
-    """Vectors of several spaces as one, columns counted on from space to space."""
+    """Vectors of several spaces as one, columns counted on from space to space.
+
+    lengths: average lengths that become 2^18, instead of every vector's own that becomes 2^20.
+    """
     whole: dict[int, int] = {}
     first = 0
-    for part, weight, factor in zip(parts, weights, space_weights, strict=True):
+    for number, (part, weight, factor) in enumerate(
+        zip(parts, weights, space_weights, strict=True)
+    ):
         total = sum(weight[c] * value for c, value in part.items())
         for c, value in part.items():
             amount = weight[c] * value
-            if normalize:
+            if normalize and lengths:
+                length = max(lengths[number], math.ceil(Fraction(total, 256)))
+                amount = math.floor(Fraction(amount * 2**18, length))
+            elif normalize:
                 amount = math.floor(Fraction(amount * 2**20, total)) if total else 0
             whole[first + c] = amount * factor
         first += len(weight)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from selection.jaccard import build_queries, score_rows
 from selection.records import SparseRows
-from selection.spaces import Joint, Space
+from selection.spaces import Joint, Space, average_length, column_masses
 from selection.sparse import from_lists, take, to_dense
 from selection.weights import WEIGHT_ONE, square_roots
 from tests.oracles import (
@@ -22,11 +22,16 @@ word_weights = st.lists(st.integers(0, 9_000), min_size=N_WORDS, max_size=N_WORD
 samples = st.tuples(vectors, word_vectors)
 
 
-def joint_of(weights: list[list[int]], factors: list[int], normalize: bool) -> Joint:
+def joint_of(
+    weights: list[list[int]],
+    factors: list[int],
+    normalize: bool,
+    lengths: tuple[int, ...] = (0, 0, 0),
+) -> Joint:
     names = ["resid@2", "words", "tokens"]
     spaces = [
-        Space(name, np.array(weight, np.int64), factor)
-        for name, weight, factor in zip(names, weights, factors, strict=False)
+        Space(name, np.array(weight, np.int64), factor, length=length)
+        for name, weight, factor, length in zip(names, weights, factors, lengths, strict=False)
     ]
     return Joint(spaces, normalize=normalize)
 
@@ -42,8 +47,9 @@ def rows_of(joint: Joint, found: list[tuple[Vector, Vector]]) -> SparseRows:
     st.lists(samples, min_size=1, max_size=4),
     weight_lists,
     word_weights,
-    st.tuples(st.integers(1, 1000), st.integers(1, 1000)),
+    st.tuples(st.integers(1, 31), st.integers(1, 32)) | st.tuples(*[st.integers(1, 1000)] * 2),
     st.booleans(),
+    st.none() | st.tuples(*[st.integers(1, 10) | st.integers(1, 10**9)] * 2),
 )
 def test_one_jaccard_over_all_spaces_equals_the_exact_fraction(
     candidates: list[tuple[Vector, Vector]],
@@ -52,12 +58,16 @@ def test_one_jaccard_over_all_spaces_equals_the_exact_fraction(
     word_weight: list[int],
     factors: tuple[int, int],
     normalize: bool,
+    lengths: tuple[int, int] | None,
 ) -> None:
     columns = [[min(w, (1 << 22) - 1) for w in latent_weight], word_weight]
-    joint = joint_of(columns, list(factors), normalize)
+    if not normalize or sum(factors) >= 64:
+        lengths = None
+    joint = joint_of(columns, list(factors), normalize, lengths or (0, 0))
+    average = None if lengths is None else list(lengths)
 
     def whole(sample: tuple[Vector, Vector]) -> Vector:
-        return joined_vector(list(sample), columns, list(factors), normalize)
+        return joined_vector(list(sample), columns, list(factors), normalize, average)
 
     known = [e for e in exemplars if whole(e)]
     if not known:
@@ -129,6 +139,31 @@ def test_a_heavier_text_of_the_same_kind_is_the_same_once_normalized() -> None:
     assert scores.tolist() == [1.0, 1.0, 0.0]
 
 
+def test_by_the_average_length_a_longer_vector_stays_longer_up_to_a_limit() -> None:
+    weights = np.full(N_LATENTS, 3, np.int64)
+    rows = sparse_rows([{1: 10, 4: 30}, {1: 20, 4: 60}, {1: 60_000, 4: 60_000}])
+    length = average_length(weights, column_masses(rows, np.array([3, 1, 0])), 4)
+    assert length == 3 * (3 * 40 + 80) // 4 == 150
+    joint = Joint([Space("resid@2", weights, length=length)], normalize=True)
+    short, double, huge = (take(joint.rows([rows]), np.array([i])).values for i in range(3))
+    assert short.tolist() == [3 * 10 * 2**18 // 150, 3 * 30 * 2**18 // 150]
+    assert np.abs(double.astype(np.int64) - 2 * short.astype(np.int64)).max() <= 1
+    assert 0.999 * 2**26 < huge.sum() <= 2**26
+
+
+def test_masses_are_sums_of_values_or_of_their_roots() -> None:
+    rows, times = random_rows(40, N_LATENTS, 0.3, seed=3), np.arange(40) % 3
+    for roots in (False, True):
+        dense = to_dense(rows).astype(np.int64)
+        slow = [
+            sum(
+                int(times[i]) * int(square_roots()[v] if roots else v) for i, v in enumerate(column)
+            )
+            for column in dense.T
+        ]
+        assert column_masses(rows, times, roots=roots).tolist() == slow
+
+
 def test_a_single_space_that_is_not_normalized_is_left_as_it_is() -> None:
     rows = random_rows(10, N_LATENTS, 0.3, 3)
     weights = np.arange(N_LATENTS)
@@ -163,6 +198,8 @@ def test_what_does_not_fit_is_refused() -> None:
             Joint([Space("a", ones, weight)], normalize=True)
     with pytest.raises(ValueError, match="add up to"):
         Joint([Space("a", ones, 1000)] * 5, normalize=True)
+    with pytest.raises(ValueError, match="add up to 64"):
+        Joint([Space("a", ones, 32, length=1)] * 2, normalize=True)
     with pytest.raises(ValueError, match="a column of a weighs"):
         Joint([Space("a", ones << 26)], normalize=True)
     joint = Joint([Space("a", ones)], normalize=True)

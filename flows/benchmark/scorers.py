@@ -140,7 +140,7 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     count_terms(config, representer, rendered)
     targets = embed_targets(representer, config, field.exemplars)
     spaces = open_spaces(config, representer, field.prepared.pool_id)
-    counts, _ = count_documents(spaces)
+    counts, _ = count_documents(config, spaces)
     found = joint_scores(config, spaces, join_targets(config, spaces, counts, targets))
     everyone = np.ones(field.prepared.n_examples, np.bool_)
 

@@ -119,6 +119,8 @@ class RankingConfig(Strict):
         ge=1,
         description="search: faiss; so many vectors are scored whatever was found, for the recall.",
     )
-    normalize: Literal["none", "l1"] = Field(
-        "none", description="l1: each space of a sample is brought to one length."
+    normalize: Literal["none", "l1", "pool"] = Field(
+        "none",
+        description="l1: each space of a sample is brought to one length; pool: each space to one"
+        " average length over the pool, so that a sample's own length goes on to count.",
     )

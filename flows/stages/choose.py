@@ -92,7 +92,7 @@ def enter_race(
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
 ) -> Race:
     """First pass over the vectors: weights from all of them, and the drops that rendering left."""
-    counts, fires = count_documents(vectors, verify=config.compute.verify_shards)
+    counts, fires = count_documents(config, vectors, verify=config.compute.verify_shards)
     joined = join_targets(config, vectors, counts, targets)
     has_direction = vectors.parts[0].spread(fires, fill=False)
     drops, left = dict(field.drops), field.eligible.copy()

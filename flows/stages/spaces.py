@@ -8,6 +8,7 @@ so a sample has the same vector number in each.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from selection.ids import content_id
 from selection.lexical import VERSION, column_words, token_rows, word_rows
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.representation import UnitReport
-from selection.spaces import Joint, Space
+from selection.spaces import Joint, Space, average_length, column_masses
 from selection.sparse import document_frequency
 from selection.weights import latent_weights
 from storage.leases import do_once
@@ -38,8 +39,21 @@ from storage.renderings import RenderedPool
 from storage.shards import open_shards, write_shard
 
 Targets = Mapping[str, tuple[pa.Table, Exemplars]]
-Counts = Sequence[tuple[NDArray[np.int64], int]]
-"""For every space: documents that have each column, and documents that were counted."""
+
+
+class SpaceCounts(NamedTuple):
+    """What a space's columns are in the pool.
+
+    frequency: (n_columns,) int64 examples that have each column. n: examples with any.
+    masses:    (n_columns,) int64 sum of each column's values; empty unless lengths are asked for.
+    """
+
+    frequency: NDArray[np.int64]
+    n: int
+    masses: NDArray[np.int64]
+
+
+Counts = Sequence[SpaceCounts]
 
 
 @dataclass(frozen=True)
@@ -201,27 +215,31 @@ def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) ->
 
 
 def count_documents(
-    vectors: SpaceVectors, *, verify: bool = False
-) -> tuple[list[tuple[NDArray[np.int64], int]], NDArray[np.bool_]]:
-    """First pass: for every space (document frequencies, documents), and which vectors fire.
+    config: SelectConfig, vectors: SpaceVectors, *, verify: bool = False
+) -> tuple[list[SpaceCounts], NDArray[np.bool_]]:
+    """First pass: counts of every space, and which vectors fire.
 
     verify: hash every shard on the way; raises InputError naming a file that was altered.
     """
     first = vectors.parts[0]
     times, fires = first.multiplicity(), np.zeros(first.n_vectors, np.bool_)
-    counts: list[tuple[NDArray[np.int64], int]] = []
+    counts: list[SpaceCounts] = []
     with stage("weights", first.n_vectors * len(vectors.parts), "vectors") as handle:
-        for part in vectors.parts:
-            frequency, own = np.zeros(0, np.int64), np.zeros(first.n_vectors, np.bool_)
+        for part, source in zip(vectors.parts, vectors.sources, strict=True):
+            frequency, masses = np.zeros(0, np.int64), np.zeros(0, np.int64)
+            own = np.zeros(first.n_vectors, np.bool_)
             for numbers, rows in part.blocks(verify=verify):
                 if not len(frequency):
                     frequency = np.zeros(rows.n_latents, np.int64)
                 frequency += document_frequency(rows, times[numbers])
+                if config.ranking.normalize == "pool":
+                    found = column_masses(rows, times[numbers], roots=_takes_roots(config, source))
+                    masses = masses + found if len(masses) else found
                 own[numbers] = np.diff(rows.indptr) > 0
                 handle.advance(len(numbers))
-            counts.append((frequency, int(times[own].sum())))
+            counts.append(SpaceCounts(frequency, int(times[own].sum()), masses))
             fires |= own
-        used = " + ".join(f"{int((frequency > 0).sum()):,}" for frequency, _ in counts)
+        used = " + ".join(f"{int((each.frequency > 0).sum()):,}" for each in counts)
         handle.detail = f"{used} columns fire in {int(times[fires].sum()):,} examples"
     return counts, fires
 
@@ -246,7 +264,7 @@ def join_targets(
             lexical = source.is_lexical
             found[name].append(source.counts(samples[name]) if lexical else exemplars.rows)
             terms[name].append(source.terms(samples[name]))
-    shares = np.concatenate([frequency / max(n, 1) for frequency, n in counts])
+    shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
     joints = {}
     for name, parts in found.items():
         joint, groups = joint_of(config, vectors, counts, parts), targets[name][1].groups
@@ -260,30 +278,35 @@ def joint_of(
 ) -> Joint:
     """The spaces with their weights for exemplars whose vectors in each space are `parts`."""
     spaces = [
-        _weighted(config, source, frequency, n, part)
-        for source, (frequency, n), part in zip(vectors.sources, counts, parts, strict=True)
+        _weighted(config, source, counted, part)
+        for source, counted, part in zip(vectors.sources, counts, parts, strict=True)
     ]
-    return Joint(spaces, normalize=config.ranking.normalize == "l1")
+    return Joint(spaces, normalize=config.ranking.normalize != "none")
 
 
 def _weighted(
     config: SelectConfig,
     source: Source,
-    frequency: NDArray[np.int64],
-    n_documents: int,
+    counted: SpaceCounts,
     exemplars: SparseRows,
 ) -> Space:
     ranking, settings = config.ranking, source.settings
     weights = latent_weights(
         settings.weights or ranking.weights,
-        frequency,
-        n_documents,
+        counted.frequency,
+        counted.n,
         exemplars,
         smoothing=ranking.contrast_smoothing,
         max_document_frequency=ranking.max_document_frequency,
     )
-    root = (settings.values or ranking.values) == "sqrt"
-    return Space(source.name, weights, settings.weight, square_root=root)
+    roots, length = _takes_roots(config, source), 0
+    if ranking.normalize == "pool":
+        length = average_length(weights, counted.masses, counted.n)
+    return Space(source.name, weights, settings.weight, square_root=roots, length=length)
+
+
+def _takes_roots(config: SelectConfig, source: Source) -> bool:
+    return (source.settings.values or config.ranking.values) == "sqrt"
 
 
 def own_number(vectors: SpaceVectors) -> int:
