@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-WORDS = {"kind": "words", "values": "sqrt"}
-"""The words that `best` joins."""
-MEANS = {"kind": "sae", "token_aggregate": "mean"}
+MAXIMA = {"kind": "sae", "token_aggregate": "max"}
 
 SAES: Mapping[str, Mapping[str, int]] = {
     "block 1": {"block": 1},
@@ -94,17 +92,17 @@ CELLS: tuple[Cell, ...] = (
     Cell("representation x similarity", "tokens, Jaccard", None, "tokens:idf/mean"),
     Cell("representation x similarity", "tokens, cosine", None, "tokens:cosine/mean"),
     _vector("spaces", "SAE alone", spaces=["sae"]),
-    _vector("spaces", "words alone", spaces=["sae", {**WORDS, "weight": 1000}]),
-    _vector("spaces", "SAE and tokens", spaces=["sae", {**WORDS, "kind": "tokens"}]),
-    _vector("spaces", "SAE and twice the words", spaces=["sae", {**WORDS, "weight": 2}]),
-    _vector("spaces", "twice the SAE and words", spaces=[{"kind": "sae", "weight": 2}, WORDS]),
-    _vector("spaces", "SAE by maximum and by mean, and words", spaces=["sae", MEANS, WORDS]),
+    _vector("spaces", "SAE and words", spaces=["sae", "words"]),
+    _vector("spaces", "SAE, words and tokens", spaces=["sae", "words", "tokens"]),
+    _vector("spaces", "SAE and twice the tokens", spaces=["sae", {"kind": "tokens", "weight": 2}]),
+    _vector("spaces", "twice the SAE and tokens", spaces=[{"kind": "sae", "weight": 2}, "tokens"]),
+    _vector("spaces", "SAE by mean and by maximum, tokens", spaces=["sae", MAXIMA, "tokens"]),
     Cell("hookpoint", "block 1", sae="block 1"),
     Cell("hookpoint", "block 3", sae="block 3"),
     Cell("active latents", "k 64", sae="k 64"),
     Cell("width", "8,192 latents", sae="8,192 latents"),
     Cell("SAE seed", "seed 1", sae="seed 1"),
-    _vector("token aggregate", "mean", token_aggregate="mean"),
+    _vector("token aggregate", "max", token_aggregate="max"),
     _vector("token aggregate", "sum", token_aggregate="sum"),
     _vector("largest latents kept", "64", keep_top=64),
     _vector("largest latents kept", "256", keep_top=256),
@@ -121,8 +119,8 @@ CELLS: tuple[Cell, ...] = (
     _ranking("weights", "contrast", weights="contrast"),
     _ranking("weights", "idf x contrast", weights="idf*contrast"),
     _ranking("weights", "idf, not in over half the pool", max_document_frequency=0.5),
-    _ranking("values", "square roots of activations", values="sqrt"),
-    _vector("values", "counts of words as they are", spaces=["sae", "words"]),
+    _ranking("values", "square roots", values="sqrt"),
+    _ranking("length", "each sample's brought to one", normalize="l1"),
     _ranking("length", "not normalized", normalize="none"),
     Cell("number of exemplars", "1", draws=_drawn(1)),
     Cell("number of exemplars", "5", draws=_drawn(5)),
