@@ -1,0 +1,343 @@
+r"""What keeping only the largest latents of a sample saves on disk, and what it does to rankings.
+
+    python -m benchmarks.keep_top --pool pool.parquet --targets targets.jsonl --subpool ids.txt \
+        --workspace DIR [--page docs/keep-top.md] [--quick]
+
+One forward pass makes the vectors of all settings of `representation.keep_top`; a killed run goes
+on where it was. Each setting ranks the pool for every target twice: as the preset `best` does, with
+words beside the SAE, and by the SAE alone, which shows what words would hide. `--quick` takes the
+first 300 rows. The last line of the output is one JSON object, setting -> numbers.
+"""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from flows.benchmark.field import BenchField
+from flows.benchmark.methods import Method, UnderTest, find_methods
+from flows.benchmark.scorers import Scorers
+from flows.commands.terminal import table_text
+from selection.evaluation import Interval, bootstrap_mean, measure, order_by_score
+from selection.labelled import LabelledPool, Target, read_labelled_pool, read_labelled_targets
+from selection.labelled import Setting as SettingName
+from storage.files import write_bytes
+from storage.shards import open_shards
+from storage.workspace import Workspace, open_workspace
+
+KEPT = (None, 2048, 1024, 512, 256, 128, 64)
+RANKINGS = {"best": {}, "SAE alone": {"spaces": ["sae"]}}
+TOP_SHARE = 0.05
+QUICK_ROWS = 300
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is on disk with one setting, of pool and exemplars.
+
+    n_values: mean stored values of a sample.
+    n_bytes:  of all files of its shards, per sample.
+    mass_cut: share of the L1 mass that was left out.
+    n_cut:    share of the samples that have as many values as may be kept.
+    """
+
+    n_values: float
+    n_bytes: float
+    mass_cut: float
+    n_cut: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """One ranking with one setting beside the same ranking with all latents; means over targets.
+
+    spearman: rank correlation of the scores of all rows.
+    overlap:  share of the best 5 % that is the same.
+    ndcg:     nDCG@1000 against the labels.
+    change:   of nDCG, paired by target, with its 95 % interval.
+    """
+
+    spearman: float
+    overlap: float
+    ndcg: float
+    change: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """All about one setting of `keep_top`; `agreement` by name of the ranking."""
+
+    stored: Stored
+    agreement: dict[str, Agreement]
+
+
+def name_of(kept: int | None) -> str:
+    """Of a setting, in tables."""
+    return ALL if kept is None else f"{kept:,}"
+
+
+def methods_of(folder: Path) -> dict[tuple[str, str], Method]:
+    """(ranking, setting) -> method, by the reader of `saelect bench retrieval`."""
+    configs: dict[str, dict[str, Any]] = {}
+    for ranking, changed in RANKINGS.items():
+        for kept in KEPT:
+            representation = {**changed, "keep_top": kept}
+            configs[f"{ranking}/{name_of(kept)}"] = {
+                "preset": "best",
+                "representation": representation,
+            }
+    file = folder / "keep-top.yaml"
+    write_bytes(file, yaml.safe_dump(configs).encode())
+    found = {}
+    for method in find_methods([str(file)], UnderTest()):
+        ranking, _, setting = method.name.partition("/")
+        found[ranking, setting] = method
+    return found
+
+
+def run(
+    pool: LabelledPool, targets: list[Target], workspace: Workspace, name: SettingName
+) -> dict[str, Setting]:
+    """Setting -> what it stores and how it ranks."""
+    field = BenchField(pool, targets, name, workspace, UnderTest())
+    methods = methods_of(workspace.root)
+    scorers = Scorers(field, list(methods.values()))
+    agreement: dict[str, dict[str, Agreement]] = {name_of(kept): {} for kept in KEPT}
+    for ranking in RANKINGS:
+        full = scores_by_target(scorers, methods[ranking, ALL])
+        for kept in agreement:
+            found = scores_by_target(scorers, methods[ranking, kept])
+            agreement[kept][ranking] = compare(field, full, found)
+    folders = {kept: scorers.representers[methods["best", kept].name].folder for kept in agreement}
+    return {
+        name_of(kept): Setting(stored_in(folders[name_of(kept)], kept), agreement[name_of(kept)])
+        for kept in KEPT
+    }
+
+
+def scores_by_target(scorers: Scorers, method: Method) -> dict[str, NDArray[np.float64]]:
+    """Target -> (n,) scores of the labelled rows."""
+    score = scorers.of(method)
+    return {target.name: next(iter(score(target)))[1] for target in scorers.field.targets}
+
+
+def compare(
+    field: BenchField, full: dict[str, NDArray[np.float64]], found: dict[str, NDArray[np.float64]]
+) -> Agreement:
+    """One setting's scores beside those with all latents."""
+    n_top = max(1, round(TOP_SHARE * len(field.pool)))
+    spearmans, overlaps, values, references = [], [], [], []
+    for target in field.targets:
+        mine, other = found[target.name], full[target.name]
+        orders = [order_by_score(scores, field.pool.id_order) for scores in (mine, other)]
+        grades = field.pool.grades(target)
+        spearmans.append(spearman(mine, other))
+        overlaps.append(len(np.intersect1d(orders[0][:n_top], orders[1][:n_top])) / n_top)
+        values.append(measure(grades[orders[0]]).ndcg)
+        references.append(measure(grades[orders[1]]).ndcg)
+    return Agreement(
+        float(np.mean(spearmans)),
+        float(np.mean(overlaps)),
+        float(np.mean(values)),
+        bootstrap_mean(np.array(values) - np.array(references)),
+    )
+
+
+def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Rank correlation; equal values share the mean of their ranks."""
+    first, second = (pl.Series(values).rank("average").to_numpy() for values in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def stored_in(folder: Path, kept: int | None) -> Stored:
+    """What the shards of a representation say, and the size of their files."""
+    shards = open_shards(folder)
+    lengths = np.concatenate([np.diff(shard.rows().indptr) for shard in shards.shards])
+    totals = shards.totals()
+    n_bytes = sum(file.stat().st_size for shard in shards.shards for file in shard.folder.iterdir())
+    return Stored(
+        n_values=float(lengths.mean()),
+        n_bytes=n_bytes / len(lengths),
+        mass_cut=totals["mass_cut"] / totals["mass"],
+        n_cut=0.0 if kept is None else float((lengths >= kept).mean()),
+    )
+
+
+HEADER = ("kept", "values", "bytes", "samples cut", "mass cut")
+BY_RANKING = ("Spearman", "same top 5 %", "nDCG@1000", "change")
+
+
+def cells(found: dict[str, Setting], ranking: str | None) -> list[tuple[str, ...]]:
+    """Rows of a table: of what is stored, or of a ranking."""
+    rows = []
+    for kept, setting in found.items():
+        stored = setting.stored
+        row: tuple[str, ...] = (
+            f"{stored.n_values:,.0f}",
+            f"{stored.n_bytes:,.0f}",
+            f"{stored.n_cut:.1%}",
+            f"{stored.mass_cut:.2%}",
+        )
+        if ranking is not None:
+            agreement = setting.agreement[ranking]
+            change = agreement.change
+            row = (
+                f"{agreement.spearman:.4f}",
+                f"{agreement.overlap:.1%}",
+                f"{agreement.ndcg:.4f}",
+                "" if kept == ALL else f"{change.mean:+.4f} [{change.lo:+.4f}, {change.hi:+.4f}]",
+            )
+        rows.append((kept, *row))
+    return rows
+
+
+def smallest_harmless(found: dict[str, Setting]) -> str:
+    """Smallest setting above which no ranking changes more than 1 % of its best 5 %."""
+    harmless = ALL
+    for kept, setting in found.items():
+        if any(agreement.overlap < 0.99 for agreement in setting.agreement.values()):
+            break
+        harmless = kept
+    return harmless
+
+
+PAGE = """# How many latents of a sample to keep
+
+`representation.keep_top` keeps only the largest latents of a sample; the default, null, keeps all.
+Measured on {n_rows:,} rows of a labelled pool and {n_targets} target tasks, setting `{setting}`,
+on the demo model and its SAE, texts cut at 256 tokens. *Values* and *bytes* (all files of the
+shards) are per sample; *samples cut* is the share of samples with as many values as may be kept,
+*mass cut* the share of the L1 mass that was left out.
+
+{stored}
+The rankings with so many latents beside the same ranking with all: Spearman's correlation of the
+scores, the share of the best 5 % that is the same (both means over targets), nDCG@1000 and its
+change, paired by target, with the 95 % interval of a bootstrap over targets. First the preset
+`best`, where words stand beside the SAE:
+
+{best}
+Then the SAE alone:
+
+{alone}
+## What follows
+
+{conclusion}
+{default}
+
+## How it was made
+
+    python -m benchmarks.keep_top --pool POOL --targets TARGETS --subpool IDS --workspace DIR \\
+        --page docs/keep-top.md
+
+on {threads} threads of a CPU. All settings share one forward pass over the pool, so what differs
+between rows of a table is `keep_top` alone.
+"""
+
+
+DEFAULT = """So the default stays null: what is cut is gone from explanations too, and only another
+forward pass brings it back."""
+
+
+def page(found: dict[str, Setting], facts: dict[str, Any]) -> str:
+    """Markdown of all of it."""
+    return PAGE.format(
+        stored=markdown(HEADER, cells(found, None)),
+        best=markdown(("kept", *BY_RANKING), cells(found, "best")),
+        alone=markdown(("kept", *BY_RANKING), cells(found, "SAE alone")),
+        conclusion=conclusion(found),
+        default=DEFAULT,
+        **facts,
+    )
+
+
+def conclusion(found: dict[str, Setting]) -> str:
+    """What the numbers say about the default, as a paragraph."""
+    harmless, full = smallest_harmless(found), found[ALL].stored
+    saved = 1 - found[harmless].stored.n_bytes / full.n_bytes
+    text = [
+        f"A sample of this pool has {full.n_values:,.0f} latents on average and takes"
+        f" {full.n_bytes / 1000:,.1f} kB: a million samples take {full.n_bytes / 1000:,.1f} GB."
+    ]
+    if harmless == ALL:
+        text.append("Every number that was tried changes more than 1 % of some ranking's top 5 %.")
+    else:
+        text.append(
+            f"Down to {harmless} kept latents at most 1 % of the top 5 % changes, and {saved:.0%}"
+            " of the bytes are saved."
+        )
+    for ranking, name in (("best", "`best`"), ("SAE alone", "the SAE alone")):
+        clear = {
+            kept: setting.agreement[ranking].change
+            for kept, setting in found.items()
+            if setting.agreement[ranking].change.lo > 0 or setting.agreement[ranking].change.hi < 0
+        }
+        said = " and ".join(f"{kept} ({change.mean:+.3f})" for kept, change in clear.items())
+        text.append(
+            f"For {name} the labels show a clear change of nDCG at {said}."
+            if clear
+            else f"For {name} no number changes nDCG clearly."
+        )
+    return "\n".join(textwrap.wrap(" ".join(text), 100))
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column left."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def chosen_pool(arguments: argparse.Namespace) -> LabelledPool:
+    """The pool, or the rows of it that are asked for."""
+    pool = read_labelled_pool(arguments.pool, arguments.subpool)
+    if not arguments.quick:
+        return pool
+    file = open_workspace(arguments.workspace).root / "quick.txt"
+    write_bytes(file, "\n".join(pool.ids[:QUICK_ROWS].tolist()).encode())
+    return read_labelled_pool(arguments.pool, file)
+
+
+def with_relevant(pool: LabelledPool, targets: Sequence[Target]) -> Iterator[Target]:
+    """Targets for which something in the pool is relevant."""
+    return (target for target in targets if (pool.grades(target) > 0).any())
+
+
+def main() -> None:
+    """Read the arguments, run, print tables and the JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pool", type=Path, required=True, help="labelled pool, Parquet")
+    parser.add_argument("--targets", type=Path, required=True, help="target tasks, JSON lines")
+    parser.add_argument("--subpool", type=Path, help="ids of the rows to measure on")
+    parser.add_argument("--workspace", type=Path, required=True, help="keeps the vectors")
+    parser.add_argument("--setting", choices=("instance", "full"), default="instance")
+    parser.add_argument("--page", type=Path, help="Markdown page to write")
+    parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_ROWS} rows")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pool = chosen_pool(arguments)
+    targets = list(with_relevant(pool, read_labelled_targets(arguments.targets)))
+    found = run(pool, targets, open_workspace(arguments.workspace), arguments.setting)
+    print(table_text(HEADER, cells(found, None), right=set(range(1, 5))))
+    for ranking in RANKINGS:
+        table = table_text(("kept", *BY_RANKING), cells(found, ranking), right={1, 2, 3})
+        print(f"{ranking}\n{table}")
+    if arguments.page is not None:
+        facts = {"n_rows": len(pool), "n_targets": len(targets), "setting": arguments.setting}
+        write_bytes(arguments.page, page(found, {**facts, "threads": arguments.threads}).encode())
+    print(json.dumps({kept: asdict(setting) for kept, setting in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
