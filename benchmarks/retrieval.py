@@ -135,7 +135,7 @@ def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -
     )
     if encoder is not None:
         yield (
-            f"\n## A pretrained encoder\n\n`{encoder.request.model.rpartition('/')[2]}` read at"
+            f"\n## A pretrained encoder\n\n`{'/'.join(Path(encoder.request.model).parts[-2:])}` read at"
             f" {ENCODER['hookpoint']}, {len(encoder.pool):,} rows (figures of another pool are not"
             " compared with those above); the SAE was trained on 800,000 tokens of the pool.\n\n"
         )
