@@ -134,9 +134,10 @@ def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -
         f" on {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where every result was there.\n"
     )
     if encoder is not None:
+        name = "/".join(Path(encoder.request.model).parts[-2:])
         yield (
-            f"\n## A pretrained encoder\n\n`{'/'.join(Path(encoder.request.model).parts[-2:])}` read at"
-            f" {ENCODER['hookpoint']}, {len(encoder.pool):,} rows (figures of another pool are not"
+            f"\n## A pretrained encoder\n\n`{name}` read at {ENCODER['hookpoint']},"
+            f" {len(encoder.pool):,} rows (figures of another pool are not"
             " compared with those above); the SAE was trained on 800,000 tokens of the pool.\n\n"
         )
         yield from _tables(encoder)
