@@ -17,13 +17,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.records import SparseRows
-from selection.row_kernels import WIDE_ROW_LIMIT, RowArrays, row_arrays
+from selection.row_kernels import RowArrays, row_arrays
+from selection.space_limits import AVERAGE_BITS, EXCESS_BITS, LENGTH_BITS, most_weight
 from selection.sparse import indptr_of
 from selection.weights import square_roots
 
-LENGTH_BITS = 20  # A normalized space sums to at most 2^20.
-AVERAGE_BITS = 18  # By its average length, to 2^18 on average,
-EXCESS_BITS = 8  # and to 256 times that at most: a longer vector is brought to it.
 COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
 SPACE_WEIGHT_LIMIT = 1000
 
@@ -71,8 +69,7 @@ class Joint:
                 )
             if int(space.weights.max(initial=0)) >= COLUMN_WEIGHT_LIMIT:
                 raise ValueError(f"a column of {space.name} weighs {COLUMN_WEIGHT_LIMIT} or more")
-        own = not any(space.length for space in spaces)
-        most = WIDE_ROW_LIMIT >> (LENGTH_BITS if own else AVERAGE_BITS + EXCESS_BITS)
+        most = most_weight(by_average=any(space.length for space in spaces))
         if sum(space.weight for space in spaces) >= most:
             raise ValueError(f"the weights of the spaces add up to {most:,} or more")
         if self.offsets[-1] >= 1 << 31:

@@ -40,6 +40,14 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     assert config.ranking.weights == "none"
 
 
+def test_spaces_whose_weights_leave_the_numbers_are_refused_before_any_work(tmp_path: Path) -> None:
+    heavy = "representation: {spaces: [sae, {kind: tokens, weight: 63}]}\n"
+    with pytest.raises(InputError, match=r"add up to 64.*`ranking.normalize: pool`.*below 64"):
+        load_config(write(tmp_path, GOOD + heavy))
+    load_config(write(tmp_path, GOOD + heavy + "ranking: {normalize: l1}\n"))
+    load_config(write(tmp_path, GOOD + heavy + "ranking: {normalize: none}\n"))
+
+
 @pytest.mark.parametrize("name", ["demo"])
 def test_a_preset_with_a_pool_runs_by_its_name(name: str) -> None:
     assert load_config(name).pool[0].path.startswith("demo:")

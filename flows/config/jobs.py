@@ -21,6 +21,7 @@ from flows.config.rules import (
 )
 from flows.config.search import FaissConfig
 from flows.config.strict import DEMO, Strict, as_list, as_mapping
+from selection.space_limits import most_weight
 
 ExportFormat = Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]
 
@@ -112,4 +113,16 @@ class SelectConfig(VectorJob):
         """Refuse a search in an index that is not built."""
         if self.ranking.search == "faiss" and not self.index:
             raise ValueError("`ranking.search: faiss` needs `index: true`")
+        return self
+
+    @model_validator(mode="after")
+    def spaces_are_not_too_heavy(self) -> "SelectConfig":
+        """Refuse weights whose sums would not fit the numbers they are counted in."""
+        normalize, weights = self.ranking.normalize, [s.weight for s in self.representation.spaces]
+        if normalize != "none" and sum(weights) >= most_weight(by_average=normalize == "pool"):
+            raise ValueError(
+                f"the weights of `representation.spaces` add up to {sum(weights)}; with"
+                f" `ranking.normalize: {normalize}` they must stay below"
+                f" {most_weight(by_average=normalize == 'pool'):,}"
+            )
         return self

@@ -93,3 +93,9 @@ def queries_of(
         raise InputError(
             error.problem, file=config.exemplars.path, field=name, remedy=error.remedy
         ) from None
+    except OverflowError as error:
+        raise InputError(
+            f"the sums of `{name}` would leave 64 bits ({error})",
+            field="representation.spaces",
+            remedy="Lower the weights of the spaces, or set `ranking: {normalize: pool}`.",
+        ) from None
