@@ -68,7 +68,7 @@ def measure(n_processes: int, n_commits: int, n_readers: int) -> None:
         "broken_links": broken,
         "reader_questions": sum(each["questions"] for each in asked),
         "reader_failures": sum(each["failures"] for each in asked),
-        "longest_question_s": round(max(each["longest"] for each in asked), 2),
+        "longest_question_s": round(max((each["longest"] for each in asked), default=0.0), 2),
         "longest_commit_s": round(max(waits), 2),
         "median_commit_s": round(statistics.median(waits), 3),
         "seconds": round(seconds, 1),
