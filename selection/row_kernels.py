@@ -10,9 +10,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.records import SparseRows
+from selection.space_limits import ROW_BITS
 
 WEIGHT_LIMIT = 1 << 32  # Weights share a 64-bit word with a column number.
-WIDE_ROW_LIMIT = 1 << 32  # No row of 32-bit values sums to more: `selection.spaces` sees to it.
+WIDE_ROW_LIMIT = 1 << ROW_BITS  # No row of 32-bit values sums to more: `spaces` sees to it.
 
 _U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
 

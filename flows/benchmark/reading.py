@@ -38,7 +38,7 @@ from storage.pool_vectors import as_bytes
 from storage.renderings import RenderedPool
 from storage.shards import open_shards, write_shard
 
-VERSION = 1
+VERSION = 2
 UNIT = 2048
 
 

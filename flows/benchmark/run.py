@@ -34,7 +34,7 @@ from selection.sae.formats import load_sae
 from storage.files import read_json, write_json
 from storage.workspace import Workspace, file_name
 
-VERSION = 1
+VERSION = 2
 """Of scores and measures; raise it when any result would change."""
 
 

@@ -157,10 +157,9 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
 
 
 def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer:
-    exemplars = reading.exemplars()
     if method.kind in ("gate", "split_relu"):
         return _quantized_scorer(method, reading, field)
-
+    exemplars = reading.exemplars()
     by_place: dict[str, list[Reduced]] = {}
     for variant in method.variants:
         place, _, how = variant.rpartition("/")
