@@ -1,8 +1,10 @@
 """The Prefect flows on the tiny model, against a real server of the test harness."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,6 +25,8 @@ from flows.index_pool import index_pool  # noqa: E402
 from flows.prepare_pool import prepare_pool  # noqa: E402
 from flows.select_data import select_data  # noqa: E402
 from flows.server.deployments import OFFERS, page_schema  # noqa: E402
+from flows.stages import pool_units  # noqa: E402
+from flows.stages.vectors import represent_samples  # noqa: E402
 from flows.train_sae import train_sae  # noqa: E402
 from storage.read import list_selections  # noqa: E402
 from storage.workspace import Workspace  # noqa: E402
@@ -149,16 +153,30 @@ def test_a_run_that_passes_max_hours_fails_with_a_sentence_and_resumes(
         "sae": {"path": config.sae.path},
         "compute": {"unit_examples": 1},
     }
-    page = {"pool": config.pool[0].path, "advanced": {**advanced, "max_hours": 1.0 / 3600}}
-    stopped = deployed.embed_pool(
-        **deployed.embed_pool.validate_parameters(page), return_state=True
-    )
+    page = {"pool": config.pool[0].path, "advanced": {**advanced, "max_hours": 0.5}}
+    remaining: list[float] = []
+
+    def until_the_limit(*arguments: Any) -> list[Any]:
+        found = represent_samples(*arguments)
+        remaining.append(signal.getitimer(signal.ITIMER_REAL)[0])
+        if len(remaining) == 4:  # however fast the machine is, the limit comes in the fourth unit
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            time.sleep(60)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool_units, "represent_samples", until_the_limit)
+        stopped = deployed.embed_pool(
+            **deployed.embed_pool.validate_parameters(page), return_state=True
+        )
     assert stopped.is_failed()
     assert "max_hours" in str(stopped.message)
+    assert len(remaining) == 4
+    assert all(0 < seconds <= 1800 for seconds in remaining)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     page["advanced"] = advanced
     counts = deployed.embed_pool(**deployed.embed_pool.validate_parameters(page))
-    assert counts["computed"] + counts["reused"] == 60
+    assert (counts["computed"], counts["reused"]) == (57, 3)
     assert not list((tmp_path / "w").rglob("*.lease"))
 
 
