@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.overheads [--quick]. Starts `saelect serve` in a new workspace, fills it
 with one run of the packaged demonstration from its page's deployment, then starts the same run
-again and again. Times are those of the server: the click is the call that the page makes.
+again and again: with all six of its targets, and with one of them. Times are those of the server:
+the click is the call that the page makes.
 """
 
 import argparse
@@ -28,6 +29,8 @@ PAGE = {
     "preset": "best",
     "advanced": {"rendering": {"max_length": 512}},
 }
+DEMO = Path(__file__).parents[1] / "flows" / "demo"
+TARGET = "sql"
 RUN_SECONDS = 600.0
 N_TASKS = 200
 EMPTY_TASKS = """
@@ -69,19 +72,24 @@ def main() -> None:
     n_runs = 3 if parser.parse_args().quick else 7
     with tempfile.TemporaryDirectory(prefix="saelect-overheads-") as folder:
         root = Path(folder)
+        one = {**PAGE, "exemplars": str(exemplars_of_one_target(root))}
         with serving(root) as server:
             fresh = server.seconds_to_start
-            first = timed(server)
-            cached = [timed(server) for _ in range(n_runs)]
+            first, first_of_one = timed(server, PAGE), timed(server, one)
+            cached = [timed(server, PAGE) for _ in range(n_runs)]
+            single = [timed(server, one) for _ in range(n_runs)]
             per_task = seconds_per_task(server)
         with serving(root) as server:
             known = server.seconds_to_start
-    show(first, cached)
+    show("six targets", first, cached)
+    show("one target", first_of_one, single)
     print(f"server, new database       {fresh:6.1f} s\nserver, existing database  {known:6.1f} s")
     print(f"one empty task             {per_task * 1000:6.1f} ms")
     found = {
         "cached_running_to_completed": middle([run.running for run in cached]),
         "cached_click_to_completed": middle([run.click_to_end for run in cached]),
+        "one_target_running_to_completed": middle([run.running for run in single]),
+        "one_target_click_to_completed": middle([run.click_to_end for run in single]),
         "first_running_to_completed": round(first.running, 2),
         "per_task": round(per_task, 4),
         "server_start_new": round(fresh, 1),
@@ -90,10 +98,19 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def timed(server: Served) -> Timed:
+def exemplars_of_one_target(folder: Path) -> Path:
+    """A file with the demonstration's exemplars of TARGET alone."""
+    lines = (DEMO / "exemplars.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    file = folder / "one-target.jsonl"
+    mine = [line for line in lines if json.loads(line)["target"] == TARGET]
+    file.write_text("".join(mine), encoding="utf-8")
+    return file
+
+
+def timed(server: Served, page: Mapping[str, Any]) -> Timed:
     """Start a run as the page does, wait, and read the server's clock."""
     clicked = datetime.now(UTC)
-    run_id = server.start_run(DEPLOYMENT, PAGE)
+    run_id = server.start_run(DEPLOYMENT, page)
     state = server.wait_for_end(run_id, RUN_SECONDS)
     if state["type"] != "COMPLETED":
         raise SystemExit(f"the run ended as {state['type']}: {state.get('message')}")
@@ -130,7 +147,7 @@ def seconds_per_task(server: Served) -> float:
     return float(shown.stdout.split()[-1])
 
 
-def show(first: Timed, cached: Sequence[Timed]) -> None:
+def show(what: str, first: Timed, cached: Sequence[Timed]) -> None:
     """Where the seconds of a cached run go, with the spread; the first run beside it."""
     rows = {
         "click until the worker has it": [run.to_pending for run in cached],
@@ -143,12 +160,11 @@ def show(first: Timed, cached: Sequence[Timed]) -> None:
         "Running to Completed": [run.running for run in cached],
         "click to Completed": [run.click_to_end for run in cached],
     }
-    print(
-        f"{'cached run, ' + str(len(cached)) + ' times':<34} {'median':>7} {'least':>7} {'most':>7}"
-    )
+    title = f"{what}, cached, {len(cached)} times"
+    print(f"{title:<34} {'median':>7} {'least':>7} {'most':>7}")
     for name, values in rows.items():
         print(f"{name:<34} {middle(values):>7.2f} {min(values):>7.2f} {max(values):>7.2f}")
-    print(f"first run, everything computed: Running to Completed {first.running:.1f} s")
+    print(f"first such run: Running to Completed {first.running:.1f} s")
 
 
 def middle(values: Sequence[float]) -> float:

@@ -159,6 +159,22 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _kind(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
     """Causal or encoder; the architecture's name says so, else the model type does."""
+    kind = None if config.get("auto_map") else _kind_by_name(config)
+    return kind or _kind_by_type(config, folder, trust_remote_code)
+
+
+def _kind_by_name(config: dict[str, Any]) -> str | None:
+    """What the architecture is called, where that says enough."""
+    architecture = str((config.get("architectures") or [""])[0])
+    if config.get("is_encoder_decoder"):
+        return None
+    if architecture.endswith(_CAUSAL) or config.get("is_decoder"):
+        return "causal"
+    return "encoder" if architecture.endswith(_ENCODER) else None
+
+
+def _kind_by_type(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
+    """What transformers knows of the model type; asked last, for importing it takes a second."""
     from transformers.models.auto import modeling_auto
 
     model_type = config.get("model_type")
@@ -173,14 +189,11 @@ def _kind(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
                 field="auto_map",
             )
         return "causal"
-    architecture = str((config.get("architectures") or [""])[0])
-    if not config.get("is_encoder_decoder"):
-        if architecture.endswith(_CAUSAL) or config.get("is_decoder"):
-            return "causal"
-        if architecture.endswith(_ENCODER) or model_type in encoders:
-            return "encoder"
-        if model_type in causal:
-            return "causal"
+    kind = _kind_by_name(config)
+    if kind is None and not config.get("is_encoder_decoder"):
+        kind = "encoder" if model_type in encoders else "causal" if model_type in causal else None
+    if kind is not None:
+        return kind
     raise InputError(
         "this is neither a causal language model nor an encoder",
         remedy="Use a model with one stack of blocks, such as Llama, Qwen, Gemma, GPT or BERT.",

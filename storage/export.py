@@ -15,7 +15,7 @@ from selection.ids import content_id, file_sha256
 from storage import export_files, export_notes
 from storage.catalog import commit
 from storage.chain import last_link
-from storage.database import open_snapshot
+from storage.database import Connection, open_snapshot
 from storage.export_facts import SelectionFacts, selection_facts
 from storage.files import (
     MANIFEST,
@@ -89,7 +89,9 @@ def export_selection(
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
-    return _exported(workspace, [_begin(workspace, selection, chosen, out)])[0]
+    with open_snapshot(workspace) as connection:
+        begun = _begin(connection, workspace, selection, chosen, out)
+    return _exported(workspace, [begun])[0]
 
 
 def export_selections(
@@ -97,24 +99,31 @@ def export_selections(
 ) -> list[Exported]:
     """As `export_selection` for several selections, recorded in one commit."""
     chosen = _chosen_formats(formats)
-    return _exported(workspace, [_begin(workspace, name, chosen, None) for name in selections])
-
-
-def _begin(workspace: Workspace, selection: str, chosen: Sequence[str], out: Path | None) -> _Begun:
-    """Write the files of one export."""
     with open_snapshot(workspace) as connection:
-        found = selection_in(connection, workspace, selection)
-        facts = selection_facts(connection, found)
-        folder = _folder(workspace, facts, out)
-        ensure_free(folder, 4 * facts.n_content_bytes, "the export")
-        remove_stale_temps(folder, _HOUR_S)
-        rows = export_files.SelectedRows(connection, found.selection_id)
-        files = [
-            _describe(folder, path, name, n_rows)
-            for name in chosen
-            for path, n_rows in _WRITERS[name](folder, rows, facts)
-        ]
-        return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
+        begun = [_begin(connection, workspace, name, chosen, None) for name in selections]
+    return _exported(workspace, begun)
+
+
+def _begin(
+    connection: Connection,
+    workspace: Workspace,
+    selection: str,
+    chosen: Sequence[str],
+    out: Path | None,
+) -> _Begun:
+    """Write the files of one export."""
+    found = selection_in(connection, workspace, selection)
+    facts = selection_facts(connection, found)
+    folder = _folder(workspace, facts, out)
+    ensure_free(folder, 4 * facts.n_content_bytes, "the export")
+    remove_stale_temps(folder, _HOUR_S)
+    rows = export_files.SelectedRows(connection, found.selection_id)
+    files = [
+        _describe(folder, path, name, n_rows)
+        for name in chosen
+        for path, n_rows in _WRITERS[name](folder, rows, facts)
+    ]
+    return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
 
 
 def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:

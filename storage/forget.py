@@ -87,7 +87,8 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     wanted = sorted(set(example_ids))
     for folder in folders(workspace.pools):
         forget_in_pool(workspace, folder, wanted)
-    shutil.rmtree(workspace.indexes, ignore_errors=True)  # built again from shards when needed
+    for made_again in (workspace.indexes, workspace.fired):  # when somebody needs them
+        shutil.rmtree(made_again, ignore_errors=True)
     if not workspace.snapshot.exists():
         return Forgotten(wanted, [], [])
     exports = _exports_with(workspace, wanted)

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,34 +64,35 @@ def policy(*scripts: str) -> str:
     )
 
 
-def facts_of(workspace: Workspace, selection: str) -> ReportFacts:
-    """What a report says. Raises InputError for an unknown selection."""
-    with open_snapshot(workspace) as connection:
-        return report_facts(connection, selection_in(connection, workspace, selection))
-
-
-def write_report(
-    workspace: Workspace,
-    selection: str,
-    out: Path | None = None,
-    facts: ReportFacts | None = None,
-) -> Path:
+def write_report(workspace: Workspace, selection: str, out: Path | None = None) -> Path:
     """Write the report of a selection; returns its path.
 
     selection: name, id, prefix or `latest`.
     out:       file; default `reports/<selection>.html` of the workspace.
-    facts:     `facts_of` the selection, where they are at hand.
     Raises InputError for an unknown selection and when the disk is full.
     """
     with open_snapshot(workspace) as connection:
-        found = selection_in(connection, workspace, selection)
-        facts = facts or report_facts(connection, found)
-        data = _data(connection, found, facts)
+        return _written(connection, workspace, selection, out)[0]
+
+
+def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[ReportFacts]:
+    """As `write_report` for several selections; what each report says, once it is written."""
+    with open_snapshot(workspace) as connection:
+        for selection in selections:
+            yield _written(connection, workspace, selection, None)[1]
+
+
+def _written(
+    connection: Connection, workspace: Workspace, selection: str, out: Path | None
+) -> tuple[Path, ReportFacts]:
+    found = selection_in(connection, workspace, selection)
+    facts = report_facts(connection, found)
+    data = _data(connection, found, facts)
     path = out or workspace.reports / f"{file_name(found.name)}.html"
     page = render(facts, data, datetime.now(UTC), command_in(workspace))
     write_bytes(path, page.encode("utf-8", "replace"))
     log.info("wrote the report of %s to %s", found.name, path)
-    return path
+    return path, facts
 
 
 def _data(connection: Connection, chosen: SelectionRow, facts: ReportFacts) -> PickData:

@@ -63,6 +63,11 @@ class Workspace:
         return self.root / "indexes"
 
     @property
+    def fired(self) -> Path:
+        """Where latents fired in samples that were explained, `fired/<representation_id>/`."""
+        return self.root / "fired"
+
+    @property
     def scores(self) -> Path:
         """Scores of every eligible example, `scores/<selection_id>.parquet`."""
         return self.root / "scores"

@@ -158,6 +158,7 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     ]
     changed = sum(int((np.load(p) != keys).any(axis=1).sum()) for p, keys in vectors.items())
     assert changed == 1
+    assert not workspace.fired.exists()
     (lines,) = workspace.exports.glob("*/train.jsonl")
     assert len(lines.read_text().splitlines()) == len(before) - 1
     marks = f"SELECT example_id = '{gone.example_id}', count(*) > 0, count(turn) > 0 FROM fired"

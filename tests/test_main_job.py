@@ -147,6 +147,45 @@ def test_tokens_of_the_first_picks_say_where_their_latents_fire(
         assert row["strength"] > 0
 
 
+def fired_in(workspace: Workspace, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `fired` of a run, less the selection's id."""
+    mine = [str(row["selection_id"]) for row in results]
+    return [
+        {name: value for name, value in row.items() if name != "selection_id"}
+        for row in query(workspace, "SELECT * FROM fired ORDER BY ALL")
+        if row["selection_id"] in mine
+    ]
+
+
+def test_tokens_that_were_found_before_need_no_model(
+    done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, workspace, results = done
+    shutil.copytree(workspace.root, tmp_path / "w")
+    copy = Workspace(tmp_path / "w")
+    (kept,) = copy.fired.glob("*/*.parquet")
+
+    def no_model(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the model was loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vectors_stage, "load_activation_model", no_model)
+        _, again = run_job(config, copy.root)
+        assert fired_in(copy, again) == fired_in(copy, results) != []
+        whole = kept.read_bytes()
+        # Another question, and an answer that does not read, are for the model.
+        with pytest.raises(AssertionError, match="was loaded"):
+            run_job(config.model_copy(update={"explain_tokens": 3}), copy.root)
+        kept.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+        with pytest.raises(AssertionError, match="was loaded"):
+            run_job(config, copy.root)
+    _, again = run_job(config, copy.root)
+    assert fired_in(copy, again) == fired_in(copy, results)
+    assert kept.read_bytes() == whole
+
+
 def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(
     done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
 ) -> None:

@@ -5,11 +5,12 @@ tokens of lexical spaces are found in the text.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.progress import stage
@@ -19,10 +20,12 @@ from flows.stages.spaces import Source
 from flows.stages.vectors import Representer
 from selection.baselines import word_places
 from selection.firing import firings, strongest
+from selection.ids import content_id
 from selection.lexical import word_column
 from selection.places import Places
 from selection.plain_text import turn_texts
 from selection.records import Rendered
+from storage.fired_places import SCHEMA, keep_fired, read_fired
 from storage.tables import table_of
 
 LATENTS = 5  # of each space of an explanation, in its order, whose tokens are marked
@@ -68,13 +71,13 @@ def _named_latents(why: pa.Table) -> dict[tuple[str, str], list[tuple[str, int]]
 
     Spaces are counted apart: words often say more than latents, and would leave none of them.
     """
+    is_named = pc.and_(pc.equal(why["nearness"], 1), pc.greater_equal(why["latent"], 0))
     named: dict[tuple[str, str], list[tuple[str, int]]] = {}
-    names = ("selection_id", "example_id", "space", "latent", "nearness")
-    columns = (why[name].to_pylist() for name in names)
-    for selection_id, example_id, space, latent, nearness in zip(*columns, strict=True):
+    names = ("selection_id", "example_id", "space", "latent")
+    columns = (why.filter(is_named)[name].to_pylist() for name in names)
+    for selection_id, example_id, space, latent in zip(*columns, strict=True):
         first = named.setdefault((selection_id, example_id), [])
-        n_own = sum(other == space for other, _ in first)
-        if nearness == 1 and latent >= 0 and n_own < LATENTS:
+        if sum(other == space for other, _ in first) < LATENTS:
             first.append((space, latent))
     return named
 
@@ -90,24 +93,55 @@ def _shown(decided: Decided, n: int) -> list[tuple[int, str]]:
 def _fired(
     material: Material, source: Source, wanted: Mapping[int, set[int]]
 ) -> dict[tuple[int, int], list[Row]]:
-    """(pool row, latent) -> the places of its tokens, in their order."""
+    """(pool row, latent) -> the places of its tokens, in their order.
+
+    The model is asked only where the same question was not asked before.
+    """
     representer = source.representer
     rows = np.array(sorted(wanted), np.int64)
-    shown = _rendered(material, representer, rows)
     latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
+    ids = material.pool.example_ids()[rows].astype(str).tolist()
+    asked = [
+        representer.reader.renderer.rendering_id,
+        TOKENS,
+        [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
+    ]
+    folder = representer.workspace.fired / representer.representation_id
+    file = folder / f"{content_id(asked)}.parquet"
+    found = read_fired(file)
+    if found is None:
+        found = _asked_of_the_model(material, representer, rows, latents)
+        keep_fired(file, found)
+    else:
+        with stage("tokens", len(rows), "samples") as handle:
+            handle.detail = f"{len(found):,} places where explaining latents fire, found before"
+    marks: dict[tuple[int, int], list[Row]] = {}
+    for row in found.to_pylist():
+        mark = _mark(row["turn"], row["first_char"], row["end_char"], row["strength"])
+        marks.setdefault((int(rows[row["sample"]]), row["latent"]), []).append(mark)
+    return marks
+
+
+def _asked_of_the_model(
+    material: Material,
+    representer: Representer,
+    rows: NDArray[np.int64],
+    latents: Sequence[NDArray[np.int64]],
+) -> pa.Table:
+    """One more pass over the samples of these pool rows: a table of `storage.fired_places`."""
+    shown = _rendered(material, representer, rows)
     per_batch, model = representer.config.compute.tokens_per_batch, representer.model
     samples = [each.rendered for each in shown]
     with stage("tokens", len(samples), "samples") as handle:
         found = strongest(firings(samples, latents, model, representer.head, per_batch), TOKENS)
         handle.detail = f"{len(found.tokens):,} places where explaining latents fire"
-    marks: dict[tuple[int, int], list[Row]] = {}
-    columns = (found.samples, found.latents, found.tokens, found.strengths)
-    for sample, latent, token, strength in zip(*(c.tolist() for c in columns), strict=True):
-        place = shown[sample].places
-        if place.turns[token] >= 0:
-            mark = _mark(place.turns[token], place.starts[token], place.ends[token], strength)
-            marks.setdefault((int(rows[sample]), latent), []).append(mark)
-    return marks
+    places = np.zeros((len(found.tokens), 3), np.int64)  # turn, first character, end
+    for n, (sample, token) in enumerate(zip(found.samples, found.tokens, strict=True)):
+        there = shown[sample].places
+        places[n] = there.turns[token], there.starts[token], there.ends[token]
+    has_place = places[:, 0] >= 0
+    columns = (found.samples, found.latents, *places.T, found.strengths)
+    return pa.table([column[has_place] for column in columns], names=SCHEMA.names).cast(SCHEMA)
 
 
 def _counted(

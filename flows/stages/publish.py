@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from storage.export import export_selections
-from storage.report import facts_of, write_report
+from storage.report import write_reports
 from storage.report_records import ReportFacts
 from storage.workspace import Workspace
 
@@ -17,9 +17,8 @@ def export_and_report(
     with stage("export", len(selections), "selections") as handle:
         export_selections(workspace, selections, config.export)
         found = []
-        for name in selections:
-            found.append(facts_of(workspace, name))
-            write_report(workspace, name, facts=found[-1])
+        for facts in write_reports(workspace, selections):
+            found.append(facts)
             handle.advance(1)
         handle.detail = f"{', '.join(config.export)} and a report for {', '.join(selections)}"
     return found
