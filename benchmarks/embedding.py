@@ -1,11 +1,14 @@
 """What the representation stage costs beside the bare forward pass, and beside the usual loops.
 
-    python -m benchmarks.embedding [--quick] [--clock cpu] [--threads N]
+    python -m benchmarks.embedding [--quick] [--pool FILE] [--max-length N] [--clock cpu]
+        [--threads N]
 
 Stage: texts to a written shard. Bare: the truncated forward pass alone, packed by saelect or padded
 by plain transformers, whichever is faster; same dtype, threads, samples and tokens per batch.
 Loops: (a) pool order, batches of 8, padded, the whole model, dense latents of every position as
 SAELens makes them; (b) the same, sorted by length and on the truncated model. Repeats alternate.
+How much (a) loses depends on how the texts' lengths are mixed, so a pool of your own can be given;
+`arithmetic` is how many times as many multiplications by weights (a) does, attention left out.
 Weights of the d=768 shape are random: only time, memory and agreement are measured, never quality.
 The clock `cpu` counts the process's CPU seconds, for machines that do other work meanwhile.
 """
@@ -28,6 +31,7 @@ import transformers
 from benchmarks.embedding_loops import DenseLoop
 from benchmarks.embedding_parts import (
     DEMO,
+    arithmetic_of_loop,
     keep_top_table,
     peak_memory,
     samples_of,
@@ -43,7 +47,6 @@ from selection.sae.formats import load_sae, make_coder
 from selection.sae.info import SaeInfo, block_of
 from storage.shards import write_shard
 
-MAX_LENGTH = 256
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -86,12 +89,14 @@ def wide_shape(folder: Path) -> Shape:
 class Runs:
     """The five things that are timed for one shape and set of texts."""
 
-    def __init__(self, shape: Shape, messages: Sequence[Any], folder: Path) -> None:
+    def __init__(
+        self, shape: Shape, messages: Sequence[Any], folder: Path, max_length: int
+    ) -> None:
         """Load the models; nothing is timed here."""
         resolved = resolve_model(shape.folder)
         self.place = parse_hookpoint(f"resid@{shape.block}", resolved.n_layers)
         self.model: ActivationModel = load_activation_model(resolved, self.place, "cpu")
-        self.renderer: Renderer = load_renderer(shape.folder, max_length=MAX_LENGTH)
+        self.renderer: Renderer = load_renderer(shape.folder, max_length=max_length)
         self.shape, self.messages, self.folder = shape, messages, folder
         self.samples = self.renderer.render_batch(messages)
         head = Head(self.place, shape.coder, "mean")
@@ -156,6 +161,12 @@ def summary(runs: Runs, seconds: dict[str, list[float]]) -> dict[str, float]:
     return {
         "stage_over_forward": middle["stage"] / bare,
         "speedup_over_padded_loop": middle["padded_loop"] / middle["stage"],
+        "arithmetic": arithmetic_of_loop(
+            np.array([len(sample.tokens) for sample in runs.samples]),
+            runs.lengths,
+            runs.whole,
+            runs.head,
+        ),
         "speedup_over_sorted_loop": middle["sorted_loop"] / middle["stage"],
         "support_jaccard": support_jaccard(runs.stage(), runs.padded_loop()),
         "tokens_per_second": float(runs.lengths.sum()) / middle["stage"],
@@ -169,6 +180,8 @@ def main() -> None:
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=0, help="default: 3, quick 2")
+    parser.add_argument("--pool", type=Path, help="texts of a pool of yours, spaced evenly")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of a text at most")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
@@ -178,13 +191,14 @@ def main() -> None:
     result: dict[str, object] = {"clock": given.clock, "threads": given.threads}
     with tempfile.TemporaryDirectory() as name:
         for shape in (demo_shape(), wide_shape(Path(name) / "model")):
-            runs = Runs(shape, samples_of(sizes[shape.name]), Path(name) / shape.name)
+            messages = samples_of(sizes[shape.name], given.pool)
+            runs = Runs(shape, messages, Path(name) / shape.name, given.max_length)
             seconds = measure(runs, repeats, CLOCKS[given.clock])
             found = summary(runs, seconds)
             _print(shape.name, runs, seconds, found)
             result[shape.name] = {key: round(value, 4) for key, value in found.items()}
             if shape.name == "d768":
-                result |= {key: round(found[key], 4) for key in list(found)[:3]}
+                result |= {key: round(found[key], 4) for key in list(found)[:4]}
             elif not given.quick:
                 result["keep_top"] = keep_top_table(runs.stage())
     if not given.quick:

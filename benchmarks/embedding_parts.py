@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
-from selection.records import SparseRows
+from benchmarks.embedding_loops import BATCH
+from selection.model_loading import find_blocks
+from selection.pool.read import read_pool
+from selection.records import PoolSource, SparseRows
+from selection.representation import Head
 from selection.sparse import to_dense
 
 DEMO = Path(str(files("flows"))) / "demo"
@@ -41,10 +48,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def samples_of(n: int) -> list[tuple[list[dict[str, str]], None]]:
-    """The first n samples of the demo pool."""
-    lines = (DEMO / "pool.jsonl").read_text(encoding="utf-8").splitlines()[:n]
-    return [(json.loads(line)["messages"], None) for line in lines]
+def samples_of(n: int, pool: Path | None = None) -> list[tuple[list[dict[str, str]], None]]:
+    """The first n samples of the demo pool, or n of a pool of your own: evenly spaced, in order."""
+    if pool is None:
+        lines = (DEMO / "pool.jsonl").read_text(encoding="utf-8").splitlines()[:n]
+        return [(json.loads(line)["messages"], None) for line in lines]
+    batches = read_pool(PoolSource(str(pool)))
+    found = pa.concat_arrays([batch.rows["messages"] for batch in batches])
+    rows = np.linspace(0, len(found) - 1, n).astype(np.int64)
+    return [(json.loads(text), None) for text in found.take(pa.array(rows)).to_pylist()]
+
+
+def arithmetic_of_loop(
+    full: NDArray[np.int64], needed: NDArray[np.int64], whole: PreTrainedModel, head: Head
+) -> float:
+    """Multiplications by weights in loop (a) over those that the vectors need: the ratio.
+
+    full, needed: (n,) tokens of the samples, and those up to the last that counts. whole: the
+    model with all its blocks. Attention itself, which multiplies by no weights, is left out.
+    """
+    blocks = find_blocks(whole, int(whole.config.num_hidden_layers))
+    costs = [sum(w.numel() for w in block.parameters() if w.ndim == 2) for block in blocks]
+    encoder = head.coder.encoder_weight.numel()
+    batches = np.split(full, np.arange(BATCH, len(full), BATCH))
+    n_padded = sum(len(batch) * int(batch.max()) for batch in batches)
+    needs = int(needed.sum()) * (sum(costs[: head.hookpoint.block + 1]) + encoder)
+    return n_padded * (sum(costs) + encoder) / needs
 
 
 def support_jaccard(a: SparseRows, b: SparseRows) -> float:
