@@ -1,10 +1,11 @@
 """Exact scoring of a pool against exemplars, beside FAISS and scipy, and the machine's limits.
 
-    python -m benchmarks.ranking [--quick] [--representation PASS --targets FILE]
+    python -m benchmarks.ranking [--quick]
+        [--pool pool.parquet --targets targets.jsonl --workspace DIR [--subpool ids.txt]]
 
 The job of the first tables: stored rows in, the mean generalized Jaccard against 50 exemplars out.
-Made-up vectors have latents of different popularity (Zipf), topics, and lognormal values; PASS is
-a folder that `benchmarks.demo_model` made of a real pool, FILE its targets. Times are CPU time of
+Made-up vectors have latents of different popularity (Zipf), topics, and lognormal values; DIR is a
+workspace in which `saelect bench retrieval` has read the pool. Times are CPU time of
 one thread, the least of several runs that take turns: a busy machine disturbs them little.
 
 saelect  reads the rows as they are stored; its preparation is the exemplars' arrays. `inverted` and
@@ -33,7 +34,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from benchmarks.ranking_data import SETTINGS, made_up_rows, real_rows, real_targets
+from benchmarks.ranking_data import SETTINGS, made_up_rows
 from benchmarks.ranking_peers import (
     cpu_seconds,
     faiss_columns,
@@ -42,6 +43,7 @@ from benchmarks.ranking_peers import (
     scipy_scores,
 )
 from benchmarks.ranking_scale import METHODS, all_targets, growth
+from benchmarks.stored_pool import stored_pool
 from selection.jaccard import Reduction, build_queries, score_rows
 from selection.kernel_choice import make_plan
 from selection.records import SparseRows
@@ -171,11 +173,14 @@ def main() -> None:
     """Run all settings, print their tables, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller pools, under two minutes")
-    parser.add_argument("--representation", type=Path, help="pass of benchmarks.demo_model")
-    parser.add_argument("--targets", type=Path, help="targets file of that pass")
+    parser.add_argument("--pool", type=Path, help="labelled pool, Parquet")
+    parser.add_argument("--targets", type=Path, help="target tasks, JSON lines")
+    parser.add_argument("--workspace", type=Path, help="keeps the pool's vectors")
+    parser.add_argument("--subpool", type=Path, help="ids of the rows to rank")
     arguments = parser.parse_args()
-    if bool(arguments.representation) != bool(arguments.targets):
-        parser.error("--representation and --targets belong together")
+    given = [arguments.pool, arguments.targets, arguments.workspace]
+    if any(given) and not all(given):
+        parser.error("--pool, --targets and --workspace belong together")
     quick = arguments.quick
     faiss.omp_set_num_threads(1)
     rates = read_rate(), scatter_rate()
@@ -187,14 +192,17 @@ def main() -> None:
         results[setting.name] = measure(rows, exemplars, n_timed, rates)
         print_table(setting.name, results[setting.name])
     whole: dict[str, object] = {}
-    if arguments.representation:
-        folder = arguments.representation
-        rows = real_rows(folder, 2_000 if quick else 12_000)
-        pool = concatenate(real_targets(folder, arguments.targets))
+    if all(given):
+        stored = stored_pool(
+            arguments.pool, arguments.targets, arguments.workspace, arguments.subpool
+        )
+        few = np.linspace(0, len(stored.rows) - 1, 2_000 if quick else 12_000).astype(np.int64)
+        rows = take(stored.rows, np.unique(few))
+        pool = concatenate(stored.targets)
         exemplars = take(pool, np.linspace(0, len(pool) - 1, N_EXEMPLARS).astype(np.int64))
         results["demo model, real rows"] = measure(rows, exemplars, n_timed, rates)
         print_table("demo model, real rows", results["demo model, real rows"])
-        whole["all_targets"] = all_targets(folder, arguments.targets, quick)
+        whole["all_targets"] = all_targets(stored.rows, stored.targets)
     whole["growth"] = growth([20_000] if quick else [100_000, 1_000_000])
     first = results[SETTINGS[0].name]
     ratios = {key: value for key, value in first.items() if key.startswith("speedup")}

@@ -1,9 +1,7 @@
 """What `benchmarks.ranking` ranks: made-up vectors, and those that a model made of a real pool."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.records import SparseRows
-from selection.sparse import concatenate, entries_of, indptr_of, take
+from selection.sparse import entries_of, indptr_of
 
 N_TOPICS = 500
 SEED = 0
@@ -80,41 +78,6 @@ def _draw(
                 drawn[n] = drawn[p]
                 n += 1
         lengths[i] = n - first
-
-
-def real_rows(folder: Path, n_most: int | None = None) -> SparseRows:
-    """Vectors (mean over tokens) of a pass of `benchmarks.demo_model`, unit after unit."""
-    from benchmarks.demo_quality.reading import load_rows  # Needs torch, which fills memory.
-
-    parts: list[SparseRows] = []
-    for file in sorted(folder.glob("unit-*.npz")):
-        parts.append(load_rows(file, "mean"))
-        if n_most is not None and sum(map(len, parts)) >= n_most:
-            break
-    rows = concatenate(parts)
-    return rows if n_most is None else take(rows, np.arange(min(n_most, len(rows))))
-
-
-def real_targets(folder: Path, targets: Path) -> list[SparseRows]:
-    """The exemplars' vectors of every target task of a targets file, in its order."""
-    from benchmarks.demo_quality.reading import load_rows
-
-    exemplars = load_rows(folder / "exemplars.npz", "mean")
-    lines = targets.read_text(encoding="utf-8").splitlines()
-    counts = [len(json.loads(line)["exemplars"]) for line in lines]
-    edges = indptr_of(counts)
-    if edges[-1] != len(exemplars):
-        raise SystemExit(f"{targets} has {edges[-1]} exemplars, {folder} has {len(exemplars)}")
-    return [take(exemplars, np.arange(first, last)) for first, last in pairwise(edges)]
-
-
-def enlarged(rows: SparseRows, n: int) -> SparseRows:
-    """Rows drawn again and again, the values within each row in another order; seeded."""
-    rng = np.random.default_rng(SEED)
-    drawn = take(rows, rng.integers(0, len(rows), n))
-    owner = np.repeat(np.arange(n), np.diff(drawn.indptr))
-    order = np.argsort(owner + rng.random(len(owner)), kind="stable")  # Stays within the row.
-    return SparseRows(drawn.indptr, drawn.latents, drawn.values[order], drawn.n_latents)
 
 
 def write_parts(setting: Setting, n: int, rows_per_part: int, folder: Path) -> None:

@@ -8,21 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.ranking_data import (
     SETTINGS,
-    enlarged,
     made_up_rows,
     mapped_parts,
-    real_rows,
-    real_targets,
     write_parts,
 )
 from selection.jaccard import build_queries, score_rows
 from selection.kernel_choice import Method
+from selection.records import SparseRows
 from selection.reductions import ExemplarReduction, prepare
 from selection.scoring import Scorer
 from selection.sparse import document_frequency, take
@@ -32,19 +31,12 @@ METHODS: tuple[Method, ...] = ("inverted", "forward")
 ALL_TARGETS: tuple[ExemplarReduction, ...] = ("mean", "max", "prototype", "best_mean")
 N_GROWTH_EXEMPLARS = 100
 PART_ROWS = 50_000
-REAL_ROWS = 115_087
 
 
-def all_targets(folder: Path, targets_file: Path, quick: bool) -> dict[str, object]:
-    """Wall seconds of all target tasks in one pass over the real pool, idf, mean, 2 threads."""
-    targets = real_targets(folder, targets_file)
-    rows, pool = real_rows(folder, 4_000 if quick else None), "real"
-    if len(rows) < REAL_ROWS and not quick:
-        pool = f"{len(rows):,} real rows, drawn again with values in another order"
-        rows = enlarged(rows, REAL_ROWS)
+def all_targets(rows: SparseRows, targets: Sequence[SparseRows]) -> dict[str, object]:
+    """Wall seconds of all target tasks in one pass over a pool, idf, mean, 2 threads."""
     weights = idf_weights(document_frequency(rows), int((np.diff(rows.indptr) > 0).sum()))
     found: dict[str, object] = {
-        "pool": pool,
         "rows": len(rows),
         "mean_nnz": round(len(rows.values) / len(rows), 1),
         "targets": len(targets),
@@ -52,7 +44,7 @@ def all_targets(folder: Path, targets_file: Path, quick: bool) -> dict[str, obje
     }
     print(
         f"\nall {len(targets)} targets, {found['exemplars']} exemplars, idf, one pass over"
-        f" {len(rows):,} rows ({pool}), 2 threads, warm, norms included"
+        f" {len(rows):,} rows, 2 threads, warm, norms included"
     )
     for reduction in ALL_TARGETS:
         queries = [prepare(target, weights, reduction) for target in targets]

@@ -1,10 +1,10 @@
 """Selection with near-duplicates and diversity: time, memory, and recall of planted copies.
 
-    python -m benchmarks.selection --pool pool.parquet --subpool ids.txt --vectors PASS
+    python -m benchmarks.selection --pool pool.parquet --targets targets.jsonl --workspace DIR
     python -m benchmarks.selection --quick
 
-PASS is a folder that `benchmarks.demo_model` fills: per-row vectors of the pool (unit-*.npz) and of
-exemplars. Without it, vectors and texts are made up. Copies are planted: the vector's values moved
+DIR is a workspace in which `saelect bench retrieval` has read the pool. Without it, vectors and
+texts are made up. Copies are planted: the vector's values moved
 at random, one word of the text replaced. Those that are near by the definition (generalized Jaccard
 and shared runs of words at least the limits) should be told from their originals; recall is the
 share of them of which the selection holds one at most. 5 % of the pool are selected.
@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ranking_data import Setting, made_up_rows
+from benchmarks.stored_pool import stored_pool
 from selection.jaccard import score_pairs
 from selection.near_duplicates import DuplicateFinder, KeptVectors
 from selection.neighbors import build_index, search, sketch
@@ -63,34 +64,6 @@ class Data:
     texts: Sequence[str]
     plants: NDArray[np.int64]
     originals: NDArray[np.int64]
-
-
-def stored_rows(pass_folder: Path) -> tuple[SparseRows, SparseRows]:
-    """Vectors of a pass in the order of its units, and of its exemplars."""
-    from benchmarks.demo_quality.reading import load_rows
-
-    files = sorted(pass_folder.glob("unit-*.npz"))
-    return (
-        concatenate([load_rows(file, "mean") for file in files]),
-        load_rows(pass_folder / "exemplars.npz", "mean"),
-    )
-
-
-def pool_texts(pool: Path, subpool: Path | None, n: int) -> list[str]:
-    """Texts of the pool in the order of a pass: those of the sub-pool first."""
-    import polars as pl
-
-    frame = pl.read_parquet(pool, columns=["id", "instruction", "input", "output"])
-    named = set(subpool.read_text().split()) if subpool else set()
-    inside = frame["id"].is_in(list(named))
-    ordered = pl.concat([frame.filter(inside), frame.filter(~inside)])
-    parts = ordered.select("instruction", "input", "output").iter_rows()
-    texts = ["\n".join(part for part in row if part) for row in parts]
-    if len(texts) != n:
-        raise SystemExit(
-            f"{len(texts):,} rows in the pool, {n:,} vectors: the pass is not finished"
-        )
-    return texts
 
 
 def made_up_texts(n: int) -> list[str]:
@@ -289,20 +262,21 @@ def main() -> None:
     """Print tables, then one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path)
-    parser.add_argument("--subpool", type=Path)
-    parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--targets", type=Path, help="whose exemplars rank")
+    parser.add_argument("--workspace", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    if given.vectors and given.pool:
-        rows, exemplars = stored_rows(given.vectors)
-        texts = pool_texts(given.pool, given.subpool, len(rows))
+    if given.workspace and given.pool and given.targets:
+        stored = stored_pool(given.pool, given.targets, given.workspace)
+        rows, texts, exemplars = stored.rows, list(stored.texts), concatenate(stored.targets)
+        every = np.linspace(0, len(exemplars) - 1, N_EXEMPLARS).astype(np.int64)
+        exemplars = take(exemplars, every)
     else:
         n = MADE_UP.n_rows_quick if given.quick else MADE_UP.n_rows
         rows, exemplars = made_up_rows(MADE_UP, n, SEED), made_up_rows(MADE_UP, N_EXEMPLARS, 1)
         texts = made_up_texts(n)
     if given.quick and len(rows) > 10_000:
         rows, texts = take(rows, np.arange(10_000)), texts[:10_000]
-    exemplars = take(exemplars, np.arange(N_EXEMPLARS))
     with tempfile.TemporaryDirectory() as place:
         data = planted(rows, exemplars, texts, len(rows) // 100, Path(place) / "shards")
         nnz = len(rows.values) / len(rows)
