@@ -148,10 +148,12 @@ def make_tables(
         likes_math = rng.random() < 0.8
         source = "grade-school-math" if likes_math else None
         ranked.append(make_example(len(ranked), rng, source))
-    rest = [make_example(10_000 + i, rng) for i in range(2 * n_selected)]
-    exemplars = [make_example(20_000 + i, rng, "grade-school-math") for i in range(8)]
+    first = max(10_000, len(ranked))
+    rest = [make_example(first + i, rng) for i in range(2 * n_selected)]
+    first = max(20_000, first + len(rest))
+    exemplars = [make_example(first + i, rng, "grade-school-math") for i in range(8)]
     everyone = {example.id: example for example in [*ranked, *rest]}
-    n_pool = sum(SOURCES.values())
+    n_pool = max(sum(SOURCES.values()), len(ranked))
     scores = 0.62 * np.exp(-((np.arange(n_pool) / n_pool) ** 0.35) * 3) + 0.001
 
     selections, picks, near, why = [], [], [], []
