@@ -119,7 +119,7 @@ def _picks(picks: Sequence[ShownPick]) -> str:
     lines = []
     for pick in picks[:SHOWN_PICKS]:
         text = next((t.text for t in pick.turns if t.role == "user"), "")
-        shared = ", ".join(f"{each.name} ({each.share:.0%})" for each in pick.latents[:2])
+        shared = "; ".join(f"{each.words} ({each.share:.0%})" for each in pick.reasons(2))
         score = "" if pick.score is None else f"{pick.score:.4f}"
         facts = " · ".join(cell(fact) for fact in (score, pick.source or "") if fact)
         why = f"  \n   shares {cell(shared)}" if shared else ""

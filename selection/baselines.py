@@ -15,13 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.unspaced import UNSPACED
+
 _BATCH = 4096  # Texts whose counts are compacted at once.
 
-# Scripts written without spaces: kana, Han, Thai, Lao, Myanmar, Khmer.
-_UNSPACED = (
-    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003134f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-)
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -82,8 +79,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     marks = "".join(
         chr(code) for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code))[0] == "M"
     )
-    spaced = f"(?:[^\\W_{_UNSPACED}]|(?![{_UNSPACED}])[{marks}])+"
-    return re.compile(f"[{_UNSPACED}]+|{spaced}"), re.compile(f"[{_UNSPACED}]")
+    spaced = f"(?:[^\\W_{UNSPACED}]|(?![{UNSPACED}])[{marks}])+"
+    return re.compile(f"[{UNSPACED}]+|{spaced}"), re.compile(f"[{UNSPACED}]")
 
 
 def bm25_of_sets(

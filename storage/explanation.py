@@ -1,12 +1,15 @@
 """Why a sample is in a selection, or what would bring it in. Reads the snapshot and `scores/`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selection.errors import InputError
+from selection.plain_text import turn_texts
 from storage.before_ranking import drop_of, row_in_pool
 from storage.database import Connection, open_snapshot
 from storage.read import described, find_example, find_selection
+from storage.reason_words import Spot, full_words, reason_words
 from storage.refusals import Change, Place, Refusal, refusal_of
 from storage.rows import SelectionRow
 from storage.workspace import Workspace
@@ -31,7 +34,11 @@ class NearExemplar:
 
 @dataclass(frozen=True, slots=True)
 class SharedLatent:
-    """One line of an explanation; latent -1 is the rest, -2 the generic latents together."""
+    """One line of an explanation; latent -1 is the rest, -2 the generic latents together.
+
+    description: the word or token as it is, or what a latent is described by.
+    words:       the same on one line, a token with the word of the sample that it is a piece of.
+    """
 
     exemplar_id: str
     space: str | None
@@ -40,6 +47,7 @@ class SharedLatent:
     contribution: int
     share: float | None
     pool_share: float | None
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,7 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
         found = _standing(connection, workspace, chosen, example_id)
         exemplars = [NearExemplar(*row) for row in connection.execute(
             _EXEMPLARS, [chosen.selection_id, example_id]).fetchall()]  # fmt: skip
-        latents = [SharedLatent(*row) for row in connection.execute(
-            _LATENTS, [chosen.selection_id, example_id]).fetchall()]  # fmt: skip
+        latents = _latents(connection, chosen, example_id)
         ((reduction,),) = connection.execute(
             "SELECT exemplar_reduction FROM selection WHERE selection_id = ?",
             [chosen.selection_id],
@@ -119,6 +126,30 @@ FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
 WHERE w.selection_id = ? AND w.example_id = ?
 ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contribution DESC,
     w.latent"""
+
+
+_PLACES = """
+SELECT space, latent, turn, first_char, end_char FROM fired
+WHERE selection_id = ? AND example_id = ? AND turn IS NOT NULL
+ORDER BY strength DESC, turn, first_char"""
+
+
+def _latents(connection: Connection, chosen: SelectionRow, example_id: str) -> list[SharedLatent]:
+    """Every line of the explanation, worded by the sample's own text where that is known."""
+    key = [chosen.selection_id, example_id]
+    texts = connection.execute(
+        "SELECT messages FROM sample WHERE example_id = ?", [example_id]
+    ).fetchall()
+    turns = turn_texts(json.loads(texts[0][0])) if texts else []
+    places: dict[tuple[str, int], list[Spot]] = {}
+    for space, latent, *place in connection.execute(_PLACES, key).fetchall():
+        places.setdefault((space, latent), []).append(Spot(*place))
+    found = []
+    for row in connection.execute(_LATENTS, key).fetchall():
+        _, space, latent, text, *_ = row
+        worded = reason_words(space, latent, text, turns, places.get((space, latent), ()))
+        found.append(SharedLatent(*[*row, full_words(space, text, worded)]))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

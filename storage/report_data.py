@@ -60,10 +60,11 @@ def pick_data(
     """The picks in the order given. facts: more entries of the head, e.g. the size of a page.
 
     A pick is [rank, score, example id, target, source, file, row, own id, licence, tokens, places,
-    turns, latents, share of the rest, exemplar, reason]. A turn is [role, pieces, characters left
-    out]; a piece a text, or [text, heat, levels]. A latent is [name, space, number, described,
-    contribution, share]. Scores and shares are written out. Target, source, file, licence,
-    exemplar, reason, roles, names and spaces are numbers of texts in the head.
+    turns, latents, share of the rest, exemplar, reason, chips]. A turn is [role, pieces, characters
+    left out]; a piece a text, or [text, heat, levels]. A latent is [name, space, number, described,
+    contribution, share]; a chip [words, share, plain, its latents]. Scores and shares are written
+    out. Target, source, file, licence, exemplar, reason, roles, names, words and spaces are numbers
+    of texts in the head.
     """
     words, names = Words(), list(exemplars)
     places = {name: number for number, name in enumerate(names)}
@@ -99,6 +100,10 @@ def _row(pick: ShownPick, words: Words, places: Mapping[str, int]) -> list[objec
         percent(pick.rest_share),
         exemplar,
         words.number(pick.reason),
+        [
+            [words.number(each.words), percent(each.share), int(each.is_plain), each.places]
+            for each in pick.reasons()
+        ],
     ]  # fmt: skip
 
 

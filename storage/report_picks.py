@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from selection.messages import normalize_messages
 from selection.plain_text import turn_texts
-from storage.database import Connection
+from storage.database import Connection, open_snapshot
 from storage.read import described
+from storage.reason_words import Kind, Spot, full_words, reason_words
 from storage.report_records import Latent, Piece, ShownPick, Turn
 from storage.rows import SelectionRow
+from storage.workspace import Workspace
 
 WHOLE_PICKS = 100
 """The first picks are shown with MOST_CHARACTERS of text, the others with SHORT_CHARACTERS."""
@@ -25,7 +27,10 @@ MOST_PICKS = 50_000
 """Picks that a page holds; the catalog holds them all."""
 
 TOP_LATENTS = 4
-"""Of each space; beside a pick."""
+"""Of each space that can be read; beside a pick."""
+
+_LOOKED_AT = 10
+"""Of each space, among which these are, with the signs between them."""
 
 _HEATS = 4
 
@@ -58,7 +63,7 @@ JOIN {{table}} p ON p.selection_id = w.selection_id AND p.example_id = w.example
 {described("w")}
 WHERE w.selection_id = $chosen AND {{ranks}} AND coalesce(w.nearness, 1) = 1
 QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
-    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= {TOP_LATENTS}
+    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= {_LOOKED_AT}
 ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
 
 _FIRED = """
@@ -89,6 +94,18 @@ def picks_at(
     within = "list_contains($ranks::BIGINT[], p.rank)"
     found = _read(connection, chosen, "pick", within, {"ranks": list(ranks)}, MOST_CHARACTERS)
     return {pick.rank: pick for pick in found}
+
+
+def first_reasons(
+    workspace: Workspace, chosen: SelectionRow, n: int, most: int
+) -> dict[int, list[str]]:
+    """What the first n picks share with their nearest exemplars, in words, by rank.
+
+    most: reasons that can be read; signs between them follow as a number.
+    """
+    with open_snapshot(workspace) as connection:
+        shown = shown_picks(connection, chosen, "pick", 1, n, SHORT_CHARACTERS)
+    return {pick.rank: [reason.words for reason in pick.reasons(most)] for pick in shown}
 
 
 def _read(
@@ -125,16 +142,33 @@ def _shown(
     fired: Sequence[tuple[Any, ...]],
     most_characters: int,
 ) -> ShownPick:
-    latents = [
-        Latent(text or f"latent {number}", space, number, bool(text), part, share)
-        for _, space, number, text, part, share in why
-        if number >= 0
-    ]
+    messages = json.loads(row[-2])
+    texts = turn_texts(messages)
+    fires = [Fired(*each) for each in fired]
+    latents = _latents(why, fires, texts)
     rest_share = 1 - sum(latent.share for latent in latents)
-    marks = marks_of([Fired(*each) for each in fired], latents)
-    turns = turns_of(row[-2], most_characters, marks)
+    turns = _turns(messages, texts, most_characters, marks_of(fires, latents))
     exemplar_id = why[0][0] if why else None
     return ShownPick(*[*row[:-2], turns, latents, rest_share, exemplar_id, row[-1]])
+
+
+def _latents(
+    why: Sequence[tuple[Any, ...]], fired: Sequence[Fired], texts: Sequence[str]
+) -> list[Latent]:
+    """The first TOP_LATENTS of each space that can be read, and what stands between them."""
+    places: dict[tuple[str, int], list[Fired]] = {}
+    for each in fired:
+        places.setdefault((each.space, each.latent), []).append(each)
+    latents, n_readable = [], dict.fromkeys((space for _, space, *_ in why), 0)
+    for _, space, number, text, part, share in why:
+        if number < 0 or n_readable[space] == TOP_LATENTS:
+            continue
+        here = sorted(places.get((space, number), ()), key=lambda each: -each.strength)
+        worded = reason_words(space, number, text, texts, [Spot(*each[2:5]) for each in here])
+        n_readable[space] += worded.kind is Kind.READABLE
+        name = full_words(space, text, worded) if text else f"latent {number}"
+        latents.append(Latent(name, space, number, bool(text), part, share, worded))
+    return latents
 
 
 Marks = Mapping[int, Sequence[tuple[int, int, int, str]]]
@@ -189,9 +223,15 @@ def turns_of(
 ) -> list[Turn]:
     """Messages (JSON) as turns to read; text is cut after so many characters in all."""
     parsed = json.loads(messages)
-    texts, left, turns = turn_texts(parsed), most_characters, []
-    for number, (message, text) in enumerate(zip(normalize_messages(parsed), texts, strict=True)):
-        pieces = list(_pieces(text[:left], (marks or {}).get(number, ())))
+    return _turns(parsed, turn_texts(parsed), most_characters, marks or {})
+
+
+def _turns(
+    messages: Sequence[Mapping[str, Any]], texts: Sequence[str], left: int, marks: Marks
+) -> list[Turn]:
+    turns = []
+    for number, (message, text) in enumerate(zip(normalize_messages(messages), texts, strict=True)):
+        pieces = list(_pieces(text[:left], marks.get(number, ())))
         turns.append(Turn(str(message["role"]), pieces, max(0, len(text) - left)))
         left = max(0, left - len(text))
     return turns

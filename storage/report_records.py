@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from storage.charts import LengthBin, ScoreCurve, SourceBar
 from storage.check_words import Sentence
 from storage.export_facts import SelectionFacts
+from storage.reason_words import Worded, folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """A latent that a pick shares with its exemplar; `name` is its description or its number."""
+    """A latent, word or token that a pick shares with its exemplar.
+
+    name:   its description, the word or token as it is, or its number.
+    worded: the same as a short list says it.
+    """
 
     name: str
     space: str
@@ -46,6 +51,17 @@ class Latent:
     is_described: bool
     contribution: int
     share: float
+    worded: Worded
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One item of a short list of reasons. places: of the latents that it stands for."""
+
+    words: str
+    share: float
+    places: Sequence[int]
+    is_plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,18 @@ class ShownPick:
     def is_marked(self) -> bool:
         """Whether any of its tokens is."""
         return any(piece.heat for turn in self.turns for piece in turn.pieces)
+
+    def reasons(self, most: int | None = None) -> list[Chip]:
+        """Its latents as a short list: the first `most` that can be read, signs as a number."""
+        return [
+            Chip(
+                words,
+                sum(self.latents[at].share for at in places),
+                places,
+                not any(self.latents[at].is_described for at in places),
+            )
+            for words, places in folded([latent.worded for latent in self.latents], most)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """The latents of a target task as the report shows them: what they carry, and where they fire."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from selection.plain_text import turn_texts
 from storage.database import Connection
 from storage.read import described
+from storage.reason_words import Spot, full_words, reason_words, visible
 from storage.report_records import Context, TargetLatent
 from storage.rows import SelectionRow
 
@@ -56,39 +56,62 @@ def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetL
     key = chosen.selection_id
     rows = connection.execute(_LATENTS, [key, chosen.run_id, SHOWN]).fetchall()
     examples: dict[tuple[str, int], list[Context]] = {}
+    fired: dict[tuple[str, int], list[_Fired]] = {}
     found = connection.execute(_EXAMPLES, [key, EXAMPLES]).fetchall() if rows else []
-    for space, latent, rank, *place, messages in found:
-        context = _context(rank, place, json.loads(messages))
-        if context is not None:
-            examples.setdefault((space, latent), []).append(context)
-    return [
-        TargetLatent(
-            target,
-            text or f"latent {latent}",
-            latent,
-            space,
-            bool(text),
-            share,
-            n_exemplars,
-            pool_share,
-            carried,
-            examples.get((space, latent), []),
+    for space, latent, rank, turn, first, end, messages in found:
+        texts = turn_texts(json.loads(messages))
+        if turn < len(texts):
+            one = _Fired(rank, texts[turn], first, end)
+            examples.setdefault((space, latent), []).append(_context(one))
+            fired.setdefault((space, latent), []).append(one)
+    exemplars = _exemplar_texts(connection, chosen.run_id) if rows else {}
+    latents = []
+    for target, text, latent, space, share, n_exemplars, pool_share, carried in rows:
+        here = fired.get((space, latent), ())
+        turns = [one.text for one in here] or exemplars.get(target, [])
+        places = [Spot(n, one.first, one.end) for n, one in enumerate(here)]
+        worded = reason_words(space, latent, text, turns, places)
+        latents.append(
+            TargetLatent(
+                target,
+                full_words(space, text, worded) if text else f"latent {latent}",
+                latent,
+                space,
+                bool(text),
+                share,
+                n_exemplars,
+                pool_share,
+                carried,
+                examples.get((space, latent), []),
+            )
         )
-        for target, text, latent, space, share, n_exemplars, pool_share, carried in rows
-    ]
+    return latents
 
 
-def _context(
-    rank: int, place: Sequence[int], messages: Sequence[Mapping[str, Any]]
-) -> Context | None:
+class _Fired(NamedTuple):
+    """A token of a pick on which a latent is active, in its turn's text."""
+
+    rank: int
+    text: str
+    first: int
+    end: int
+
+
+def _exemplar_texts(connection: Connection, run_id: str) -> dict[str, list[str]]:
+    """Texts of the turns of the exemplars of each target task."""
+    texts: dict[str, list[str]] = {}
+    rows = connection.execute(
+        "SELECT target, messages FROM exemplar WHERE run_id = ? AND messages IS NOT NULL"
+        " ORDER BY rowid",
+        [run_id],
+    )
+    for target, messages in rows.fetchall():
+        texts.setdefault(target, []).extend(turn_texts(json.loads(messages)))
+    return texts
+
+
+def _context(fired: _Fired) -> Context:
     """The token with the text around it on one line."""
-    turn, first, end = place
-    texts = turn_texts(messages)
-    if turn >= len(texts):
-        return None
-    before, after = texts[turn][max(0, first - BEFORE) : first], texts[turn][end : end + AFTER]
-    return Context(rank, _line(before), _line(texts[turn][first:end]), _line(after))
-
-
-def _line(text: str) -> str:
-    return text.replace("\n", "⏎").replace("\t", "⇥")
+    rank, text, first, end = fired
+    before, after = text[max(0, first - BEFORE) : first], text[end : end + AFTER]
+    return Context(rank, visible(before), visible(text[first:end]), visible(after))

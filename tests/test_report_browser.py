@@ -192,14 +192,23 @@ def test_a_latent_shows_its_tokens_alone(hostile: dict[str, Path], opened: Any) 
     page = opened(hostile["report"]).page
     marks = page.locator("#pick-list > .pick >> nth=0 >> .turns mark")
     assert marks.count() == 10
-    chips = page.locator("#pick-list > .pick >> nth=0 >> button.chip")
-    levels = marks.first.get_attribute("data-levels")
-    lit = levels.index("9")
-    chips.nth(lit).click()
-    assert marks.first.get_attribute("class") == "f4"
-    chips.nth(1 - min(lit, 1)).click()
-    assert marks.first.get_attribute("class") == "f0"
-    chips.nth(1 - min(lit, 1)).click()
+    pick = page.locator("#pick-list > .pick >> nth=0")
+    levels = [marks.nth(i).get_attribute("data-levels") for i in range(10)]
+    chips = pick.locator("button.chip")
+    own = [(chips.nth(i).get_attribute("data-level") or "").split() for i in range(chips.count())]
+    # A chip whose latents have no marked token here is no button.
+    of_all = pick.locator(".chip")
+    for i in range(of_all.count()):
+        places = (of_all.nth(i).get_attribute("data-level") or "").split()
+        assert (places in own) == any(level[int(at)] != "0" for level in levels for at in places)
+    for i, places in enumerate(own):
+        before = [marks.nth(n).get_attribute("class") for n in range(10)]
+        chips.nth(i).click()
+        shown = [marks.nth(n).get_attribute("class") for n in range(10)]
+        strongest = [max(int(level[int(at)]) for at in places) for level in levels]
+        assert shown == [f"f{-(-level * 4 // 9)}" for level in strongest]
+        chips.nth(i).click()
+        assert [marks.nth(n).get_attribute("class") for n in range(10)] == before
     assert marks.first.get_attribute("class") == marks.first.get_attribute("data-heat") == "f4"
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.reason_words import Kind, Worded
 from storage.report_data import inline_json, pick_data, spelled
 from storage.report_picks import Fired, marks_of, turns_of
 from storage.report_records import Latent, Piece, ShownPick, Turn
 
 LATENTS = [
-    Latent("sums", "resid@2", 7, True, 40, 0.4),
-    Latent("latent 9", "words", 9, False, 10, 0.1),
+    Latent("sums", "resid@2", 7, True, 40, 0.4, Worded("sums", Kind.READABLE)),
+    Latent("latent 9", "words", 9, False, 10, 0.1, Worded("latent 9", Kind.READABLE)),
 ]
 
 
@@ -127,3 +128,29 @@ def test_data_holds_every_pick_once_in_parts() -> None:
         == [[head["words"].index("user"), ["a ", ["b⟨U+202E⟩", 3, "90"]], 5]]
     )
     assert rows[0][12][0][-1] == "40\u202f%"
+    assert [[head["words"][words], *rest] for words, *rest in rows[0][16]] == [
+        ["sums", "40\u202f%", 0, [0]],
+        ["latent 9", "10\u202f%", 1, [1]],
+    ]
+
+
+def test_chips_stand_for_their_latents_and_signs_for_all_of_theirs() -> None:
+    def token(number: int, term: str, kind: Kind, share: float) -> Latent:
+        return Latent(term, "tokens", number, True, 1, share, Worded(term, kind))
+
+    latents = [
+        token(1, "(", Kind.SIGN, 0.2),
+        token(2, "FROM", Kind.READABLE, 0.1),
+        token(3, "=", Kind.SIGN, 0.05),
+        token(4, "BY", Kind.READABLE, 0.04),
+        token(5, ";", Kind.SIGN, 0.03),
+    ]
+    pick = ShownPick(
+        1, 0.5, "id", "t", None, "s", "f", 1, None, 7, 1, [], latents, 0.58, None
+    )  # fmt: skip
+    said = [(chip.words, round(chip.share, 9), list(chip.places)) for chip in pick.reasons()]
+    assert said == [
+        ("FROM", 0.1, [1]), ("BY", 0.04, [3]), ("3 punctuation marks", 0.28, [0, 2, 4])
+    ]  # fmt: skip
+    first = [(chip.words, list(chip.places)) for chip in pick.reasons(1)]
+    assert first == [("FROM", [1]), ("1 punctuation mark", [0])]

@@ -30,6 +30,7 @@ ExampleArgument = Annotated[
 ]
 HERE = Path(DEFAULT)
 SQL_ROWS = 1000
+REASONS = 3  # shown beside a pick, with the number of signs between them
 
 
 def ls(workspace: WorkspaceOption = HERE) -> None:
@@ -60,7 +61,8 @@ def show(
 ) -> None:
     """What the check says of a selection, and its top picks with what they share with exemplars."""
     from storage.check_words import check_lines
-    from storage.read import find_selections, picks, why_each
+    from storage.read import find_selections, picks
+    from storage.report_picks import first_reasons
 
     place = find_workspace(workspace)
     for found in find_selections(place, selection):
@@ -72,14 +74,11 @@ def show(
         )
         for line in check_lines(place, found.selection_id):
             say(f"  {line}")
-        shown = picks(place, found.selection_id, n)
-        shared = why_each(place, found.selection_id, [pick.example_id for pick in shown])
-        for pick in shown:
+        reasons = first_reasons(place, found, n, most=REASONS)
+        for pick in picks(place, found.selection_id, n):
             say(f"{pick.rank:>5}  {pick.score:.4f}  {pick.example_id[:12]}  {one_line(pick.text)}")
-            reasons = shared[pick.example_id][:3]
-            named = [r.description or f"latent {r.latent}" for r in reasons if r.latent >= 0]
-            if named:
-                say(f"{'':>13}  {pick.source}; shares {'; '.join(named)}")
+            if reasons[pick.rank]:
+                say(f"{'':>13}  {pick.source}; shares {'; '.join(reasons[pick.rank])}")
         say("")
 
 

@@ -45,7 +45,7 @@ def print_why(found: Explanation, n_exemplars: int) -> None:
         sys.stdout.write(table_text(header, rows, right={1, 2}))
     shown = list(dict.fromkeys(latent.exemplar_id for latent in found.latents))[:n_exemplars]
     for exemplar_id in shown:
-        say(f"\nLatents shared with exemplar {exemplar_id}; first what sets the sample apart")
+        say(f"\nShared with exemplar {exemplar_id}; first what sets the sample apart")
         lines = [
             (
                 latent.space or "",
@@ -53,12 +53,19 @@ def print_why(found: Explanation, n_exemplars: int) -> None:
                 f"{latent.contribution:,}",
                 "" if latent.share is None else f"{latent.share:.1%}",
                 "" if latent.pool_share is None else f"{latent.pool_share:.1%}",
-                latent.description or "",
+                latent.words,
             )
             for latent in found.latents
             if latent.exemplar_id == exemplar_id
         ]
-        columns = ("space", "latent", "contribution", "share", "in pool", "description (a hint)")
+        columns = (
+            "space",
+            "latent",
+            "contribution",
+            "share",
+            "in pool",
+            "token, or hint at a latent",
+        )
         sys.stdout.write(table_text(columns, lines, right={1, 2, 3, 4}))
     if not found.latents:
         say(f"No latents are recorded for it; the method is {found.selection.method}.")

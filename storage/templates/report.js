@@ -50,21 +50,21 @@
     return [element("p", "muted", "The text was removed from the workspace.")];
   }
 
-  function chipsOf(latents, isMarked) {
-    const chips = latents.map(([name, , , described, , share], n) => {
-      const chip = element("span", described ? "chip" : "chip plain",
-        element("b", "", share), " " + word(name));
-      if (isMarked) chip.dataset.level = n;
+  function chipsOf(chips, isMarked) {
+    return element("div", "chips", ...chips.map(([words, share, plain, places]) => {
+      const chip = element("span", plain ? "chip plain" : "chip",
+        element("b", "", share), " " + word(words));
+      if (isMarked) chip.dataset.level = places.join(" ");
       return chip;
-    });
-    return element("div", "chips", ...chips);
+    }));
   }
 
   function whyOf(latents, rest) {
     const row = (cells, tag = "td") => element("tr", "", ...cells.map(([text, name]) =>
       element(tag, name, text)));
-    const table = element("table", "", row([["what it responds to (a hint)", ""], ["space", ""],
-      ["latent", "n"], ["contribution", "n"], ["share", "n"]], "th"));
+    const table = element("table", "", row([
+      ["a token, or what a latent responds to (a hint)", ""], ["space", ""], ["number", "n"],
+      ["contribution", "n"], ["share", "n"]], "th"));
     for (const [name, space, number, described, part, share] of latents)
       table.append(row([[described ? word(name) : "not described", ""], [word(space), ""],
         [String(number), "n"], [count(part), "n"], [share, "n"]]));
@@ -75,7 +75,7 @@
 
   function pickOf(n) {
     const [rank, value, id, target, source, file, row, ownId, licence, tokens, places, turns,
-      latents, rest, exemplar, reason] = pickAt(n);
+      latents, rest, exemplar, reason, chips] = pickAt(n);
     const isMarked = turns.some(([, pieces]) => pieces.some((p) => typeof p !== "string"));
     const facts = element("div", "where");
     if (head.several && target >= 0)
@@ -88,7 +88,7 @@
       facts.append(element("span", "", "chosen by " + word(reason)));
     const inside = element("div", "inside");
     if (latents.length)
-      inside.append(element("h4", "", "Latents it shares with its nearest exemplar"),
+      inside.append(element("h4", "", "What it shares with its nearest exemplar"),
         whyOf(latents, rest));
     if (exemplar >= 0)
       inside.append(element("h4", "", "That exemplar"),
@@ -101,7 +101,7 @@
     const item = element("li", "pick",
       element("div", "rank", count(rank), element("small", "", value)),
       element("div", "body", facts, element("div", "turns", ...turnsOf(turns)),
-        latents.length ? chipsOf(latents, isMarked) : null,
+        latents.length ? chipsOf(chips, isMarked) : null,
         element("details", "", element("summary", "",
           "Whole text, why it ranks here, where it came from"), inside)));
     item.dataset.rank = rank;
@@ -157,9 +157,17 @@
     pager.hidden = head.n <= head.page;
   }
 
-  // Latents whose tokens are marked become buttons that show these tokens alone.
+  // How strongly a mark has the latents that a chip stands for, 0 to 9.
+  function levelOf(mark, chip) {
+    const places = chip.dataset.level.split(" ");
+    return Math.max(...places.map((place) => Number(mark.dataset.levels[place] || 0)));
+  }
+
+  // Chips with marked tokens become buttons that show these tokens alone.
   function buttons(root) {
     for (const chip of root.querySelectorAll("span.chip[data-level]")) {
+      const marks = [...chip.closest(".pick").querySelectorAll(".body > .turns mark")];
+      if (!marks.some((mark) => levelOf(mark, chip))) continue;
       const made = element("button", chip.className, ...chip.childNodes);
       made.type = "button";
       made.dataset.level = chip.dataset.level;
@@ -175,8 +183,7 @@
     for (const other of pick.querySelectorAll("button.chip"))
       other.setAttribute("aria-pressed", String(isOn && other === chip));
     for (const mark of pick.querySelectorAll(".turns mark[data-heat]")) {
-      const level = Number(mark.dataset.levels[chip.dataset.level] || 0);
-      mark.className = isOn ? "f" + Math.ceil((level * 4) / 9) : mark.dataset.heat;
+      mark.className = isOn ? "f" + Math.ceil((levelOf(mark, chip) * 4) / 9) : mark.dataset.heat;
     }
   }
 

@@ -1,0 +1,300 @@
+"""How a reason is worded where a reader sees a few of them: in `show`, on pages, in reports.
+
+A reason is a latent, a word or a token that a sample shares with its exemplar. The catalog keeps
+it as it is; here it becomes something to read: a token that is a piece of a word stands in its
+word, and signs that say nothing by themselves are counted instead of listed.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+
+from selection.unspaced import UNSPACED
+
+TOKENS, WORDS = "tokens", "words"
+"""Names of the lexical spaces; the reasons of all others are latents."""
+
+_CONTEXT = 16  # characters of a word shown on either side of a piece of it
+_LONGEST = 40  # characters of a token or word shown
+_LOST = "\ufffd"  # decoders write it for bytes that are no whole character
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_AS_IN = "”, as in …"  # between the tokens and the example of a description made from both
+_BEFORE = 24  # such an example has at most so many characters before its token
+_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+class Kind(Enum):
+    """What a reader gets from a term."""
+
+    READABLE = "letters, digits or a symbol such as an emoji"
+    SIGN = "punctuation"
+    BLANK = "spaces or line breaks"
+    BYTES = "bytes that are part of a character"
+
+
+class Worded(NamedTuple):
+    """A reason in words, and whether they say something by themselves."""
+
+    words: str
+    kind: Kind
+
+
+class Spot(NamedTuple):
+    """Characters first to end of a turn's text."""
+
+    turn: int
+    first: int
+    end: int
+
+
+def reason_words(
+    space: str | None,
+    number: int,
+    text: str | None,
+    turns: Sequence[str] = (),
+    places: Sequence[Spot] = (),
+) -> Worded:
+    """One reason in words.
+
+    space, number: of the latent; a lexical space is called `tokens` or `words`.
+    text:   the token or word, or the description of a latent; None where there is none.
+    turns:  texts of the turns of the sample that has the reason; none where they are not known.
+    places: where it fired in them, the strongest first; none where that was not recorded.
+
+    “pupil” is a whole word, “pup[il]” a token within its word, “…il” one whose word is not known,
+    “phot…” the beginning of one. Words of a latent say that it is one, unless
+    somebody described it.
+    """
+    places = [place for place in places if place.turn < len(turns)]
+    if space == TOKENS and text is not None:
+        return _token_words(text, turns, places)
+    if space == WORDS and text is not None:
+        return Worded(quoted(text), Kind.READABLE)
+    return Worded(_latent_words(number, text, turns, places), Kind.READABLE)
+
+
+def full_words(space: str | None, text: str | None, worded: Worded) -> str:
+    """The same where everything is listed: a term as it is, and its word where that says more."""
+    if space not in (TOKENS, WORDS) or text is None:
+        return visible(text or "")
+    term = quoted(text)
+    is_piece = "[" in worded.words or "…" in worded.words or _LOST in text
+    says_more = is_piece and worded.kind is Kind.READABLE and worded.words != term
+    return f"{term} in {worded.words}" if says_more else term
+
+
+def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str, list[int]]]:
+    """The first `most` readable reasons, and all that stood between them as one item, last.
+
+    Returns (words, positions of the reasons that the words stand for); nothing that stands behind
+    the last readable one counts, where enough of these are there.
+    """
+    shown: dict[str, list[int]] = {}
+    others: list[int] = []
+    for at, (words, kind) in enumerate(reasons):
+        if kind is not Kind.READABLE:
+            others.append(at)
+            continue
+        if words not in shown and len(shown) == most:
+            break
+        shown.setdefault(words, []).append(at)
+        if len(shown) == most:
+            break
+    items = list(shown.items())
+    return [*items, (_counted([reasons[at].kind for at in others]), others)] if others else items
+
+
+def quoted(text: str) -> str:
+    """A term in quotation marks, on one line."""
+    return f"“{visible(_cut(text))}”"
+
+
+def visible(text: str) -> str:
+    """Line breaks, tabs and other controls as signs, so that a text stays on one line."""
+    return text.translate(_VISIBLE)
+
+
+def kind_of(term: str) -> Kind:
+    """What a reader gets from a term: letters or digits of any script, a symbol, or neither."""
+    if any(char.isalnum() for char in _BYTE.sub("", term)):
+        return Kind.READABLE
+    if _LOST in term or _BYTE.search(term):
+        return Kind.BYTES
+    if any(unicodedata.category(char) == "So" for char in term):
+        return Kind.READABLE
+    return Kind.SIGN if term.strip() else Kind.BLANK
+
+
+def _counted(kinds: Sequence[Kind]) -> str:
+    """Signs and the like as a number of them."""
+    n = Counter(kinds)
+    n_marks = n[Kind.SIGN] + n[Kind.BLANK]
+    if not n[Kind.SIGN]:
+        marks = "1 space or line break" if n_marks == 1 else f"{n_marks} spaces or line breaks"
+    else:
+        marks = f"{n_marks} punctuation mark{'' if n_marks == 1 else 's'}"
+        marks += " and spaces" if n[Kind.BLANK] else ""
+    n_bytes = n[Kind.BYTES]
+    parts = "1 part of a character" if n_bytes == 1 else f"{n_bytes} parts of characters"
+    return " and ".join(each for each, count in ((marks, n_marks), (parts, n_bytes)) if count)
+
+
+def _token_words(term: str, turns: Sequence[str], places: Sequence[Spot]) -> Worded:
+    """A token within its word: where it fired, else where it must stand, else as a piece."""
+    if places:
+        shown = Counter(_in_word(turns[p.turn], p.first, p.end) for p in places)
+        words = next(iter(shown.most_common(1)))[0]
+        if words.strip():
+            return Worded(quoted(words), kind_of(words))
+    kind = kind_of(term)
+    if kind is not Kind.READABLE:
+        return Worded(quoted(term), kind)
+    term = term.replace("\u2581", " ")
+    return Worded(quoted(_found(term, turns) or _piece(term)), kind)
+
+
+def _found(term: str, turns: Sequence[str]) -> str | None:
+    """The word that a token has in a text, as far as the text alone leaves no doubt; else None.
+
+    Where the text does not have it as it is, letters of either case will do, and a token that
+    begins with ## is looked for inside words: encoders read so.
+    """
+    found = _word_of(term, turns, turns)
+    if found is None and not any(term.strip() in text for text in turns):
+        lower = [text.lower() for text in turns]
+        if all(len(one) == len(two) for one, two in zip(lower, turns, strict=True)):
+            found = _word_of(term, lower, turns)
+    return found
+
+
+def _word_of(term: str, looked: Sequence[str], turns: Sequence[str]) -> str | None:
+    """The word in `turns` of a token that is looked for in `looked`, texts of the same lengths.
+
+    A token with a space before it begins a word, and a word that is a token is not cut: where it
+    stands alone, it is that word. Otherwise all places have to give the same word.
+    """
+    core, begins = term.strip(), term[:1].isspace()
+    continues = _continues(term) and not any(core in text for text in looked)
+    core = core[2:] if continues else core
+    found: set[str] = set()
+    for text, own in zip(looked, turns, strict=True):
+        at = text.find(core)
+        while at >= 0:
+            is_inside = at > 0 and _joins(own[at - 1])
+            is_spaced = at == 0 or own[at - 1].isspace()
+            if (is_spaced or not begins) and (is_inside or not continues):
+                word = _in_word(own, at, at + len(core))
+                if begins and word == own[at : at + len(core)]:
+                    return word
+                found.add(word)
+                if len(found) > 1 and not begins:
+                    return None
+            at = text.find(core, at + 1)
+    return found.pop() if len(found) == 1 else None
+
+
+def _continues(term: str) -> bool:
+    """Whether an encoder's token goes on with a word."""
+    return term.startswith("##") and len(term) > 2 and _joins(term[2])
+
+
+def _piece(term: str) -> str:
+    """A token whose word is not known, with dots where the word may go on."""
+    core = term[2:] if _continues(term) else term.strip()
+    before = "…" if core[0] == _LOST or (_joins(core[0]) and not term[:1].isspace()) else ""
+    after = "…" if core[-1] == _LOST or (before == "" and _joins(core[-1])) else ""
+    return f"{before}{core.strip(_LOST)}{after}"
+
+
+def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str:
+    """Some characters of a text with the rest of their word, in brackets unless they are all of it.
+
+    neighbors: where they are signs, with the words that touch them.
+    """
+    inside = text[first:end].strip()
+    if inside:
+        first = text.index(inside, first)
+        end = first + len(inside)
+    elif neighbors and first < end:  # a line break, say: its first character stands for it
+        end = first + 1
+        inside = text[first]
+    else:
+        return ""
+    left, right = first, end
+    if neighbors or _joins(inside[0]):
+        while left and _joins(text[left - 1]):
+            left -= 1
+    if neighbors or _joins(inside[-1]):
+        while right < len(text) and _joins(text[right]):
+            right += 1
+    if left == first and right == end:
+        return inside
+    before, after = text[left:first], text[end:right]
+    before = before if len(before) <= _CONTEXT else "…" + before[1 - _CONTEXT :]
+    after = after if len(after) <= _CONTEXT else after[: _CONTEXT - 1] + "…"
+    return f"{before}[{_cut(inside)}]{after}"
+
+
+@lru_cache(maxsize=1 << 14)
+def _joins(char: str) -> bool:
+    """Whether a character belongs to the word beside it: letters, digits, and what hangs on them.
+
+    Scripts without spaces between words have no such thing: there every character stands alone.
+    """
+    if char.isascii():
+        return char.isalnum()
+    is_part = char.isalnum() or unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
+    return is_part and not _UNSPACED.match(char)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _latent_words(
+    number: int, text: str | None, turns: Sequence[str], places: Sequence[Spot]
+) -> str:
+    """What somebody wrote about a latent; else where it fired here; else where it fires elsewhere.
+
+    Descriptions made of tokens begin with a quotation mark.
+    """
+    if text and not text.startswith("“"):
+        return visible(text)
+    for place in places:
+        said = _in_word(turns[place.turn], place.first, place.end, neighbors=True)
+        if kind_of(said) is Kind.READABLE:
+            return f"a latent on {quoted(said)}"
+    example = _example(text) if text else ""
+    return f"a latent as in {quoted(example)}" if example else f"latent {number}"
+
+
+def _example(description: str) -> str:
+    """The example of a description, cut down to its token and the word around it; empty if none.
+
+    Brackets are around the token, but the text may have some as well: those that hold one of the
+    named tokens count, else those where the token stands in an example of full length.
+    """
+    head, is_there, example = description.partition(_AS_IN)
+    if not is_there:
+        return ""
+    example = example.removesuffix("…")
+    tokens = re.findall("“(.*?)(?:” |$)", head)
+    starts = [
+        m.start() for m in re.finditer(r"\[", example) if example.find("]", m.start() + 2) > 0
+    ]
+    pairs = [(first, example.index("]", first + 2)) for first in starts]
+    named = [pair for pair in pairs if example[pair[0] + 1 : pair[1]] in tokens]
+    usual = [pair for pair in pairs if pair[0] == _BEFORE]
+    for first, end in [*named, *usual, *pairs][:1]:
+        inside, after = example[first + 1 : end], example[end + 1 :]
+        text = example[:first] + inside + after
+        if _LOST in inside:
+            return ""
+        said = _in_word(text.replace("⏎", "\n"), first, first + len(inside), neighbors=True)
+        return said if kind_of(said) is Kind.READABLE else ""
+    return ""

@@ -1,0 +1,180 @@
+"""Reasons in words, by value: scripts, pieces of words, bytes, signs, descriptions."""
+
+import pytest
+
+from storage.reason_words import (
+    Kind,
+    Spot,
+    Worded,
+    folded,
+    full_words,
+    kind_of,
+    reason_words,
+)
+
+SQL = "SELECT pupil_id\nFROM pupils WHERE x > 15 ORDER BY y"
+
+
+def token(term: str, *turns: str, places: tuple[Spot, ...] = ()) -> str:
+    return reason_words("tokens", 1, term, turns, places).words
+
+
+@pytest.mark.parametrize(
+    ("term", "kind"),
+    [
+        ("FROM", Kind.READABLE),
+        (" la", Kind.READABLE),
+        ("7", Kind.READABLE),
+        ("用户", Kind.READABLE),
+        ("что", Kind.READABLE),
+        ("हि", Kind.READABLE),
+        ("'t", Kind.READABLE),
+        (" 😀", Kind.READABLE),
+        ("(", Kind.SIGN),
+        (" =", Kind.SIGN),
+        ("```", Kind.SIGN),
+        ("_", Kind.SIGN),
+        ("。", Kind.SIGN),
+        ("\n    ", Kind.BLANK),
+        ("\u3000", Kind.BLANK),
+        ("\ufffd", Kind.BYTES),
+        (" \ufffd", Kind.BYTES),
+        ("<0xE4>", Kind.BYTES),
+    ],
+)
+def test_what_a_reader_gets_from_a_term(term: str, kind: Kind) -> None:
+    assert kind_of(term) is kind
+
+
+def test_a_token_stands_in_the_word_in_which_it_fired() -> None:
+    at = SQL.index("il_id")
+    assert token("il", SQL, places=(Spot(0, at, at + 2),)) == "“pup[il]”"
+    at = SQL.index("ROM")
+    assert token("ROM", SQL, places=(Spot(0, at, at + 3),)) == "“F[ROM]”"
+    # The space before a token is no part of the word; a whole word needs no brackets.
+    at = SQL.index(" ORDER")
+    assert token(" OR", SQL, places=(Spot(0, at, at + 3),)) == "“[OR]DER”"
+    at = SQL.index(" BY")
+    assert token(" BY", SQL, places=(Spot(0, at, at + 3),)) == "“BY”"
+    # Of several places the most frequent word is named.
+    text = "till pupil pupil"
+    places = tuple(Spot(0, i, i + 2) for i in range(len(text)) if text[i : i + 2] == "il")
+    assert token("il", text, places=places) == "“pup[il]”"
+    # A place in a turn that is gone is none.
+    assert token("il", places=(Spot(0, 3, 5),)) == "“…il”"
+
+
+def test_without_a_place_the_text_decides_where_it_leaves_no_doubt() -> None:
+    assert token("ROM", SQL) == "“F[ROM]”"
+    assert token("SELECT", SQL) == "“SELECT”"
+    assert token(" BY", SQL) == "“BY”"
+    assert token(" pup", SQL) == "“pup…”"  # pupil and pupils
+    assert token("il", SQL) == "“…il”"
+    assert token("1", SQL) == "“[1]5”"
+    assert token(" is", "this is an issue") == "“is”"  # a word that is a token is not cut
+    assert token(" phot", "a photograph") == "“[phot]ograph”"
+    assert token("OR", "this OR that\nORDER BY") == "“…OR”"
+    assert token("ERE", "no such thing") == "“…ERE”"
+    assert token(" phot") == "“phot…”"
+
+
+def test_tokens_of_encoders_go_on_with_words_and_ignore_case() -> None:
+    assert token("##il", "The Pupil") == "“Pup[il]”"
+    assert token("from", SQL) == "“FROM”"
+    assert token("##il") == "“…il”"
+    assert token("##T", "##Title") == "“[##T]itle”"
+
+
+def test_other_scripts() -> None:
+    assert token("用户", "查询所有用户的名字") == "“用户”"  # no spaces, so no word around it
+    assert token("るこ", "食べること") == "“るこ”"
+    assert token("ив", "привет") == "“пр[ив]ет”"
+    assert token("न", "हिन्दी") == "“हि[न]्दी”"
+    assert token("요", "안녕하세요") == "“안녕하세[요]”"
+    assert token(" 😀", "good 😀 day") == "“😀”"
+
+
+def test_bytes_are_shown_as_the_character_they_are_part_of() -> None:
+    text = "la bibliothèque"
+    at = text.index("è")
+    found = reason_words("tokens", 1, "\ufffd", [text], [Spot(0, at, at + 1)])
+    assert found == Worded("“biblioth[è]que”", Kind.READABLE)
+    assert full_words("tokens", "\ufffd", found) == "“\ufffd” in “biblioth[è]que”"
+    found = reason_words("tokens", 1, "<0xF0>", ["so 😀"], [Spot(0, 3, 4)])
+    assert found == Worded("“😀”", Kind.READABLE)
+    assert reason_words("tokens", 1, "\ufffd", [text]).kind is Kind.BYTES
+    assert reason_words("tokens", 1, "<0xE4>", ["ä"]).kind is Kind.BYTES
+
+
+def test_long_words_are_cut_around_the_piece() -> None:
+    text = "x" * 100 + "il" + "y" * 100
+    assert token("il", text, places=(Spot(0, 100, 102),)) == (
+        "“…" + "x" * 15 + "[il]" + "y" * 15 + "…”"
+    )
+
+
+def test_words_of_the_lexical_space_are_whole() -> None:
+    assert reason_words("words", 1, "il", ["pupil"]) == Worded("“il”", Kind.READABLE)
+
+
+HINT = "“_” “(” “⏎”, as in …id GROUP BY p.pupil[_]id ORDER BY …"
+
+
+def test_a_latent_is_named_by_where_it_fired_or_by_its_example() -> None:
+    at = SQL.index("_id")
+    place = Spot(0, at, at + 1)
+    assert reason_words("resid@2", 9, HINT, [SQL], [place]).words == "a latent on “pupil[_]id”"
+    assert reason_words("resid@2", 9, None, [SQL], [place]).words == "a latent on “pupil[_]id”"
+    assert reason_words("resid@2", 9, HINT, ["x"]).words == "a latent as in “pupil[_]id”"
+    assert reason_words("resid@2", 9, None, ["x"]).words == "latent 9"
+    # What somebody wrote is better than any place.
+    assert reason_words("resid@2", 9, "units of money", [SQL], [place]).words == "units of money"
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ("“ negative” “ bad”, as in …Write a[ negative] review…", "a latent as in “negative”"),
+        ("“⏎” “)” “]”, as in …[i + 1]:⏎        return[⏎]x…", "a latent as in “return[⏎]x”"),
+        ("“a”, as in …for column in z[ip](*rows[…", "a latent as in “z[ip]”"),
+        ("“2” “1”, as in …170 = [2]48.⏎…", "a latent as in “[2]48”"),
+        ("“\ufffd” “ \ufffd”, as in … con niños. [\ufffd]\ufffdQué met…", "latent 9"),
+        ("“[”, as in … + [[] …", "latent 9"),
+        ("“a” “b”", "latent 9"),
+    ],
+)
+def test_examples_of_descriptions(description: str, words: str) -> None:
+    assert reason_words("resid@2", 9, description).words == words
+
+
+def test_where_everything_is_listed_terms_stay_exact_on_one_line() -> None:
+    def full(term: str, *turns: str) -> str:
+        return full_words("tokens", term, reason_words("tokens", 1, term, turns))
+
+    assert full("\n   ") == "“⏎   ”"
+    assert full(" BY", SQL) == "“ BY”"
+    assert full("ROM", SQL) == "“ROM” in “F[ROM]”"
+    assert full(" pup", SQL) == "“ pup” in “pup…”"
+    assert full("(", SQL) == "“(”"
+    assert full("\x1b") == "“␛”"
+    assert full_words("resid@2", HINT, reason_words("resid@2", 9, HINT)) == HINT
+    assert full_words("resid@2", None, reason_words("resid@2", 9, None)) == ""
+
+
+def test_short_lists_count_what_stands_between_the_readable_ones() -> None:
+    def said(*terms: str, most: int | None = None) -> list[tuple[str, list[int]]]:
+        return folded([Worded(term, kind_of(term)) for term in terms], most)
+
+    assert said("(", "FROM", " =", "BY", ";") == [
+        ("FROM", [1]), ("BY", [3]), ("3 punctuation marks", [0, 2, 4])
+    ]  # fmt: skip
+    assert said("(", "FROM", " =", "BY", ";", most=1) == [
+        ("FROM", [1]), ("1 punctuation mark", [0])
+    ]  # fmt: skip
+    assert said("FROM", "(", most=1) == [("FROM", [0])]
+    assert said("\n", "a") == [("a", [1]), ("1 space or line break", [0])]
+    assert said("\n", " ", "(") == [("3 punctuation marks and spaces", [0, 1, 2])]
+    assert said("(", "\ufffd") == [("1 punctuation mark and 1 part of a character", [0, 1])]
+    assert said("\ufffd", " \ufffd") == [("2 parts of characters", [0, 1])]
+    assert said("a", "b", "a", most=3) == [("a", [0, 2]), ("b", [1])]
+    assert said() == []
