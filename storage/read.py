@@ -107,28 +107,16 @@ def picks(
 
 def why(workspace: Workspace, selection_id: str, example_id: str) -> list[WhyRow]:
     """Shared latents of a pick with its exemplars, nearest first, sums last."""
-    return why_each(workspace, selection_id, [example_id])[example_id]
-
-
-def why_each(
-    workspace: Workspace, selection_id: str, example_ids: Sequence[str]
-) -> dict[str, list[WhyRow]]:
-    """The same for several examples at once, by example id."""
     query = f"""
-        SELECT w.example_id, w.exemplar_id, w.space, w.latent,
+        SELECT w.exemplar_id, w.space, w.latent,
             coalesce(w.term, d.description) AS description, w.contribution, w.numerator, w.share
         FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
         {described("w")}
-        WHERE w.selection_id = ? AND list_contains(?::VARCHAR[], w.example_id)
+        WHERE w.selection_id = ? AND w.example_id = ?
         ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0,
             w.contribution DESC, w.latent"""
-    found: dict[str, list[WhyRow]] = {name: [] for name in example_ids}
     with open_snapshot(workspace) as connection:
-        for example_id, *row in connection.execute(
-            query, [selection_id, list(example_ids)]
-        ).fetchall():
-            found[example_id].append(WhyRow(*row))
-    return found
+        return _records(connection, WhyRow, query, [selection_id, example_id])
 
 
 def find_example(workspace: Workspace, reference: str) -> str:

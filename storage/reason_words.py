@@ -24,6 +24,7 @@ _LOST = "\ufffd"  # decoders write it for bytes that are no whole character
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _AS_IN = "”, as in …"  # between the tokens and the example of a description made from both
 _BEFORE = 24  # such an example has at most so many characters before its token
+_KEPT = 1 << 14  # texts whose words are remembered: those of a selection come again and again
 _VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
@@ -83,9 +84,10 @@ def full_words(space: str | None, text: str | None, worded: Worded) -> str:
     if space not in (TOKENS, WORDS) or text is None:
         return visible(text or "")
     term = quoted(text)
-    is_piece = "[" in worded.words or "…" in worded.words or _LOST in text
-    says_more = is_piece and worded.kind is Kind.READABLE and worded.words != term
-    return f"{term} in {worded.words}" if says_more else term
+    says_more = worded.kind is Kind.READABLE and worded.words != term
+    if says_more and ("[" in worded.words or _LOST in text):
+        return f"{term} in {worded.words}"
+    return f"{term}, maybe a piece of a word" if says_more and "…" in worded.words else term
 
 
 def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str, list[int]]]:
@@ -94,21 +96,25 @@ def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str
     Returns (words, positions of the reasons that the words stand for); nothing that stands behind
     the last readable one counts, where enough of these are there.
     """
+    readable = Kind.READABLE
     shown: dict[str, list[int]] = {}
     others: list[int] = []
     for at, (words, kind) in enumerate(reasons):
-        if kind is not Kind.READABLE:
+        if kind is not readable:
             others.append(at)
-            continue
-        if words not in shown and len(shown) == most:
-            break
-        shown.setdefault(words, []).append(at)
-        if len(shown) == most:
-            break
+        elif words in shown:
+            shown[words].append(at)
+        else:
+            shown[words] = [at]
+            if len(shown) == most:
+                break
     items = list(shown.items())
-    return [*items, (_counted([reasons[at].kind for at in others]), others)] if others else items
+    if others:
+        items.append((_counted(tuple([reasons[at].kind for at in others])), others))
+    return items
 
 
+@lru_cache(maxsize=_KEPT)
 def quoted(text: str) -> str:
     """A term in quotation marks, on one line."""
     return f"“{visible(_cut(text))}”"
@@ -116,9 +122,10 @@ def quoted(text: str) -> str:
 
 def visible(text: str) -> str:
     """Line breaks, tabs and other controls as signs, so that a text stays on one line."""
-    return text.translate(_VISIBLE)
+    return text if text.isprintable() else text.translate(_VISIBLE)
 
 
+@lru_cache(maxsize=_KEPT)
 def kind_of(term: str) -> Kind:
     """What a reader gets from a term: letters or digits of any script, a symbol, or neither."""
     if any(char.isalnum() for char in _BYTE.sub("", term)):
@@ -130,7 +137,8 @@ def kind_of(term: str) -> Kind:
     return Kind.SIGN if term.strip() else Kind.BLANK
 
 
-def _counted(kinds: Sequence[Kind]) -> str:
+@lru_cache(maxsize=_KEPT)
+def _counted(kinds: tuple[Kind, ...]) -> str:
     """Signs and the like as a number of them."""
     n = Counter(kinds)
     n_marks = n[Kind.SIGN] + n[Kind.BLANK]
@@ -240,7 +248,7 @@ def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str
     return f"{before}[{_cut(inside)}]{after}"
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=_KEPT)
 def _joins(char: str) -> bool:
     """Whether a character belongs to the word beside it: letters, digits, and what hangs on them.
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.formats import percent, score
-from storage.report_records import ShownPick, Turn
+from storage.report_records import Chip, ShownPick, Turn
 
 PART_PICKS = 1000
 
 # Controls of writing direction could make a line read otherwise than it is: they are spelled out.
 _CONTROLS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _SPELLED = {code: f"\u27e8U+{code:04X}\u27e9" for code in _CONTROLS}
-_ESCAPES = str.maketrans(
-    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-)
+_ESCAPES = {
+    "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"
+}  # fmt: skip
 
 
 def spelled(text: str) -> str:
@@ -28,7 +28,9 @@ def spelled(text: str) -> str:
 def inline_json(value: object) -> str:
     """JSON that may stand inside any element of a page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_ESCAPES)
+    for sign, escape in _ESCAPES.items():
+        text = text.replace(sign, escape)
+    return text
 
 
 @dataclass
@@ -62,18 +64,18 @@ def pick_data(
     A pick is [rank, score, example id, target, source, file, row, own id, licence, tokens, places,
     turns, latents, share of the rest, exemplar, reason, chips]. A turn is [role, pieces, characters
     left out]; a piece a text, or [text, heat, levels]. A latent is [name, space, number, described,
-    contribution, share]; a chip [words, share, plain, its latents]. Scores and shares are written
-    out. Target, source, file, licence, exemplar, reason, roles, names, words and spaces are numbers
-    of texts in the head.
+    contribution, share]; a chip [words, its latents with spaces between them, share if these are
+    several]. Scores and shares are written out. Target, source, file, licence, exemplar, reason,
+    roles, names, words and spaces are numbers of texts in the head.
     """
     words, names = Words(), list(exemplars)
     places = {name: number for number, name in enumerate(names)}
-    rows = [_row(pick, words, places) for pick in picks]
+    parts = [
+        inline_json([_row(pick, words, places) for pick in picks[first : first + PART_PICKS]])
+        for first in range(0, len(picks), PART_PICKS)
+    ]
     shown = [[_turn(turn, words) for turn in exemplars[name]] for name in names]
     head = {**facts, "words": words.listed(), "exemplars": shown, "part": PART_PICKS}
-    parts = [
-        inline_json(rows[first : first + PART_PICKS]) for first in range(0, len(rows), PART_PICKS)
-    ]
     return PickData(inline_json(head), parts)
 
 
@@ -100,11 +102,13 @@ def _row(pick: ShownPick, words: Words, places: Mapping[str, int]) -> list[objec
         percent(pick.rest_share),
         exemplar,
         words.number(pick.reason),
-        [
-            [words.number(each.words), percent(each.share), int(each.is_plain), each.places]
-            for each in pick.reasons()
-        ],
+        [_chip(chip, words) for chip in pick.reasons()],
     ]  # fmt: skip
+
+
+def _chip(chip: Chip, words: Words) -> list[object]:
+    row: list[object] = [words.number(chip.words), " ".join(map(str, chip.places))]
+    return row if len(chip.places) == 1 else [*row, percent(chip.share)]
 
 
 def _turn(turn: Turn, words: Words) -> list[object]:

@@ -29,8 +29,8 @@ MOST_PICKS = 50_000
 TOP_LATENTS = 4
 """Of each space that can be read; beside a pick."""
 
-_LOOKED_AT = 10
-"""Of each space, among which these are, with the signs between them."""
+_LOOKED_AT = 8
+"""Words and tokens among which these are, with the signs between them; latents can all be read."""
 
 _HEATS = 4
 
@@ -63,7 +63,8 @@ JOIN {{table}} p ON p.selection_id = w.selection_id AND p.example_id = w.example
 {described("w")}
 WHERE w.selection_id = $chosen AND {{ranks}} AND coalesce(w.nearness, 1) = 1
 QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
-    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent) <= {_LOOKED_AT}
+    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent)
+    <= CASE WHEN w.term IS NULL THEN {TOP_LATENTS} ELSE {_LOOKED_AT} END
 ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
 
 _FIRED = """
@@ -163,8 +164,11 @@ def _latents(
     for _, space, number, text, part, share in why:
         if number < 0 or n_readable[space] == TOP_LATENTS:
             continue
-        here = sorted(places.get((space, number), ()), key=lambda each: -each.strength)
-        worded = reason_words(space, number, text, texts, [Spot(*each[2:5]) for each in here])
+        spots: list[Spot] = []
+        if (space, number) in places:
+            here = sorted(places[space, number], key=lambda each: -each.strength)
+            spots = [Spot(*each[2:5]) for each in here]
+        worded = reason_words(space, number, text, texts, spots)
         n_readable[space] += worded.kind is Kind.READABLE
         name = full_words(space, text, worded) if text else f"latent {number}"
         latents.append(Latent(name, space, number, bool(text), part, share, worded))

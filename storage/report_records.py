@@ -92,15 +92,13 @@ class ShownPick:
 
     def reasons(self, most: int | None = None) -> list[Chip]:
         """Its latents as a short list: the first `most` that can be read, signs as a number."""
-        return [
-            Chip(
-                words,
-                sum(self.latents[at].share for at in places),
-                places,
-                not any(self.latents[at].is_described for at in places),
-            )
-            for words, places in folded([latent.worded for latent in self.latents], most)
-        ]
+        chips = []
+        for words, places in folded([latent.worded for latent in self.latents], most):
+            latents = [self.latents[at] for at in places]
+            share = sum([latent.share for latent in latents])
+            is_plain = not any([latent.is_described for latent in latents])
+            chips.append(Chip(words, share, places, is_plain))
+        return chips
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,14 @@
 """Reasons in words, by value: scripts, pieces of words, bytes, signs, descriptions."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from flows.commands.why import print_why
+from storage.catalog import commit
+from storage.explanation import explain
+from storage.read import list_selections, why
 from storage.reason_words import (
     Kind,
     Spot,
@@ -11,6 +18,11 @@ from storage.reason_words import (
     kind_of,
     reason_words,
 )
+from storage.report import write_report
+from storage.report_picks import first_reasons
+from storage.tables import table_of
+from storage.workspace import Workspace, open_workspace
+from tests.made_catalog import SPACE, make_tables
 
 SQL = "SELECT pupil_id\nFROM pupils WHERE x > 15 ORDER BY y"
 
@@ -72,6 +84,7 @@ def test_without_a_place_the_text_decides_where_it_leaves_no_doubt() -> None:
     assert token("il", SQL) == "“…il”"
     assert token("1", SQL) == "“[1]5”"
     assert token(" is", "this is an issue") == "“is”"  # a word that is a token is not cut
+    assert token(" is", "this issue") == "“[is]sue”"  # where no space is before it, it is not
     assert token(" phot", "a photograph") == "“[phot]ograph”"
     assert token("OR", "this OR that\nORDER BY") == "“…OR”"
     assert token("ERE", "no such thing") == "“…ERE”"
@@ -154,7 +167,7 @@ def test_where_everything_is_listed_terms_stay_exact_on_one_line() -> None:
     assert full("\n   ") == "“⏎   ”"
     assert full(" BY", SQL) == "“ BY”"
     assert full("ROM", SQL) == "“ROM” in “F[ROM]”"
-    assert full(" pup", SQL) == "“ pup” in “pup…”"
+    assert full(" pup", SQL) == "“ pup”, maybe a piece of a word"
     assert full("(", SQL) == "“(”"
     assert full("\x1b") == "“␛”"
     assert full_words("resid@2", HINT, reason_words("resid@2", 9, HINT)) == HINT
@@ -178,3 +191,72 @@ def test_short_lists_count_what_stands_between_the_readable_ones() -> None:
     assert said("\ufffd", " \ufffd") == [("2 parts of characters", [0, 1])]
     assert said("a", "b", "a", most=3) == [("a", [0, 2]), ("b", [1])]
     assert said() == []
+
+
+TERMS = ["(", " BY", "ROM", "\n", "il", " pup", "15", ")"]
+TEXT = [{"role": "user", "content": SQL}]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Three picks of one text and the same reasons; two of them are known to fire in the first."""
+    tables = make_tables(n_selected=3)
+    [first, *_] = tables["pick"].to_pylist()
+    key = {"selection_id": first["selection_id"], "example_id": first["example_id"]}
+    samples = {
+        (row["selection_id"], row["example_id"], row["exemplar_id"])
+        for row in tables["why"].to_pylist()
+    }
+    reasons = [*(("tokens", number, term) for number, term in enumerate(TERMS)), (SPACE, 999, None)]
+    rows = [
+        {"selection_id": selection, "example_id": example, "exemplar_id": exemplar,
+         "space": space, "latent": latent, "place": place + 1, "term": term,
+         "contribution": 100 - place, "numerator": 1000, "share": (100 - place) / 1000}
+        for selection, example, exemplar in sorted(samples)
+        for place, (space, latent, term) in enumerate(reasons)
+    ]  # fmt: skip
+    tables["why"] = table_of("why", rows)
+    fired = [
+        {**key, "space": space, "latent": latent, "turn": 0, "first_char": SQL.index(text),
+         "end_char": SQL.index(text) + 2, "strength": strength}
+        for space, latent, text, strength in (
+            ("tokens", 4, "ils ", 1.0), (SPACE, 999, "SE", 2.0), (SPACE, 999, "15", 3.0)
+        )
+    ]  # fmt: skip
+    tables["fired"] = table_of("fired", fired)
+    texts = [{**row, "messages": TEXT} for row in tables["sample"].to_pylist()]
+    tables["sample"] = table_of("sample", texts)
+    workspace = open_workspace(tmp_path)
+    commit(workspace, tables)
+    return workspace
+
+
+def test_show_report_and_why_say_the_same_and_why_lists_all(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = list_selections(workspace, "main")[0]
+    reasons = first_reasons(workspace, chosen, 2, most=3)
+    assert reasons[1] == ["“BY”", "“F[ROM]”", "“pup[il]s”", "2 punctuation marks and spaces"]
+    assert reasons[2] == ["“BY”", "“F[ROM]”", "“…il”", "2 punctuation marks and spaces"]
+    page = write_report(workspace, chosen.name).read_text(encoding="utf-8")
+    chips = re.findall('<span class="chip[^>]*><b>([^<]*)</b> ([^<]*)</span>', page)
+    assert chips[:6] == [
+        ("9.9\u202f%", "“BY”"), ("9.8\u202f%", "“F[ROM]”"), ("9.6\u202f%", "“pup[il]s”"),
+        ("9.5\u202f%", "“pup…”"),
+        ("9.2\u202f%", "a latent on “15”"), ("20\u202f%", "2 punctuation marks and spaces"),
+    ]  # fmt: skip
+    with_places = re.findall('data-level="([^"]*)"', page)
+    assert with_places[:6] == ["1", "2", "4", "5", "6", "0 3"]
+    example = why(workspace, chosen.selection_id, _first(workspace))
+    assert [row.description for row in example] == [*TERMS, None]
+    print_why(explain(workspace, chosen.name, _first(workspace)), 1)
+    told = capsys.readouterr().out
+    for words in ("“(”", "“ BY”", "“ROM” in “F[ROM]”", "“⏎”", "“il” in “pup[il]s”",
+                  "“ pup”, maybe a piece of a word", "“15”", "“)”"):  # fmt: skip
+        assert f"  {words}\n" in told
+
+
+def _first(workspace: Workspace) -> str:
+    from storage.read import picks
+
+    return picks(workspace, list_selections(workspace, "main")[0].selection_id, 1)[0].example_id

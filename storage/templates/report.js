@@ -50,11 +50,12 @@
     return [element("p", "muted", "The text was removed from the workspace.")];
   }
 
-  function chipsOf(chips, isMarked) {
-    return element("div", "chips", ...chips.map(([words, share, plain, places]) => {
-      const chip = element("span", plain ? "chip plain" : "chip",
-        element("b", "", share), " " + word(words));
-      if (isMarked) chip.dataset.level = places.join(" ");
+  function chipsOf(chips, latents, isMarked) {
+    return element("div", "chips", ...chips.map(([words, places, share]) => {
+      const own = places.split(" ").map((place) => latents[place]);
+      const chip = element("span", own.some((latent) => latent[3]) ? "chip" : "chip plain",
+        element("b", "", share ?? own[0][5]), " " + word(words));
+      if (isMarked) chip.dataset.level = places;
       return chip;
     }));
   }
@@ -101,7 +102,7 @@
     const item = element("li", "pick",
       element("div", "rank", count(rank), element("small", "", value)),
       element("div", "body", facts, element("div", "turns", ...turnsOf(turns)),
-        latents.length ? chipsOf(chips, isMarked) : null,
+        latents.length ? chipsOf(chips, latents, isMarked) : null,
         element("details", "", element("summary", "",
           "Whole text, why it ranks here, where it came from"), inside)));
     item.dataset.rank = rank;
