@@ -106,7 +106,6 @@ CELLS: tuple[Cell, ...] = (
     _vector("token aggregate", "sum", token_aggregate="sum"),
     _vector("largest latents kept", "64", keep_top=64),
     _vector("largest latents kept", "256", keep_top=256),
-    Cell("tokens counted", "response", {"rendering": {"counted": "response"}}),
     Cell("tokens counted", "prompt", {"rendering": {"counted": "prompt"}}),
     Cell("tokens counted", "template too", {"rendering": {"counted": "all_and_template"}}),
     Cell("tokens counted", "template and BOS too", {"rendering": {"counted": "every_token"}}),
