@@ -15,7 +15,8 @@ model. *Change* is the cell minus `best`, paired by target, with a 95 % bootstra
 targets ({resamples:,} resamples); *ahead* is the share of targets where the cell is ahead of
 `best`. SAEs other than the shipped one are trained with its recipe but for what the cell names.
 Cells of drawn exemplars are means of three draws. Representations are compared without joined
-words, at the mean over exemplars.
+words, at the mean over exemplars. Responses alone are not counted in any cell: in the instance
+setting some exemplars have none.
 
     python -m benchmarks.ablation --pool POOL --targets TARGETS --subpool IDS --workspace DIR
 
