@@ -22,7 +22,8 @@ from selection.sparse import to_dense
 DEMO = Path(str(files("flows"))) / "demo"
 KEEP = (16, 32, 64, 128, 256)
 _CHILD = """
-import resource, sys, torch
+import sys, torch
+from pathlib import Path
 from benchmarks.embedding_parts import DEMO, samples_of
 from selection.activations import load_activation_model
 from selection.models import parse_hookpoint, resolve_model
@@ -41,10 +42,15 @@ coder = make_coder(weights, torch.zeros(width), weights, torch.zeros(d_model), i
 renderer = load_renderer(DEMO / "model", max_length=256)
 messages = samples_of(128)
 head = Head(place, coder, "mean", 0.01)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def kilobytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+represent_heads(renderer.render_batch(messages[:1]), model, [head])  # code that is loaded late
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = kilobytes("VmRSS")
 for _ in range(n // 128):
     represent_heads(renderer.render_batch(messages), model, [head])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(kilobytes("VmHWM") - before)
 """
 
 
@@ -118,9 +124,9 @@ def _scores(dense: Any, n_exemplars: int) -> Any:  # noqa: ANN401 - float arrays
 
 
 def peak_memory() -> list[dict[str, int]]:
-    """Peak memory above weights (kB), by number of samples and of latents, each in a process."""
+    """Peak memory above model and SAE (kB), by samples and latents; each in a process (Linux)."""
     table = []
-    for n, width in ((128, 4096), (512, 4096), (128, 32768)):
+    for n, width in ((128, 4096), (1024, 4096), (128, 32768)):
         command = [sys.executable, "-c", _CHILD, str(n), str(width)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         table.append({"samples": n, "latents": width, "kB": int(out.split()[-1])})
