@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.files import full_disk_explained, temp_path
+from storage.files import full_disk_explained, remove_stale_temps, temp_path
 
 log = logging.getLogger(__name__)
 
 EXPIRY_S = 60.0
 _POLL_S = 0.5
+_HOUR_S = 3600.0
 
 
 class Leases:
@@ -37,6 +38,7 @@ class Leases:
         self._folder, self._expiry_s = folder, expiry_s
         self._beats: dict[str, threading.Event] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temps(folder, _HOUR_S)
 
     def take(self, name: str) -> bool:
         """Try to get a lease, a dead worker's too; False while somebody else works on it."""
@@ -141,20 +143,26 @@ def each_claimed(
 
 
 def _create(file: Path) -> bool:
-    """Whether the file was not there; it says who made it."""
-    owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+    """Whether the file was not there; it says who made it.
+
+    It appears signed: one without its owner, left by a process that was killed between the two,
+    would make everybody wait for its expiry.
+    """
+    if file.exists():
+        return False
+    owner, temp = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), temp_path(file)
     with full_disk_explained(file):
         try:
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            try:
+                os.write(descriptor, owner.encode())
+            finally:
+                os.close(descriptor)
+            os.link(temp, file)  # fails where the name is taken
         except FileExistsError:
             return False
-        try:
-            os.write(descriptor, owner.encode())
-        except OSError:
-            file.unlink()  # Nobody could tell whose it is, and all would wait for its expiry.
-            raise
         finally:
-            os.close(descriptor)
+            temp.unlink(missing_ok=True)
     return True
 
 

@@ -64,6 +64,24 @@ def test_a_killed_child_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> No
         child.communicate()
 
 
+def test_a_process_killed_while_it_signs_leaves_no_lease(tmp_path: Path) -> None:
+    killed = f"""
+import os, signal
+from pathlib import Path
+from storage.leases import Leases
+leases = Leases(Path({str(tmp_path)!r}))
+os.write = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+leases.take("a")
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    assert not (tmp_path / "a.lease").exists()
+    assert Leases(tmp_path).take("a")
+    (left,) = tmp_path.glob(".tmp-*")
+    os.utime(left, (0, 0))
+    Leases(tmp_path)
+    assert not left.exists()
+
+
 def test_work_keeps_its_lease_alive(tmp_path: Path) -> None:
     leases = Leases(tmp_path, expiry_s=0.2)
     assert leases.take("a")
