@@ -266,7 +266,10 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    if given.workspace and given.pool and given.targets:
+    own = [given.pool, given.targets, given.workspace]
+    if any(own) and not all(own):
+        parser.error("--pool, --targets and --workspace belong together")
+    if all(own):
         stored = stored_pool(given.pool, given.targets, given.workspace)
         rows, texts, exemplars = stored.rows, list(stored.texts), concatenate(stored.targets)
         every = np.linspace(0, len(exemplars) - 1, N_EXEMPLARS).astype(np.int64)

@@ -87,8 +87,8 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     wanted = sorted(set(example_ids))
     for folder in folders(workspace.pools):
         forget_in_pool(workspace, folder, wanted)
-    for made_again in (workspace.indexes, workspace.fired):  # when somebody needs them
-        shutil.rmtree(made_again, ignore_errors=True)
+    shutil.rmtree(workspace.indexes, ignore_errors=True)  # built again from shards when needed
+    _remove(workspace.fired)  # asked of the model again when needed
     if not workspace.snapshot.exists():
         return Forgotten(wanted, [], [])
     exports = _exports_with(workspace, wanted)
@@ -97,8 +97,15 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     root = workspace.root.resolve()
     inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
     _write_again(workspace, inside, wanted)
+    _remove(workspace.fired)  # a run that had read the sample before may have kept places of it
     outside = [path for path, *_ in exports if path not in {row[0] for row in inside}]
     return Forgotten(wanted, [path for path, *_ in inside], outside)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder if it is there. Raises OSError where something of it stays."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -176,12 +183,19 @@ def _write_again(
             export_selection(workspace, selection_id, formats=formats, out=out)
     names = [name.encode() for name in wanted]
     with open_snapshot(workspace) as connection:
-        rows = connection.execute("SELECT name, selection_id FROM selection").fetchall()
-    known = {file_name(name): selection_id for name, selection_id in rows}
+        rows = connection.execute(
+            "SELECT name, selection_id, run_id IN (SELECT run_id FROM exemplar"
+            " WHERE list_contains(?::VARCHAR[], exemplar_id)) FROM selection",
+            [list(wanted)],
+        ).fetchall()
+    known = {file_name(name): selection_id for name, selection_id, _ in rows}
+    # Words of an exemplar may stand in a page that does not list it.
+    stale = {file_name(name) for name, _, has_exemplar in rows if has_exemplar}
     for page in sorted(workspace.reports.glob("*.html")):
-        if any(name in page.read_bytes() for name in names):
+        first, is_pair, second = page.stem.partition(VERSUS)
+        is_stale = page.stem in stale or (is_pair and stale & {first, second})
+        if is_stale or any(name in page.read_bytes() for name in names):
             page.unlink()
-            first, is_pair, second = page.stem.partition(VERSUS)
             if page.stem in known:
                 write_report(workspace, known[page.stem], page)
             elif is_pair and {first, second} <= known.keys():

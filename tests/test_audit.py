@@ -141,6 +141,7 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     plain = max(re.split(r"[^\w ]", needle), key=len)  # pages write other characters their own way
     assert any(name.endswith(".html") for name in files_with(workspace.root, plain))
     vectors = {p: np.load(p) for p in workspace.shards.glob("*/*/keys.npy")}
+    assert list(workspace.fired.glob("*/*.parquet"))
 
     wanted = meant(workspace, [str(gone.own_id)], None)
     assert wanted == [gone.example_id]
@@ -171,6 +172,17 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     found = states(workspace)
     assert ALTERED not in found
     assert found[REDACTED] == {"samples", "pool", "shards", "export"}
+
+
+def test_pages_with_words_of_a_forgotten_exemplar_are_written_again(workspace: Workspace) -> None:
+    chosen = find_selection(workspace, "latest")
+    page = write_report(workspace, chosen.name)
+    page.write_text("a word of an exemplar that the page does not list")
+    (exemplar,) = run_sql(
+        workspace, f"SELECT exemplar_id FROM exemplar WHERE run_id = '{chosen.run_id}' LIMIT 1"
+    ).rows[0]
+    forget(workspace, [str(exemplar)], "asked by the author")
+    assert chosen.name in page.read_text()
 
 
 def test_samples_to_forget_can_be_named_by_a_condition(workspace: Workspace) -> None:

@@ -178,12 +178,28 @@ def test_tokens_that_were_found_before_need_no_model(
         # Another question, and an answer that does not read, are for the model.
         with pytest.raises(AssertionError, match="was loaded"):
             run_job(config.model_copy(update={"explain_tokens": 3}), copy.root)
+        # Another rendering or batch is another question.
+        for key, value in (("rendering", {"truncation": "start"}),
+                           ("compute", {"tokens_per_batch": 64})):  # fmt: skip
+            changed = getattr(config, key).model_copy(update=value)
+            with pytest.raises(AssertionError, match="was loaded"):
+                run_job(config.model_copy(update={key: changed}), copy.root)
         kept.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
         with pytest.raises(AssertionError, match="was loaded"):
             run_job(config, copy.root)
     _, again = run_job(config, copy.root)
     assert fired_in(copy, again) == fired_in(copy, results)
     assert kept.read_bytes() == whole
+
+
+def test_a_run_goes_on_where_the_places_cannot_be_kept(
+    paths: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "fired").write_text("in the way of the folder")
+    copy, results = run_job(tiny_config(*paths), tmp_path / "w")
+    assert fired_in(copy, results)
+    assert (copy.root / "fired").is_file()
 
 
 def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(

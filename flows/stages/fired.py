@@ -5,6 +5,7 @@ tokens of lexical spaces are found in the text.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from flows.stages.material import Material, Row, top_of
 from flows.stages.spaces import Source
 from flows.stages.vectors import Representer
 from selection.baselines import word_places
+from selection.errors import InputError
 from selection.firing import firings, strongest
 from selection.ids import content_id
 from selection.lexical import word_column
@@ -28,7 +30,11 @@ from selection.records import Rendered
 from storage.fired_places import SCHEMA, keep_fired, read_fired
 from storage.tables import table_of
 
-LATENTS = 5  # of each space of an explanation, in its order, whose tokens are marked
+log = logging.getLogger(__name__)
+
+LATENTS = 5  # of each SAE space of an explanation, in its order, whose tokens are marked
+TERMS = 8  # of each lexical space: several may be signs, which say little
+FORMAT = 1  # of a kept answer; raised when what it means changes
 TOKENS = 48  # per sample and latent, the strongest
 
 Wanted = dict[str, dict[int, set[int]]]  # space -> pool row -> latents
@@ -42,7 +48,8 @@ def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
     n = material.config.explain_tokens
     if not n or why is None:
         return {}
-    named = _named_latents(why)
+    most = {each.name: TERMS if each.is_lexical else LATENTS for each in material.spaces.sources}
+    named = _named_latents(why, most)
     shown = {d.selection_id: _shown(d, n) for d in material.decided if d.method == "jaccard"}
     wanted: Wanted = {}
     for selection_id, rows in shown.items():
@@ -66,8 +73,12 @@ def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
     return {"fired": table_of("fired", found)} if found else {}
 
 
-def _named_latents(why: pa.Table) -> dict[tuple[str, str], list[tuple[str, int]]]:
+def _named_latents(
+    why: pa.Table, most: Mapping[str, int]
+) -> dict[tuple[str, str], list[tuple[str, int]]]:
     """(selection, example) -> the first columns of each space beside its nearest exemplar.
+
+    most: space -> how many.
 
     Spaces are counted apart: words often say more than latents, and would leave none of them.
     """
@@ -77,7 +88,7 @@ def _named_latents(why: pa.Table) -> dict[tuple[str, str], list[tuple[str, int]]
     columns = (why.filter(is_named)[name].to_pylist() for name in names)
     for selection_id, example_id, space, latent in zip(*columns, strict=True):
         first = named.setdefault((selection_id, example_id), [])
-        if sum(other == space for other, _ in first) < LATENTS:
+        if sum(other == space for other, _ in first) < most[space]:
             first.append((space, latent))
     return named
 
@@ -101,9 +112,12 @@ def _fired(
     rows = np.array(sorted(wanted), np.int64)
     latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
     ids = material.pool.example_ids()[rows].astype(str).tolist()
+    compute = representer.config.compute
     asked = [
+        FORMAT,
         representer.reader.renderer.rendering_id,
         TOKENS,
+        [compute.tokens_per_batch, compute.packing],
         [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
     ]
     folder = representer.workspace.fired / representer.representation_id
@@ -111,7 +125,10 @@ def _fired(
     found = read_fired(file)
     if found is None:
         found = _asked_of_the_model(material, representer, rows, latents)
-        keep_fired(file, found)
+        try:
+            keep_fired(file, found)
+        except (OSError, InputError) as error:  # only the next run would have gained by it
+            log.warning("where latents fired is not kept: %s", error)
     else:
         with stage("tokens", len(rows), "samples") as handle:
             handle.detail = f"{len(found):,} places where explaining latents fire, found before"
