@@ -5,7 +5,7 @@ r"""What keeping only the largest latents of a sample saves on disk, and what it
 
 One forward pass makes the vectors of all settings of `representation.keep_top`; a killed run goes
 on where it was. Each setting ranks the pool for every target twice: as the preset `best` does, with
-words beside the SAE, and by the SAE alone, which shows what words would hide. `--quick` takes the
+tokens beside the SAE, and by the SAE alone, which shows what tokens would hide. `--quick` takes the
 first 300 rows. The last line of the output is one JSON object, setting -> numbers.
 """
 
@@ -211,6 +211,11 @@ def smallest_harmless(found: dict[str, Setting]) -> str:
     return harmless
 
 
+def is_clear(change: Interval) -> bool:
+    """Whether an interval leaves out zero, by something that three digits show."""
+    return (change.lo > 0 or change.hi < 0) and abs(change.mean) >= 0.0005
+
+
 PAGE = """# How many latents of a sample to keep
 
 `representation.keep_top` keeps only the largest latents of a sample; the default, null, keeps all.
@@ -223,7 +228,7 @@ shards) are per sample; *samples cut* is the share of samples with as many value
 The rankings with so many latents beside the same ranking with all: Spearman's correlation of the
 scores, the share of the best 5 % that is the same (both means over targets), nDCG@1000 and its
 change, paired by target, with the 95 % interval of a bootstrap over targets. First the preset
-`best`, where words stand beside the SAE:
+`best`, where the model's tokens stand beside the SAE:
 
 {best}
 Then the SAE alone:
@@ -244,8 +249,9 @@ between rows of a table is `keep_top` alone.
 """
 
 
-DEFAULT = """So the default stays null: what is cut is gone from explanations too, and only another
-forward pass brings it back."""
+DEFAULT = """The default stays null: what is cut is gone from explanations too, only another forward
+pass brings it back, and a number that suits one SAE cuts the vectors of another to pieces. Where
+space is short, the tables say what a number costs."""
 
 
 def page(found: dict[str, Setting], facts: dict[str, Any]) -> str:
@@ -279,7 +285,7 @@ def conclusion(found: dict[str, Setting]) -> str:
         clear = {
             kept: setting.agreement[ranking].change
             for kept, setting in found.items()
-            if setting.agreement[ranking].change.lo > 0 or setting.agreement[ranking].change.hi < 0
+            if is_clear(setting.agreement[ranking].change)
         }
         said = " and ".join(f"{kept} ({change.mean:+.3f})" for kept, change in clear.items())
         text.append(
