@@ -8,7 +8,7 @@ word, and signs that say nothing by themselves are counted instead of listed.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -163,7 +163,7 @@ def _token_words(term: str, turns: Sequence[str], places: Sequence[Spot]) -> Wor
     if kind is not Kind.READABLE:
         return Worded(quoted(term), kind)
     term = term.replace("\u2581", " ")
-    return Worded(quoted(_found(term, turns) or _piece(term)), kind)
+    return Worded(quoted(_found(term, turns) or _piece(term, turns)), kind)
 
 
 def _found(term: str, turns: Sequence[str]) -> str | None:
@@ -173,11 +173,17 @@ def _found(term: str, turns: Sequence[str]) -> str | None:
     begins with ## is looked for inside words: encoders read so.
     """
     found = _word_of(term, turns, turns)
-    if found is None and not any(term.strip() in text for text in turns):
-        lower = [text.lower() for text in turns]
-        if all(len(one) == len(two) for one, two in zip(lower, turns, strict=True)):
-            found = _word_of(term, lower, turns)
-    return found
+    lower = _lower(term.strip(), turns)
+    return _word_of(term, lower, turns) if found is None and lower is not turns else found
+
+
+def _lower(core: str, turns: Sequence[str]) -> Sequence[str]:
+    """The texts in which a token is looked for: in lower letters where they lack it as it is."""
+    if any(core in text for text in turns):
+        return turns
+    lower = [text.lower() for text in turns]
+    same = all(len(one) == len(two) for one, two in zip(lower, turns, strict=True))
+    return lower if same else turns
 
 
 def _word_of(term: str, looked: Sequence[str], turns: Sequence[str]) -> str | None:
@@ -190,20 +196,28 @@ def _word_of(term: str, looked: Sequence[str], turns: Sequence[str]) -> str | No
     continues = _continues(term) and not any(core in text for text in looked)
     core = core[2:] if continues else core
     found: set[str] = set()
+    for own, at in _occurrences(core, looked, turns):
+        is_inside = at > 0 and _joins(own[at - 1])
+        is_spaced = at == 0 or own[at - 1].isspace()
+        if (is_spaced or not begins) and (is_inside or not continues):
+            word = _in_word(own, at, at + len(core))
+            if begins and word == own[at : at + len(core)]:
+                return word
+            found.add(word)
+            if len(found) > 1 and not begins:
+                return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _occurrences(
+    core: str, looked: Sequence[str], turns: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Every place of some characters in `looked`: the text of `turns` there, and their first."""
     for text, own in zip(looked, turns, strict=True):
         at = text.find(core)
         while at >= 0:
-            is_inside = at > 0 and _joins(own[at - 1])
-            is_spaced = at == 0 or own[at - 1].isspace()
-            if (is_spaced or not begins) and (is_inside or not continues):
-                word = _in_word(own, at, at + len(core))
-                if begins and word == own[at : at + len(core)]:
-                    return word
-                found.add(word)
-                if len(found) > 1 and not begins:
-                    return None
+            yield own, at
             at = text.find(core, at + 1)
-    return found.pop() if len(found) == 1 else None
 
 
 def _continues(term: str) -> bool:
@@ -211,12 +225,32 @@ def _continues(term: str) -> bool:
     return term.startswith("##") and len(term) > 2 and _joins(term[2])
 
 
-def _piece(term: str) -> str:
-    """A token whose word is not known, with dots where the word may go on."""
+def _piece(term: str, turns: Sequence[str]) -> str:
+    """A token whose word is not known, with dots where the word may go on.
+
+    Many tokenizers give the first token of a word no space: one that stands at the start of a word
+    in `turns` has no dots before it, and one that is a word there has none at all.
+    """
     core = term[2:] if _continues(term) else term.strip()
-    before = "…" if core[0] == _LOST or (_joins(core[0]) and not term[:1].isspace()) else ""
-    after = "…" if core[-1] == _LOST or (before == "" and _joins(core[-1])) else ""
+    starts, is_whole = term[:1].isspace(), False
+    if not starts and not _continues(term):
+        starts, is_whole = _stands(core, turns)
+    before = "…" if core[0] == _LOST or (_joins(core[0]) and not starts) else ""
+    goes_on = before == "" and not is_whole and _joins(core[-1])
+    after = "…" if core[-1] == _LOST or goes_on else ""
     return f"{before}{core.strip(_LOST)}{after}"
+
+
+def _stands(core: str, turns: Sequence[str]) -> tuple[bool, bool]:
+    """Whether characters stand at the start of a word somewhere, and whether they are one."""
+    starts = False
+    for own, at in _occurrences(core, _lower(core, turns), turns):
+        end = at + len(core)
+        if at == 0 or not _joins(own[at - 1]):
+            starts = True
+            if end == len(own) or not _joins(own[end]):
+                return True, True
+    return starts, False
 
 
 def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str:

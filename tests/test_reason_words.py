@@ -86,9 +86,29 @@ def test_without_a_place_the_text_decides_where_it_leaves_no_doubt() -> None:
     assert token(" is", "this is an issue") == "“is”"  # a word that is a token is not cut
     assert token(" is", "this issue") == "“[is]sue”"  # where no space is before it, it is not
     assert token(" phot", "a photograph") == "“[phot]ograph”"
-    assert token("OR", "this OR that\nORDER BY") == "“…OR”"
+    assert token("OR", "this OR that\nORDER BY") == "“OR”"
+    assert token("OR", "xOR that\nORDER BY") == "“OR…”"
+    assert token("OR", "xOR that\nFOR BY") == "“…OR”"
     assert token("ERE", "no such thing") == "“…ERE”"
     assert token(" phot") == "“phot…”"
+
+
+@pytest.mark.parametrize(
+    ("term", "text", "words"),
+    [
+        ("a", "a cat at a table", "“a”"),
+        ("from", "from the fromage", "“from”"),
+        ("the", "the other. Then the end", "“the”"),
+        ("from", "FROM the Fromage", "“from”"),  # an encoder's, in letters of the other case
+        ("phot", "photos (photography)", "“phot…”"),
+        ("phot", "telephoto (photography)", "“phot…”"),
+        ("phot", "telephoto, telephotos", "“…phot”"),
+        ("##phot", "photo telephoto, telephotos", "“…phot”"),  # says itself that it goes on
+        ("\u2581phot", "photos (photography)\nphoto", "“phot…”"),
+    ],
+)
+def test_a_token_without_a_space_may_begin_a_word(term: str, text: str, words: str) -> None:
+    assert token(term, text) == words
 
 
 def test_tokens_of_encoders_go_on_with_words_and_ignore_case() -> None:
