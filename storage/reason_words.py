@@ -26,13 +26,14 @@ _AS_IN = "”, as in …"  # between the tokens and the example of a description
 _BEFORE = 24  # such an example has at most so many characters before its token
 _KEPT = 1 << 14  # texts whose words are remembered: those of a selection come again and again
 _VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
+_SYMBOLS = {"So", "Sm", "Sc"}  # categories: emoji and the like, mathematics, money
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 class Kind(Enum):
     """What a reader gets from a term."""
 
-    READABLE = "letters, digits or a symbol such as an emoji"
+    READABLE = "letters, what hangs on them, digits, or a symbol such as an emoji or an arrow"
     SIGN = "punctuation"
     BLANK = "spaces or line breaks"
     BYTES = "bytes that are part of a character"
@@ -127,14 +128,22 @@ def visible(text: str) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def kind_of(term: str) -> Kind:
-    """What a reader gets from a term: letters or digits of any script, a symbol, or neither."""
-    if any(char.isalnum() for char in _BYTE.sub("", term)):
+    """What a reader gets from a term: letters or digits of any script, a symbol, or neither.
+
+    Signs of mathematics and money within ASCII are those of code, and count as punctuation.
+    """
+    if any(char.isalnum() or _is_mark(char) for char in _BYTE.sub("", term)):
         return Kind.READABLE
     if _LOST in term or _BYTE.search(term):
         return Kind.BYTES
-    if any(unicodedata.category(char) == "So" for char in term):
+    if any(unicodedata.category(char) in _SYMBOLS and not char.isascii() for char in term):
         return Kind.READABLE
     return Kind.SIGN if term.strip() else Kind.BLANK
+
+
+def _is_mark(char: str) -> bool:
+    """Whether it hangs on a letter and can be seen: vowel signs of Indic scripts, say."""
+    return unicodedata.category(char)[0] == "M" and not "\ufe00" <= char <= "\ufe0f"
 
 
 @lru_cache(maxsize=_KEPT)

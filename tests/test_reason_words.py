@@ -42,6 +42,15 @@ def token(term: str, *turns: str, places: tuple[Spot, ...] = ()) -> str:
         ("हि", Kind.READABLE),
         ("'t", Kind.READABLE),
         (" 😀", Kind.READABLE),
+        ("ी", Kind.READABLE),
+        (" ी", Kind.READABLE),
+        ("\u0301", Kind.READABLE),
+        ("∑", Kind.READABLE),
+        (" →", Kind.READABLE),
+        ("€", Kind.READABLE),
+        ("$", Kind.SIGN),
+        (" +=", Kind.SIGN),
+        ("\ufe0f", Kind.SIGN),  # asks for an emoji in color, and cannot be seen
         ("(", Kind.SIGN),
         (" =", Kind.SIGN),
         ("```", Kind.SIGN),
@@ -123,6 +132,7 @@ def test_other_scripts() -> None:
     assert token("るこ", "食べること") == "“るこ”"
     assert token("ив", "привет") == "“пр[ив]ет”"
     assert token("न", "हिन्दी") == "“हि[न]्दी”"
+    assert token("ी", "हिन्दी") == "“हिन्द[ी]”"
     assert token("요", "안녕하세요") == "“안녕하세[요]”"
     assert token(" 😀", "good 😀 day") == "“😀”"
 
