@@ -1,8 +1,23 @@
-"""Numbers and times as the reports write them, in templates and in the data of their script."""
+"""Numbers, times and texts as the reports write them, in templates and in their script's data."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 NONE = "\u2013"  # an en dash where there is no value
+
+
+def spellings(codes: Iterable[int]) -> dict[int, str]:
+    """Characters that cannot be seen by what is written for them: ⟨U+202E⟩."""
+    return {code: f"\u27e8U+{code:04X}\u27e9" for code in codes}
+
+
+# Controls of writing direction could make a line read otherwise than it is: they are spelled out.
+_DIRECTION = spellings((0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+
+
+def spelled(text: str) -> str:
+    """The text with controls of writing direction as ⟨U+202E⟩."""
+    return text if text.isascii() else text.translate(_DIRECTION)
 
 
 def count(n: int | None) -> str:

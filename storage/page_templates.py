@@ -14,7 +14,6 @@ from jinja2.bccache import Bucket
 from selection.errors import InputError
 from storage import formats
 from storage.files import write_bytes
-from storage.report_data import spelled
 
 TEMPLATES = Path(__file__).parent / "templates"
 _COMPILED = TEMPLATES / "__pycache__"
@@ -77,4 +76,4 @@ class CompiledTemplates(jinja2.BytecodeCache):
 
 def _spelled(value: object) -> object:
     """Plain text spelled out; what is markup already was made of such text."""
-    return spelled(value) if type(value) is str else value
+    return formats.spelled(value) if type(value) is str else value

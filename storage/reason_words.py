@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from selection.unspaced import UNSPACED
+from storage.formats import spelled, spellings
 
 TOKENS, WORDS = "tokens", "words"
 """Names of the lexical spaces; the reasons of all others are latents."""
@@ -25,7 +26,8 @@ _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _AS_IN = "”, as in …"  # between the tokens and the example of a description made from both
 _BEFORE = 24  # such an example has at most so many characters before its token
 _KEPT = 1 << 14  # texts whose words are remembered: those of a selection come again and again
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
+_PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
+_VISIBLE = _PICTURES | spellings((*range(0x80, 0xA0), 0x2028, 0x2029))
 _SYMBOLS = {"So", "Sm", "Sc"}  # categories: emoji and the like, mathematics, money
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
@@ -122,8 +124,11 @@ def quoted(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Line breaks, tabs and other controls as signs, so that a text stays on one line."""
-    return text if text.isprintable() else text.translate(_VISIBLE)
+    """Line breaks, tabs and other controls as signs, so that a text stays on one line.
+
+    Those that have no sign, and controls of writing direction, are spelled out: ⟨U+2028⟩.
+    """
+    return text if text.isprintable() else spelled(text.translate(_VISIBLE))
 
 
 @lru_cache(maxsize=_KEPT)

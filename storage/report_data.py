@@ -7,22 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from storage.formats import percent, score
+from storage.formats import percent, score, spelled
 from storage.report_records import Chip, ShownPick, Turn
 
 PART_PICKS = 1000
 
-# Controls of writing direction could make a line read otherwise than it is: they are spelled out.
-_CONTROLS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_SPELLED = {code: f"\u27e8U+{code:04X}\u27e9" for code in _CONTROLS}
 _ESCAPES = {
     "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"
 }  # fmt: skip
-
-
-def spelled(text: str) -> str:
-    """The text with controls of writing direction as ⟨U+202E⟩."""
-    return text if text.isascii() else text.translate(_SPELLED)
 
 
 def inline_json(value: object) -> str:

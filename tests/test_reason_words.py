@@ -17,6 +17,7 @@ from storage.reason_words import (
     full_words,
     kind_of,
     reason_words,
+    visible,
 )
 from storage.report import write_report
 from storage.report_picks import first_reasons
@@ -202,6 +203,18 @@ def test_where_everything_is_listed_terms_stay_exact_on_one_line() -> None:
     assert full("\x1b") == "“␛”"
     assert full_words("resid@2", HINT, reason_words("resid@2", 9, HINT)) == HINT
     assert full_words("resid@2", None, reason_words("resid@2", 9, None)) == ""
+
+
+def test_no_control_is_left_in_what_is_shown() -> None:
+    assert visible("a\n\tb\x00\x7f") == "a⏎⇥b␀␡"
+    assert visible("a\x80\x85\x9fb\xa0") == "a⟨U+0080⟩⟨U+0085⟩⟨U+009F⟩b\xa0"
+    assert visible("a\u2028b\u2029c") == "a⟨U+2028⟩b⟨U+2029⟩c"
+    assert visible("gnp\u202egnp.exe\u202c \u2066x\u2069\u200f") == (
+        "gnp⟨U+202E⟩gnp.exe⟨U+202C⟩ ⟨U+2066⟩x⟨U+2069⟩⟨U+200F⟩"
+    )
+    assert visible("é 日本 \u200d") == "é 日本 \u200d"
+    left = {code for code in range(0x110000) if len(f"a{visible(chr(code))}b".splitlines()) > 1}
+    assert left == set()
 
 
 def test_short_lists_count_what_stands_between_the_readable_ones() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from storage.formats import spelled
 from storage.read import list_selections
 from storage.report import write_report
 from storage.report_compare import write_comparison
-from storage.report_data import spelled
 from tests.hostile import FLAG, PAYLOADS, TEXT, hostile_workspace
 from tests.made_catalog import made_workspace
 

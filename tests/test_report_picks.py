@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.formats import spelled
 from storage.reason_words import Kind, Worded
-from storage.report_data import inline_json, pick_data, spelled
+from storage.report_data import inline_json, pick_data
 from storage.report_picks import Fired, marks_of, turns_of
 from storage.report_records import Latent, Piece, ShownPick, Turn
 
