@@ -119,8 +119,13 @@ def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str
 
 @lru_cache(maxsize=_KEPT)
 def quoted(text: str) -> str:
-    """A term in quotation marks, on one line."""
-    return f"“{visible(_cut(text))}”"
+    """A term in quotation marks, on one line, cut where it is long."""
+    return _in_quotes(_cut(text))
+
+
+def _in_quotes(words: str) -> str:
+    """What is cut already, in quotation marks, on one line."""
+    return f"“{visible(words)}”"
 
 
 def visible(text: str) -> str:
@@ -172,12 +177,12 @@ def _token_words(term: str, turns: Sequence[str], places: Sequence[Spot]) -> Wor
         shown = Counter(_in_word(turns[p.turn], p.first, p.end) for p in places)
         words = next(iter(shown.most_common(1)))[0]
         if words.strip():
-            return Worded(quoted(words), kind_of(words))
+            return Worded(_in_quotes(words), kind_of(words))
     kind = kind_of(term)
     if kind is not Kind.READABLE:
         return Worded(quoted(term), kind)
     term = term.replace("\u2581", " ")
-    return Worded(quoted(_found(term, turns) or _piece(term, turns)), kind)
+    return Worded(_in_quotes(_found(term, turns) or _piece(term, turns)), kind)
 
 
 def _found(term: str, turns: Sequence[str]) -> str | None:
@@ -215,7 +220,7 @@ def _word_of(term: str, looked: Sequence[str], turns: Sequence[str]) -> str | No
         is_spaced = at == 0 or own[at - 1].isspace()
         if (is_spaced or not begins) and (is_inside or not continues):
             word = _in_word(own, at, at + len(core))
-            if begins and word == own[at : at + len(core)]:
+            if begins and word == _cut(own[at : at + len(core)]):
                 return word
             found.add(word)
             if len(found) > 1 and not begins:
@@ -252,7 +257,7 @@ def _piece(term: str, turns: Sequence[str]) -> str:
     before = "…" if core[0] == _LOST or (_joins(core[0]) and not starts) else ""
     goes_on = before == "" and not is_whole and _joins(core[-1])
     after = "…" if core[-1] == _LOST or goes_on else ""
-    return f"{before}{core.strip(_LOST)}{after}"
+    return f"{before}{_cut(core.strip(_LOST))}{after}"
 
 
 def _stands(core: str, turns: Sequence[str]) -> tuple[bool, bool]:
@@ -270,6 +275,7 @@ def _stands(core: str, turns: Sequence[str]) -> tuple[bool, bool]:
 def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str:
     """Some characters of a text with the rest of their word, in brackets unless they are all of it.
 
+    Long ones are cut, each part for itself, so that both brackets stay.
     neighbors: where they are signs, with the words that touch them.
     """
     inside = text[first:end].strip()
@@ -289,7 +295,7 @@ def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str
         while right < len(text) and _joins(text[right]):
             right += 1
     if left == first and right == end:
-        return inside
+        return _cut(inside)
     before, after = text[left:first], text[end:right]
     before = before if len(before) <= _CONTEXT else "…" + before[1 - _CONTEXT :]
     after = after if len(after) <= _CONTEXT else after[: _CONTEXT - 1] + "…"
@@ -324,9 +330,9 @@ def _latent_words(
     for place in places:
         said = _in_word(turns[place.turn], place.first, place.end, neighbors=True)
         if kind_of(said) is Kind.READABLE:
-            return f"a latent on {quoted(said)}"
+            return f"a latent on {_in_quotes(said)}"
     example = _example(text) if text else ""
-    return f"a latent as in {quoted(example)}" if example else f"latent {number}"
+    return f"a latent as in {_in_quotes(example)}" if example else f"latent {number}"
 
 
 def _example(description: str) -> str:

@@ -157,6 +157,22 @@ def test_long_words_are_cut_around_the_piece() -> None:
     )
 
 
+def test_both_brackets_are_around_a_long_piece() -> None:
+    piece = "p" * 22
+    text = "x" * 16 + piece + "y" * 16
+    place = Spot(0, 16, 38)
+    words = "x" * 16 + f"[{piece}]" + "y" * 16
+    assert token(piece, text, places=(place,)) == f"“{words}”"
+    assert token(piece, text) == f"“{words}”"
+    assert reason_words("resid@2", 9, None, [text], [place]).words == f"a latent on “{words}”"
+    assert reason_words("resid@2", 9, f"“a”, as in …{words}…").words == f"a latent as in “{words}”"
+    # A piece that is longer than what is shown of a term is cut within its brackets.
+    piece = "p" * 50
+    assert token(piece, f"x{piece}y") == "“x[" + "p" * 39 + "…]y”"
+    assert token(piece) == "“…" + "p" * 39 + "…”"
+    assert token(f" {piece}", f"{piece} {piece}y") == "“" + "p" * 39 + "…”"
+
+
 def test_words_of_the_lexical_space_are_whole() -> None:
     assert reason_words("words", 1, "il", ["pupil"]) == Worded("“il”", Kind.READABLE)
 
