@@ -87,8 +87,10 @@ def full_words(space: str | None, text: str | None, worded: Worded) -> str:
     if space not in (TOKENS, WORDS) or text is None:
         return visible(text or "")
     term = quoted(text)
-    says_more = worded.kind is Kind.READABLE and worded.words != term
-    if says_more and ("[" in worded.words or _LOST in text):
+    bare = quoted(_bare(text).strip())  # a space or its lack says nothing of the word
+    says_more = worded.kind is Kind.READABLE and worded.words not in (term, bare)
+    is_in_word = worded.words.count("[") > bare.count("[")  # a term may have brackets of its own
+    if says_more and (is_in_word or _LOST in text):
         return f"{term} in {worded.words}"
     return f"{term}, maybe a piece of a word" if says_more and "…" in worded.words else term
 
@@ -121,6 +123,11 @@ def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str
 def quoted(text: str) -> str:
     """A term in quotation marks, on one line, cut where it is long."""
     return _in_quotes(_cut(text))
+
+
+def _bare(term: str) -> str:
+    """A token with a space where some tokenizers write a sign for it."""
+    return term.replace("\u2581", " ")
 
 
 def _in_quotes(words: str) -> str:
@@ -181,7 +188,7 @@ def _token_words(term: str, turns: Sequence[str], places: Sequence[Spot]) -> Wor
     kind = kind_of(term)
     if kind is not Kind.READABLE:
         return Worded(quoted(term), kind)
-    term = term.replace("\u2581", " ")
+    term = _bare(term)
     return Worded(_in_quotes(_found(term, turns) or _piece(term, turns)), kind)
 
 

@@ -217,6 +217,11 @@ def test_where_everything_is_listed_terms_stay_exact_on_one_line() -> None:
     assert full(" pup", SQL) == "“ pup”, maybe a piece of a word"
     assert full("(", SQL) == "“(”"
     assert full("\x1b") == "“␛”"
+    assert full(" [a", "x = [a]") == "“ [a”"  # brackets of its own are none around a piece
+    assert full("\u2581[a", "x = [a]") == "“\u2581[a”"
+    assert full("[a", "[ab] [ac]") == "“[a”, maybe a piece of a word"
+    assert full("[a", "[ab]") == "“[a” in “[[a]b”"
+    assert full(" " + "p" * 50, "p" * 50) == "“ " + "p" * 38 + "…”"
     assert full_words("resid@2", HINT, reason_words("resid@2", 9, HINT)) == HINT
     assert full_words("resid@2", None, reason_words("resid@2", 9, None)) == ""
 
