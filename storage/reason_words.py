@@ -28,6 +28,7 @@ _BEFORE = 24  # such an example has at most so many characters before its token
 _KEPT = 1 << 14  # texts whose words are remembered: those of a selection come again and again
 _PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {10: "⏎", 9: "⇥", 127: "\u2421"}
 _VISIBLE = _PICTURES | spellings((*range(0x80, 0xA0), 0x2028, 0x2029))
+_ON, _AS = "a latent on ", "a latent as in "  # what follows is in quotation marks
 _SYMBOLS = {"So", "Sm", "Sc"}  # categories: emoji and the like, mathematics, money
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
@@ -99,7 +100,8 @@ def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str
     """The first `most` readable reasons, and all that stood between them as one item, last.
 
     Returns (words, positions of the reasons that the words stand for); nothing that stands behind
-    the last readable one counts, where enough of these are there.
+    the last readable one counts, where enough of these are there. Tokens of the same words are one
+    item, and so are latents, which are counted: they need not be the same thing.
     """
     readable = Kind.READABLE
     shown: dict[str, list[int]] = {}
@@ -113,7 +115,7 @@ def folded(reasons: Sequence[Worded], most: int | None = None) -> list[tuple[str
             shown[words] = [at]
             if len(shown) == most:
                 break
-    items = list(shown.items())
+    items = [(_several(words, len(places)), places) for words, places in shown.items()]
     if others:
         items.append((_counted(tuple([reasons[at].kind for at in others])), others))
     return items
@@ -161,6 +163,14 @@ def kind_of(term: str) -> Kind:
 def _is_mark(char: str) -> bool:
     """Whether it hangs on a letter and can be seen: vowel signs of Indic scripts, say."""
     return unicodedata.category(char)[0] == "M" and not "\ufe00" <= char <= "\ufe0f"
+
+
+def _several(words: str, n: int) -> str:
+    """Words of n reasons: what was made of a latent says how many they are."""
+    for made in (_ON, _AS):
+        if n > 1 and words.startswith(made):
+            return f"{n} latents{words.removeprefix('a latent')}"
+    return words
 
 
 @lru_cache(maxsize=_KEPT)
@@ -337,9 +347,9 @@ def _latent_words(
     for place in places:
         said = _in_word(turns[place.turn], place.first, place.end, neighbors=True)
         if kind_of(said) is Kind.READABLE:
-            return f"a latent on {_in_quotes(said)}"
+            return f"{_ON}{_in_quotes(said)}"
     example = _example(text) if text else ""
-    return f"a latent as in {_in_quotes(example)}" if example else f"latent {number}"
+    return f"{_AS}{_in_quotes(example)}" if example else f"latent {number}"
 
 
 def _example(description: str) -> str:

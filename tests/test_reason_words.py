@@ -254,6 +254,12 @@ def test_short_lists_count_what_stands_between_the_readable_ones() -> None:
     assert said("(", "\ufffd") == [("1 punctuation mark and 1 part of a character", [0, 1])]
     assert said("\ufffd", " \ufffd") == [("2 parts of characters", [0, 1])]
     assert said("a", "b", "a", most=3) == [("a", [0, 2]), ("b", [1])]
+    on, example = "a latent on “BY”", "a latent as in “BY”"
+    assert said(on, "BY", example, on, example, on) == [
+        ("3 latents on “BY”", [0, 3, 5]), ("BY", [1]), ("2 latents as in “BY”", [2, 4])
+    ]  # fmt: skip
+    assert said(on) == [(on, [0])]
+    assert said("units", "units") == [("units", [0, 1])]  # as somebody described both
     assert said() == []
 
 
