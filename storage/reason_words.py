@@ -305,11 +305,13 @@ def _in_word(text: str, first: int, end: int, *, neighbors: bool = False) -> str
     else:
         return ""
     left, right = first, end
+    # One character more than is shown tells that there are more.
+    far_left, far_right = max(0, first - _CONTEXT - 1), min(len(text), end + _CONTEXT + 1)
     if neighbors or _joins(inside[0]):
-        while left and _joins(text[left - 1]):
+        while left > far_left and _joins(text[left - 1]):
             left -= 1
     if neighbors or _joins(inside[-1]):
-        while right < len(text) and _joins(text[right]):
+        while right < far_right and _joins(text[right]):
             right += 1
     if left == first and right == end:
         return _cut(inside)

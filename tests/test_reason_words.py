@@ -157,6 +157,32 @@ def test_long_words_are_cut_around_the_piece() -> None:
     )
 
 
+@pytest.mark.parametrize("n", [0, 15, 16, 17, 100])
+def test_of_the_rest_of_a_word_sixteen_characters_are_shown(n: int) -> None:
+    before = "x" * n if n <= 16 else "…" + "x" * 15
+    after = "y" * n if n <= 16 else "y" * 15 + "…"
+    shown = f"“{before}[il]{after}”" if n else "“il”"
+    assert token("il", "x" * n + "il" + "y" * n) == shown
+
+
+def test_characters_far_from_a_piece_are_not_looked_at() -> None:
+    class Text(str):
+        """Notes which of its characters are read."""
+
+        __slots__ = ("read",)
+        read: set[int]
+
+        def __getitem__(self, at: object) -> str:
+            if isinstance(at, int):
+                self.read.add(at)
+            return super().__getitem__(at)  # type: ignore[index]
+
+    text = Text("x" * 1000 + "il" + "y" * 1000)
+    text.read = set()
+    token("il", text, places=(Spot(0, 1000, 1002),))
+    assert text.read == set(range(1000 - 17, 1000)) | set(range(1002, 1002 + 17))
+
+
 def test_both_brackets_are_around_a_long_piece() -> None:
     piece = "p" * 22
     text = "x" * 16 + piece + "y" * 16
