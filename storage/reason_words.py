@@ -69,13 +69,14 @@ def reason_words(
     space, number: of the latent; a lexical space is called `tokens` or `words`.
     text:   the token or word, or the description of a latent; None where there is none.
     turns:  texts of the turns of the sample that has the reason; none where they are not known.
-    places: where it fired in them, the strongest first; none where that was not recorded.
+    places: where it fired in them, the strongest first; none where that was not recorded. Those
+            outside the texts count as none.
 
     “pupil” is a whole word, “pup[il]” a token within its word, “…il” one whose word is not known,
     “phot…” the beginning of one. Words of a latent say that it is one, unless
     somebody described it.
     """
-    places = [place for place in places if place.turn < len(turns)]
+    places = [p for p in places if p.turn < len(turns) and p.end <= len(turns[p.turn])]
     if space == TOKENS and text is not None:
         return _token_words(text, turns, places)
     if space == WORDS and text is not None:

@@ -86,6 +86,16 @@ def test_a_token_stands_in_the_word_in_which_it_fired() -> None:
     assert token("il", places=(Spot(0, 3, 5),)) == "“…il”"
 
 
+def test_a_place_beyond_its_text_is_none() -> None:
+    for place in (Spot(0, 9, 11), Spot(0, 3, 6), Spot(1, 0, 2)):
+        assert token("il", "pupil", places=(place,)) == "“pup[il]”"
+        words = reason_words("resid@2", 9, None, ["pupil"], [place]).words
+        assert words == "latent 9"
+    # Others of the same token still count.
+    places = (Spot(0, 9, 11), Spot(0, 1, 3))
+    assert token("il", "till pupil", places=places) == "“t[il]l”"
+
+
 def test_without_a_place_the_text_decides_where_it_leaves_no_doubt() -> None:
     assert token("ROM", SQL) == "“F[ROM]”"
     assert token("SELECT", SQL) == "“SELECT”"
