@@ -2,8 +2,9 @@
 
     python -m benchmarks.report [--picks 50000] [--repeats 5]
 
-The run is made up; the browser is Debian's Chromium without a window. Opening ends when the first
-page of picks is there to read, not when the file is loaded. The last line is one JSON object.
+The run is made up; its reasons are latents of an SAE only, so wording tokens by their places is not
+measured. The browser is Debian's Chromium without a window. Opening ends when the first page of
+picks is there to read, not when the file is loaded. The last line is one JSON object.
 """
 
 import argparse

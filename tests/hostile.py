@@ -10,6 +10,7 @@ from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import make_tables
 
 FLAG = "window.pwned=1"
+CONTROLS = "\u202egnp.exe\u202c \u2066isolated\u2069 \u200fmark \u2028line"
 PAYLOADS = (
     f"</script><script>{FLAG}</script>",
     f"<script>{FLAG}</script>",
@@ -21,7 +22,7 @@ PAYLOADS = (
     "<!-- <script> ]]> {{ 7 * 7 }} {% raw %} ${7*7}",
     "<style>*{display:none}</style><base href='https://out.example/'>",
     "<meta http-equiv=refresh content='0;url=https://out.example/'><iframe src=https://out.example>",
-    "\u202egnp.exe\u202c \u2066isolated\u2069 \u200fmark \u2028line",
+    CONTROLS,
     "</textarea></title></noscript></style></details></li>",
 )
 TEXT = " ".join(PAYLOADS)
@@ -68,10 +69,16 @@ def hostile_workspace(root: Path, n_selected: int = 45) -> Workspace:
     first = next(r for r in tables["pick"].to_pylist()
                  if r["selection_id"] == main["selection_id"] and r["rank"] == 1)  # fmt: skip
     shared = next(r for r in tables["why"].to_pylist() if r["example_id"] == first["example_id"])
+    # Tokens, too: one is read from where it fired, the others are looked for in the text.
+    token = {**shared, "space": "tokens", "contribution": 1, "share": 1 / shared["numerator"]}
+    terms = (PAYLOADS[0], PAYLOADS[2], PAYLOADS[8], CONTROLS)  # a report shows four
+    tokens = [{**token, "latent": number, "term": term} for number, term in enumerate(terms)]
+    tables["why"] = table_of("why", [*tables["why"].to_pylist(), *tokens])
     mark = {"selection_id": main["selection_id"], "example_id": first["example_id"], "turn": 0,
             "space": TEXT, "latent": shared["latent"], "strength": 1.0}  # fmt: skip
-    tables["fired"] = table_of("fired", [
-        {**mark, "first_char": at, "end_char": at + 9} for at in range(0, 90, 9)])  # fmt: skip
+    marks = [{**mark, "first_char": at, "end_char": at + 9} for at in range(0, 90, 9)]
+    marks.append({**marks[0], "space": "tokens", "latent": 0})
+    tables["fired"] = table_of("fired", marks)
     tables["target_latent"] = table_of("target_latent", [
         {"run_id": run["run_id"], "target": TEXT, "place": 1, "space": TEXT, "term": TEXT,
          "latent": shared["latent"], "share": 0.5, "n_exemplars": 1}])  # fmt: skip

@@ -1,5 +1,6 @@
 """Reports in a real browser: nothing from data runs, pages turn, keys work, printing says so."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from storage.catalog import commit
 from storage.formats import spelled
 from storage.read import list_selections
 from storage.report import write_report
 from storage.report_compare import write_comparison
+from storage.tables import table_of
+from storage.workspace import open_workspace
 from tests.hostile import FLAG, PAYLOADS, TEXT, hostile_workspace
-from tests.made_catalog import made_workspace
+from tests.made_catalog import make_tables
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
@@ -31,8 +35,26 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of 120 picks: six pages."""
-    return write_report(made_workspace(tmp_path_factory.mktemp("made")), "calm-otter")
+    """A report of 120 picks, six pages; each shares three tokens, two of which are one chip."""
+    tables = make_tables()
+    why = tables["why"].to_pylist()
+    tokens = [
+        {**row, "space": "tokens", "latent": number, "term": term, "contribution": 1000 + number,
+         "share": (1000 + number) / row["numerator"]}
+        for row in why if row["latent"] == -1 for number, term in enumerate("(a)")
+    ]  # fmt: skip
+    fired = [
+        {"selection_id": row["selection_id"], "example_id": row["example_id"], "space": "tokens",
+         "latent": number, "turn": 0, "first_char": row["text"].index(term),
+         "end_char": row["text"].index(term) + 1, "strength": 1.0 + number}
+        for row in tables["pick"].to_pylist() for number, term in enumerate("(a)")
+        if row["selection_id"] == why[0]["selection_id"]
+    ]  # fmt: skip
+    tables["why"] = table_of("why", [*why, *tokens])
+    tables["fired"] = table_of("fired", fired)
+    workspace = open_workspace(tmp_path_factory.mktemp("made"))
+    commit(workspace, tables)
+    return write_report(workspace, "calm-otter")
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +171,16 @@ def test_pages_built_by_the_script_equal_the_static_one(report: Path, opened: An
     assert page.inner_text("#pick-status") == "21 to 40 of 120"
     page.keyboard.press("p")
     built = page.inner_html("#pick-list")
+    # Each pick has a chip of two tokens, and its share is not that of the first of them.
+    of_two = re.findall(r'data-level="\d+ \d+"><b>[^<]+</b> 2 punctuation marks<', plain)
+    assert len(of_two) == 20
+    # Without the script no chip can be a button; else they are the same.
     script = """html => {
         const list = document.createElement('ol');
         list.innerHTML = html;
         const shape = (node) => node.nodeType === 3 ? node.textContent.trim().replace(/\\s+/g, ' ')
-            : [node.tagName, node.className, node.dataset.rank || '', node.dataset.levels || '',
+            : [node.tagName.replace('BUTTON', 'SPAN'), node.className, node.dataset.rank || '',
+               node.dataset.levels || '', node.dataset.level || '',
                ...[...node.childNodes].map(shape).filter((s) => s !== '' && s !== undefined)];
         return JSON.stringify(shape(list));
     }"""
@@ -197,7 +224,8 @@ def test_a_latent_shows_its_tokens_alone(hostile: dict[str, Path], opened: Any) 
     chips = pick.locator("button.chip")
     own = [(chips.nth(i).get_attribute("data-level") or "").split() for i in range(chips.count())]
     # A chip whose latents have no marked token here is no button.
-    of_all = pick.locator(".chip")
+    of_all = pick.locator(".chip[data-level]")
+    assert of_all.count() > len(own) >= 2
     for i in range(of_all.count()):
         places = (of_all.nth(i).get_attribute("data-level") or "").split()
         assert (places in own) == any(level[int(at)] != "0" for level in levels for at in places)
