@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from selection.errors import InputError
 from storage.database import Connection, open_snapshot
-from storage.rows import Difference, OccurrenceRow, PickRow, RunRow, SelectionRow, UsedRow, WhyRow
+from storage.rows import Difference, OccurrenceRow, PickRow, RunRow, SelectionRow, UsedRow
 from storage.workspace import Workspace
 
 Record = TypeVar("Record")
@@ -103,20 +103,6 @@ def picks(
         WHERE p.selection_id = ? ORDER BY p.rank LIMIT ?"""
     with open_snapshot(workspace) as connection:
         return _records(connection, PickRow, query, [selection_id, limit])
-
-
-def why(workspace: Workspace, selection_id: str, example_id: str) -> list[WhyRow]:
-    """Shared latents of a pick with its exemplars, nearest first, sums last."""
-    query = f"""
-        SELECT w.exemplar_id, w.space, w.latent,
-            coalesce(w.term, d.description) AS description, w.contribution, w.numerator, w.share
-        FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-        {described("w")}
-        WHERE w.selection_id = ? AND w.example_id = ?
-        ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0,
-            w.contribution DESC, w.latent"""
-    with open_snapshot(workspace) as connection:
-        return _records(connection, WhyRow, query, [selection_id, example_id])
 
 
 def find_example(workspace: Workspace, reference: str) -> str:

@@ -58,19 +58,6 @@ class PickRow:
 
 
 @dataclass(frozen=True, slots=True)
-class WhyRow:
-    """One latent that a pick shares with its exemplar; latent -1 is the rest together."""
-
-    exemplar_id: str
-    space: str | None
-    latent: int
-    description: str | None
-    contribution: int
-    numerator: int | None
-    share: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class OccurrenceRow:
     """One row of a pool file that holds an example; several runs may have read it."""
 

@@ -9,7 +9,9 @@ import pytest
 from selection.errors import InputError
 from storage import read
 from storage.catalog import commit
+from storage.explanation import explain
 from storage.rows import SelectionRow
+from storage.sql import run_sql
 from storage.tables import table_of
 from storage.workspace import Workspace, open_workspace
 from tests.made_catalog import made_workspace, make_tables
@@ -116,14 +118,16 @@ def test_picks_come_in_order_of_rank_with_their_place(workspace: Workspace) -> N
 def test_why_puts_the_largest_contribution_first_and_the_rest_last(workspace: Workspace) -> None:
     chosen = read.find_selection(workspace, "calm-otter")
     example = read.picks(workspace, chosen.selection_id, 2)[1].example_id
-    rows = read.why(workspace, chosen.selection_id, example)
+    rows = explain(workspace, chosen.name, example).latents
     parts = [row.contribution for row in rows]
     assert parts[:-1] == sorted(parts[:-1], reverse=True)
     assert rows[-1].latent == -1
-    assert sum(parts) == rows[0].numerator
+    key = f"selection_id = '{chosen.selection_id}' AND example_id = '{example}'"
+    found = run_sql(workspace, f"SELECT DISTINCT numerator FROM why WHERE {key}").rows
+    assert [(sum(parts),)] == list(found)
     described = {row.latent: row.description for row in rows}
     assert all(described[k] for k in described if k in (101, 102, 103, 104))
-    assert read.why(workspace, chosen.selection_id, "0" * 32) == []
+    assert explain(workspace, chosen.name, "0" * 32).latents == []
 
 
 def test_an_example_is_found_by_id_beginning_or_own_id(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from flows.commands.why import print_why
 from storage.catalog import commit
 from storage.explanation import explain
-from storage.read import list_selections, why
+from storage.read import list_selections
 from storage.reason_words import (
     Kind,
     Spot,
@@ -353,9 +353,9 @@ def test_show_report_and_why_say_the_same_and_why_lists_all(
     ]  # fmt: skip
     with_places = re.findall('data-level="([^"]*)"', page)
     assert with_places[:6] == ["1", "2", "4", "5", "6", "0 3"]
-    example = why(workspace, chosen.selection_id, _first(workspace))
-    assert [row.description for row in example] == [*TERMS, None]
-    print_why(explain(workspace, chosen.name, _first(workspace)), 1)
+    example = explain(workspace, chosen.name, _first(workspace))
+    assert [row.description for row in example.latents] == [*TERMS, None]
+    print_why(example, 1)
     told = capsys.readouterr().out
     for words in ("“(”", "“ BY”", "“ROM” in “F[ROM]”", "“⏎”", "“il” in “pup[il]s”",
                   "“ pup”, maybe a piece of a word", "“15”", "“)”"):  # fmt: skip
