@@ -23,6 +23,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.labelled_arguments import labelled_parser
 from flows.benchmark.field import BenchField
 from flows.benchmark.methods import Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
@@ -319,17 +320,8 @@ def with_relevant(pool: LabelledPool, targets: Sequence[Target]) -> Iterator[Tar
 
 def main() -> None:
     """Read the arguments, run, print tables and the JSON line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pool", type=Path, required=True, help="labelled pool, Parquet")
-    parser.add_argument("--targets", type=Path, required=True, help="target tasks, JSON lines")
-    parser.add_argument("--subpool", type=Path, help="ids of the rows to measure on")
-    parser.add_argument("--workspace", type=Path, required=True, help="keeps the vectors")
-    parser.add_argument("--setting", choices=("instance", "full"), default="instance")
-    parser.add_argument("--page", type=Path, help="Markdown page to write")
+    parser = labelled_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_ROWS} rows")
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pool = chosen_pool(arguments)

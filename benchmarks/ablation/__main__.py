@@ -23,6 +23,7 @@ from benchmarks.ablation.cells import CELLS, Cell, Exemplars
 from benchmarks.ablation.exemplars import changed_targets
 from benchmarks.ablation.saes import folder_of, train_missing
 from benchmarks.ablation.table import page
+from benchmarks.labelled_arguments import labelled_parser
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.config.bench import BenchRequest
 from selection.evaluation import N_RESAMPLES
@@ -111,17 +112,8 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Read the arguments, run, print the JSON line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pool", type=Path, required=True, help="labelled pool, Parquet")
-    parser.add_argument("--targets", type=Path, required=True, help="target tasks, JSON lines")
-    parser.add_argument("--subpool", type=Path, help="ids of the rows to measure on")
-    parser.add_argument("--workspace", type=Path, required=True, help="keeps vectors and results")
-    parser.add_argument("--setting", choices=("instance", "full"), default="instance")
-    parser.add_argument("--page", type=Path, help="Markdown page to write")
+    parser = labelled_parser(__doc__)
     parser.add_argument("--without-saes", action="store_true", help="leave out cells of other SAEs")
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)

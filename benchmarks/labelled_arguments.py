@@ -1,0 +1,19 @@
+"""What benchmarks on a labelled pool are told on the command line."""
+
+import argparse
+from pathlib import Path
+
+
+def labelled_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser that knows pool, targets, workspace and the like. doc: for --help."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pool", type=Path, required=True, help="labelled pool, Parquet")
+    parser.add_argument("--targets", type=Path, required=True, help="target tasks, JSON lines")
+    parser.add_argument("--subpool", type=Path, help="ids of the rows to measure on")
+    parser.add_argument("--workspace", type=Path, required=True, help="keeps vectors and results")
+    parser.add_argument("--setting", choices=("instance", "full"), default="instance")
+    parser.add_argument("--page", type=Path, help="Markdown page to write")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
