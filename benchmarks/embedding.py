@@ -37,7 +37,8 @@ from benchmarks.embedding_parts import (
     samples_of,
     support_jaccard,
 )
-from selection.activations import ActivationModel, batch_plan, load_activation_model, needed_lengths
+from selection.activations import ActivationModel, load_activation_model
+from selection.batching import batch_plan, needed_lengths
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import SparseRows
 from selection.rendering import Renderer, load_renderer, render_key

@@ -1,16 +1,12 @@
 """Tokens to activations: the one file that runs a language model.
 
-The model is built only up to the last block that is read; deeper weights are never loaded. Samples
-are sorted by length and cut into batches by a pure function, so that a sample's neighbors in a
-batch depend on nothing but the list it came in. A batch is packed (see `packing`), or padded on
-the right where the model or device has no packed attention that is tested.
+The model is built only up to the last block that is read; deeper weights are never loaded. What it
+runs at once is packed (see `packing`), with common beginnings only once (see `prefixes`), or padded
+on the right where the model or device has no packed attention that is tested.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,47 +23,13 @@ from selection.model_loading import (
 )
 from selection.models import Hookpoint, ResolvedModel
 from selection.packing import NAME, PACKED_KINDS, first_position, packed, register
-from selection.records import Rendered
-
-logger = logging.getLogger(__name__)
+from selection.prefixes import places_in_row, shared_with_previous
 
 Packing = Literal["auto", "packed", "padded"]
-Result = TypeVar("Result")
+Places = list[NDArray[np.int64]]
 
 _CPU_TOKENS_PER_BATCH = 2048  # measured: what a batch touches stays in the caches
 _TOKENS_PER_BATCH = 8192  # elsewhere; not measured
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationBatch:
-    """Activations of the counted tokens of some samples.
-
-    rows:            (b,) int64 positions in the list of samples.
-    hiddens:         one (n, d_model) float32 per hookpoint of the model, on its device, sample by
-                     sample, in token order.
-    sample_of_token: (n,) int64 which of `rows` a token belongs to, non-decreasing.
-    token_ids:       (n,) int64.
-    """
-
-    rows: NDArray[np.int64]
-    hiddens: tuple[torch.Tensor, ...]
-    sample_of_token: NDArray[np.int64]
-    token_ids: NDArray[np.int64]
-
-    @property
-    def hidden(self) -> torch.Tensor:
-        """Those of the first hookpoint."""
-        return self.hiddens[0]
-
-    def only(self, kept: NDArray[np.bool_]) -> "ActivationBatch":
-        """The same samples with some of the tokens; kept: (n,)."""
-        index = torch.from_numpy(np.flatnonzero(kept)).to(self.hidden.device)
-        return ActivationBatch(
-            self.rows,
-            tuple(part.index_select(0, index) for part in self.hiddens),
-            self.sample_of_token[kept],
-            self.token_ids[kept],
-        )
 
 
 class ActivationModel:
@@ -78,6 +40,7 @@ class ActivationModel:
     device:       where it runs.
     dtype:        of its weights, e.g. "float32".
     packs:        whether batches are packed; else they are padded on the right.
+    shares:       whether neighbors with a common beginning have it run once; packed causal models.
     plan_reduced: whether a batch had to be halved because the device ran out of memory; floats may
                   then differ in the last bits from those of another run.
     """
@@ -88,9 +51,11 @@ class ActivationModel:
         resolved: ResolvedModel,
         hookpoints: Sequence[Hookpoint],
         packs: bool = False,
+        share_prefixes: bool = True,
     ) -> None:
         """Watch the hookpoints of a module that ends at the last one."""
         self.resolved, self.hookpoints, self.packs = resolved, tuple(hookpoints), packs
+        self.shares = share_prefixes and packs and self.is_causal
         self.plan_reduced = False
         self._module = module
         weights = next(module.parameters())
@@ -128,32 +93,37 @@ class ActivationModel:
 
         Positions behind a list's end hold padding and mean nothing.
         """
-        lengths = np.array([len(ids) for ids in tokens])
-        found = self._run(tokens)[0]
+        [found, *_], places = self._run(tokens)
         if not self.packs:
-            return found.reshape(len(tokens), int(lengths.max()), -1)
-        return torch.nn.utils.rnn.pad_sequence(found.split(lengths.tolist()), batch_first=True)
+            return found.reshape(len(tokens), max(map(len, tokens)), -1)
+        return torch.nn.utils.rnn.pad_sequence(
+            [found[torch.from_numpy(each).to(found.device)] for each in places], batch_first=True
+        )
 
     def picked(
         self, tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
-    ) -> tuple[torch.Tensor, ...]:
-        """Activations (n, d_model) float32 of the counted tokens, one tensor per hookpoint.
+    ) -> tuple[tuple[torch.Tensor, ...], NDArray[np.int64], NDArray[np.int64]]:
+        """Activations of the counted tokens; what several lists begin with is there once.
 
-        counted: (t,) for each token list. Usable outside inference mode, so that an SAE can be
-        trained on them.
+        counted: (t,) for each token list. Returns one (u, d_model) float32 tensor per hookpoint;
+        (u,) places of these activations in the row that the model ran, ascending; and for each of
+        the n counted tokens, list by list, which of the u it is, (n,). The tensors are usable
+        outside inference mode, so that an SAE can be trained on them.
         """
-        lengths = [len(ids) for ids in tokens]
-        starts = (
-            np.cumsum([0, *lengths[:-1]]) if self.packs else np.arange(len(tokens)) * max(lengths)
-        )
-        places = [start + np.flatnonzero(mask) for start, mask in zip(starts, counted, strict=True)]
-        index = self._to_device(torch.from_numpy(np.concatenate(places)))
-        found = self._run(tokens)
-        return tuple(part.index_select(0, index).float() for part in found)
+        found, places = self._run(tokens)
+        wanted = np.concatenate([each[mask] for each, mask in zip(places, counted, strict=True)])
+        distinct, which = wanted, np.arange(len(wanted))
+        if self.shares:
+            distinct, which = np.unique(wanted, return_inverse=True)
+        index = self._to_device(torch.from_numpy(distinct))
+        return tuple(part.index_select(0, index).float() for part in found), distinct, which
 
     @torch.inference_mode()
-    def _run(self, tokens: Sequence[NDArray[np.uint32]]) -> list[torch.Tensor]:
-        """One forward pass; (tokens, d_model) per hookpoint, padding included where it is run."""
+    def _run(self, tokens: Sequence[NDArray[np.uint32]]) -> tuple[list[torch.Tensor], Places]:
+        """One forward pass; (tokens, d_model) per hookpoint, padding included where it is run.
+
+        Also where each list's tokens are among them.
+        """
         largest = max(int(ids.max()) for ids in tokens)
         if largest >= self._n_vocab:
             raise InputError(
@@ -163,27 +133,37 @@ class ActivationModel:
             )
         options = {"use_cache": False} if self.is_causal else {}
         try:
-            (self._run_packed if self.packs else self._run_padded)(tokens, options)
+            places = (self._run_packed if self.packs else self._run_padded)(tokens, options)
             found = [self._outputs.get(place) for place in self.hookpoints]
         finally:
             self._outputs.clear()  # of a pass without memory for its end too
         if any(part is None for part in found):
             raise RuntimeError("the model did not run its last block")
-        return [part.reshape(-1, part.shape[-1]) for part in found if part is not None]
+        return [part.reshape(-1, part.shape[-1]) for part in found if part is not None], places
 
-    def _run_packed(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> None:
-        lengths = [len(ids) for ids in tokens]
-        ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64))
-        places = np.concatenate([np.arange(n, dtype=np.int64) for n in lengths])
-        positions = torch.from_numpy(places + self._first_position)
-        with packed(lengths):
+    def _run_packed(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
+        shared = np.zeros(len(tokens), np.int64)
+        if self.shares:
+            shared = shared_with_previous(tokens)
+        starts = shared.tolist()
+        own = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
+        ids = torch.from_numpy(np.concatenate(own).astype(np.int64))
+        at = [np.arange(start, len(ids)) for ids, start in zip(tokens, starts, strict=True)]
+        positions = torch.from_numpy(np.concatenate(at) + self._first_position)
+        places = places_in_row([len(each) for each in tokens], shared)
+        looked_up = [
+            self._to_device(torch.from_numpy(place)) if start else None
+            for place, start in zip(places, starts, strict=True)
+        ]
+        with packed([len(each) for each in own], looked_up):
             self._module(
                 input_ids=self._to_device(ids)[None],
                 position_ids=self._to_device(positions)[None],
                 **options,
             )
+        return places
 
-    def _run_padded(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> None:
+    def _run_padded(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
         """A causal model needs no mask: padding lies after every real token."""
         lengths = np.array([len(ids) for ids in tokens])
         padded = np.full((len(tokens), lengths.max()), self._pad_id, dtype=np.int64)
@@ -194,6 +174,8 @@ class ActivationModel:
             real = np.arange(padded.shape[1]) < lengths[:, None]
             masked["attention_mask"] = self._to_device(torch.from_numpy(real.astype(np.int64)))
         self._module(input_ids=self._to_device(torch.from_numpy(padded)), **masked, **options)
+        width = padded.shape[1]
+        return [row * width + np.arange(n) for row, n in enumerate(lengths.tolist())]
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Copied while the device computes, where it is another one than the CPU."""
@@ -211,6 +193,7 @@ def load_activation_model(
     dtype: str = "auto",
     threads: int | None = None,
     packing: Packing = "auto",
+    share_prefixes: bool = True,
 ) -> ActivationModel:
     """Load a model up to its last hookpoint.
 
@@ -219,6 +202,8 @@ def load_activation_model(
     dtype:      "float32", "bfloat16" or "float16"; "auto" is float32 on CPU and bfloat16 on CUDA.
     threads:    CPU threads of torch for the whole process; None leaves them as they are.
     packing:    "packed", "padded", or "auto": packed on CPU, for the models of PACKED_KINDS.
+    share_prefixes: run what neighbors begin with once, where batches are packed and the model is
+                causal.
 
     Raises InputError if device or dtype cannot be had, or weights are missing.
     """
@@ -248,7 +233,7 @@ def load_activation_model(
     module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
     with fitting("the model", "model"):
         module = module.to(where)
-    return ActivationModel(module.eval(), resolved, places, packs)
+    return ActivationModel(module.eval(), resolved, places, packs, share_prefixes)
 
 
 def chosen_dtype(device: torch.device, dtype: str) -> str:
@@ -267,151 +252,4 @@ def _packs(packing: Packing, kind: str, device: torch.device) -> bool:
     # Attention sample by sample is many small kernels, which a GPU runs badly: not measured.
     return packing == "packed" or (
         packing == "auto" and device.type == "cpu" and kind in PACKED_KINDS
-    )
-
-
-def batch_plan(
-    n_tokens: NDArray[np.integer], tokens_per_batch: int, packs: bool = False
-) -> list[NDArray[np.int64]]:
-    """Cut samples into batches: a pure function of their lengths, longest batch first.
-
-    n_tokens:         (n,) length of each sample; samples without tokens are in no batch.
-    tokens_per_batch: limit for the tokens of a batch, padding included where it is padded;
-                      a longer sample is a batch of its own.
-    packs:            whether the batches are packed: their tokens are then the sum of the lengths,
-                      else the longest times the number of samples.
-    Samples of equal length stay in the order in which they came.
-    """
-    order = np.argsort(-n_tokens.astype(np.int64), kind="stable")
-    order = order[n_tokens[order] > 0]
-    sums = np.cumsum(np.concatenate([[0], n_tokens[order]]), dtype=np.int64)
-    batches, start = [], 0
-    while start < len(order):
-        if packs:
-            end = int(np.searchsorted(sums, sums[start] + tokens_per_batch, side="right")) - 1
-            n_rows = max(1, end - start)
-        else:
-            n_rows = max(1, tokens_per_batch // int(n_tokens[order[start]]))
-        batches.append(order[start : start + n_rows])
-        start += n_rows
-    return batches
-
-
-def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.int64]:
-    """Tokens of each sample that must be run, (n,) int64; 0 where nothing counts.
-
-    What follows the last counted token cannot change a causal model's activations before it.
-    """
-    lengths = np.zeros(len(samples), dtype=np.int64)
-    for row, sample in enumerate(samples):
-        counted = np.flatnonzero(sample.counted)
-        if len(counted):
-            lengths[row] = counted[-1] + 1 if is_causal else len(sample.tokens)
-    return lengths
-
-
-def all_that_count(readings: Sequence[Sequence[Rendered]]) -> list[Rendered]:
-    """The samples with every token counted that any of their readings counts.
-
-    readings: of the same samples; they differ in `counted` alone. Raises ValueError otherwise.
-    """
-    first = list(readings[0])
-    for reading in readings[1:]:
-        if not all(map(np.array_equal, _tokens(first), _tokens(reading))):
-            raise ValueError("readings of other tokens cannot share a forward pass")
-        first = [
-            replace(mine, counted=mine.counted | other.counted)
-            for mine, other in zip(first, reading, strict=True)
-        ]
-    return first
-
-
-def _tokens(samples: Sequence[Rendered]) -> list[NDArray[np.uint32]]:
-    return [sample.tokens for sample in samples]
-
-
-def counted_in(
-    batch: ActivationBatch, ran: Sequence[Rendered], reading: Sequence[Rendered]
-) -> NDArray[np.bool_]:
-    """(n,) which of a batch's tokens a reading counts.
-
-    ran: the samples that the batch was made of; they count every token that `reading` does.
-    """
-    none = np.zeros(0, np.bool_)
-    masks = (reading[row].counted[ran[row].counted] for row in batch.rows)
-    return np.concatenate([none, *masks])
-
-
-def iter_activations(
-    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None
-) -> Iterator[ActivationBatch]:
-    """Run the samples and yield the activations of their counted tokens, batch by batch."""
-    return each_batch(model, samples, tokens_per_batch, lambda batch: batch)
-
-
-def each_batch(
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    tokens_per_batch: int | None,
-    work: Callable[[ActivationBatch], Result],
-) -> Iterator[Result]:
-    """Run the samples and yield what `work` makes of each batch.
-
-    Every sample with counted tokens is in exactly one batch; the others are in none. Where the
-    device runs out of memory, in the model or in `work`, the batch is halved, the first half comes
-    first, and `model.plan_reduced` becomes True.
-    """
-    lengths = needed_lengths(samples, model.is_causal)
-    limit = model.resolved.max_positions
-    if limit is not None and lengths.max(initial=0) > limit:
-        raise InputError(
-            f"a sample is longer than the {limit} tokens that the model was made for",
-            remedy=f"Set max_length to {limit} or less.",
-            field="max_length",
-            value=int(lengths.max()),
-        )
-    waiting = batch_plan(lengths, model.tokens_per_batch(tokens_per_batch), model.packs)[::-1]
-    while waiting:
-        rows = waiting.pop()
-        found: list[Result] = []
-        with suppress(torch.OutOfMemoryError):
-            found = [work(_run_batch(model, samples, rows, lengths[rows]))]
-        # Outside the handler, where the error's traceback no longer holds the failed tensors.
-        if found:
-            yield found.pop()
-        else:
-            waiting += _halved(model, rows, int(lengths[rows[0]]))
-
-
-def _halved(
-    model: ActivationModel, rows: NDArray[np.int64], longest: int
-) -> list[NDArray[np.int64]]:
-    """The two halves of a batch that did not fit, last one first."""
-    torch.cuda.empty_cache()
-    half = len(rows) // 2
-    if half == 0:
-        raise InputError(
-            "the device has too little memory for one sample",
-            remedy="Lower max_length, or use a device with more memory.",
-            field="max_length",
-            value=longest,
-        )
-    logger.warning("out of memory with %d samples at a time, trying %d", len(rows), half)
-    model.plan_reduced = True
-    return [rows[half:], rows[:half]]
-
-
-def _run_batch(
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    rows: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> ActivationBatch:
-    """One forward pass; keeps the counted tokens."""
-    tokens = [samples[row].tokens[:n] for row, n in zip(rows, lengths, strict=True)]
-    counted = [samples[row].counted[:n] for row, n in zip(rows, lengths, strict=True)]
-    sample_of_token = np.repeat(np.arange(len(rows)), [int(mask.sum()) for mask in counted])
-    ids = np.concatenate([t[mask] for t, mask in zip(tokens, counted, strict=True)])
-    return ActivationBatch(
-        rows, model.picked(tokens, counted), sample_of_token, ids.astype(np.int64)
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.activations import ActivationModel, iter_activations
+from selection.activations import ActivationModel
+from selection.batching import iter_activations
 from selection.records import Rendered
 from selection.representation import Head
 from selection.sae.encode import encode
@@ -55,7 +56,7 @@ def firings(
     keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for batch in iter_activations(model, samples, tokens_per_batch):
-        hidden, local = batch.hiddens[hookpoint], batch.sample_of_token
+        hidden, local = batch.at(hookpoint), batch.sample_of_token
         first = np.searchsorted(local, np.arange(len(batch.rows)))
         number, sample = np.arange(len(local)) - first[local], batch.rows[local]
         if head.largest_norm is not None:

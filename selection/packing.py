@@ -2,13 +2,14 @@
 
 Everything in a transformer but attention works token by token. So the samples of a batch stand one
 behind the other, positions begin again at 0 for each, and attention runs sample by sample. No
-attention mask is made, whose size would be the square of the row's length.
+attention mask is made, whose size would be the square of the row's length. Of a sample that begins
+as the one before it, the row holds the rest alone; its keys and values are looked up.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,15 @@ PACKED_KINDS = frozenset(
 
 _POSITION_OFFSET_KINDS = ("roberta",)
 
-_lengths: ContextVar[tuple[int, ...]] = ContextVar("lengths of the packed samples")
+
+class _Row(NamedTuple):
+    """Tokens of each sample in the row, and the places of all its tokens if some are another's."""
+
+    lengths: tuple[int, ...]
+    places: tuple[Tensor | None, ...]
+
+
+_row: ContextVar[_Row] = ContextVar("the packed samples")
 
 
 def register() -> None:
@@ -38,13 +47,17 @@ def register() -> None:
 
 
 @contextmanager
-def packed(lengths: Sequence[int]) -> Iterator[None]:
-    """Inside, the row that a model runs consists of samples of these lengths."""
-    token = _lengths.set(tuple(lengths))
+def packed(lengths: Sequence[int], places: Sequence[Tensor | None] | None = None) -> Iterator[None]:
+    """Inside, the row that a model runs consists of samples of these lengths.
+
+    places: for a sample that is run from where it differs from the one before it, where each of its
+    tokens is in the row, (t,) int64 on the model's device; None for one that is there whole.
+    """
+    token = _row.set(_Row(tuple(lengths), tuple(places or [None] * len(lengths))))
     try:
         yield
     finally:
-        _lengths.reset(token)
+        _row.reset(token)
 
 
 def first_position(config: Any) -> int:  # noqa: ANN401 - a config of transformers
@@ -71,7 +84,7 @@ def packed_attention(
     query: (1, heads, t, width); key, value: (1, key heads, t, width).
     Raises ValueError when the lengths do not add up to t, or for a mask: nobody may look across.
     """
-    lengths = _lengths.get()
+    lengths, places = _row.get()
     if attention_mask is not None or sum(lengths) != query.shape[2]:
         raise ValueError(f"{sum(lengths)} packed tokens, {query.shape[2]} in the row, or a mask")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
@@ -79,9 +92,13 @@ def packed_attention(
         (1, query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device
     )
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
-    for q, k, v, into in zip(*parts, out.split(lengths, dim=1), strict=True):
+    for place, q, k, v, into in zip(places, *parts, out.split(lengths, dim=1), strict=True):
+        if place is not None:
+            if not len(place) or not q.shape[2]:
+                continue
+            k, v = key.index_select(2, place), value.index_select(2, place)
         if softcap is None:
-            mask = _window_mask(q.shape[2], sliding_window, causal, q.device)
+            mask = _mask(q.shape[2], k.shape[2], sliding_window, causal, q.device)
             found = scaled_dot_product_attention(
                 q,
                 k,
@@ -97,12 +114,16 @@ def packed_attention(
     return out, None
 
 
-def _window_mask(n: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
-    """(n, n) bool, True where a token looks; None where the window holds the whole sample."""
-    if window is None or n <= window:
+def _mask(
+    n: int, n_keys: int, window: int | None, causal: bool, device: torch.device
+) -> Tensor | None:
+    """(n, n_keys) bool, True where one of the last n tokens looks; None where no mask is needed."""
+    if (window is None or n_keys <= window) and n in (n_keys, 1):
         return None
-    at = torch.arange(n, device=device)
-    behind = at[:, None] - at[None, :]
+    at = torch.arange(n_keys, device=device)
+    behind = at[n_keys - n :, None] - at[None, :]
+    if window is None:
+        return behind >= 0
     return (behind >= 0) & (behind < window) if causal else behind.abs() <= window // 2
 
 
@@ -116,12 +137,12 @@ def _capped(
     causal: bool,
 ) -> Tensor:
     """Attention whose scores are squeezed by tanh, as in Gemma 2; softmax in float32."""
-    groups, n = q.shape[1] // k.shape[1], q.shape[2]
+    groups, n, n_keys = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(2, 3) * (q.shape[3] ** -0.5 if scaling is None else scaling)
     scores = torch.tanh(scores / softcap) * softcap
-    mask = _window_mask(n, window, causal, q.device)
-    if mask is None and causal:
+    mask = _mask(n, n_keys, window, causal, q.device)
+    if mask is None and causal and n > 1:
         mask = torch.ones((n, n), dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

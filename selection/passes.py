@@ -4,18 +4,17 @@ A rival that reads the same model must not cost another pass: `represent_heads` 
 and the functions here make of them what rivals compare.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import ActivationBatch, ActivationModel, needed_lengths
+from selection.activations import ActivationModel
 from selection.aggregate import FloatRows
+from selection.batching import ActivationBatch
 from selection.errors import InputError
 from selection.model_loading import find_blocks
-from selection.records import Rendered
 from selection.sparse import indptr_of
 
 
@@ -41,25 +40,11 @@ class GateReader:
     def _keep(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         self._output = output
 
-    def counted(
-        self, samples: Sequence[Rendered], ran: Sequence[Rendered], batch: ActivationBatch
-    ) -> torch.Tensor:
-        """Inputs of the gate's nonlinearity at the batch's counted tokens, (n, d_mlp) float32.
-
-        ran: the samples with every token counted for which the pass ran.
-        """
+    def counted(self, batch: ActivationBatch) -> torch.Tensor:
+        """Inputs of the gate's nonlinearity at the tokens of the last batch, (n, d_mlp) float32."""
         if self._output is None:
             raise RuntimeError("the model has not run")
-        mine = [samples[row] for row in batch.rows]
-        lengths = needed_lengths([ran[row] for row in batch.rows], self._model.is_causal)
-        starts = np.arange(len(mine)) * int(lengths.max())
-        if self._model.packs:
-            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        places = [
-            start + np.flatnonzero(sample.counted[:n])
-            for start, sample, n in zip(starts, mine, lengths, strict=True)
-        ]
-        index = torch.from_numpy(np.concatenate(places)).to(self._output.device)
+        index = torch.from_numpy(batch.places[batch.which]).to(self._output.device)
         flat = self._output.reshape(-1, self._output.shape[-1])
         return flat.index_select(0, index).float()
 

@@ -13,13 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import (
-    ActivationBatch,
-    ActivationModel,
-    all_that_count,
-    counted_in,
-    each_batch,
-)
+from selection.activations import ActivationModel
 from selection.aggregate import (
     MASS_WARNING,
     FloatRows,
@@ -32,6 +26,7 @@ from selection.aggregate import (
 from selection.aggregate import keep_top as keep_largest
 from selection.aggregate_device import aggregate_device
 from selection.aggregate_kernels import Aggregates, aggregate_cpu
+from selection.batching import ActivationBatch, all_that_count, counted_in, each_batch
 from selection.errors import InputError
 from selection.ids import content_id
 from selection.models import Hookpoint
@@ -297,7 +292,7 @@ def _alike(
 
 
 class _BatchLatents:
-    """A batch's tokens as each SAE encodes them, made once, when first asked for."""
+    """A batch's distinct activations as each SAE encodes them, made once, when first asked for."""
 
     def __init__(self, batch: ActivationBatch, model: ActivationModel) -> None:
         self.batch, self._places = batch, model.hookpoints
@@ -305,17 +300,17 @@ class _BatchLatents:
         self._latents: dict[object, TopActs] = {}
 
     def hidden(self, place: Hookpoint) -> torch.Tensor:
-        """(n, d_model) activations."""
-        return self.batch.hiddens[self._places.index(place)]
+        """(u, d_model) activations."""
+        return self.batch.distinct[self._places.index(place)]
 
     def norms(self, place: Hookpoint) -> torch.Tensor:
-        """(n,) lengths of the activations."""
+        """(u,) lengths of the activations."""
         if place not in self._norms:
             self._norms[place] = self.hidden(place).norm(dim=1)
         return self._norms[place]
 
     def latents(self, head: Head) -> TopActs:
-        """Of all tokens by the head's SAE."""
+        """Of all of them by the head's SAE."""
         key = (head.hookpoint, head.coder.info.sae_id)
         if key not in self._latents:
             self._latents[key] = encode(head.coder, self.hidden(head.hookpoint))
@@ -346,23 +341,16 @@ def _aggregate_batch(
     tokens: _BatchLatents, counted: NDArray[np.bool_] | None, head: Head
 ) -> tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]:
     """Sums and maxima, the tokens of each sample, outliers, and the norms of the counted tokens."""
-    sample, n_samples = tokens.batch.sample_of_token, len(tokens.batch.rows)
-    norms, n_outliers, index = tokens.norms(head.hookpoint), 0, None
-    if counted is not None:
-        sample, index = sample[counted], _places_of(counted, norms.device)
-        norms = norms[index]
+    batch = tokens.batch if counted is None else tokens.batch.only(counted)
+    sample, n_samples, n_outliers = batch.sample_of_token, len(batch.rows), 0
+    which = torch.from_numpy(batch.which).to(tokens.hidden(head.hookpoint).device)
+    norms = tokens.norms(head.hookpoint)[which]
     if head.largest_norm is not None:
         kept = norms <= head.largest_norm
         n_outliers = int((norms > head.largest_norm).sum())
-    if n_outliers:
-        hidden = tokens.hidden(head.hookpoint)
-        hidden = (hidden if index is None else hidden[index])[kept]
-        sample = sample[kept.cpu().numpy()]
-        found = encode(head.coder, hidden)
-    else:
-        found = tokens.latents(head)
-        if index is not None:
-            found = TopActs(found.top_acts[index], found.top_indices[index])
+        which, sample = which[kept], sample[kept.cpu().numpy()]
+    found = tokens.latents(head)
+    found = TopActs(found.top_acts[which], found.top_indices[which])
     if not bool(torch.isfinite(norms).all() & torch.isfinite(found.top_acts).all()):
         raise InputError(
             "the model's activations are not finite",
@@ -377,10 +365,6 @@ def _aggregate_batch(
         where = torch.from_numpy(sample).to(found.top_acts.device)
         sums = aggregate_device(*found, where, n_samples, width)
     return sums, n_tokens, n_outliers, norms.cpu().numpy()
-
-
-def _places_of(counted: NDArray[np.bool_], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.flatnonzero(counted)).to(device)
 
 
 def _stored(

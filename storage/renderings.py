@@ -5,7 +5,7 @@ last. Parts are written whole, so a killed rendering goes on behind the last one
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selection.errors import InputError
+from selection.prefixes import sorted_by_tokens
 from selection.records import Rendered
 from selection.rendering import render_key
 from storage.files import MANIFEST, is_complete, write_atomically, write_json
@@ -30,6 +31,9 @@ SCHEMA = pa.schema(
     ]
 )
 _COLUMNS = ("key", "n_full", "n_counted", "truncated", "response_lost")
+
+HELD_TOKENS = 2**24
+"""Tokens that are held (64 MB), so that rows may be asked for in another order than the pool's."""
 
 
 def rows_done(folder: Path) -> int:
@@ -80,7 +84,7 @@ class RenderedPool:
         self._keys = np.frombuffer(b"".join(table["key"].to_pylist()), np.uint8).reshape(-1, 16)
         self._columns = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
         self._lengths = self._read_lengths()
-        self._part = lru_cache(maxsize=2)(self._read_part)
+        self._held: dict[int, tuple[NDArray[np.uint32], ...]] = {}
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -144,6 +148,34 @@ class RenderedPool:
                 )
             )
         return found
+
+    def in_token_order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows, so that those whose tokens begin alike stand together.
+
+        rows: ascending. They are sorted by their tokens within stretches of the pool of
+        HELD_TOKENS / 2 tokens, so that memory does not grow with the pool, and what a stretch needs
+        is held while its rows are read in any order.
+        """
+        ends = np.cumsum(self._lengths)[rows]
+        parts, start = [np.zeros(0, np.int64)], 0
+        while start < len(rows):
+            end = int(np.searchsorted(ends, ends[start] + HELD_TOKENS // 2, side="right"))
+            stretch = rows[start:end]
+            parts.append(stretch[sorted_by_tokens([s.tokens for s in self.samples(stretch)])])
+            start = end
+        return np.concatenate(parts)
+
+    def _part(self, number: int) -> tuple[NDArray[np.uint32], ...]:
+        if number not in self._held:
+            found = self._read_part(number)
+            n_tokens = len(found[0])
+            while self._held and n_tokens + self._n_held() > HELD_TOKENS:
+                del self._held[next(iter(self._held))]
+            self._held[number] = found
+        return self._held[number]
+
+    def _n_held(self) -> int:
+        return sum(len(tokens) for tokens, *_ in self._held.values())
 
     def _read_part(self, number: int) -> tuple[NDArray[np.uint32], ...]:
         table = pq.read_table(self._files[number], columns=["tokens", "runs"]).combine_chunks()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import selection.activations
+import selection.batching
 import selection.representation
 from flows.config.file import resolve
 from flows.stages.gpu import claim_device
@@ -20,7 +20,8 @@ from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render
 from flows.stages.sae_check import calibration_samples
 from flows.stages.vectors import Representer, open_representer
-from selection.activations import ActivationBatch, ActivationModel, load_activation_model
+from selection.activations import ActivationModel, load_activation_model
+from selection.batching import ActivationBatch
 from selection.errors import InputError
 from selection.jaccard import build_queries, score_rows
 from selection.models import ResolvedModel, parse_hookpoint, resolve_model
@@ -188,8 +189,8 @@ def test_auto_means_the_device_and_bfloat16(
 ) -> None:
     there = loaded(resolved, "auto", "auto")
     assert (there.device, there.dtype) == (CUDA, "bfloat16")
-    [batch] = selection.activations.iter_activations(there, SAMPLES, None)
-    assert all((part.device, part.dtype) == (CUDA, torch.float32) for part in batch.hiddens)
+    [batch] = selection.batching.iter_activations(there, SAMPLES, None)
+    assert all((part.device, part.dtype) == (CUDA, torch.float32) for part in batch.distinct)
     here = loaded(resolved, "cpu", "bfloat16")
     [(rows, _), *_], [(others, _), *_] = by_head(there, coder), by_head(here, coder)
     assert abs(len(rows.values) - len(others.values)) < 0.05 * len(others.values)
@@ -336,7 +337,7 @@ def test_earlier_batches_hold_no_memory_of_the_device(
 def tried_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Filled with the rows of each batch that is begun."""
     tried: list[list[int]] = []
-    run = selection.activations._run_batch
+    run = selection.batching._run_batch
 
     def running(
         model: ActivationModel, samples: Any, rows: NDArray[np.int64], lengths: Any
@@ -344,7 +345,7 @@ def tried_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         tried.append(rows.tolist())
         return run(model, samples, rows, lengths)
 
-    monkeypatch.setattr(selection.activations, "_run_batch", running)
+    monkeypatch.setattr(selection.batching, "_run_batch", running)
     return tried
 
 

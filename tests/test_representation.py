@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from selection.activations import ActivationModel, iter_activations, load_activation_model
+from selection.activations import ActivationModel, load_activation_model
 from selection.aggregate import TokenAggregate
+from selection.batching import iter_activations
 from selection.errors import InputError
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import Rendered, SparseRows
@@ -169,9 +170,12 @@ def test_activations_that_are_not_finite_are_refused(
     model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picked = ActivationModel.picked
-    monkeypatch.setattr(
-        ActivationModel, "picked", lambda *a: tuple(part * float("inf") for part in picked(*a))
-    )
+
+    def infinite(*given: Any) -> tuple[object, ...]:
+        found, *where = picked(*given)
+        return tuple(part * float("inf") for part in found), *where
+
+    monkeypatch.setattr(ActivationModel, "picked", infinite)
     with pytest.raises(InputError, match=r"`model\.dtype`: the model's activations are not finite"):
         vectors(SAMPLES, model, coder)
 

@@ -14,14 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations import (
-    ActivationBatch,
-    ActivationModel,
-    iter_activations,
-    load_activation_model,
-    needed_lengths,
-)
+from selection.activations import ActivationModel, load_activation_model
 from selection.aggregate import TokenAggregate, aggregate_tokens, quantize
+from selection.batching import ActivationBatch, iter_activations, needed_lengths
 from selection.labelled import as_messages
 from selection.model_loading import DTYPES, find_blocks, load_module, truncated_config
 from selection.models import Hookpoint, ResolvedModel

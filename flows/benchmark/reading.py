@@ -9,7 +9,7 @@ shards, where the ordinary stages find them. A killed pass resumes at its first 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,8 @@ from flows.config.jobs import SelectConfig
 from flows.progress import stage
 from flows.stages.reading import Reader, open_reader, render, render_rows
 from flows.stages.vectors import Representer
-from selection.activations import (
-    ActivationBatch,
-    ActivationModel,
-    all_that_count,
-    load_activation_model,
-)
+from selection.activations import ActivationModel, load_activation_model
+from selection.batching import ActivationBatch
 from selection.ids import content_id
 from selection.models import Hookpoint
 from selection.passes import GateReader, split_by_sign, token_means, top_gates
@@ -95,6 +91,7 @@ class Reading:
                 dtype=options.dtype,
                 threads=compute.threads,
                 packing=compute.packing,
+                share_prefixes=compute.share_prefixes,
             )
             names = ", ".join(map(str, self.places))
             handle.detail = f"{self._reader.model.name}, read at {names} on {model.device}"
@@ -174,9 +171,7 @@ class Reading:
         with ExitStack() as watching:
             gate = None
             if self.gate_k is not None:
-                ran = all_that_count([samples, *readings])
-                reader = watching.enter_context(GateReader(self.model, self.blocks["sae"]))
-                gate = partial(reader.counted, samples, ran)
+                gate = watching.enter_context(GateReader(self.model, self.blocks["sae"])).counted
 
             def also(batch: ActivationBatch) -> None:
                 for name, values in self._dense_of(batch, gate):
@@ -194,7 +189,7 @@ class Reading:
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
         sizes = (batch.sample_of_token, len(batch.rows))
         for place, block in self.blocks.items():
-            hidden = batch.hiddens[self.model.hookpoints.index(Hookpoint("resid", block))]
+            hidden = batch.at(self.model.hookpoints.index(Hookpoint("resid", block)))
             yield f"{place}/mean", token_means(hidden, *sizes, by_position=False)
             yield f"{place}/position", token_means(hidden, *sizes, by_position=True)
             if place == "sae":

@@ -23,7 +23,8 @@ from flows.stages.vectors import (
     open_representer,
     represent_samples,
 )
-from selection.activations import iter_activations, load_activation_model
+from selection.activations import load_activation_model
+from selection.batching import iter_activations
 from selection.sae.families import family_of
 from storage.files import free_bytes
 from storage.renderings import RenderedPool

@@ -125,6 +125,11 @@ class ComputeConfig(Strict):
     packing: Literal["auto", "packed", "padded"] = Field(
         "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
     )
+    share_prefixes: bool = Field(
+        True,
+        description="Run what samples begin with in common once; where they are packed and the"
+        " model is causal.",
+    )
     task_runner: Literal["local", "ray"] = Field(
         "local", description="ray: units are tasks of the Ray cluster that the run is inside of."
     )
@@ -132,6 +137,11 @@ class ComputeConfig(Strict):
     verify_shards: bool = Field(
         True, description="Hash stored vectors before they are ranked; false trusts the disk."
     )
+
+    @property
+    def batch_plan(self) -> list[object]:
+        """What decides which samples run beside each other, and so the last bits of floats."""
+        return [self.tokens_per_batch, self.packing, self.share_prefixes]
 
     @property
     def n_threads(self) -> int:

@@ -117,7 +117,7 @@ def _fired(
         FORMAT,
         representer.reader.renderer.rendering_id,
         TOKENS,
-        [compute.tokens_per_batch, compute.packing],
+        compute.batch_plan,
         [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
     ]
     folder = representer.workspace.fired / representer.representation_id

@@ -1,6 +1,6 @@
 """The pool's vectors, unit by unit, by as many workers as there are.
 
-The units are cut once, kept in a file, and are the same for every worker, whenever it comes: a
+The units are cut once, of rows whose tokens begin alike, kept in a file, and are the same for every worker, whenever it comes: a
 killed one is replaced by another without a byte changing. Shards are written in a thread beside
 the computation.
 """
@@ -24,6 +24,8 @@ from storage.files import is_complete, temp_path
 from storage.leases import Leases, each_claimed
 from storage.renderings import RenderedPool
 from storage.shards import write_shard
+
+ORDER = 2  # of the rows in a plan; raised when it changes, so that no half-done plan is taken on
 
 Units = list[NDArray[np.int64]]
 Computing = Callable[
@@ -150,14 +152,14 @@ def _write(
 
 def _plan_file(representer: Representer, rendered: RenderedPool) -> Path:
     size = representer.config.compute.unit_examples
-    name = content_id([rendered.folder.parts[-3:], size], n_hex=24)
+    name = content_id([rendered.folder.parts[-3:], size, ORDER], n_hex=24)
     return representer.folder / ".plans" / f"{name}.npy"
 
 
 def _planned(representer: Representer, rendered: RenderedPool, file: Path) -> NDArray[np.int64]:
     """Pool rows to compute as the first worker saw them; it leaves them in a file for the rest."""
     if not file.exists():
-        rows = missing_rows(representer, rendered)
+        rows = rendered.in_token_order(missing_rows(representer, rendered))
         if not len(rows):
             return rows
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _planned(representer: Representer, rendered: RenderedPool, file: Path) -> ND
         temp.unlink()
     with suppress(FileNotFoundError):  # else all of it has been done meanwhile
         return np.asarray(np.load(file), np.int64)
-    return missing_rows(representer, rendered)
+    return rendered.in_token_order(missing_rows(representer, rendered))
 
 
 def _units(representer: Representer, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -13,7 +13,8 @@ from flows.progress import stage
 from flows.stages.gpu import claim_device
 from flows.stages.reading import DEMO_SAES, Reader, sae_path
 from flows.stages.sae_check import calibration_samples, measure_sae
-from selection.activations import ActivationModel, iter_activations, load_activation_model
+from selection.activations import ActivationModel, load_activation_model
+from selection.batching import iter_activations
 from selection.ids import content_id
 from selection.sae.families import family_of, list_local_saes
 from selection.sae.fit import check_fits

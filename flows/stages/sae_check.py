@@ -10,7 +10,8 @@ from flows.config.jobs import VectorJob
 from flows.config.model import SaeConfig
 from flows.progress import stage
 from flows.stages.reading import renderer_of
-from selection.activations import ActivationModel, iter_activations
+from selection.activations import ActivationModel
+from selection.batching import iter_activations
 from selection.errors import InputError
 from selection.models import Hookpoint, ResolvedModel
 from selection.records import Rendered
@@ -84,7 +85,7 @@ def _some(
 ) -> Iterator["Tensor"]:
     n_tokens, place = 0, model.hookpoints.index(hookpoint)
     for batch in iter_activations(model, samples, tokens_per_batch):
-        yield batch.hiddens[place]
+        yield batch.at(place)
         n_tokens += len(batch.token_ids)
         if n_tokens >= CHECK_TOKENS:
             return

@@ -96,6 +96,7 @@ class Representer:
                 dtype=options.dtype,
                 threads=compute.threads,
                 packing=compute.packing,
+                share_prefixes=compute.share_prefixes,
             )
             names = ", ".join(map(str, places))
             handle.detail = f"{self.reader.model.name}, read at {names} on {model.device}"
@@ -345,7 +346,7 @@ def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[
 def unit_id(representer: Representer, keys: NDArray[np.uint8]) -> str:
     """Names a unit by the work it is: keys in their order, and what decides the batch plan."""
     compute = representer.config.compute
-    identity = [keys.tobytes().hex(), compute.tokens_per_batch, compute.packing]
+    identity = [keys.tobytes().hex(), *compute.batch_plan]
     return content_id(identity, n_hex=24)
 
 

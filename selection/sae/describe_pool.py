@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from selection.activations import ActivationModel, iter_activations
+from selection.activations import ActivationModel
+from selection.batching import iter_activations
 from selection.records import Rendered
 from selection.rendering import Renderer
 from selection.sae.coder import SparseCoder

@@ -1,0 +1,74 @@
+"""Beginnings that samples share: a causal model reads each of them once.
+
+What a token of a causal model is depends on nothing but the tokens up to it. Instruction data is
+full of samples that begin alike: one system prompt, one task description before many inputs, many
+answers to one question. Sorted by their tokens, samples with a common beginning are neighbors, and
+each is run from where it first differs from the one before it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.uint32]
+
+MIN_SHARED = 8
+"""Shorter common beginnings are run again: looking keys up costs as much as it saves."""
+
+
+def sorted_by_tokens(tokens: Sequence[Tokens]) -> NDArray[np.int64]:
+    """Positions (n,) of the lists in lexicographic order; equal ones stay as they came."""
+    keys = [each.astype(">u4").tobytes() for each in tokens]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def shared_with_previous(tokens: Sequence[Tokens]) -> NDArray[np.int64]:
+    """Tokens (n,) that each list begins with as the one before it; 0 below MIN_SHARED."""
+    shared = np.zeros(len(tokens), np.int64)
+    for number in range(1, len(tokens)):
+        shared[number] = _shared(tokens[number - 1], tokens[number])
+    return shared
+
+
+def places_in_row(lengths: Sequence[int], shared: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each list where its tokens, all of them, are in the row of those that are run.
+
+    lengths: of the lists, in their order. shared: from `shared_with_previous`. The row holds the
+    first list, then of every other one what it does not share.
+    """
+    places: list[NDArray[np.int64]] = []
+    end = 0
+    for length, n in zip(lengths, shared.tolist(), strict=True):
+        own = np.arange(end, end + length - n)
+        places.append(np.concatenate([places[-1][:n], own]) if n else own)
+        end += length - n
+    return places
+
+
+def prefix_plan(tokens: Sequence[Tokens], tokens_per_batch: int) -> list[NDArray[np.int64]]:
+    """Cut samples into batches of neighbors in the order of their tokens: a pure function of them.
+
+    tokens_per_batch: limit for the tokens that are run, those aside that a batch's first sample
+    shares with the batch before; a longer sample is a batch of its own. Samples without tokens are
+    in no batch.
+    """
+    order = sorted_by_tokens(tokens)
+    order = order[[len(tokens[row]) > 0 for row in order]]
+    ordered = [tokens[row] for row in order]
+    runs = np.array([len(each) for each in ordered], np.int64) - shared_with_previous(ordered)
+    sums = np.concatenate([[0], np.cumsum(runs)])
+    batches, start = [], 0
+    while start < len(order):
+        end = int(np.searchsorted(sums, sums[start] + tokens_per_batch, side="right")) - 1
+        end = max(end, start + 1)
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def _shared(first: Tokens, second: Tokens) -> int:
+    n = min(len(first), len(second))
+    differ = np.flatnonzero(first[:n] != second[:n])
+    found = int(differ[0]) if len(differ) else n
+    return found if found >= MIN_SHARED else 0
