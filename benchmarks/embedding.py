@@ -38,7 +38,7 @@ from benchmarks.embedding_parts import (
     support_jaccard,
 )
 from selection.activations import ActivationModel, load_activation_model
-from selection.batching import batch_plan, needed_lengths
+from selection.batching import needed_lengths, plan_of
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import SparseRows
 from selection.rendering import Renderer, load_renderer, render_key
@@ -127,8 +127,8 @@ class Runs:
         self._forward(self.cut)
 
     def _forward(self, model: ActivationModel) -> None:
-        for rows in batch_plan(self.lengths, model.tokens_per_batch(None), model.packs):
-            model.hidden([self.samples[row].tokens[: self.lengths[row]] for row in rows])
+        for rows in plan_of(model, self.samples):
+            model._run([self.samples[row].tokens[: self.lengths[row]] for row in rows])
 
     def padded_loop(self) -> SparseRows:
         """(a)."""

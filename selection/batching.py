@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from selection.activations import ActivationModel
 from selection.errors import InputError
-from selection.prefixes import prefix_plan
+from selection.prefixes import prefix_plan, shared_with_previous
 from selection.records import Rendered
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,19 @@ def plan_of(
     if not model.shares:
         return batch_plan(lengths, limit, model.packs)
     return prefix_plan([s.tokens[:n] for s, n in zip(samples, lengths, strict=True)], limit)
+
+
+def tokens_to_run(
+    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None = None
+) -> int:
+    """Tokens that the model runs for some samples: common beginnings once a batch, no padding."""
+    lengths = needed_lengths(samples, model.is_causal)
+    total = int(lengths.sum())
+    if model.shares:
+        for rows in plan_of(model, samples, tokens_per_batch):
+            ran = [samples[row].tokens[: lengths[row]] for row in rows]
+            total -= int(shared_with_previous(ran).sum())
+    return total
 
 
 def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.int64]:

@@ -93,9 +93,9 @@ def packed_attention(
     )
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     for place, q, k, v, into in zip(places, *parts, out.split(lengths, dim=1), strict=True):
+        if not q.shape[2]:  # of a sample that is another one's beginning
+            continue
         if place is not None:
-            if not len(place) or not q.shape[2]:
-                continue
             k, v = key.index_select(2, place), value.index_select(2, place)
         if softcap is None:
             mask = _mask(q.shape[2], k.shape[2], sliding_window, causal, q.device)

@@ -468,7 +468,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """The forward pass number `number` from now on finds no memory."""
     numbers, run = count(1), ActivationModel._run
 
-    def once(self: ActivationModel, tokens: Any) -> list[torch.Tensor]:
+    def once(self: ActivationModel, tokens: Any) -> Any:
         if next(numbers) == number:
             raise torch.OutOfMemoryError("no memory")
         return run(self, tokens)

@@ -1,13 +1,15 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import storage.renderings
 from selection.errors import InputError
 from selection.records import Rendered
 from selection.rendering import render_key
-from storage.renderings import open_rendering, rows_done, write_rendering
+from storage.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 
 SETTINGS = {"max_length": 8}
 
@@ -97,3 +99,43 @@ def test_a_finished_rendering_is_left_alone(tmp_path: Path) -> None:
         yield
 
     write_rendering(tmp_path / "r", never(), SETTINGS)  # type: ignore[arg-type]
+
+
+def test_rows_in_token_order_stand_beside_their_like_and_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    made = [
+        Rendered(rng.integers(0, 2, 10).astype(np.uint32), np.ones(10, np.bool_), 10, False, False)
+        for _ in range(120)
+    ]
+    parts = [made[first : first + 10] for first in range(0, 120, 10)]  # of 100 tokens each
+    write_rendering(tmp_path / "r", parts, SETTINGS)
+    monkeypatch.setattr(storage.renderings, "HELD_TOKENS", 800)
+    rendered = open_rendering(tmp_path / "r")
+    read, held = [], []
+    run = RenderedPool._read_part
+
+    def reading(self: RenderedPool, number: int) -> tuple[np.ndarray, ...]:
+        held.append(sum(len(tokens) for tokens, *_ in self._held.values()))
+        read.append(number)
+        return run(self, number)
+
+    monkeypatch.setattr(RenderedPool, "_read_part", reading)
+    wanted = np.flatnonzero(rng.random(120) < 0.8)
+    found = rendered.in_token_order(wanted)
+    assert sorted(found.tolist()) == wanted.tolist()
+    n_runs = 1 + sum(
+        made[a].tokens.tolist() > made[b].tokens.tolist() for a, b in pairwise(found.tolist())
+    )
+    assert n_runs == 3  # ascending within each of three stretches
+    assert_same(rendered.samples(found), [made[row] for row in found])
+    assert len(read) <= 2 * 12 + 4  # to sort and to read; a part on a border is read again
+    assert max(held) <= 800
+
+
+def test_nothing_is_in_any_order(tmp_path: Path) -> None:
+    write_rendering(tmp_path / "r", [samples(3)], SETTINGS)
+    found = open_rendering(tmp_path / "r").in_token_order(np.zeros(0, np.int64))
+    assert found.dtype == np.int64
+    assert not len(found)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.commands.terminal import say
-from flows.config.jobs import SelectConfig
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.stages.check import check_config
 from flows.stages.inputs import field_of, prepare, read_targets
 from flows.stages.reading import open_reader, render, sae_path
@@ -23,8 +23,9 @@ from flows.stages.vectors import (
     open_representer,
     represent_samples,
 )
-from selection.activations import load_activation_model
-from selection.batching import iter_activations
+from selection.activations import ActivationModel, load_activation_model
+from selection.batching import iter_activations, tokens_to_run
+from selection.sae.encode import chunks
 from selection.sae.families import family_of
 from storage.files import free_bytes
 from storage.renderings import RenderedPool
@@ -39,12 +40,14 @@ MANIFEST_BYTES = 2_000  # of a unit's manifest and array headers
 class Estimate:
     """What the missing vectors will cost.
 
-    seconds: (low, middle, high) of the forward pass and the encoding.
-    n_bytes: of the shards that will be written.
+    seconds:  (low, middle, high) of the forward pass and the encoding.
+    n_bytes:  of the shards that will be written.
+    n_tokens: that the model runs.
     """
 
     seconds: tuple[float, float, float]
     n_bytes: int
+    n_tokens: int
 
 
 def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
@@ -91,16 +94,18 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
         dtype=config.model.dtype,
         threads=config.compute.threads,
     )
-    rows = np.flatnonzero(rendered.usable())
+    rows, per_batch = np.flatnonzero(rendered.usable()), config.compute.tokens_per_batch
     rates = []
     for probe in range(PROBES + 1):
         chosen = rows[probe :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
+        samples = rendered.samples(chosen)
         started = time.perf_counter()
-        for _ in iter_activations(model, rendered.samples(chosen), config.compute.tokens_per_batch):
+        for _ in iter_activations(model, samples, per_batch):
             pass
-        rates.append(float(rendered.lengths()[chosen].sum()) / (time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        rates.append(tokens_to_run(model, samples, per_batch) / seconds)
     rate = float(np.median(rates[1:]))  # The first one warms the caches up.
-    training, pool = settings.tokens / rate, float(rendered.lengths().sum()) / rate
+    training, pool = settings.tokens / rate, _tokens_to_run(model, config, rendered, rows) / rate
     say(f"  sae        would be trained on {settings.tokens:,} tokens first")
     say(f"  time       about {_duration(training)} of forward passes for it, and {_duration(pool)}")
     say("             for the pool; the SAE's own steps and encoding come on top")
@@ -120,6 +125,8 @@ def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPo
         say("  time       no forward pass over the pool; ranking takes seconds")
         return
     cost = estimate(representer, rendered, missing)
+    n_all = int(rendered.lengths()[missing].sum())
+    say(f"  forward    {cost.n_tokens:,} of {n_all:,} tokens are run{_why_fewer(cost, n_all)}")
     low, middle, high = (_duration(seconds) for seconds in cost.seconds)
     say(f"  disk       about {_size(cost.n_bytes)} of vectors; {_size(free)} free")
     say(
@@ -130,24 +137,46 @@ def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPo
 def estimate(
     representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
 ) -> Estimate:
-    """Time and size of the missing vectors, from a few samples spread over them."""
-    lengths = rendered.lengths()
-    model, unit = representer.model, representer.unit  # Loading is not part of the rate.
-    del model, unit
+    """Time and size of the missing vectors, from a few samples spread over them.
+
+    missing: rows of the pool, ascending.
+    """
+    config, model, unit = representer.config, representer.model, representer.unit
+    del unit  # Loading and calibrating are not part of the rate.
     rates, postings = [], []
     for probe in range(PROBES + 1):
         rows = missing[probe :: max(1, len(missing) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
+        samples = rendered.samples(rows)
         started = time.perf_counter()
-        [(vectors, _)] = represent_samples([representer], rendered.samples(rows))
+        [(vectors, _)] = represent_samples([representer], samples)
         seconds = time.perf_counter() - started
         if probe:  # The first one warms the caches up.
-            rates.append(float(lengths[rows].sum()) / seconds)
+            n_ran = tokens_to_run(model, samples, config.compute.tokens_per_batch)
+            rates.append(n_ran / seconds)
             postings.append(len(vectors.latents) / len(rows))
-    n_tokens = float(lengths[missing].sum())
+    n_tokens = _tokens_to_run(model, config, rendered, missing)
     fast, typical, slow = max(rates), float(np.median(rates)), min(rates)
     n_bytes = len(missing) * (float(np.mean(postings)) * BYTES_PER_POSTING + 24) + MANIFEST_BYTES
     # Machines slow down under sustained load; the upper end allows for a third more.
-    return Estimate((n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow), int(n_bytes))
+    range_of = (n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow)
+    return Estimate(range_of, int(n_bytes), n_tokens)
+
+
+def _tokens_to_run(
+    model: ActivationModel, config: VectorJob, rendered: RenderedPool, rows: NDArray[np.int64]
+) -> int:
+    """Of pool rows, ascending, in the units in which they would be computed."""
+    if not model.shares:
+        return int(rendered.lengths()[rows].sum())
+    compute, order = config.compute, rendered.in_token_order(rows)
+    units = (order[part] for part in chunks(len(order), compute.unit_examples))
+    return sum(
+        tokens_to_run(model, rendered.samples(unit), compute.tokens_per_batch) for unit in units
+    )
+
+
+def _why_fewer(cost: Estimate, n_all: int) -> str:
+    return "; what samples begin with in common is run once" if cost.n_tokens < n_all else ""
 
 
 def _size(n_bytes: int) -> str:

@@ -1,8 +1,8 @@
 """The pool's vectors, unit by unit, by as many workers as there are.
 
-The units are cut once, of rows whose tokens begin alike, kept in a file, and are the same for every worker, whenever it comes: a
-killed one is replaced by another without a byte changing. Shards are written in a thread beside
-the computation.
+The units are cut once, of rows whose tokens begin alike, and kept in a file: they are the same for
+every worker, whenever it comes, and a killed one is replaced by another without a byte changing.
+Shards are written in a thread beside the computation.
 """
 
 import os
