@@ -7,8 +7,12 @@ Stage: texts to a written shard. Bare: the truncated forward pass alone, packed 
 by plain transformers, whichever is faster; same dtype, threads, samples and tokens per batch.
 Loops: (a) pool order, batches of 8, padded, the whole model, dense latents of every position as
 SAELens makes them; (b) the same, sorted by length and on the truncated model. Repeats alternate.
-How much (a) loses depends on how the texts' lengths are mixed, so a pool of your own can be given;
-`arithmetic` is how many times as many multiplications by weights (a) does, attention left out.
+The stage runs what samples begin with in common once, so the texts are what it meets in one unit:
+blocks of neighbors in the order of the pool's tokens, evenly spaced. How much is gained depends on
+the texts, so a pool of your own can be given, and what decides it is printed: the share of tokens
+that are another sample's beginning, here and in the whole pool; the positions that (b) runs for a
+token, here and in the whole pool; `arithmetic`, how many times as many multiplications by weights
+(a) does, attention left out; and the stage with every token run (`alone`).
 Weights of the d=768 shape are random: only time, memory and agreement are measured, never quality.
 The clock `cpu` counts the process's CPU seconds, for machines that do other work meanwhile.
 """
@@ -31,14 +35,17 @@ import transformers
 from benchmarks.embedding_loops import DenseLoop
 from benchmarks.embedding_parts import (
     DEMO,
+    Drawn,
     arithmetic_of_loop,
+    draw_blocks,
     keep_top_table,
+    messages_of,
     peak_memory,
-    samples_of,
+    sorted_padding,
     support_jaccard,
 )
 from selection.activations import ActivationModel, load_activation_model
-from selection.batching import needed_lengths, plan_of
+from selection.batching import needed_lengths, plan_of, tokens_to_run
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import SparseRows
 from selection.rendering import Renderer, load_renderer, render_key
@@ -49,7 +56,8 @@ from selection.sae.info import SaeInfo, block_of
 from storage.shards import write_shard
 
 RATIOS = (
-    "stage_over_forward", "speedup_over_padded_loop", "arithmetic", "speedup_over_sorted_loop"
+    "stage_over_forward", "speedup_over_padded_loop", "arithmetic", "speedup_over_sorted_loop",
+    "speedup_by_sharing",
 )  # fmt: skip
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -91,7 +99,7 @@ def wide_shape(folder: Path) -> Shape:
 
 
 class Runs:
-    """The five things that are timed for one shape and set of texts."""
+    """The six things that are timed for one shape and set of texts."""
 
     def __init__(
         self, shape: Shape, messages: Sequence[Any], folder: Path, max_length: int
@@ -108,15 +116,28 @@ class Runs:
         self.head = Head(self.place, shape.coder, "mean", known.unit)
         self.whole = transformers.AutoModel.from_pretrained(shape.folder, dtype=torch.float32)
         self.cut = load_activation_model(resolved, self.place, "cpu", packing="padded")
+        self.alone = load_activation_model(resolved, self.place, "cpu", share_prefixes=False)
         self.lengths = needed_lengths(self.samples, True)
 
     def stage(self) -> SparseRows:
         """Texts to a written shard."""
+        return self._stage(self.model)
+
+    def stage_alone(self) -> SparseRows:
+        """The same with every token of every sample run."""
+        return self._stage(self.alone)
+
+    def _stage(self, model: ActivationModel) -> SparseRows:
         samples = self.renderer.render_batch(self.messages)
         keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
-        [(rows, report)] = represent_heads(samples, self.model, [self.head])
+        [(rows, report)] = represent_heads(samples, model, [self.head])
         write_shard(self.folder, f"unit-{time.monotonic_ns()}", keys, rows, report)
         return rows
+
+    def vectors(self, messages: Sequence[Any]) -> SparseRows:
+        """Of any texts."""
+        samples = self.renderer.render_batch(messages)
+        return represent_heads(samples, self.model, [self.head])[0][0]
 
     def bare_packed(self) -> None:
         """The truncated forward pass as saelect runs it."""
@@ -148,7 +169,9 @@ class Runs:
 def measure(runs: Runs, repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
     """Seconds of each run, `repeats` times in turn, after one unmeasured forward pass."""
     runs.bare_packed()
-    names = ("stage", "bare_packed", "bare_padded", "padded_loop", "sorted_loop")
+    names = (
+        "stage", "stage_alone", "bare_packed", "bare_padded", "padded_loop", "sorted_loop"
+    )  # fmt: skip
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repeats):
         for name in names:
@@ -167,13 +190,30 @@ def summary(runs: Runs, seconds: dict[str, list[float]]) -> dict[str, float]:
         "speedup_over_padded_loop": middle["padded_loop"] / middle["stage"],
         "arithmetic": arithmetic_of_loop(
             np.array([len(sample.tokens) for sample in runs.samples]),
-            runs.lengths,
+            tokens_to_run(runs.model, runs.samples),
             runs.whole,
             runs.head,
         ),
         "speedup_over_sorted_loop": middle["sorted_loop"] / middle["stage"],
+        "speedup_by_sharing": middle["stage_alone"] / middle["stage"],
+        "positions_of_sorted_loop": sorted_padding(runs.samples),
         "support_jaccard": support_jaccard(runs.stage(), runs.padded_loop()),
-        "tokens_per_second": float(runs.lengths.sum()) / middle["stage"],
+        "tokens_per_second": float(runs.lengths.sum()) / middle["stage"],  # shared ones as well
+        "run_share": tokens_to_run(runs.model, runs.samples) / float(runs.lengths.sum()),
+    }
+
+
+def evenly(messages: Sequence[Any], n: int) -> list[Any]:
+    """N of them, evenly spaced."""
+    return [messages[row] for row in np.linspace(0, len(messages) - 1, n).astype(np.int64)]
+
+
+def facts_of(drawn: Drawn) -> dict[str, float]:
+    """What the texts are like, beside the pool that they stand for."""
+    return {
+        "shared": drawn.shared,
+        "shared_in_pool": drawn.shared_in_pool,
+        "positions_of_sorted_loop_in_pool": drawn.sorted_padding_of_pool,
     }
 
 
@@ -191,20 +231,25 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     repeats = given.repeats or (2 if given.quick else 3)
-    sizes = {"demo": 48, "d768": 16} if given.quick else {"demo": 400, "d768": 64}
+    sizes = {"demo": 48, "d768": 16} if given.quick else {"demo": 512, "d768": 192}
+    messages = messages_of(given.pool)
     result: dict[str, object] = {"clock": given.clock, "threads": given.threads}
     with tempfile.TemporaryDirectory() as name:
         for shape in (demo_shape(), wide_shape(Path(name) / "model")):
-            messages = samples_of(sizes[shape.name], given.pool)
-            runs = Runs(shape, messages, Path(name) / shape.name, given.max_length)
+            drawn = draw_blocks(
+                messages,
+                sizes[shape.name],
+                load_renderer(shape.folder, max_length=given.max_length),
+            )
+            runs = Runs(shape, drawn.messages, Path(name) / shape.name, given.max_length)
             seconds = measure(runs, repeats, CLOCKS[given.clock])
-            found = summary(runs, seconds)
+            found = summary(runs, seconds) | facts_of(drawn)
             _print(shape.name, runs, seconds, found)
             result[shape.name] = {key: round(value, 4) for key, value in found.items()}
             if shape.name == "d768":
                 result |= {key: round(found[key], 4) for key in RATIOS}
             elif not given.quick:
-                result["keep_top"] = keep_top_table(runs.stage())
+                result["keep_top"] = keep_top_table(runs.vectors(evenly(messages, 400)))
     if not given.quick:
         result["peak_memory"] = peak_memory()
     sys.stdout.write(json.dumps(result) + "\n")

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,21 @@ from transformers import PreTrainedModel
 from benchmarks.embedding_loops import BATCH
 from selection.model_loading import find_blocks
 from selection.pool.read import read_pool
-from selection.records import PoolSource, SparseRows
+from selection.prefixes import shared_with_previous, sorted_by_tokens
+from selection.records import PoolSource, Rendered, SparseRows
+from selection.rendering import Renderer, render_key
 from selection.representation import Head
 from selection.sparse import to_dense
 
 DEMO = Path(str(files("flows"))) / "demo"
 KEEP = (16, 32, 64, 128, 256)
+BLOCK = 8  # neighbors; the first one of a block shares nothing, so the pool shares more
+
+Message = tuple[list[dict[str, str]], None]
 _CHILD = """
 import sys, torch
 from pathlib import Path
-from benchmarks.embedding_parts import DEMO, samples_of
+from benchmarks.embedding_parts import DEMO, messages_of
 from selection.activations import load_activation_model
 from selection.models import parse_hookpoint, resolve_model
 from selection.rendering import load_renderer
@@ -40,7 +47,7 @@ weights = torch.randn(width, d_model)
 info = SaeInfo("", f"layers.{place.block}", d_model, width, 32)
 coder = make_coder(weights, torch.zeros(width), weights, torch.zeros(d_model), info=info)
 renderer = load_renderer(DEMO / "model", max_length=256)
-messages = samples_of(128)
+messages = messages_of()[:128]
 head = Head(place, coder, "mean", 0.01)
 def kilobytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -54,31 +61,81 @@ print(kilobytes("VmHWM") - before)
 """
 
 
-def samples_of(n: int, pool: Path | None = None) -> list[tuple[list[dict[str, str]], None]]:
-    """The first n samples of the demo pool, or n of a pool of your own: evenly spaced, in order."""
+@dataclass(frozen=True)
+class Drawn:
+    """Some of a pool's texts, and what decides how fast they are.
+
+    messages: as the renderer takes them, in the order of the pool.
+    shared, shared_in_pool: share of tokens that the sample before, in the order of their tokens,
+              begins with too: of these texts, and of all the pool's.
+    sorted_padding_of_pool: see `sorted_padding`.
+    """
+
+    messages: list[Message]
+    shared: float
+    shared_in_pool: float
+    sorted_padding_of_pool: float
+
+
+def messages_of(pool: Path | None = None) -> list[Message]:
+    """All samples of the packaged pool, or of one of your own."""
     if pool is None:
-        lines = (DEMO / "pool.jsonl").read_text(encoding="utf-8").splitlines()[:n]
+        lines = (DEMO / "pool.jsonl").read_text(encoding="utf-8").splitlines()
         return [(json.loads(line)["messages"], None) for line in lines]
     batches = read_pool(PoolSource(str(pool)))
     found = pa.concat_arrays([batch.rows["messages"] for batch in batches])
-    rows = np.linspace(0, len(found) - 1, n).astype(np.int64)
-    return [(json.loads(text), None) for text in found.take(pa.array(rows)).to_pylist()]
+    return [(json.loads(text), None) for text in found.to_pylist()]
+
+
+def draw_blocks(messages: Sequence[Message], n: int, renderer: Renderer) -> Drawn:
+    """About n texts: blocks of neighbors in the order of the pool's tokens, evenly spaced.
+
+    Equal texts are there once, as in a run. A run sorts a pool of more than 8.4 M tokens stretch by
+    stretch, so it shares a little less than `shared_in_pool`. Exits where the pool is too small.
+    """
+    samples = renderer.render_batch(list(messages))
+    _, first = np.unique([render_key(sample) for sample in samples], return_index=True)
+    samples, rows = [samples[row] for row in first], first
+    order = sorted_by_tokens([sample.tokens for sample in samples])
+    if len(order) < 2 * n:
+        sys.exit(f"the pool has {len(order)} different texts, {2 * n} are needed")
+    starts = np.linspace(0, len(order) - BLOCK, n // BLOCK).astype(np.int64)
+    chosen = (starts[:, None] + np.arange(BLOCK)).ravel()
+    in_order = [samples[row] for row in order]
+    return Drawn(
+        [messages[row] for row in np.sort(rows[order[chosen]])],
+        _shared([in_order[place] for place in chosen]),
+        _shared(in_order),
+        sorted_padding(samples),
+    )
+
+
+def _shared(samples: Sequence[Rendered]) -> float:
+    tokens = [sample.tokens for sample in samples]
+    return float(shared_with_previous(tokens).sum()) / sum(map(len, tokens))
+
+
+def sorted_padding(samples: Sequence[Rendered]) -> float:
+    """Positions that loop (b) runs for each token: batches of samples sorted by length."""
+    lengths = -np.sort([-len(sample.tokens) for sample in samples])
+    batches = np.split(lengths, np.arange(BATCH, len(lengths), BATCH))
+    return sum(len(batch) * int(batch.max()) for batch in batches) / int(lengths.sum())
 
 
 def arithmetic_of_loop(
-    full: NDArray[np.int64], needed: NDArray[np.int64], whole: PreTrainedModel, head: Head
+    full: NDArray[np.int64], n_run: int, whole: PreTrainedModel, head: Head
 ) -> float:
-    """Multiplications by weights in loop (a) over those that the vectors need: the ratio.
+    """Multiplications by weights in loop (a) over those of the stage: the ratio.
 
-    full, needed: (n,) tokens of the samples, and those up to the last that counts. whole: the
-    model with all its blocks. Attention itself, which multiplies by no weights, is left out.
+    full: (n,) tokens of the samples. n_run: tokens that the stage runs. whole: the model with all
+    its blocks. Attention itself, which multiplies by no weights, is left out.
     """
     blocks = find_blocks(whole, int(whole.config.num_hidden_layers))
     costs = [sum(w.numel() for w in block.parameters() if w.ndim == 2) for block in blocks]
     encoder = head.coder.encoder_weight.numel()
     batches = np.split(full, np.arange(BATCH, len(full), BATCH))
     n_padded = sum(len(batch) * int(batch.max()) for batch in batches)
-    needs = int(needed.sum()) * (sum(costs[: head.hookpoint.block + 1]) + encoder)
+    needs = n_run * (sum(costs[: head.hookpoint.block + 1]) + encoder)
     return n_padded * (sum(costs) + encoder) / needs
 
 

@@ -151,11 +151,13 @@ class ActivationModel:
         at = [np.arange(start, len(ids)) for ids, start in zip(tokens, starts, strict=True)]
         positions = torch.from_numpy(np.concatenate(at) + self._first_position)
         places = places_in_row([len(each) for each in tokens], shared)
-        looked_up = [
-            self._to_device(torch.from_numpy(place)) if start else None
-            for place, start in zip(places, starts, strict=True)
+        looked_up = self._to_device(torch.from_numpy(np.concatenate(places))).split(
+            [len(each) for each in places]
+        )
+        shared_places = [
+            place if start else None for place, start in zip(looked_up, starts, strict=True)
         ]
-        with packed([len(each) for each in own], looked_up):
+        with packed([len(each) for each in own], shared_places):
             self._module(
                 input_ids=self._to_device(ids)[None],
                 position_ids=self._to_device(positions)[None],

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from selection.activations import ActivationModel
@@ -56,15 +57,17 @@ def firings(
     keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for batch in iter_activations(model, samples, tokens_per_batch):
-        hidden, local = batch.at(hookpoint), batch.sample_of_token
+        local, which = batch.sample_of_token, torch.from_numpy(batch.which)
         first = np.searchsorted(local, np.arange(len(batch.rows)))
         number, sample = np.arange(len(local)) - first[local], batch.rows[local]
+        distinct = batch.distinct[hookpoint]
         if head.largest_norm is not None:
-            kept = hidden.norm(dim=1) <= head.largest_norm
-            hidden, mask = hidden[kept], kept.cpu().numpy()
+            kept = (distinct.norm(dim=1) <= head.largest_norm).cpu()[which]
+            which, mask = which[kept], kept.numpy()
             number, sample = number[mask], sample[mask]
-        latents = encode(coder, hidden)
-        acts, indices = latents.top_acts.cpu().numpy(), latents.top_indices.cpu().numpy()
+        latents = encode(coder, distinct)
+        acts = latents.top_acts.cpu()[which].numpy()
+        indices = latents.top_indices.cpu()[which].numpy()
         key = sample[:, None] * width + indices
         token, slot = np.nonzero((acts > 0) & np.isin(key, keys))
         found.append((key[token, slot], number[token], acts[token, slot].astype(np.float32)))

@@ -1,9 +1,9 @@
 """Samples end to end in one row: no padding is computed, and no token sees another sample.
 
 Everything in a transformer but attention works token by token. So the samples of a batch stand one
-behind the other, positions begin again at 0 for each, and attention runs sample by sample. No
-attention mask is made, whose size would be the square of the row's length. Of a sample that begins
-as the one before it, the row holds the rest alone; its keys and values are looked up.
+behind the other, positions begin again at 0 for each, and attention runs sample by sample: no mask
+over the whole row is made, whose size would be the square of its length. Of a sample that begins as
+the one before it, the row holds the rest alone; its keys and values are looked up.
 """
 
 from collections.abc import Iterator, Sequence

@@ -16,6 +16,10 @@ Tokens = NDArray[np.uint32]
 MIN_SHARED = 8
 """Shorter common beginnings are run again: looking keys up costs as much as it saves."""
 
+MOST_READ = 8
+"""Tokens of a batch's samples, shared ones in every sample, for each token that may be run: what is
+made of a batch, token by token, must fit into memory too."""
+
 
 def sorted_by_tokens(tokens: Sequence[Tokens]) -> NDArray[np.int64]:
     """Positions (n,) of the lists in lexicographic order; equal ones stay as they came."""
@@ -50,17 +54,21 @@ def prefix_plan(tokens: Sequence[Tokens], tokens_per_batch: int) -> list[NDArray
     """Cut samples into batches of neighbors in the order of their tokens: a pure function of them.
 
     tokens_per_batch: limit for the tokens that are run, those aside that a batch's first sample
-    shares with the batch before; a longer sample is a batch of its own. Samples without tokens are
-    in no batch.
+    shares with the batch before; the samples together have at most MOST_READ times as many. A
+    longer sample is a batch of its own. Samples without tokens are in no batch.
     """
     order = sorted_by_tokens(tokens)
     order = order[[len(tokens[row]) > 0 for row in order]]
     ordered = [tokens[row] for row in order]
-    runs = np.array([len(each) for each in ordered], np.int64) - shared_with_previous(ordered)
-    sums = np.concatenate([[0], np.cumsum(runs)])
+    lengths = np.array([len(each) for each in ordered], np.int64)
+    reads = np.concatenate([[0], np.cumsum(lengths)])
+    runs = np.concatenate([[0], np.cumsum(lengths - shared_with_previous(ordered))])
     batches, start = [], 0
     while start < len(order):
-        end = int(np.searchsorted(sums, sums[start] + tokens_per_batch, side="right")) - 1
+        end = min(
+            int(np.searchsorted(sums, sums[start] + most, side="right")) - 1
+            for sums, most in ((runs, tokens_per_batch), (reads, MOST_READ * tokens_per_batch))
+        )
         end = max(end, start + 1)
         batches.append(order[start:end])
         start = end

@@ -93,7 +93,8 @@ class UnitReport:
                            reduced unit need not be the same bytes in another run.
     n_uncounted:           tokens of templates, BOS and the like, which are run at most.
     n_outliers:            counted tokens that were left out for the length of their activations.
-    n_ever_present:        latents in more than 90 % of the unit's samples.
+    n_ever_present:        latents in more than 90 % of the unit's samples, which begin alike where
+                           the pool does: what one task is about is among them.
     mass_ever_present:     their part of the mass.
     mass_excluded:         L1 mass of the latents that the head leaves out.
     """

@@ -132,29 +132,27 @@ class RenderedPool:
 
     def samples(self, rows: NDArray[np.int64]) -> list[Rendered]:
         """The given rows as the model reads them, in the order given."""
-        found: list[Rendered] = []
-        for row in rows.tolist():
-            number = int(np.searchsorted(self._first, row, side="right")) - 1
+        numbers = np.searchsorted(self._first, rows, side="right") - 1
+        found: dict[int, Rendered] = {}
+        for place in np.argsort(numbers, kind="stable").tolist():  # each part is read once
+            row, number = int(rows[place]), int(numbers[place])
             tokens, starts, runs, run_starts = self._part(number)
             i = row - int(self._first[number])
-            mask = _from_runs(runs[run_starts[i] : run_starts[i + 1]])
-            found.append(
-                Rendered(
-                    tokens=tokens[starts[i] : starts[i + 1]],
-                    counted=mask,
-                    n_full=int(self._columns["n_full"][row]),
-                    truncated=bool(self._columns["truncated"][row]),
-                    response_lost=bool(self._columns["response_lost"][row]),
-                )
+            found[place] = Rendered(
+                tokens=tokens[starts[i] : starts[i + 1]],
+                counted=_from_runs(runs[run_starts[i] : run_starts[i + 1]]),
+                n_full=int(self._columns["n_full"][row]),
+                truncated=bool(self._columns["truncated"][row]),
+                response_lost=bool(self._columns["response_lost"][row]),
             )
-        return found
+        return [found[place] for place in range(len(rows))]
 
     def in_token_order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows, so that those whose tokens begin alike stand together.
 
         rows: ascending. They are sorted by their tokens within stretches of the pool of
         HELD_TOKENS / 2 tokens, so that memory does not grow with the pool, and what a stretch needs
-        is held while its rows are read in any order.
+        is mostly held while its rows are read in any order.
         """
         ends = np.cumsum(self._lengths)[rows]
         parts, start = [np.zeros(0, np.int64)], 0

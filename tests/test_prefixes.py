@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selection.prefixes import (
     MIN_SHARED,
+    MOST_READ,
     places_in_row,
     prefix_plan,
     shared_with_previous,
@@ -78,7 +79,8 @@ def test_a_plan_has_every_list_once_and_keeps_its_limit(lists: list[list[int]], 
         for row in batch.tolist():
             n_new += len(tokens[row]) - common(before, tokens[row].tolist())
             before = tokens[row].tolist()
-        assert len(batch) == 1 or n_new <= limit
+        n_read = sum(len(tokens[row]) for row in batch.tolist())
+        assert len(batch) == 1 or (n_new <= limit and n_read <= MOST_READ * limit)
 
 
 def test_a_plan_does_not_depend_on_the_order_of_the_lists() -> None:
@@ -90,6 +92,12 @@ def test_a_plan_does_not_depend_on_the_order_of_the_lists() -> None:
     mixed = [tokens[row] for row in order]
     assert [[mixed[row].tolist() for row in batch] for batch in prefix_plan(mixed, 90)] == plan
     assert len(plan) > 3
+
+
+def test_what_is_made_of_a_batch_is_bounded_where_nearly_everything_is_shared() -> None:
+    same = [np.arange(500, dtype=np.uint32)] * 300
+    plan = prefix_plan(same, 1000)
+    assert [len(batch) for batch in plan] == [16] * 18 + [12]
 
 
 @pytest.mark.parametrize("tokens", [[], [np.zeros(0, np.uint32)]])

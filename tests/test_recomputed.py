@@ -101,7 +101,8 @@ ONLY_THE_SELECTION = {
     "exemplars.broken_rows": "drop", "exemplars.target": "sums", "sae.check": "off",
     "model.device": "cpu", "model.trust_remote_code": True, "compute.threads": 2,
     "compute.tokens_per_batch": 300, "compute.packing": "padded", "compute.workers": 2,
-    "compute.unit_examples": 7, "compute.verify_shards": False, "faiss.recall_queries": 4,
+    "compute.share_prefixes": False, "compute.unit_examples": 7,
+    "compute.verify_shards": False, "faiss.recall_queries": 4,
     "faiss.gpu": "off", "ranking.candidates": 50, "ranking.recall_vectors": 10,
 }  # fmt: skip
 """Changed all at once, these keys compute nothing."""

@@ -19,6 +19,7 @@ from flows.stages.sae import trained_folder
 from flows.stages.vectors import (
     BYTES_PER_POSTING,
     Representer,
+    first_of_each,
     missing_rows,
     open_representer,
     represent_samples,
@@ -93,8 +94,10 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
         device=config.model.device,
         dtype=config.model.dtype,
         threads=config.compute.threads,
+        packing=config.compute.packing,
+        share_prefixes=config.compute.share_prefixes,
     )
-    rows, per_batch = np.flatnonzero(rendered.usable()), config.compute.tokens_per_batch
+    rows, per_batch = first_of_each(rendered), config.compute.tokens_per_batch
     rates = []
     for probe in range(PROBES + 1):
         chosen = rows[probe :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
@@ -166,8 +169,6 @@ def _tokens_to_run(
     model: ActivationModel, config: VectorJob, rendered: RenderedPool, rows: NDArray[np.int64]
 ) -> int:
     """Of pool rows, ascending, in the units in which they would be computed."""
-    if not model.shares:
-        return int(rendered.lengths()[rows].sum())
     compute, order = config.compute, rendered.in_token_order(rows)
     units = (order[part] for part in chunks(len(order), compute.unit_examples))
     return sum(
@@ -176,7 +177,9 @@ def _tokens_to_run(
 
 
 def _why_fewer(cost: Estimate, n_all: int) -> str:
-    return "; what samples begin with in common is run once" if cost.n_tokens < n_all else ""
+    if cost.n_tokens == n_all:
+        return ""
+    return "; common beginnings are run once, and nothing behind the last counted token"
 
 
 def _size(n_bytes: int) -> str:

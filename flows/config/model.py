@@ -120,7 +120,8 @@ class ComputeConfig(Strict):
     tokens_per_batch: int | None = Field(
         None,
         ge=1,
-        description="Tokens in one forward batch, padding included; default: what suits the device",
+        description="Tokens run in one forward batch, padding included, a beginning that samples"
+        " share once; default: what suits the device.",
     )
     packing: Literal["auto", "packed", "padded"] = Field(
         "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
@@ -139,7 +140,7 @@ class ComputeConfig(Strict):
     )
 
     @property
-    def batch_plan(self) -> list[object]:
+    def plan_key(self) -> list[object]:
         """What decides which samples run beside each other, and so the last bits of floats."""
         return [self.tokens_per_batch, self.packing, self.share_prefixes]
 

@@ -117,7 +117,7 @@ def _fired(
         FORMAT,
         representer.reader.renderer.rendering_id,
         TOKENS,
-        compute.batch_plan,
+        compute.plan_key,
         [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
     ]
     folder = representer.workspace.fired / representer.representation_id

@@ -52,8 +52,9 @@ def _sharing_a_pass(
 ) -> list[list[Representer]]:
     """Representers in groups that have the same pool rows to compute."""
     groups: dict[bytes, list[Representer]] = {}
+    orders: dict[bytes, NDArray[np.int64]] = {}
     for representer in representers:
-        plan = _planned(representer, rendered, _plan_file(representer, rendered))
+        plan = _planned(representer, rendered, _plan_file(representer, rendered), orders)
         groups.setdefault(plan.tobytes(), []).append(representer)
     return list(groups.values())
 
@@ -62,7 +63,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
     """The missing vectors of representers that lack the same rows; as `embed_rendered`."""
     keys, lengths, first = rendered.keys(), rendered.lengths(), representers[0]
     plans = [_plan_file(representer, rendered) for representer in representers]
-    units = _units(first, _planned(first, rendered, plans[0]))
+    units = _units(first, _planned(first, rendered, plans[0], {}))
     names = [unit_id(first, keys[unit]) for unit in units]
     waiting = [n for n, name in enumerate(names) if not _is_done(representers, name)]
     units, names = [units[n] for n in waiting], [names[n] for n in waiting]
@@ -152,14 +153,41 @@ def _write(
 
 def _plan_file(representer: Representer, rendered: RenderedPool) -> Path:
     size = representer.config.compute.unit_examples
-    name = content_id([rendered.folder.parts[-3:], size, ORDER], n_hex=24)
+    order = ORDER if _sorts(representer) else "pool"
+    name = content_id([rendered.folder.parts[-3:], size, order], n_hex=24)
     return representer.folder / ".plans" / f"{name}.npy"
 
 
-def _planned(representer: Representer, rendered: RenderedPool, file: Path) -> NDArray[np.int64]:
+def _sorts(representer: Representer) -> bool:
+    """Whether the samples of a unit may share a pass over what they begin with."""
+    is_causal = representer.reader.model.kind == "causal"
+    return is_causal and representer.config.compute.share_prefixes
+
+
+def _ordered(
+    representer: Representer, rendered: RenderedPool, orders: dict[bytes, NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Missing rows in the order of the plan. orders: of rows that were sorted before."""
+    rows = missing_rows(representer, rendered)
+    if not len(rows) or not _sorts(representer):
+        return rows
+    key = rows.tobytes()
+    if key not in orders:
+        with stage("order", len(rows), "examples") as handle:
+            orders[key] = rendered.in_token_order(rows)
+            handle.detail = f"{len(rows):,} examples stand beside those that begin alike"
+    return orders[key]
+
+
+def _planned(
+    representer: Representer,
+    rendered: RenderedPool,
+    file: Path,
+    orders: dict[bytes, NDArray[np.int64]],
+) -> NDArray[np.int64]:
     """Pool rows to compute as the first worker saw them; it leaves them in a file for the rest."""
     if not file.exists():
-        rows = rendered.in_token_order(missing_rows(representer, rendered))
+        rows = _ordered(representer, rendered, orders)
         if not len(rows):
             return rows
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +198,7 @@ def _planned(representer: Representer, rendered: RenderedPool, file: Path) -> ND
         temp.unlink()
     with suppress(FileNotFoundError):  # else all of it has been done meanwhile
         return np.asarray(np.load(file), np.int64)
-    return rendered.in_token_order(missing_rows(representer, rendered))
+    return _ordered(representer, rendered, orders)
 
 
 def _units(representer: Representer, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

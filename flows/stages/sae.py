@@ -78,6 +78,7 @@ def _train(
     settings: SaeTraining, config: VectorJob, folder: Path, reader: Reader, rendered: RenderedPool
 ) -> None:
     options = config.model
+    # Packed and shared as the device's default says: how a pool is cut must not change an SAE.
     model = load_activation_model(
         reader.model,
         reader.hookpoint,

@@ -263,14 +263,13 @@ def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
 
 def missing_rows(representer: Representer, rendered: RenderedPool) -> NDArray[np.int64]:
     """Pool rows, one per key, whose vectors no shard holds, in pool order."""
-    keys = rendered.keys()
-    rows = _first_of_each(keys, rendered.usable())
-    return rows[open_shards(representer.folder).missing(keys[rows])]
+    rows = first_of_each(rendered)
+    return rows[open_shards(representer.folder).missing(rendered.keys()[rows])]
 
 
 def units_of(rendered: RenderedPool, shards: ShardSet, size: int) -> list[NDArray[np.int64]]:
     """Pool rows, one per key, whose vectors no shard holds, in units of at most `size`."""
-    rows = _first_of_each(rendered.keys(), rendered.usable())
+    rows = first_of_each(rendered)
     missing = rows[shards.missing(rendered.keys()[rows])]
     return [missing[first : first + size] for first in range(0, len(missing), size)]
 
@@ -346,7 +345,7 @@ def write_unit(representer: Representer, keys: NDArray[np.uint8], samples: list[
 def unit_id(representer: Representer, keys: NDArray[np.uint8]) -> str:
     """Names a unit by the work it is: keys in their order, and what decides the batch plan."""
     compute = representer.config.compute
-    identity = [keys.tobytes().hex(), *compute.batch_plan]
+    identity = [keys.tobytes().hex(), *compute.plan_key]
     return content_id(identity, n_hex=24)
 
 
@@ -371,6 +370,11 @@ def _read_calibration(file: Path) -> Calibration:
             "this file is not what was written", file=file, remedy="Delete it and run again."
         )
     return Calibration(unit, norm, tuple(constant))
+
+
+def first_of_each(rendered: RenderedPool) -> NDArray[np.int64]:
+    """Pool rows, ascending, the first usable one of every key."""
+    return _first_of_each(rendered.keys(), rendered.usable())
 
 
 def _first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,0 +1,73 @@
+"""What `--dry-run` says of the forward pass, against what the pass then runs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.commands.dry_run import _tokens_to_run, print_dry_run
+from flows.stages.inputs import prepare
+from flows.stages.pool_units import embed_rendered
+from flows.stages.reading import open_reader, render
+from flows.stages.vectors import missing_rows, open_representer
+from selection.batching import needed_lengths
+from storage.workspace import open_workspace
+from tests.conftest import tiny_row, write_jsonl
+from tests.jobs import tiny_config
+from tests.test_shared_prefixes import Ran
+
+TASK = "Say what the text is about, in one line, without any name. "
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which two thirds begin with one task description."""
+    rows = [tiny_row(i) for i in range(48)]
+    for row in rows[: 2 * len(rows) // 3]:
+        row["messages"][-2]["content"] = TASK + row["messages"][-2]["content"]
+    return write_jsonl(tmp_path_factory.mktemp("dry") / "pool.jsonl", rows)
+
+
+@pytest.mark.parametrize(
+    ("compute", "rendering", "shares"),
+    [
+        ({}, {}, True),
+        ({"share_prefixes": False}, {}, False),
+        ({"packing": "padded"}, {"counted": "prompt"}, False),
+        ({}, {"counted": "prompt"}, True),
+    ],
+)
+def test_it_counts_the_tokens_that_are_run(
+    pool: Path,
+    tiny_exemplars_path: Path,
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    compute: dict[str, Any],
+    rendering: dict[str, Any],
+    shares: bool,
+) -> None:
+    config = tiny_config(
+        pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
+        compute=compute, rendering=rendering,
+    )  # fmt: skip
+    workspace = open_workspace(tmp_path / "workspace")
+    print_dry_run(config, workspace)
+    [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", capsys.readouterr().out)
+    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    representer = open_representer(config, workspace, str(tiny_sae_dir))
+    missing = missing_rows(representer, rendered)
+    expected = _tokens_to_run(representer.model, config, rendered, missing)
+    assert said == f"{expected:,}"
+    assert of == f"{rendered.lengths()[missing].sum():,}"
+    ran = Ran(representer.model)
+    representer.unit  # noqa: B018 - calibrates, which runs other texts
+    ran.rows.clear()
+    assert embed_rendered([representer], rendered)["computed"] == len(missing)
+    needed = needed_lengths(rendered.samples(missing), True).sum()
+    if representer.model.packs:
+        assert sum(ran.rows) == expected
+    assert (expected < needed) == shares
+    assert expected <= needed < rendered.lengths()[missing].sum()
