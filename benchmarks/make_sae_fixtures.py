@@ -194,6 +194,50 @@ def llama_scope(folder: Path, **config: object) -> Made:
     return dense.float(), ((dense / norms) @ d.T + c / scale).float()
 
 
+def llamascopium(folder: Path, r1: bool = False, **config: object) -> Made:
+    """By hand, in the names of 2.x or of R1; encoded as the library defines it, in float64."""
+    g = torch.Generator().manual_seed(19)
+    w, b, d, c = (0.7 * torch.randn(s, generator=g) for s in ((D, M), (M,), (M, D), (D,)))
+    log_threshold, hook = torch.randn(M, generator=g) / 2, "blocks.12.hook_resid_post"
+    settings: dict[str, Any] = {
+        "sae_type": "sae", "d_model": D, "expansion_factor": M / D, "use_decoder_bias": True,
+        "act_fn": "topk", "norm_activation": "dataset-wise", "sparsity_include_decoder_norm": True,
+        "top_k": K, "use_triton_kernel": False, "jumprelu_threshold_window": 2.0,
+        "sparsity_threshold_for_triton_spmm_kernel": 0.996, "hook_point_in": hook,
+        "hook_point_out": hook, "use_glu_encoder": False,
+    } | config  # fmt: skip
+    names, threshold = ("W_E", "b_E", "W_D", "b_D"), "activation_function.log_jumprelu_threshold"
+    if r1:
+        names = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
+        threshold = "log_jumprelu_threshold"
+    stored = (w.T, b, d.T, c) if r1 else (w, b, d, c)
+    tensors = {n: t.contiguous() for n, t in zip(names, stored, strict=True)}
+    tensors[f"dataset_average_activation_norm.{hook}"] = torch.tensor(6.5)
+    if settings["act_fn"] == "jumprelu":
+        tensors[threshold] = log_threshold
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "sae_weights.safetensors")
+    (folder / "config.json").write_text(json.dumps(settings))
+
+    x = tokens().double()
+    scale = {"dataset-wise": torch.full((N, 1), D**0.5 / 6.5, dtype=torch.float64),
+             "token-wise": D**0.5 / x.norm(dim=1, keepdim=True),
+             "inference": torch.ones(N, 1)}[settings["norm_activation"]]  # fmt: skip
+    scaled = x * scale
+    if settings.get("apply_decoder_bias_to_pre_encoder"):
+        scaled = scaled - c
+    pre = scaled @ w.double() + b
+    by_norm = settings["sparsity_include_decoder_norm"]
+    gate = pre * (d.double().norm(dim=1) if by_norm else 1.0)
+    if settings["act_fn"] == "topk":
+        active = torch.zeros_like(pre).scatter(1, gate.relu().topk(K, dim=1).indices, 1.0)
+        active = active * (gate > 0)
+    else:
+        active = gate > (log_threshold.double().exp() if settings["act_fn"] == "jumprelu" else 0)
+    dense = pre * active
+    return dense.float(), ((dense @ d.double() + c) / scale).float()
+
+
 def openai(folder: Path, activation: str) -> Made:
     """By hand, as the library's state dict is; encoded by its definition in float64."""
     g = torch.Generator().manual_seed(13)
@@ -276,6 +320,14 @@ CASES: dict[str, Callable[[Path], Made]] = {
         f, act_fn="topk", apply_decoder_bias_to_pre_encoder=True),
     "llama_scope_unscaled": lambda f: llama_scope(
         f, norm_activation="none", sparsity_include_decoder_norm=False),
+    "llama_scope_r1": lambda f: llamascopium(
+        f, r1=True, act_fn="jumprelu", apply_decoder_bias_to_pre_encoder=False),
+    "llamascopium_topk": lambda f: llamascopium(f),
+    "llamascopium_jumprelu": lambda f: llamascopium(f, act_fn="jumprelu"),
+    "llamascopium_folded": lambda f: llamascopium(
+        f, act_fn="jumprelu", norm_activation="inference", sparsity_include_decoder_norm=False),
+    "llamascopium_token_wise": lambda f: llamascopium(
+        f, act_fn="relu", norm_activation="token-wise"),
     "qwen_scope": lambda f: qwen_scope(f),
     "openai_topk": lambda f: openai(f, "TopK"),
     "openai_relu": lambda f: openai(f, "ReLU"),

@@ -86,6 +86,9 @@ _NOTES = [
     " selection.",
     "BatchTopK and Matryoshka SAEs are read as what they are at inference: everything above their"
     " threshold. A threshold that was never set (-1) is refused.",
+    "Llamascopium's configuration alone says whether the scale of its inputs was folded into the"
+    " weights (`norm_activation: inference`) or is to be applied (`dataset-wise`), and it is"
+    " believed. Its training may fold and leave `dataset-wise`: FVU, measured below, tells.",
     "Signed latents (abstopk) become two non-negative ones: latent M + j is the negative side of"
     " latent j.",
     "`sae: {scale: decoder_norm}` multiplies values with the length of the decoder row, as many"

@@ -63,9 +63,11 @@ FAMILIES = (
         "llamascopium",
         "Llamascopium 2.x, Llama Scope R1",
         ("config.json", "sae_weights.safetensors"),
-        "none",
-        "nothing yet",
-        "everything",
+        "the definition, in float64",
+        "relu, jumprelu and topk SAEs of resid, MLP and attention, also by decoder norm;"
+        " dataset-wise, token-wise and folded norms",
+        "other types (crosscoder, clt, lorsa, molt), transcoders, batchtopk (no threshold is"
+        " stored), batch-wise norm, gated encoders, unknown keys and tensors, .dcp shards",
     ),
     Family(
         "gemma_scope",
@@ -192,6 +194,12 @@ def no_sae_here(place: Path) -> str:
     """Why a folder is no SAE, as a clause that names what is missing."""
     if place.is_dir() and (place / "cfg.json").is_file():
         return "sae.safetensors (or sae_weights.safetensors) is missing beside cfg.json"
+    for name in ("sae_weights.dcp", "sae_weights.pt"):
+        if (place / name).exists():
+            return (
+                f"{name} is not read; load it with the library that wrote it and save it as"
+                " sae_weights.safetensors"
+            )
     return f"no SAE here (known formats: {_known()})"
 
 
