@@ -205,11 +205,19 @@ def describe(
     latent: Annotated[
         list[int] | None, typer.Option("--latent", help="Show these; else the most leaning ones.")
     ] = None,
+    delphi: Annotated[
+        Path | None,
+        typer.Option(help="New folder for what they did, as EleutherAI's delphi reads it."),
+    ] = None,
+    delphi_window: Annotated[
+        int | None,
+        typer.Option(help="Tokens of an example there; default: 32, as delphi's.", min=1, max=8192),
+    ] = None,
 ) -> None:
     """Describe an SAE's latents without a language model: tokens, examples, lens, facets."""
     from flows.commands.describe import describe_from_config
 
-    describe_from_config(config, workspace, samples, latent or [])
+    describe_from_config(config, workspace, samples, latent or [], delphi, delphi_window)
 
 
 @app.command()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from selection.errors import InputError
-from selection.hooks import watch
+from selection.hooks import module_names, watch
 from selection.model_loading import (
     DTYPES,
     find_device,
@@ -72,6 +72,10 @@ class ActivationModel:
     def hookpoint(self) -> Hookpoint:
         """The first one."""
         return self.hookpoints[0]
+
+    def module_name(self, hookpoint: Hookpoint) -> str:
+        """How the part of the model is called whose output this hookpoint is."""
+        return module_names(self._module, self.hookpoints)[hookpoint]
 
     @property
     def d_model(self) -> int:

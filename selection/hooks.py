@@ -21,9 +21,7 @@ def watch(
     module: ends at the last hookpoint's block. Raises InputError where a block has no such part.
     """
     found: dict[Hookpoint, torch.Tensor] = {}
-    blocks = find_blocks(module, max(place.block for place in hookpoints) + 1)
-    for place in hookpoints:
-        part = part_of(blocks[place.block], place.site)
+    for place, part in _parts(module, hookpoints).items():
 
         def keep(module: object, inputs: object, output: Any, place: Hookpoint = place) -> None:  # noqa: ANN401
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
@@ -31,6 +29,19 @@ def watch(
 
         part.register_forward_hook(keep)
     return found
+
+
+def module_names(module: torch.nn.Module, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, str]:
+    """How the watched parts are called inside the module, e.g. "layers.4" or "h.4.attn"."""
+    names = {id(part): name for name, part in module.named_modules()}
+    return {place: names[id(part)] for place, part in _parts(module, hookpoints).items()}
+
+
+def _parts(
+    module: torch.nn.Module, hookpoints: Sequence[Hookpoint]
+) -> dict[Hookpoint, torch.nn.Module]:
+    blocks = find_blocks(module, max(place.block for place in hookpoints) + 1)
+    return {place: part_of(blocks[place.block], place.site) for place in hookpoints}
 
 
 def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:

@@ -152,6 +152,11 @@ class Renderer:
         return self._tokens.decode(tokens)
 
     @property
+    def pad_id(self) -> int:
+        """Token id that fills rows up; see `TokenReader`."""
+        return self._tokens.pad_id
+
+    @property
     def n_token_ids(self) -> int:
         """Number of different token ids that a rendering may hold."""
         return len(self._tokens.is_special)

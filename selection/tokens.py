@@ -26,6 +26,7 @@ class TokenReader:
     chat_template: the tokenizer's own Jinja template, or None.
     variables:     special tokens by name, as chat templates use them.
     is_special:    (n_vocab,) bool, tokens that are never content; the unknown token may be.
+    pad_id:        what fills rows up: the padding token, else the one that ends a text, else 0.
     """
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
@@ -43,6 +44,8 @@ class TokenReader:
         self.variables = {name: str(token) for name, token in named if isinstance(token, str)}
         self.is_special = _special_tokens(tokenizer, self._backend)
         self.sha256 = self._hash()
+        fillers = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+        self.pad_id = next((int(token) for token in fillers if token is not None), 0)
 
     def expect_bos(self) -> None:
         """Expect BOS before every text: the chat template writes it, so the model has seen it."""

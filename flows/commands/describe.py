@@ -10,20 +10,36 @@ from flows.commands.terminal import one_line, say
 from flows.config.file import load_vector_job
 from flows.progress import for_terminal, listening
 from selection.errors import InputError
+from storage.delphi_cache import WINDOW
 from storage.workspace import open_workspace
 
 _SHOWN = 10
 
 
 def describe_from_config(
-    config_name: str, workspace: Path, n_samples: int, latents: Sequence[int]
+    config_name: str,
+    workspace: Path,
+    n_samples: int,
+    latents: Sequence[int],
+    delphi: Path | None = None,
+    delphi_window: int | None = None,
 ) -> None:
-    """Describe, keep the file, and show some latents."""
+    """Describe, keep the file, and show some latents.
+
+    delphi, delphi_window: folder and tokens of an example of a cache for delphi, where one is
+    wanted.
+    """
+    if delphi is None and delphi_window is not None:
+        raise InputError("is for a cache, and none is asked for", field="--delphi-window",
+                         remedy="Name its folder with --delphi FOLDER.")  # fmt: skip
     config, place = load_vector_job(config_name), open_workspace(workspace)
     from flows.stages.describe import describe_latents
 
     with listening(for_terminal()):
-        file = describe_latents(config, place, n_samples)
+        file = describe_latents(config, place, n_samples, delphi, delphi_window or WINDOW)
+    if delphi is not None:
+        length = delphi_window or WINDOW
+        say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={length}.\n")
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
     known = {row["latent"]: row for row in rows}
     missing = [latent for latent in latents if latent not in known]

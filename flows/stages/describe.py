@@ -1,6 +1,7 @@
 """Descriptions of the latents of a config's SAE, made on its pool and kept in the workspace."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from flows.stages.reading import open_reader, render, sae_path
 from flows.stages.sae import trained_folder
 from flows.stages.vectors import Representer, open_representer
 from selection.errors import InputError
+from selection.records import Rendered
 from selection.sae.families import family_of
 from selection.sae.info import SaeInfo
 from selection.sae.latents_file import FILE, write_latents
+from selection.secrets import without_secrets
+from storage.delphi_cache import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files import write_atomically
 from storage.prepared_pool import PreparedPool
 from storage.workspace import Workspace
@@ -29,37 +33,57 @@ def described_folder(workspace: Workspace, sae: SaeInfo) -> Path:
     return workspace.saes / "described" / sae.sae_id
 
 
-def describe_latents(config: VectorJob, workspace: Workspace, n_samples: int) -> Path:
+def describe_latents(
+    config: VectorJob,
+    workspace: Workspace,
+    n_samples: int,
+    delphi: Path | None = None,
+    window: int = WINDOW,
+) -> Path:
     """Describe the latents on the first samples of the pool; returns the file.
 
+    delphi: an empty or new folder for what they did there, as a cache that delphi reads.
+    window: tokens of an example in that cache.
+
     The pool is in the order of a content hash, so its first samples are a random sample. Raises
-    InputError where an SAE that is to be trained was not trained yet.
+    InputError where an SAE that is to be trained was not trained yet, or `delphi` is in use.
     """
     # Both import torch, which commands that only name `described_folder` do without.
     from selection.sae.describe_pool import described, lens_of, profile_pool
 
+    if delphi is not None:
+        ensure_unused(delphi)
     representer = open_representer(config, workspace, _existing_sae(config, workspace))
     pool = prepare(config, workspace)
     rendered = render(workspace, pool, representer.reader)
     rows = np.flatnonzero(rendered.usable())[:n_samples]
     samples = rendered.samples(rows)
+    names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
     model, coder = representer.model, representer.coder
     with stage("describe", len(samples), "samples") as handle:
-        profile, facets = profile_pool(
-            samples,
-            model,
-            coder,
-            1 + max(int(sample.tokens.max()) for sample in samples),
-            _labels(pool, rows),
-            config.compute.tokens_per_batch,
-        )
+        with _cache(representer, samples, names, delphi, window) as cache:
+            profile, facets = profile_pool(
+                samples,
+                model,
+                coder,
+                1 + max(int(sample.tokens.max()) for sample in samples),
+                _labels(pool, rows),
+                config.compute.tokens_per_batch,
+                representer.reader.hookpoint,
+                None if cache is None else cache.add,
+            )
+        if cache is not None and cache.n_clipped:
+            log.warning(
+                "%d activations are larger than float16 can say, in which delphi keeps them: they"
+                " became its largest number",
+                cache.n_clipped,
+            )
         lens = None
         if representer.reader.model.kind == "causal":
             try:
                 lens = lens_of(coder, representer.reader.model.path)
             except InputError as error:
                 log.warning("no logit lens: %s", error)
-        names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
         found = described(profile, facets, lens, samples, names, representer.reader.renderer)
         handle.advance(len(samples))
         handle.detail = f"{len(found):,} of {coder.info.num_latents:,} latents fired"
@@ -67,6 +91,41 @@ def describe_latents(config: VectorJob, workspace: Workspace, n_samples: int) ->
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda temp: write_latents(temp, found, _about(representer, profile)))
     return file
+
+
+def _cache(
+    representer: Representer,
+    samples: list[Rendered],
+    names: list[str],
+    folder: Path | None,
+    window: int,
+) -> AbstractContextManager[LatentSpill | None]:
+    """What the samples' latents are handed to, so that delphi can read them; None without folder.
+
+    names: example ids of the samples.
+    """
+    if folder is None:
+        return nullcontext()
+    reader, config = representer.reader, representer.config
+    local = reader.model.revision is None
+    return delphi_cache(
+        folder,
+        representer.model.module_name(reader.hookpoint),
+        [sample.tokens[sample.counted] for sample in samples],
+        names,
+        n_latents=representer.coder.info.num_latents,
+        window=window,
+        pad=reader.renderer.pad_id,
+        about={
+            "dataset_repo": without_secrets(", ".join(pool.path for pool in config.pool)),
+            "model_name": str(reader.model.path.absolute()) if local else reader.model.name,
+            "model_revision": reader.model.revision,
+            "sae_sha256": representer.coder.info.sha256,
+            "sae_scale": config.sae.scale,
+            "hookpoint": str(reader.hookpoint),
+            "rendering": reader.renderer.settings,
+        },
+    )
 
 
 def _about(representer: Representer, profile: object) -> dict[str, object]:

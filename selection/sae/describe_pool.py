@@ -1,12 +1,14 @@
 """Latents described on a pool: tokens and examples, the logit lens, and what they lean to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selection.activations import ActivationModel
 from selection.batching import iter_activations
+from selection.models import Hookpoint
 from selection.records import Rendered
 from selection.rendering import Renderer
 from selection.sae.coder import SparseCoder
@@ -15,6 +17,11 @@ from selection.sae.describe_samples import description_rows
 from selection.sae.encode import encode
 from selection.sae.facets import FacetCounts, Facets
 from selection.sae.lens import Lens, logit_lens, read_unembedding
+
+Sink = Callable[
+    [NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], None
+]
+"""Takes values and latents (t, k) of t tokens, and of each its sample and place in it, (t,)."""
 
 LEANS = 2.0  # from this lift on a label is part of the line for people
 
@@ -26,11 +33,16 @@ def profile_pool(
     n_vocab: int,
     labels: Mapping[str, Sequence[str]],
     tokens_per_batch: int | None,
+    hookpoint: Hookpoint | None = None,
+    also: Sink | None = None,
 ) -> tuple[LatentProfile, dict[str, Facets]]:
     """One pass: what the latents do, and which label of each column they lean to.
 
-    labels: column -> one label for each sample; a column with a single label says nothing.
+    labels:    column -> one label for each sample; a column with a single label says nothing.
+    hookpoint: where the coder reads the model; default, the model's first one.
+    also:      given the latents of every batch too; a sample's tokens come in one call.
     """
+    place = model.hookpoints.index(hookpoint or model.hookpoint)
     profile = LatentStatistics(coder.info.num_latents, n_vocab)
     facets = {
         column: FacetCounts(coder.info.num_latents, values)
@@ -39,7 +51,7 @@ def profile_pool(
     }
     coder = coder.to(model.device)
     for batch in iter_activations(model, samples, tokens_per_batch):
-        found = encode(coder, batch.hidden)
+        found = encode(coder, batch.at(place))
         acts, latents = found.top_acts.cpu().numpy(), found.top_indices.cpu().numpy()
         rows = batch.rows[batch.sample_of_token]
         first = np.searchsorted(batch.sample_of_token, np.arange(len(batch.rows)))
@@ -47,6 +59,8 @@ def profile_pool(
         profile.add(acts, latents, batch.token_ids, rows, positions)
         for counts in facets.values():
             counts.add(acts, latents, rows)
+        if also is not None:
+            also(acts, latents, rows, positions)
     return profile.profile(), {column: counts.facets() for column, counts in facets.items()}
 
 
