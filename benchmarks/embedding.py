@@ -46,10 +46,11 @@ from benchmarks.embedding_parts import (
 )
 from selection.activations import ActivationModel, load_activation_model
 from selection.batching import needed_lengths, plan_of, tokens_to_run
+from selection.heads import Head
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import SparseRows
 from selection.rendering import Renderer, load_renderer, render_key
-from selection.representation import Head, calibrate_head, represent_heads
+from selection.representation import calibrate_head, represent_heads
 from selection.sae.coder import SparseCoder
 from selection.sae.formats import load_sae, make_coder
 from selection.sae.info import SaeInfo, block_of

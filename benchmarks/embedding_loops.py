@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from selection.aggregate import FloatRows, quantize
+from selection.heads import Head
 from selection.model_loading import find_blocks
 from selection.records import Rendered, SparseRows
-from selection.representation import Head
 from selection.sparse import indptr_of
 
 BATCH = 8

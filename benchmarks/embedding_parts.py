@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.embedding_loops import BATCH
+from selection.heads import Head
 from selection.model_loading import find_blocks
 from selection.pool.read import read_pool
 from selection.prefixes import shared_with_previous, sorted_by_tokens
 from selection.records import PoolSource, Rendered, SparseRows
 from selection.rendering import Renderer, render_key
-from selection.representation import Head
 from selection.sparse import to_dense
 
 DEMO = Path(str(files("flows"))) / "demo"
@@ -35,7 +35,8 @@ from benchmarks.embedding_parts import DEMO, messages_of
 from selection.activations import load_activation_model
 from selection.models import parse_hookpoint, resolve_model
 from selection.rendering import load_renderer
-from selection.representation import Head, represent_heads
+from selection.heads import Head
+from selection.representation import represent_heads
 from selection.sae.formats import make_coder
 from selection.sae.info import SaeInfo
 n, width = int(sys.argv[1]), int(sys.argv[2])

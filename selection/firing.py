@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from selection.activations import ActivationModel
 from selection.batching import iter_activations
+from selection.heads import Head
 from selection.records import Rendered
-from selection.representation import Head
 from selection.sae.encode import encode
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import selection.batching
-import selection.representation
+import selection.heads
 from flows.config.file import resolve
 from flows.stages.gpu import claim_device
 from flows.stages.inputs import prepare
@@ -23,10 +23,11 @@ from flows.stages.vectors import Representer, open_representer
 from selection.activations import ActivationModel, load_activation_model
 from selection.batching import ActivationBatch
 from selection.errors import InputError
+from selection.heads import Head
 from selection.jaccard import build_queries, score_rows
 from selection.models import ResolvedModel, parse_hookpoint, resolve_model
 from selection.records import Rendered, SparseRows
-from selection.representation import Head, UnitReport, calibrate_head, represent_heads
+from selection.representation import UnitReport, calibrate_head, represent_heads
 from selection.sae.encode import encode
 from selection.sae.formats import SparseCoder, load_sae, make_coder
 from selection.sae.info import SaeInfo
@@ -361,8 +362,8 @@ def halved(rows: list[int], fits: Callable[[list[int]], bool]) -> list[list[int]
     ("place", "name"),
     [
         (ActivationModel, "_run"),
-        (selection.representation, "encode"),
-        (selection.representation, "aggregate_device"),
+        (selection.heads, "encode"),
+        (selection.heads, "aggregate_device"),
     ],
     ids=["model", "encode", "aggregate"],
 )

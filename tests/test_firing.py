@@ -5,7 +5,8 @@ import pytest
 
 from selection.activations import ActivationModel
 from selection.firing import Firings, firings, strongest
-from selection.representation import Head, represent
+from selection.heads import Head
+from selection.representation import represent
 from selection.sae.coder import SparseCoder
 from tests.test_representation import SAMPLES, coder, model
 

@@ -11,10 +11,10 @@ from selection.activations import ActivationModel, load_activation_model
 from selection.aggregate import TokenAggregate
 from selection.batching import iter_activations
 from selection.errors import InputError
+from selection.heads import Head
 from selection.models import parse_hookpoint, resolve_model
 from selection.records import Rendered, SparseRows
 from selection.representation import (
-    Head,
     UnitReport,
     calibrate,
     calibrate_head,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from selection.activations import ActivationModel, load_activation_model
 from selection.batching import ActivationBatch, iter_activations, tokens_to_run
+from selection.heads import Head
 from selection.models import Hookpoint, parse_hookpoint, resolve_model
 from selection.passes import GateReader
 from selection.records import Rendered
-from selection.representation import Head, represent_heads
+from selection.representation import represent_heads
 from selection.sae.coder import SparseCoder
 from selection.sparse import to_dense
 from tests.test_activations import (

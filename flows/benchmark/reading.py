@@ -23,11 +23,12 @@ from flows.stages.reading import Reader, open_reader, render, render_rows
 from flows.stages.vectors import Representer
 from selection.activations import ActivationModel, load_activation_model
 from selection.batching import ActivationBatch
+from selection.heads import Head
 from selection.ids import content_id
 from selection.models import Hookpoint
 from selection.passes import GateReader, split_by_sign, token_means, top_gates
 from selection.records import Rendered, SparseRows
-from selection.representation import Head, UnitReport, represent_heads
+from selection.representation import UnitReport, represent_heads
 from selection.sparse import take
 from storage.files import write_atomically
 from storage.pool_vectors import as_bytes

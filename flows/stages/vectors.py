@@ -31,13 +31,13 @@ from flows.stages.sae_check import (
 )
 from selection.activations import ActivationModel, chosen_dtype, load_activation_model
 from selection.errors import InputError
+from selection.heads import Head
 from selection.ids import content_id, file_sha256
 from selection.model_loading import find_device, fitting
 from selection.records import Exemplars, Rendered, SparseRows
 from selection.rendering import render_key
 from selection.representation import (
     Calibration,
-    Head,
     UnitReport,
     calibrate_head,
     represent_heads,
