@@ -194,7 +194,7 @@ def test_several_heads_of_one_pass_equal_each_alone(
         encoded.append(len(x))
         return encode(coder, x)
 
-    monkeypatch.setattr("selection.representation.encode", counting)
+    monkeypatch.setattr("selection.heads.encode", counting)
     together = represent_heads(SAMPLES, model, heads, 1000)
     assert len(encoded) == 3  # one batch, three hookpoints
     assert len({rows.values.tobytes() for rows, _ in together}) == len(heads)
