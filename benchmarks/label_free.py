@@ -138,7 +138,7 @@ def summary(answers: Sequence[Answer]) -> dict[str, object]:
         "intervals_that_hold": f"{sum(a.lo <= a.of_task <= a.hi for a in inside)} of {len(inside)}",
         "estimates_where_absent": sorted(round(each.alike) for each in absent),
         "median_factor_of_depth": round(float(np.exp(np.median(np.abs(depths)))), 3),
-        "depths_off_by_more_than_3": sum(abs(depth) > np.log(3) for depth in depths),
+        "depths_off_by_more_than_3": int((np.abs(depths) > np.log(3)).sum()),
         "share_before": round(float(np.nanmedian([each.before for each in answers])), 3),
         "share_behind": round(float(np.nanmedian([each.behind for each in answers])), 3),
         "above_bm25": f"{sum(each.above_bm25 for each in answers)} of {len(answers)}",

@@ -1,0 +1,39 @@
+"""Figures of the benchmark of the label-free check, against counts by hand."""
+
+import json
+
+import numpy as np
+
+from benchmarks.label_free import Answer, best_split, summary
+
+
+def answer(alike: float, of_task: int, until: int, split: int, above: bool) -> Answer:
+    return Answer("t", "T1", alike, alike / 2, alike * 2, of_task, until, split, 0.5, 0.1, above)
+
+
+def test_figures_are_those_counted_by_hand_and_become_json() -> None:
+    answers = [
+        answer(100, 100, 40, 39, True),
+        answer(50, 100, 400, 39, False),
+        answer(300, 100, 9, 39, True),
+        answer(0, 0, 0, 0, True),
+        answer(2, 0, 3, 0, False),
+    ]
+    found = json.loads(json.dumps(summary(answers)))
+    assert found == {
+        "targets": 5,
+        "median_ratio": 1.0,
+        "median_factor": 2.0,
+        "intervals_that_hold": "2 of 3",  # half and double hold 100; 300 does not hold it
+        "estimates_where_absent": [0, 2],
+        "median_factor_of_depth": 4.0,  # of 41 / 40, 401 / 40, 40 / 10 and 4; nothing for 0 and 0
+        "depths_off_by_more_than_3": 3,
+        "share_before": 0.5,
+        "share_behind": 0.1,
+        "above_bm25": "3 of 5",
+    }
+
+
+def test_the_best_split_is_where_relatives_lead_by_most() -> None:
+    assert best_split(np.array([True, True, False, True, True, False, False])) == 5
+    assert best_split(np.array([False, False])) == 0
