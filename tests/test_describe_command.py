@@ -57,8 +57,11 @@ def test_latents_are_described_on_the_pool_and_kept_for_the_catalog(
     shown = capsys.readouterr().out
     assert f"latent {rows[0]['latent']}  on" in shown
     assert "kurtosis" in shown
-    with pytest.raises(InputError, match="fired on none"):
-        describe_from_config(str(path), tmp_path / "w", 50, [TINY_N_LATENTS + 1])
+    with pytest.raises(InputError, match="fired on none"):  # one sample is not enough for all
+        describe_from_config(str(path), tmp_path / "w", 1, range(TINY_N_LATENTS))
+    for latent in (TINY_N_LATENTS, -1):
+        with pytest.raises(InputError, match=rf"no such latent.*0 to {TINY_N_LATENTS - 1}"):
+            describe_from_config(str(path), tmp_path / "w", 50, [latent])
 
 
 def test_an_sae_that_is_not_trained_yet_cannot_be_described(

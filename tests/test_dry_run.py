@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from flows.commands.dry_run import _tokens_to_run, print_dry_run
+from flows.commands.dry_run import _tokens_to_run, estimate, print_dry_run
 from flows.stages.inputs import prepare
 from flows.stages.pool_units import embed_rendered
 from flows.stages.reading import open_reader, render
+from flows.stages.spaces import representers_of
 from flows.stages.vectors import missing_rows, open_representer
 from selection.batching import needed_lengths
 from storage.workspace import open_workspace
@@ -55,12 +56,13 @@ def test_it_counts_the_tokens_that_are_run(
     )  # fmt: skip
     workspace = open_workspace(tmp_path / "workspace")
     print_dry_run(config, workspace)
-    [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", printed)
     rendered = render(workspace, prepare(config, workspace), open_reader(config))
     representer = open_representer(config, workspace, str(tiny_sae_dir))
     missing = missing_rows(representer, rendered)
     expected = _tokens_to_run(representer.model, config, rendered, missing)
-    assert said == f"{expected:,}"
+    assert said == f"{expected.run:,}"
     assert of == f"{rendered.lengths()[missing].sum():,}"
     ran = Ran(representer.model)
     representer.unit  # noqa: B018 - calibrates, which runs other texts
@@ -68,6 +70,26 @@ def test_it_counts_the_tokens_that_are_run(
     assert embed_rendered([representer], rendered)["computed"] == len(missing)
     needed = needed_lengths(rendered.samples(missing), True).sum()
     if representer.model.packs:
-        assert sum(ran.rows) == expected
-    assert (expected < needed) == shares
-    assert expected <= needed < rendered.lengths()[missing].sum()
+        assert sum(ran.rows) == expected.run
+    assert (expected.run < needed) == shares == ("beginnings that others share" in printed)
+    assert expected.needed == needed
+    behind = rendered.lengths()[missing].sum() - needed
+    assert f"{behind:,} stand behind the last one that counts" in printed
+
+
+def test_every_space_of_a_run_is_counted(
+    pool: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    config = tiny_config(
+        pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
+        representation={"spaces": ["sae", {"kind": "sae", "token_aggregate": "max"}]},
+    )  # fmt: skip
+    workspace = open_workspace(tmp_path / "workspace")
+    print_dry_run(config, workspace)
+    assert "would be computed, each in 2 spaces" in capsys.readouterr().out
+    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    first = open_representer(config, workspace, str(tiny_sae_dir))
+    both, missing = representers_of(config, first), missing_rows(first, rendered)
+    sizes = [estimate(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)]
+    assert sizes[2] == pytest.approx(sizes[0] + sizes[1], abs=3)

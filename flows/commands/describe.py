@@ -36,7 +36,8 @@ def describe_from_config(
     from flows.stages.describe import describe_latents
 
     with listening(for_terminal()):
-        file = describe_latents(config, place, n_samples, delphi, delphi_window or WINDOW)
+        window = delphi_window or WINDOW
+        file = describe_latents(config, place, n_samples, delphi, window, latents)
     if delphi is not None:
         length = delphi_window or WINDOW
         say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={length}.\n")

@@ -6,6 +6,7 @@ is timed on a few real batches. Nothing is selected.
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from flows.stages.check import check_config
 from flows.stages.inputs import field_of, prepare, read_targets
 from flows.stages.reading import open_reader, render, sae_path
 from flows.stages.sae import trained_folder
+from flows.stages.spaces import representers_of
 from flows.stages.vectors import (
     BYTES_PER_POSTING,
     Representer,
@@ -25,7 +27,7 @@ from flows.stages.vectors import (
     represent_samples,
 )
 from selection.activations import ActivationModel, load_activation_model
-from selection.batching import iter_activations, tokens_to_run
+from selection.batching import iter_activations, needed_lengths, tokens_to_run
 from selection.sae.encode import chunks
 from selection.sae.families import family_of
 from storage.files import free_bytes
@@ -34,6 +36,7 @@ from storage.workspace import Workspace
 
 PROBES = 4
 PROBE_EXAMPLES = 96
+BYTES_PER_ROW = 24  # key and offset
 MANIFEST_BYTES = 2_000  # of a unit's manifest and array headers
 
 
@@ -43,12 +46,19 @@ class Estimate:
 
     seconds:  (low, middle, high) of the forward pass and the encoding.
     n_bytes:  of the shards that will be written.
-    n_tokens: that the model runs.
+    tokens:   of the samples.
     """
 
     seconds: tuple[float, float, float]
     n_bytes: int
-    n_tokens: int
+    tokens: "Tokens"
+
+
+class Tokens(NamedTuple):
+    """needed: up to the last counted token of each sample; run: of these, by the model."""
+
+    needed: int
+    run: int
 
 
 def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
@@ -108,7 +118,10 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
         seconds = time.perf_counter() - started
         rates.append(tokens_to_run(model, samples, per_batch) / seconds)
     rate = float(np.median(rates[1:]))  # The first one warms the caches up.
-    training, pool = settings.tokens / rate, _tokens_to_run(model, config, rendered, rows) / rate
+    training, pool = (
+        settings.tokens / rate,
+        _tokens_to_run(model, config, rendered, rows).run / rate,
+    )
     say(f"  sae        would be trained on {settings.tokens:,} tokens first")
     say(f"  time       about {_duration(training)} of forward passes for it, and {_duration(pool)}")
     say("             for the pool; the SAE's own steps and encoding come on top")
@@ -119,17 +132,19 @@ def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPo
     settings = config.sae.train
     trained = settings and trained_folder(settings, config, workspace.saes, reader)
     representer = open_representer(config, workspace, str(trained or sae_path(config)))
-    missing = missing_rows(representer, rendered)
+    found = [(each, missing_rows(each, rendered)) for each in representers_of(config, representer)]
+    lacking = [each for each, rows in found if len(rows)]
+    missing = max((rows for _, rows in found), key=len)
     n_cached = rendered.n_usable - len(missing)
-    say(f"  cached     {n_cached:,} vectors are there, {len(missing):,} would be computed")
+    spaces = f", each in {len(lacking)} spaces" if len(lacking) > 1 else ""
+    say(f"  cached     {n_cached:,} vectors are there, {len(missing):,} would be computed{spaces}")
     free = free_bytes(workspace.root)
     if not len(missing):
         say(f"  disk       nothing new for vectors; {_size(free)} free")
         say("  time       no forward pass over the pool; ranking takes seconds")
         return
-    cost = estimate(representer, rendered, missing)
-    n_all = int(rendered.lengths()[missing].sum())
-    say(f"  forward    {cost.n_tokens:,} of {n_all:,} tokens are run{_why_fewer(cost, n_all)}")
+    cost = estimate(lacking, rendered, missing)
+    say(f"  forward    {_forward(cost.tokens, int(rendered.lengths()[missing].sum()))}")
     low, middle, high = (_duration(seconds) for seconds in cost.seconds)
     say(f"  disk       about {_size(cost.n_bytes)} of vectors; {_size(free)} free")
     say(
@@ -138,48 +153,59 @@ def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPo
 
 
 def estimate(
-    representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
+    representers: list[Representer], rendered: RenderedPool, missing: NDArray[np.int64]
 ) -> Estimate:
     """Time and size of the missing vectors, from a few samples spread over them.
 
-    missing: rows of the pool, ascending.
+    representers: of one run, which share a pass. missing: rows of the pool, ascending.
     """
-    config, model, unit = representer.config, representer.model, representer.unit
-    del unit  # Loading and calibrating are not part of the rate.
+    config, model = representers[0].config, representers[0].model
+    for each in representers:
+        each.unit  # noqa: B018 - loading and calibrating are not part of the rate
     rates, postings = [], []
     for probe in range(PROBES + 1):
         rows = missing[probe :: max(1, len(missing) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
         samples = rendered.samples(rows)
         started = time.perf_counter()
-        [(vectors, _)] = represent_samples([representer], samples)
+        found = represent_samples(representers, samples)
         seconds = time.perf_counter() - started
         if probe:  # The first one warms the caches up.
             n_ran = tokens_to_run(model, samples, config.compute.tokens_per_batch)
             rates.append(n_ran / seconds)
-            postings.append(len(vectors.latents) / len(rows))
-    n_tokens = _tokens_to_run(model, config, rendered, missing)
+            postings.append(sum(len(vectors.latents) for vectors, _ in found) / len(rows))
+    tokens = _tokens_to_run(model, config, rendered, missing)
+    n_tokens = tokens.run
     fast, typical, slow = max(rates), float(np.median(rates)), min(rates)
-    n_bytes = len(missing) * (float(np.mean(postings)) * BYTES_PER_POSTING + 24) + MANIFEST_BYTES
+    n_rows = len(missing) * len(representers)
+    n_bytes = len(missing) * float(np.mean(postings)) * BYTES_PER_POSTING
+    n_bytes += n_rows * BYTES_PER_ROW + len(representers) * MANIFEST_BYTES
     # Machines slow down under sustained load; the upper end allows for a third more.
     range_of = (n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow)
-    return Estimate(range_of, int(n_bytes), n_tokens)
+    return Estimate(range_of, int(n_bytes), tokens)
 
 
 def _tokens_to_run(
     model: ActivationModel, config: VectorJob, rendered: RenderedPool, rows: NDArray[np.int64]
-) -> int:
+) -> Tokens:
     """Of pool rows, ascending, in the units in which they would be computed."""
-    compute, order = config.compute, rendered.in_token_order(rows)
-    units = (order[part] for part in chunks(len(order), compute.unit_examples))
-    return sum(
-        tokens_to_run(model, rendered.samples(unit), compute.tokens_per_batch) for unit in units
-    )
+    compute, needed, run = config.compute, 0, 0
+    order = rendered.in_token_order(rows) if model.shares else rows
+    for part in chunks(len(order), compute.unit_examples):
+        samples = rendered.samples(order[part])
+        needed += int(needed_lengths(samples, model.is_causal).sum())
+        run += tokens_to_run(model, samples, compute.tokens_per_batch)
+    return Tokens(needed, run)
 
 
-def _why_fewer(cost: Estimate, n_all: int) -> str:
-    if cost.n_tokens == n_all:
-        return ""
-    return "; common beginnings are run once, and nothing behind the last counted token"
+def _forward(tokens: Tokens, n_all: int) -> str:
+    """How many tokens are run, and what the others are."""
+    spared = []
+    if tokens.run < tokens.needed:
+        spared.append(f"{tokens.needed - tokens.run:,} are beginnings that others share")
+    if tokens.needed < n_all:
+        spared.append(f"{n_all - tokens.needed:,} stand behind the last one that counts")
+    said = f"{tokens.run:,} of {n_all:,} tokens are run"
+    return f"{said}: {', '.join(spared)}" if spared else said
 
 
 def _size(n_bytes: int) -> str:

@@ -1,6 +1,7 @@
 """Descriptions of the latents of a config's SAE, made on its pool and kept in the workspace."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -39,14 +40,17 @@ def describe_latents(
     n_samples: int,
     delphi: Path | None = None,
     window: int = WINDOW,
+    asked: Sequence[int] = (),
 ) -> Path:
     """Describe the latents on the first samples of the pool; returns the file.
 
     delphi: an empty or new folder for what they did there, as a cache that delphi reads.
     window: tokens of an example in that cache.
+    asked:  latents that will be shown.
 
     The pool is in the order of a content hash, so its first samples are a random sample. Raises
-    InputError where an SAE that is to be trained was not trained yet, or `delphi` is in use.
+    InputError where an SAE that is to be trained was not trained yet, `delphi` is in use, or the
+    SAE has no such latent as is asked for.
     """
     # Both import torch, which commands that only name `described_folder` do without.
     from selection.sae.describe_pool import described, lens_of, profile_pool
@@ -54,6 +58,11 @@ def describe_latents(
     if delphi is not None:
         ensure_unused(delphi)
     representer = open_representer(config, workspace, _existing_sae(config, workspace))
+    n_latents = representer.coder.info.num_latents
+    for latent in asked:
+        if not 0 <= latent < n_latents:
+            raise InputError("the SAE has no such latent", field="--latent", value=latent,
+                             remedy=f"Its latents are 0 to {n_latents - 1}.")  # fmt: skip
     pool = prepare(config, workspace)
     rendered = render(workspace, pool, representer.reader)
     rows = np.flatnonzero(rendered.usable())[:n_samples]

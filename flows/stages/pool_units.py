@@ -175,7 +175,7 @@ def _ordered(
     if key not in orders:
         with stage("order", len(rows), "examples") as handle:
             orders[key] = rendered.in_token_order(rows)
-            handle.detail = f"{len(rows):,} examples stand beside those that begin alike"
+            handle.detail = f"{len(rows):,} examples, those that begin alike side by side"
     return orders[key]
 
 

@@ -120,6 +120,7 @@ def _train(
     samples = calibration_samples(config, reader.model)
     quality = measure_sae(coder, model, samples, config.compute.tokens_per_batch, reader.hookpoint)
     save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
+    checkpoint.unlink(missing_ok=True)  # three times the weights, and of no use any more
 
 
 def hookpoint_name(reader: Reader) -> str:
