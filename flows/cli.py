@@ -223,7 +223,7 @@ def describe(
 @app.command()
 def models(
     model: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
-    gpu: Annotated[float | None, typer.Option(help="Recommend for so many GB.")] = None,
+    gpu: Annotated[float | None, typer.Option(help="Show only what fits so many GB.")] = None,
     loaders: Annotated[bool, typer.Option("--loaders", help="Formats that are read.")] = False,
     sae: Annotated[str, typer.Option(help="Show the conventions of this SAE.")] = "",
 ) -> None:

@@ -13,6 +13,7 @@ it is filled with padding. Tokens that do not count are left out: no latent is k
 delphi would take that for silence. Only the last row may hold windows of padding alone.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ _N_SPLITS = 5  # delphi's default
 _LARGEST = float(np.finfo(np.float16).max)
 _ENTRY = np.dtype([("place", "<u4", (3,)), ("act", "<f2")])  # a location and its activation
 
+_REMEDY = "Name a folder that is empty or does not exist yet, where you may write."
 _SAMPLES = pa.schema(
     [
         ("example_id", pa.string()),
@@ -152,16 +154,36 @@ class LatentSpill:
 
 def ensure_unused(folder: Path) -> None:
     """Raises InputError unless a cache can be written to `folder`: empty, or not there yet."""
-    remedy = "Name a folder that is empty or does not exist yet, where you may write."
-    place = folder.resolve()
-    if place.is_dir() and any(place.iterdir()):
-        raise InputError("there is something in this folder already", file=folder, remedy=remedy)
-    parent = place.parent
-    while not parent.exists():
-        parent = parent.parent
-    may_write = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    if not may_write or (place.exists() and not place.is_dir()):
-        raise InputError("no folder can be made here", file=folder, remedy=remedy)
+    with full_disk_explained(folder), _refusal_explained(folder):
+        place = folder.resolve()
+        if place.is_dir() and any(place.iterdir()):
+            raise InputError("there is something in this folder already", file=folder,
+                             remedy=_REMEDY)  # fmt: skip
+        parent = place.parent
+        while not parent.exists():
+            parent = parent.parent
+        may_write = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+        if not may_write or (os.path.lexists(place) and not place.is_dir()):
+            raise _no_folder(folder)
+        # Only trying tells: in /proc, for one, a folder may be refused where writing is allowed.
+        trial = temp_path(parent / place.name)
+        trial.mkdir()
+        trial.rmdir()
+
+
+@contextmanager
+def _refusal_explained(folder: Path) -> Iterator[None]:
+    """Turn an OSError in the block into InputError; a full disk is told elsewhere."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter for links that lead in a circle
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _no_folder(folder) from error
+
+
+def _no_folder(folder: Path) -> InputError:
+    return InputError("no folder can be made here", file=folder, remedy=_REMEDY)
 
 
 @contextmanager
@@ -194,7 +216,8 @@ def delphi_cache(
     layout = cache_layout(lengths, n_latents, window)
     with full_disk_explained(final):
         try:
-            (temp / module).mkdir(parents=True)
+            with _refusal_explained(folder):
+                (temp / module).mkdir(parents=True)
             with TemporaryFile(dir=temp) as file:
                 spill = LatentSpill(file, layout)
                 yield spill

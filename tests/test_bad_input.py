@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 import flows.stages.sae as sae_stage
 import flows.stages.vectors as vectors_stage
+from flows.stages.reading import hookpoints_of, open_reader
 from selection.errors import InputError
 from storage import files
 from tests.conftest import tiny_row, write_jsonl
@@ -181,14 +184,104 @@ def test_an_sae_of_another_width_is_refused(
 def test_an_sae_of_another_model_and_a_missing_sae_are_refused(
     refused: Callable[..., str], tiny_sae_dir: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     other = tmp_path / "sae" / "layers.2"
     shutil.copytree(tiny_sae_dir, other)
     record = {"model_name": "org/other", "model_sha256": "0" * 64, "hookpoint": "layers.2"}
     (other / "saelect.json").write_text(json.dumps(record))
     assert "other weights" in refused(sae=other)
     assert "nowhere" in refused(sae=tmp_path / "nowhere")
+
+
+SAES = Path(__file__).parent / "saes"
+
+
+@pytest.mark.parametrize("name", ["saelens_topk", "gemma_scope", "dictionary_JumpRelu"])
+def test_an_sae_of_another_model_is_refused_as_such_where_no_hookpoint_is_given(
+    name: str, refused: Callable[..., str]
+) -> None:
+    message = refused(sae=SAES / name, model={"name": "demo", "hookpoint": ""})
+    assert message.startswith("`sae`: the SAE reads activations of width 8, ")
+    assert f"(found: '{SAES / name}" in message
+    assert "These would fit: " in message
+    assert str(Path("demo", "sae", "layers.2")) + " (width 320" in message
+
+
+def test_a_place_that_the_model_lacks_is_a_problem_of_the_sae_that_names_it(
+    refused: Callable[..., str], tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "sae" / "layers.4"
+    shutil.copytree(tiny_sae_dir, deep)
+    message = refused(sae=deep, model={"name": str(tiny_model_dir), "hookpoint": ""})
+    assert message.startswith(
+        f"`sae`: the SAE reads layers.4 (resid@4), {tiny_model_dir} has 4 blocks (found: '{deep}')"
+    )
+
+
+@pytest.mark.parametrize(("sae", "problem"), [(SAES / "saelens_topk", "width 8"), (None, "blocks")])
+def test_another_sae_that_a_space_names_is_held_against_the_model(
+    sae: Path | None,
+    problem: str,
+    refused: Callable[..., str],
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path: Path,
+) -> None:
+    if sae is None:
+        sae = tmp_path / "sae" / "layers.9"
+        shutil.copytree(tiny_sae_dir, sae)
+    spaces = ["sae", {"kind": "sae", "sae": str(sae)}]
+    config = tiny_config(
+        tmp_path, tmp_path, tiny_model_dir, tiny_sae_dir, representation={"spaces": spaces}
+    )
+    with pytest.raises(InputError) as caught:
+        hookpoints_of(config, open_reader(config))
+    assert str(caught.value).startswith("`representation.spaces[].sae`: the SAE reads ")
+    message = refused(representation={"spaces": spaces})
+    for text in (message, str(caught.value)):
+        assert problem in text
+        assert f"(found: '{sae}')" in text
+        assert "hookpoint`" not in text
+
+
+def test_an_sae_is_read_where_it_was_trained_however_its_library_spells_that(
+    tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_sae_dir, tmp_path / "h.1")
+    model = {"name": str(tiny_model_dir), "hookpoint": ""}
+    config = tiny_config(tmp_path, tmp_path, tiny_model_dir, tmp_path / "h.1", model=model)
+    assert str(open_reader(config).hookpoint) == "resid@1"
+
+
+def test_where_only_the_hookpoint_differs_the_saes_own_is_offered(
+    refused: Callable[..., str],
+) -> None:
+    message = refused(sae=Path("demo"), model={"name": "demo", "hookpoint": "resid@1"})
+    assert "the SAE reads layers.2 (resid@2), the hookpoint is resid@1" in message
+    assert message.endswith(". Leave `model.hookpoint` out, or write `resid@2`.")
+
+
+def test_a_folder_of_many_saes_lists_what_fits_or_what_is_there(
+    refused: Callable[..., str], tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path
+) -> None:
+    for name in ("a/layers.1", "b/layers.2", "c/layers.7"):
+        shutil.copytree(tiny_sae_dir, tmp_path / "saes" / name)
+    several = f"`sae`: there are 3 SAEs in this folder; name one (found: '{tmp_path / 'saes'}'). "
+    placeless = {"name": str(tiny_model_dir), "hookpoint": ""}
+    message = refused(sae=tmp_path / "saes", model=placeless)
+    assert message.startswith(several + "These would fit: ")
+    assert message.count("(width 32") == 2
+    assert "layers.7" not in message
+    message = refused(sae=tmp_path / "saes")
+    assert message.startswith(several + "These are there: ")
+    message = refused(sae=SAES, model=placeless)
+    assert "None of them fits" in message
+    assert message.count("(width 8") == 10
+    assert re.search(r"; and \d+ more\.$", message)
+
+
+def test_an_empty_path_of_an_sae_is_no_folder() -> None:
+    with pytest.raises(InputError, match=r"`sae\.path`: String should have at least 1 character"):
+        tiny_config(Path(), Path(), Path(), {"path": ""})
 
 
 def test_an_unwritable_workspace_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:

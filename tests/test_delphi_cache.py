@@ -1,6 +1,8 @@
 """`saelect describe --delphi`: every latent of every sample, where delphi's reader looks for it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from selection.records import Rendered
 from selection.rendering import load_renderer
 from selection.sae.encode import encode
 from selection.sae.formats import load_sae
-from storage.delphi_cache import LEAST, cache_layout, delphi_cache
+from storage import delphi_cache as delphi
+from storage.delphi_cache import LEAST, cache_layout, delphi_cache, ensure_unused
 from storage.pools import PreparedPool
 from storage.workspace import open_workspace
 from tests.conftest import tiny_row, write_jsonl
@@ -273,6 +276,44 @@ def test_an_error_leaves_nothing_and_a_folder_in_use_is_refused_before_the_model
         describe_from_config(str(path), tmp_path / "w", 5, [], path / "below")
     with pytest.raises(InputError, match="--delphi FOLDER"):
         describe_from_config(str(path), tmp_path / "w", 5, [], None, 16)
+
+
+def test_where_no_folder_can_be_made_is_said_before_the_model_is_loaded(
+    pool: Path, tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(describe_stage, "open_representer", lambda *_: pytest.fail("too late"))
+    path, circle = tmp_path / "c.yaml", tmp_path / "circle"
+    path.write_text(yaml.safe_dump(job(pool, tiny_model_dir, tiny_sae_dir)))
+    circle.symlink_to(circle)
+    for folder in (Path("/proc/xyz"), Path("/proc/xyz/below"), tmp_path / ("n" * 300), circle):
+        with pytest.raises(InputError, match="no folder can be made here"):
+            describe_from_config(str(path), tmp_path / "w", 5, [], folder)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.EROFS, "no folder can be made"),
+        (errno.EIO, "no folder can be made"),
+        (errno.ENOSPC, "disk is full"),
+    ],
+)
+def test_a_refusal_of_the_system_is_explained(
+    code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refuse)
+        with pytest.raises(InputError, match=message):
+            ensure_unused(tmp_path / "c")
+        patched.setattr(delphi, "ensure_unused", lambda _: None)  # it may be refused later, too
+        with pytest.raises(InputError, match=message):
+            write(tmp_path / "c", [np.ones(1, np.uint32)], [], 4, 4)
+    ensure_unused(tmp_path / "c")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_how_to_read_it(

@@ -1,13 +1,24 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.sae_loaders import MEASURED, PAGE, by_family, measured, page
-from flows.commands.models import demo_combination, print_card, print_loaders, print_models
+from flows.commands.models import (
+    NO_SAE,
+    demo_combination,
+    print_card,
+    print_loaders,
+    print_models,
+)
+from flows.config.jobs import VectorJob
+from flows.stages.reading import open_reader
 from selection.errors import InputError
 from selection.sae.families import FAMILIES
 from selection.sae.fit import check_fits
@@ -22,6 +33,7 @@ class Model:
     name: str = "unsloth/gemma-3-1b-it"
     weights_sha256: str = "aa"
     d_model: int = 1152
+    n_layers: int = 26
 
 
 @dataclass
@@ -82,15 +94,82 @@ def test_the_command_shows_what_is_known(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "No published SAE is known here for 'nobody/nothing'" in shown
     assert "24 GB" in shown
+
+
+def first_table(shown: str) -> list[str]:
+    """Models of the printed table."""
+    return [line.split()[0] for line in shown.split("\n\n")[0].splitlines()[1:]]
+
+
+@pytest.mark.parametrize("size", [-3, float("nan")])
+def test_a_size_is_checked_before_anything_is_shown(
+    size: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InputError, match="more memory"):
-        print_models(None, -1)
+        print_models(None, size)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 24])
+def test_only_what_fits_is_shown(size: float, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [demo_combination(), *known()]
+    fitting = [c for c in rows if c.memory_gb <= size]
+    print_models(None, size)
+    shown = capsys.readouterr().out
+    assert first_table(shown) == [c.model for c in fitting]
+    left = len(rows) - len(fitting)
+    assert (f"Not shown: {left} that do not fit {size} GB." in shown) == (left > 0)
+
+
+def test_recommended_is_one_of_those_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_models("llama", 4)
+    shown = capsys.readouterr().out
+    assert "None of them fits 4 GB: 2 known, the smallest needs 11.0 GB." in shown
+    assert "gemma" not in shown
+    assert "Recommended" not in shown
+    print_models("llama", 12)  # the base model alone
+    shown = capsys.readouterr().out
+    assert first_table(shown) == ["meta-llama/Llama-3.1-8B"]
+    assert "Not shown: 1 that does not fit 12 GB." in shown
+    assert "12 GB  no instruct model of these" in shown
+    print_models("llama", 24)
+    shown = capsys.readouterr().out
+    assert "24 GB  meta-llama/Llama-3.1-8B-Instruct" in shown
+    assert "Not shown" not in shown
+    print_models("llama", 0)
+    shown = capsys.readouterr().out
+    assert len(first_table(shown)) == 2
+    assert "no GPU  none of these" in shown
+
+
+@pytest.mark.parametrize("size", [None, 24])
+def test_what_to_do_without_a_published_sae_is_said_once(
+    size: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_models("nobody/nothing", size)
+    assert capsys.readouterr().out.count(NO_SAE) == 1
+
+
+def test_the_training_that_is_named_is_one_that_runs(tiny_model_dir: Path) -> None:
+    parts = re.findall(r"`((?:model|sae): \{.*?\})`", NO_SAE)
+    config: dict[str, Any] = {"pool": "pool.jsonl"}
+    for part in parts:
+        config |= yaml.safe_load(part)
+    job = VectorJob.model_validate(
+        config | {"model": config["model"] | {"name": str(tiny_model_dir)}}
+    )
+    assert job.sae.train is not None
+    assert open_reader(job).hookpoint.site == "resid"
 
 
 def test_the_card_of_an_sae_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     print_card(str(DEMO / "sae"))
     shown = capsys.readouterr().out
+    print_card("demo")
+    assert capsys.readouterr().out == shown
     assert "subtracted before the encoder" in shown
     assert "the 32 largest" in shown
+    assert "layers.2 (resid@2)" in shown
 
 
 def test_the_matrix_and_its_page_are_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from selection.errors import InputError
 from selection.sae.encode import encode
 from selection.sae.families import list_local_saes
 from selection.sae.fit import check_fits
-from selection.sae.formats import load_sae, make_coder, save_sparsify
+from selection.sae.formats import load_sae, make_coder, read_sae_info, save_sparsify
 from selection.sae.info import SaeInfo, block_of, read_info
 
 D, M, K = 8, 24, 3
@@ -48,6 +48,7 @@ class Model:
     name: str = "org/tiny"
     weights_sha256: str = "aa"
     d_model: int = D
+    n_layers: int = 6
 
 
 @dataclass
@@ -154,10 +155,25 @@ def test_a_folder_above_one_sae_stands_for_it_and_above_several_lists_them(tmp_p
 )
 def test_a_missing_sae_lists_the_local_ones(tmp_path: Path, name: str) -> None:
     write(tmp_path / "saes" / "mine" / "layers.4")
-    with pytest.raises(InputError, match=r"`sae`.*These would fit: .*layers\.4 \(width 8"):
+    with pytest.raises(InputError, match=r"`sae`.*on this machine: .*layers\.4 \(width 8"):
         load_sae(name, local=[tmp_path / "saes"])
-    with pytest.raises(InputError, match="train one"):
+    with pytest.raises(InputError, match=r"Give the folder.* train one"):
         load_sae(name)
+
+
+def test_of_many_saes_in_a_folder_ten_are_listed_or_those_that_fit(tmp_path: Path) -> None:
+    for i in range(12):
+        write(tmp_path / "run" / f"layers.{i}")
+    refused = r"12 SAEs in this folder; name one.*"
+    with pytest.raises(InputError, match=refused + r"These are there: .*; and 2 more\.$") as error:
+        load_sae(tmp_path / "run")
+    assert str(error.value).count("(width 8") == 10
+    assert "fit" not in str(error.value)
+    with pytest.raises(InputError, match=refused + "These would fit: ") as error:
+        read_sae_info(tmp_path / "run", model=Model(n_layers=2))
+    assert str(error.value).count("(width 8") == 2
+    with pytest.raises(InputError, match=refused + "None of them fits org/tiny. These are there:"):
+        read_sae_info(tmp_path / "run", model=Model(d_model=9))
 
 
 def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
@@ -222,6 +238,39 @@ def test_an_sae_of_another_model_width_or_place_is_refused(
         check_fits(sae, model, point, local=[sae, fitting])
     assert "These would fit: saes/y (" in str(error.value)
     assert "saes/x/layers.4 (" not in str(error.value)
+
+
+def test_where_only_the_place_differs_the_saes_own_is_the_remedy() -> None:
+    sae = SaeInfo("saes/x", "layers.4", D, M, K)
+    with pytest.raises(InputError) as error:
+        check_fits(sae, Model(), Point(block=3), asked="resid@0.66")
+    assert str(error.value) == (
+        "`sae`: the SAE reads layers.4 (resid@4), the hookpoint is resid@0.66 (resid@3)"
+        " (found: 'saes/x'). Leave `model.hookpoint` out, or write `resid@4`."
+    )
+    with pytest.raises(InputError, match=r"the hookpoint is resid@3 \(found"):
+        check_fits(sae, Model(), Point(block=3), asked="resid@3")
+
+
+def test_where_no_place_was_asked_for_every_sae_of_the_model_fits() -> None:
+    """Only the model's own number of blocks bounds it."""
+    fitting = [SaeInfo(f"saes/{i}", f"layers.{i}", D, M, K) for i in range(6)]
+    for sae in fitting:
+        check_fits(sae, Model(), None)
+    deep = SaeInfo("saes/deep", "layers.6", D, M, K)
+    with pytest.raises(InputError) as error:
+        check_fits(deep, Model(), None, [*fitting, deep], field="other.sae")
+    assert str(error.value).startswith(
+        "`other.sae`: the SAE reads layers.6 (resid@6), org/tiny has 6 blocks (found: 'saes/deep')."
+        " These would fit: saes/0 ("
+    )
+    assert str(error.value).count("width 8") == 6
+    foreign = SaeInfo("saes/wide", "layers.6", D + 1, M, K)
+    with pytest.raises(InputError, match=r"of width 9, org/tiny has 8.*No SAE that was found here"):
+        check_fits(foreign, Model(), None, [foreign, deep])
+    at_their_own = r"of width 9.*These would fit, at their own hookpoint: saes/1 \(width 8"
+    with pytest.raises(InputError, match=at_their_own):
+        check_fits(foreign, Model(), Point(), fitting[1:2])
 
 
 def test_recorded_weights_decide_over_names(tmp_path: Path) -> None:

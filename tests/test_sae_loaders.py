@@ -7,6 +7,7 @@ with their latents and reconstructions; `benchmarks/make_sae_fixtures.py` made t
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,74 @@ def test_qwen_scope_needs_its_repositorys_name(tmp_path: Path) -> None:
     shutil.copy(SAES / "qwen_scope" / QWEN, many)
     with pytest.raises(InputError, match="expected 1 to 32"):
         load_sae(many / "layer14.sae.pt")
+
+
+@pytest.mark.parametrize("case", ["qwen_scope", "openai_topk", "openai_relu"])
+def test_a_folder_above_a_single_file_is_that_sae(case: str) -> None:
+    assert read_sae_info(SAES / case) == read_sae_info(place(case))
+    assert load_sae(SAES / case).info == load_sae(place(case)).info
+
+
+def test_of_several_files_one_is_to_be_named(tmp_path: Path) -> None:
+    for name in ("8.pt", "9.pt"):
+        shutil.copy(place("openai_topk"), tmp_path / name)
+    with pytest.raises(InputError, match=r"2 SAEs in this folder \(8\.pt, 9\.pt\); name the file"):
+        load_sae(tmp_path)
+    shutil.copytree(SAES / "sparsify_topk" / "layers.4", tmp_path / "layers.4")
+    assert load_sae(tmp_path).info.hookpoint == "layers.4"
+
+
+def test_a_file_in_a_folder_is_read_without_running_its_code(tmp_path: Path) -> None:
+    owned = tmp_path / "owned"
+    torch.save({"encoder.weight": Hostile(owned)}, tmp_path / "8.pt")
+    for read in (load_sae, read_sae_info):
+        with pytest.raises(InputError, match=r"8\.pt: .*(never run|cannot be read)"):
+            read(tmp_path)
+    (tmp_path / "8.pt").rename(tmp_path / "optimizer.pt")
+    with pytest.raises(InputError, match="no SAE here"):
+        load_sae(tmp_path)
+    assert not owned.exists()
+
+
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("saelens_topk", "sae_weights.safetensors"),
+        ("saelens_topk", "cfg.json"),
+        ("llama_scope", "checkpoints/final.safetensors"),
+        ("dictionary_AutoEncoder", "ae.pt"),
+        ("gemma_scope", f"{GEMMA}/params.npz"),
+    ],
+)
+def test_a_part_of_an_sae_names_its_folder(case: str, file: str) -> None:
+    folder = SAES / case / (GEMMA if case == "gemma_scope" else "")
+    with pytest.raises(InputError, match=f"a part of an SAE: name its folder, {folder}"):
+        load_sae(SAES / case / file)
+
+
+@pytest.mark.parametrize(
+    ("case", "shown"),
+    [
+        ("dictionary_BatchTopKSAE", "layers.3 (resid@3)"),
+        ("sparsify_factor", "h.1 (resid@1)"),
+        ("sparsify_groupmax", "mlp@2"),
+    ],
+)
+def test_the_card_names_the_place_as_configs_do(case: str, shown: str) -> None:
+    assert dict(card(load_sae(SAES / case)))["hookpoint"] == shown
+
+
+def test_the_card_tells_of_signed_latents() -> None:
+    told = {case: dict(card(load_sae(place(case)))).get("signed") for case in CASES}
+    assert {case for case, how in told.items() if how} == {"saelens_abstopk"}
+    assert told["saelens_abstopk"] == "in two halves: latent 32 + j is the negative side of j"
+
+
+def test_the_card_shows_norm_and_scale() -> None:
+    coder = load_sae(SAES / "llama_scope")
+    assert dict(card(coder))["input"] == "times 0.4351, in the weights"
+    both = replace(coder, info=replace(coder.info, input_norm="sqrt_d"))
+    assert dict(card(both))["input"] == "each token to sqrt(D), times 0.4351, in the weights"
 
 
 def test_local_saes_of_every_family_are_listed() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,26 +15,34 @@ from selection.sae.known import Combination, known, matching, recommended
 GPU_SIZES = (0, 8, 16, 24, 48, 80)
 NO_SAE = """\
 No published SAE for the model you train? The model that represents samples need not be the one you
-train: take the closest one above (same family and languages first, then size), and count the
-budget with your own tokenizer (`budget.trainee_tokenizer`). Or train an SAE on your model:
-`saelect train-sae CONFIG` with `sae: {train: {num_latents: 16384, k: 32, tokens: 50000000}}`; the
-report tells whether it is good enough (FVU on held-out tokens, dead latents)."""
+train: take the closest one that `saelect models` lists (same family and languages first, then
+size), and count the budget with your own tokenizer (`budget.trainee_tokenizer`). Or train an SAE on
+your model: `saelect train-sae CONFIG` with `model: {name: YOUR_MODEL, hookpoint: resid@0.66}` and
+`sae: {train: {num_latents: 16384, k: 32, tokens: 50000000}}`; the report tells whether it is good
+enough (FVU on held-out tokens, dead latents)."""
 
 
 def print_models(text: str | None, gigabytes: float | None) -> None:
-    """The table, for one model or all, and what to take with how much GPU memory."""
+    """The table, for one model or all, and what to take with how much GPU memory.
+
+    gigabytes: of the GPU; what does not fit is left out. 0 is no GPU: nothing is left out.
+    """
+    if gigabytes is not None and not gigabytes >= 0:
+        raise InputError("a GPU has more memory than that", field="--gpu", value=gigabytes,
+                         remedy="Give its memory in GB.")  # fmt: skip
     rows = (demo_combination(), *known())
-    found = matching(text, rows) if text else list(rows)
-    if text and not found:
-        say(f"No published SAE is known here for {text!r}.\n\n{NO_SAE}\n")
-        found = list(rows)
-    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found], right={2, 3, 4, 5}))
-    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
-    for c in found:
-        say(f"  {c.model}: {c.sae}")
-    say(f"\n{_legend()}")
-    if not text or gigabytes is not None:
-        _print_recommended(rows, (gigabytes,) if gigabytes is not None else GPU_SIZES)
+    matched = matching(text, rows) if text else list(rows)
+    if not matched:
+        say(f"No published SAE is known here for {text!r}. Those for other models:\n")
+    asked = matched or list(rows)
+    found = [c for c in asked if not gigabytes or c.memory_gb <= gigabytes]
+    if found:
+        _print_table(found)
+    if len(found) < len(asked):
+        say(_left_out(asked, found, gigabytes or 0))
+    if found and (not text or gigabytes is not None):
+        _print_recommended(found, (gigabytes,) if gigabytes is not None else GPU_SIZES)
+    if not text or gigabytes is not None or not matched:
         say(f"\n{NO_SAE}")
 
 
@@ -51,11 +60,12 @@ def print_loaders() -> None:
 
 
 def print_card(path: str) -> None:
-    """The conventions of one SAE; reads its weights."""
+    """The conventions of one SAE, of the packaged one for `demo`; reads its weights."""
+    from flows.stages.reading import DEMO_SAES
     from selection.sae.coder import card
     from selection.sae.formats import load_sae
 
-    for what, how in card(load_sae(path)):
+    for what, how in card(load_sae(DEMO_SAES if path == DEMO else path)):
         say(f"{what:<15} {how}")
 
 
@@ -80,6 +90,24 @@ def demo_combination() -> Combination:
 
 _HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gated", "languages",
            "tried")  # fmt: skip
+
+
+def _print_table(found: Sequence[Combination]) -> None:
+    """The rows, how to use them, and what the columns mean."""
+    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found], right={2, 3, 4, 5}))
+    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
+    for c in found:
+        say(f"  {c.model}: {c.sae}")
+    say(f"\n{_legend()}")
+
+
+def _left_out(asked: Sequence[Combination], found: Sequence[Combination], gigabytes: float) -> str:
+    """How many rows do not fit."""
+    n = len(asked) - len(found)
+    if found:
+        return f"\nNot shown: {n} that {'does' if n == 1 else 'do'} not fit {gigabytes:g} GB."
+    least = min(c.memory_gb for c in asked)
+    return f"None of them fits {gigabytes:g} GB: {n} known, the smallest needs {least:.1f} GB."
 
 
 def _cells(c: Combination) -> tuple[str, ...]:
@@ -108,12 +136,11 @@ def _legend() -> str:
     )
 
 
-def _print_recommended(rows: tuple[Combination, ...], sizes: tuple[float, ...]) -> None:
-    if any(size < 0 for size in sizes):
-        raise InputError("a GPU has more memory than that", field="--gpu", value=min(sizes),
-                         remedy="Give its memory in GB.")  # fmt: skip
-    say("\nRecommended by GPU memory (instruct models for chat data):")
+def _print_recommended(rows: Sequence[Combination], sizes: tuple[float, ...]) -> None:
+    """The best of the rows for each size; without a GPU that is the packaged one."""
+    say("\nRecommended by GPU memory (instruct models for chat data, a fifth of it to spare):")
+    demo = next((c for c in rows if c.model == DEMO), None)
     for size in sizes:
-        found = recommended(size, rows) if size else demo_combination()
-        name = found.model if found else "none of these: use the CPU, or `demo` to try things out"
-        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {name}")
+        found = recommended(size, rows) if size else demo
+        none = "no instruct model of these" if size else "none of these: `demo`, to try things out"
+        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {found.model if found else none}")

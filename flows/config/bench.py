@@ -20,7 +20,7 @@ class BenchRequest(Strict):
         (), description="Names, name:variant, YAML files of configs; empty: all known ones."
     )
     model: str = Field(DEMO, description="Model that every method reads.")
-    sae: str = Field(DEMO, description="SAE that `best` and `paper` read.")
+    sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")
     hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
     encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
     scores: dict[str, str] = Field(

@@ -76,7 +76,9 @@ class SaeConfig(Strict):
     """A sparse autoencoder: an existing one, or one to train."""
 
     path: str | None = Field(
-        None, description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`."
+        None,
+        min_length=1,
+        description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`.",
     )
     train: SaeTraining | None = None
     scale: Literal["as_saved", "decoder_norm"] = Field(

@@ -20,7 +20,9 @@ class SpaceConfig(Strict):
         "sae", description="Latents of an SAE, words of the counted text, or the model's tokens."
     )
     weight: int = Field(1, ge=1, le=1000, description="Of the space beside the others.")
-    sae: str | None = Field(None, description="Another SAE of the same model; default: the run's.")
+    sae: str | None = Field(
+        None, min_length=1, description="Another SAE of the same model; default: the run's."
+    )
     hookpoint: str | None = Field(None, description="Of `sae`; default: where it was trained.")
     token_aggregate: Literal["mean", "sum", "max"] | None = Field(
         None, description="Default: that of the representation."

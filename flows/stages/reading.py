@@ -19,7 +19,10 @@ from selection.errors import InputError
 from selection.models import Hookpoint, ResolvedModel, parse_hookpoint, resolve_model
 from selection.records import Rendered
 from selection.rendering import Renderer, load_renderer
+from selection.sae.families import list_local_saes
+from selection.sae.fit import check_fits
 from selection.sae.formats import read_sae_info
+from selection.sae.hooks import place_of
 from storage.files import is_complete
 from storage.leases import do_once
 from storage.pools import PreparedPool
@@ -40,7 +43,10 @@ def open_reader(config: VectorJob) -> Reader:
     """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded."""
     name = packaged(f"{DEMO}:model") if config.model.name == DEMO else config.model.name
     model = resolve_model(name, config.model.revision, config.model.trust_remote_code)
-    hookpoint = parse_hookpoint(config.model.hookpoint or _hookpoint_of_sae(config), model.n_layers)
+    if config.model.hookpoint:
+        hookpoint = parse_hookpoint(config.model.hookpoint, model.n_layers)
+    else:  # the place where the SAE was trained
+        hookpoint = _hookpoint_of(None if config.sae.train else sae_path(config), model)
     return Reader(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
 
 
@@ -69,34 +75,42 @@ DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
 """Folder of the packaged SAE, which lies in a folder named after its hookpoint."""
 
 
-def _hookpoint_of_sae(config: VectorJob) -> str:
-    """A config without a hookpoint means the place where its SAE was trained."""
-    return _hookpoint_of(None if config.sae.train else sae_path(config))
+def _hookpoint_of(
+    sae: str | None, model: ResolvedModel, section: str = "", own: str = "model."
+) -> Hookpoint:
+    """Where an existing SAE was trained. Raises InputError where it does not fit the model.
 
-
-def _hookpoint_of(sae: str | None) -> str:
-    """Where an existing SAE was trained."""
-    found = None if sae is None else read_sae_info(sae).hookpoint
-    if found is None:
+    section, own: where in the config the SAE and its hookpoint are named.
+    """
+    info = None if sae is None else read_sae_info(sae, local=[DEMO_SAES], model=model)
+    if info is not None:
+        check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
+    place = None if info is None else place_of(info.hookpoint)
+    if place is None:
         raise InputError(
             "is missing, and the SAE does not say where it was trained",
-            field="model.hookpoint",
+            field=f"{own}hookpoint",
             remedy="Name the place, for example `resid@0.66` or `resid@12`.",
         )
-    return found
+    return Hookpoint(*place)
 
 
 def hookpoints_of(config: VectorJob, reader: Reader) -> list[Hookpoint]:
     """Everywhere the run reads the model: its own hookpoint and those of other SAEs it joins.
 
-    Shallow ones first. Raises InputError for an SAE that does not say where it was trained.
+    Shallow ones first. Raises InputError for an SAE that does not say where it was trained or
+    that was trained on another model.
     """
     found = {reader.hookpoint}
     for space in config.representation.spaces:
-        if space.sae is not None:
-            place = space.hookpoint or _hookpoint_of(space.sae)
-            found.add(parse_hookpoint(place, reader.model.n_layers))
+        if space.sae is not None and space.hookpoint:
+            found.add(parse_hookpoint(space.hookpoint, reader.model.n_layers))
+        elif space.sae is not None:
+            found.add(_hookpoint_of(space.sae, reader.model, _SPACE, _SPACE))
     return sorted(found, key=lambda place: (place.block, place.site))
+
+
+_SPACE = "representation.spaces[]."
 
 
 def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:

@@ -37,7 +37,8 @@ def load_fitting(config: VectorJob, workspace: Workspace, reader: Reader) -> Spa
     """The config's existing SAE. Raises InputError when it is missing or of another model."""
     folders = [workspace.saes, DEMO_SAES]
     coder = load_sae(sae_path(config), local=folders)
-    check_fits(coder.info, reader.model, reader.hookpoint, list_local_saes(folders))
+    asked = config.model.hookpoint or ""
+    check_fits(coder.info, reader.model, reader.hookpoint, list_local_saes(folders), asked=asked)
     return coder
 
 

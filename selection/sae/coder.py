@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from selection.sae.hooks import place_of
 from selection.sae.info import ACTIVATIONS, NORMS, SaeInfo
 
 
@@ -122,24 +123,40 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
     norms = coder.decoder_weight.norm(dim=1)
     low, high = float(norms.min()), float(norms.max())
     norm = {"layer_norm": "each token to mean 0, deviation 1", "sqrt_d": "each token to sqrt(D)"}
+    place = place_of(info.hookpoint)
+    ours = f"{place[0]}@{place[1]}" if place else info.hookpoint
+    at = info.hookpoint if ours == info.hookpoint else f"{info.hookpoint} ({ours})"
     dtype = info.dtype or "float32"
     scale = "" if info.input_scale == 1 else f"times {info.input_scale:.4g}, in the weights"
     l0 = "not declared" if info.expected_l0 is None else f"{info.expected_l0:g} per token"
     rows = [
         ("format", info.family),
         ("model", info.model_name or "not recorded"),
-        ("hookpoint", info.hookpoint or "not recorded"),
+        ("hookpoint", at or "not recorded"),
         ("positions", info.positions or "not recorded"),
         ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {dtype}"),
-        ("input", norm.get(info.input_norm) or scale or "as it comes"),
+        ("input", ", ".join(filter(None, (norm.get(info.input_norm), scale))) or "as it comes"),
         ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
         ("selection", _selection(coder)),
         ("active latents", l0),
         ("decoder rows", "of length 1" if max(abs(low - 1), abs(high - 1)) < 1e-3
          else f"of length {low:.3g} to {high:.3g}"),
     ]  # fmt: skip
+    if _halves_are_opposite(coder):
+        half = info.num_latents // 2
+        rows.append(("signed", f"in two halves: latent {half:,} + j is the negative side of j"))
     rows += [("values", "times a factor per latent")] if coder.act_scale is not None else []
     return [*rows, ("licence", info.licence or "not recorded")]
+
+
+def _halves_are_opposite(coder: SparseCoder) -> bool:
+    """Whether the second half of the latents is the first one's negative side (abstopk)."""
+    half = coder.info.num_latents // 2
+    if coder.info.num_latents % 2 or coder.info.activation != "topk":
+        return False
+    split = ((t[:half], t[half:]) for t in (coder.encoder_bias, coder.encoder_weight[:, 0],
+             coder.encoder_weight, coder.decoder_weight))  # fmt: skip
+    return all(torch.equal(first, -second) for first, second in split)
 
 
 def _selection(coder: SparseCoder) -> str:

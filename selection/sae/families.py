@@ -6,6 +6,7 @@ No weights are read here and no torch is imported. An SAE is a folder, or one `.
 import importlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +18,7 @@ from selection.sae.info import SaeInfo, read_object
 
 log = logging.getLogger(__name__)
 
+_LONE_FILE = re.compile(r"\d+\.pth?|.+\.sae\.pt")  # names of families that are no folders
 _MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
 
 
@@ -127,7 +129,9 @@ def family_of(place: Path) -> Family | None:
     if place.is_file():
         if place.name.endswith(".sae.pt"):
             return _named("qwen_scope")
-        return _named("openai") if place.suffix in (".pt", ".pth") else None
+        if place.suffix not in (".pt", ".pth") or _folder_of(place) is not None:
+            return None
+        return _named("openai")
     return next((f for f in FAMILIES if f.files and all((place / n).is_file() for n in f.files)),
                 None)  # fmt: skip
 
@@ -159,7 +163,18 @@ def describe_place(place: Path) -> SaeInfo:
 
 
 def places_under(folder: Path) -> list[Path]:
-    """Every SAE folder under `folder`, at most five levels deep, ordered by path."""
+    """Every SAE folder under `folder`, at most five levels deep, ordered by path.
+
+    Where there is none, the one file that is called as an SAE without a folder is; of several,
+    nothing tells which is meant.
+    """
+    found = _folders_under(folder)
+    files = [] if found else _lone_files(folder)
+    return files if len(files) == 1 else found
+
+
+def _folders_under(folder: Path) -> list[Path]:
+    """SAEs that are folders."""
     marks = {f.files[-1] if f.name != "dictionary_learning" else f.files[0]
              for f in FAMILIES if f.files}  # fmt: skip
     found = set()
@@ -176,12 +191,12 @@ def places_under(folder: Path) -> list[Path]:
 def list_local_saes(folders: Sequence[Path]) -> list[SaeInfo]:
     """Every readable SAE under the folders, ordered by path; weights are not read.
 
-    One whose configuration is unreadable is left out: the list is help for a user who asked for
-    something else.
+    An SAE that is one file is left out, for its weights would have to be read. So is one whose
+    configuration is unreadable: the list is help for a user who asked for something else.
     """
     found: dict[str, SaeInfo] = {}
     for folder in folders:
-        for place in places_under(folder):
+        for place in _folders_under(folder):
             try:
                 info = describe_place(place)
             except InputError:
@@ -191,7 +206,10 @@ def list_local_saes(folders: Sequence[Path]) -> list[SaeInfo]:
 
 
 def no_sae_here(place: Path) -> str:
-    """Why a folder is no SAE, as a clause that names what is missing."""
+    """Why a folder or file is no SAE, as a clause that names what is missing."""
+    whole = _folder_of(place) if place.is_file() else None
+    if whole is not None:
+        return f"this file is a part of an SAE: name its folder, {whole}"
     if place.is_dir() and (place / "cfg.json").is_file():
         return "sae.safetensors (or sae_weights.safetensors) is missing beside cfg.json"
     for name in ("sae_weights.dcp", "sae_weights.pt"):
@@ -200,6 +218,11 @@ def no_sae_here(place: Path) -> str:
                 f"{name} is not read; load it with the library that wrote it and save it as"
                 " sae_weights.safetensors"
             )
+    lone = _lone_files(place)
+    if lone:
+        names = [file.relative_to(place).as_posix() for file in lone]
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"there are {len(names)} SAEs in this folder ({shown}); name the file of one"
     return f"no SAE here (known formats: {_known()})"
 
 
@@ -214,6 +237,24 @@ def repository_of(place: Path) -> str | None:
 def json_keys(file: Path) -> dict[str, object]:
     """A JSON object, or {} where there is no such file."""
     return read_object(file) if file.is_file() else {}
+
+
+def _lone_files(folder: Path) -> list[Path]:
+    """Files under a folder that are called as an SAE without a folder, ordered by path."""
+    found = [file for depth in range(_MAX_DEPTH + 1)
+             for file in folder.glob("/".join(["*"] * depth + ["*.pt*"]))
+             if _LONE_FILE.fullmatch(file.name) and family_of(file) is not None]  # fmt: skip
+    return sorted(found)
+
+
+def _folder_of(file: Path) -> Path | None:
+    """The SAE's folder, for a file that is a part of one."""
+    for family in FAMILIES:
+        for name in family.files:
+            folder = file.parents[name.count("/")] if file.name == Path(name).name else None
+            if folder is not None and folder / name == file and family_of(folder) is not None:
+                return folder
+    return None
 
 
 def _named(name: str) -> Family:

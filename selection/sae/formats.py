@@ -21,7 +21,7 @@ from selection.sae.families import (
     no_sae_here,
     places_under,
 )
-from selection.sae.fit import missing_sae
+from selection.sae.fit import ModelLike, missing_sae, several_saes
 from selection.sae.info import CONFIG, RECORD, WEIGHTS, SaeInfo
 from selection.sae.loaders.sparsify import NAMES
 
@@ -50,14 +50,25 @@ def load_sae(
 
 
 def read_sae_info(
-    path: str | Path, revision: str | None = None, local: Sequence[Path] = ()
+    path: str | Path,
+    revision: str | None = None,
+    local: Sequence[Path] = (),
+    model: ModelLike | None = None,
 ) -> SaeInfo:
-    """Describe an SAE as `load_sae` finds it, without reading its weights where that can be."""
-    return describe_place(find_sae(str(path), revision, local))
+    """Describe an SAE as `load_sae` finds it, without reading its weights where that can be.
+
+    model: whose SAEs are listed where the path leads to several.
+    """
+    return describe_place(find_sae(str(path), revision, local, model))
 
 
-def find_sae(path: str, revision: str | None = None, local: Sequence[Path] = ()) -> Path:
-    """The folder or file of one SAE. Raises InputError; see `load_sae`."""
+def find_sae(
+    path: str,
+    revision: str | None = None,
+    local: Sequence[Path] = (),
+    model: ModelLike | None = None,
+) -> Path:
+    """The folder or file of one SAE. Raises InputError; see `load_sae` and `read_sae_info`."""
     place = Path(path).expanduser()
     if not place.exists():
         if path.startswith((".", "/", "~")) or path.count("/") < 1:
@@ -69,8 +80,7 @@ def find_sae(path: str, revision: str | None = None, local: Sequence[Path] = ())
     if len(inside) == 1:
         return inside[0]
     if inside:
-        why = f"there are {len(inside)} SAEs in this folder; name one"
-        raise missing_sae(path, why, list_local_saes([place]))
+        raise several_saes(path, len(inside), list_local_saes([place]), model)
     raise missing_sae(path, no_sae_here(place), list_local_saes(local))
 
 
