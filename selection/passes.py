@@ -25,7 +25,6 @@ class GateReader:
         """Watch block `block`. Raises InputError when the MLP has no gate."""
         n_blocks = max(place.block for place in model.hookpoints) + 1
         self._gate = gate_of(find_blocks(model._module, n_blocks)[block])
-        self._model = model
         self._output: torch.Tensor | None = None
 
     def __enter__(self) -> "GateReader":

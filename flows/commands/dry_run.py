@@ -118,10 +118,8 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
         seconds = time.perf_counter() - started
         rates.append(tokens_to_run(model, samples, per_batch) / seconds)
     rate = float(np.median(rates[1:]))  # The first one warms the caches up.
-    training, pool = (
-        settings.tokens / rate,
-        _tokens_to_run(model, config, rendered, rows).run / rate,
-    )
+    training = settings.tokens / rate
+    pool = _tokens_to_run(model, config, rendered, rows).run / rate
     say(f"  sae        would be trained on {settings.tokens:,} tokens first")
     say(f"  time       about {_duration(training)} of forward passes for it, and {_duration(pool)}")
     say("             for the pool; the SAE's own steps and encoding come on top")
@@ -174,13 +172,12 @@ def estimate(
             rates.append(n_ran / seconds)
             postings.append(sum(len(vectors.latents) for vectors, _ in found) / len(rows))
     tokens = _tokens_to_run(model, config, rendered, missing)
-    n_tokens = tokens.run
     fast, typical, slow = max(rates), float(np.median(rates)), min(rates)
     n_rows = len(missing) * len(representers)
     n_bytes = len(missing) * float(np.mean(postings)) * BYTES_PER_POSTING
     n_bytes += n_rows * BYTES_PER_ROW + len(representers) * MANIFEST_BYTES
     # Machines slow down under sustained load; the upper end allows for a third more.
-    range_of = (n_tokens / fast, n_tokens / typical, 1.3 * n_tokens / slow)
+    range_of = (tokens.run / fast, tokens.run / typical, 1.3 * tokens.run / slow)
     return Estimate(range_of, int(n_bytes), tokens)
 
 

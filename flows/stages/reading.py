@@ -71,6 +71,8 @@ def sae_path(config: VectorJob) -> str:
     return str(DEMO_SAES) if path == DEMO else path
 
 
+_SPACE = "representation.spaces[]."  # section of a config with further SAEs
+
 DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
 """Folder of the packaged SAE, which lies in a folder named after its hookpoint."""
 
@@ -108,9 +110,6 @@ def hookpoints_of(config: VectorJob, reader: Reader) -> list[Hookpoint]:
         elif space.sae is not None:
             found.add(_hookpoint_of(space.sae, reader.model, _SPACE, _SPACE))
     return sorted(found, key=lambda place: (place.block, place.site))
-
-
-_SPACE = "representation.spaces[]."
 
 
 def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:

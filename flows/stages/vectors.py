@@ -263,14 +263,12 @@ def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
 
 def missing_rows(representer: Representer, rendered: RenderedPool) -> NDArray[np.int64]:
     """Pool rows, one per key, whose vectors no shard holds, in pool order."""
-    rows = first_of_each(rendered)
-    return rows[open_shards(representer.folder).missing(rendered.keys()[rows])]
+    return _missing(rendered, open_shards(representer.folder))
 
 
 def units_of(rendered: RenderedPool, shards: ShardSet, size: int) -> list[NDArray[np.int64]]:
     """Pool rows, one per key, whose vectors no shard holds, in units of at most `size`."""
-    rows = first_of_each(rendered)
-    missing = rows[shards.missing(rendered.keys()[rows])]
+    missing = _missing(rendered, shards)
     return [missing[first : first + size] for first in range(0, len(missing), size)]
 
 
@@ -370,6 +368,11 @@ def _read_calibration(file: Path) -> Calibration:
             "this file is not what was written", file=file, remedy="Delete it and run again."
         )
     return Calibration(unit, norm, tuple(constant))
+
+
+def _missing(rendered: RenderedPool, shards: ShardSet) -> NDArray[np.int64]:
+    rows = first_of_each(rendered)
+    return rows[shards.missing(rendered.keys()[rows])]
 
 
 def first_of_each(rendered: RenderedPool) -> NDArray[np.int64]:
