@@ -23,7 +23,7 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/python -m pytest tests/test_layout.py
 
 faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
-	$(BIN)/python -m tests.faults --n $(N)
+	$(BIN)/python -m tests.faults_main --n $(N)
 	$(BIN)/python -m tests.faults_catalog --n $(N)
 
 fuzz: $(VENV)/.dev      ## Made-up and damaged input: 10,000 cases each of files, configs, SAEs, SQL
@@ -33,21 +33,21 @@ e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 	  { echo "e2e: chromium is not here and could not be installed"; exit 1; }
-	$(BIN)/python -m tests.e2e
+	$(BIN)/python -m tests.browser_e2e
 
 bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.ranking --quick
 	$(BIN)/python -m benchmarks.embedding --quick
 
 nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environment, full benchmarks
-	bash benchmarks/wheel.sh
+	bash benchmarks/support/wheel.sh
 	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.overheads
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
-	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.catalog_writers
 

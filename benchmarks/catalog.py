@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.catalog import commit
-from storage.database import connect_in_memory
-from storage.sql import run_sql
-from storage.tables import table_of
-from storage.workspace import Workspace, open_workspace
+from storage.catalog.commit import commit
+from storage.catalog.connection import connect_in_memory
+from storage.catalog.sql import run_sql
+from storage.catalog.tables import table_of
+from storage.files.workspace import Workspace, open_workspace
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))

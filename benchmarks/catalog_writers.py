@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from storage.catalog import commit
-from storage.sql import run_sql
-from storage.workspace import open_workspace
-from tests.made_catalog import make_tables
+from storage.catalog.commit import commit
+from storage.catalog.sql import run_sql
+from storage.files.workspace import open_workspace
+from tests.catalog_fixture import make_tables
 
 _COUNTS = "SELECT count(*) AS runs, (SELECT count(*) FROM pick) AS picks FROM run"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from selection.decontamination import find_contaminated, item_runs
+from selection.picking.decontamination import find_contaminated, item_runs
 
 COLUMNS = ["task", "instruction", "input", "output"]
 

@@ -32,8 +32,8 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.embedding_loops import DenseLoop
-from benchmarks.embedding_parts import (
+from benchmarks.support.embedding_loops import DenseLoop
+from benchmarks.support.embedding_parts import (
     DEMO,
     Drawn,
     arithmetic_of_loop,
@@ -44,17 +44,18 @@ from benchmarks.embedding_parts import (
     sorted_padding,
     support_jaccard,
 )
-from selection.activations import ActivationModel, load_activation_model
-from selection.batching import needed_lengths, plan_of, tokens_to_run
-from selection.heads import Head
-from selection.models import parse_hookpoint, resolve_model
+from selection.models.activations import ActivationModel, load_activation_model
+from selection.models.batching import needed_lengths, plan_of, tokens_to_run
+from selection.models.hookpoints import parse_hookpoint
+from selection.models.resolve import resolve_model
 from selection.records import SparseRows
-from selection.rendering import Renderer, load_renderer, render_key
-from selection.representation import calibrate_head, represent_heads
+from selection.rendering.renderer import Renderer, load_renderer, render_key
+from selection.representation.heads import Head
+from selection.representation.represent import calibrate_head, represent_heads
 from selection.sae.coder import SparseCoder
-from selection.sae.formats import load_sae, make_coder
-from selection.sae.info import SaeInfo, block_of
-from storage.shards import write_shard
+from selection.sae.formats.load import load_sae, make_coder
+from selection.sae.metadata import SaeInfo, block_of
+from storage.pools.shards import write_shard
 
 RATIOS = (
     "stage_over_forward", "speedup_over_padded_loop", "arithmetic", "speedup_over_sorted_loop",

@@ -23,17 +23,22 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from benchmarks.labelled_arguments import labelled_parser
-from flows.benchmark.field import BenchField
+from benchmarks.support.labelled_arguments import labelled_parser
 from flows.benchmark.methods import Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
-from flows.commands.terminal import table_text
-from selection.evaluation import Interval, bootstrap_mean, measure, order_by_score
-from selection.labelled import LabelledPool, Target, read_labelled_pool, read_labelled_targets
-from selection.labelled import Setting as SettingName
-from storage.files import write_bytes
-from storage.shards import open_shards
-from storage.workspace import Workspace, open_workspace
+from flows.benchmark.setting import BenchField
+from flows.orchestration.terminal import table_text
+from selection.evaluation.labelled import (
+    LabelledPool,
+    Target,
+    read_labelled_pool,
+    read_labelled_targets,
+)
+from selection.evaluation.labelled import Setting as SettingName
+from selection.evaluation.metrics import Interval, bootstrap_mean, measure, order_by_score
+from storage.files.atomic import write_bytes
+from storage.files.workspace import Workspace, open_workspace
+from storage.pools.shards import open_shards
 
 KEPT = (None, 2048, 1024, 512, 256, 128, 64)
 RANKINGS = {"best": {}, "SAE alone": {"spaces": ["sae"]}}

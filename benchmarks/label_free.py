@@ -7,29 +7,26 @@ One ordinary run of the preset `best` over the labelled rows and all targets (se
 with other seeds; labels are used for the comparison only. The last line is one JSON object.
 """
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-quiet_prefect.set_defaults()
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import numpy as np  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-
-from flows.benchmark.field import BenchField  # noqa: E402
-from flows.benchmark.methods import UnderTest, find_methods  # noqa: E402
-from flows.config.rules import BudgetConfig  # noqa: E402
-from flows.progress import for_terminal, listening  # noqa: E402
-from flows.select_data import select_data  # noqa: E402
-from selection.evaluation import TOP_GRADE, UNJUDGED  # noqa: E402
-from selection.labelled import read_labelled_pool, read_labelled_targets  # noqa: E402
-from storage.database import open_snapshot  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.setting import BenchField
+from flows.config.rules import BudgetConfig
+from flows.orchestration import prefect_settings
+from flows.orchestration.progress import for_terminal, listening
+from flows.select_data import select_data
+from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets
+from selection.evaluation.metrics import TOP_GRADE, UNJUDGED
+from storage.catalog.connection import open_snapshot
+from storage.files.workspace import open_workspace
 
 BUDGET = 1000
 
@@ -159,7 +156,7 @@ def main() -> None:
     targets = read_labelled_targets(arguments.targets)
     workspace = open_workspace(arguments.workspace)
     field = BenchField(pool, targets, "full", workspace, UnderTest())
-    quiet_prefect.leave_the_terminal_alone()
+    prefect_settings.leave_the_terminal_alone()
     found = {}
     for seed in (0, 1):
         with listening(for_terminal()):

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.served import Served, serving
+from tests.server_harness import Served, serving
 
 DEPLOYMENT = "select-data/select-data"
 PAGE = {
@@ -35,7 +35,7 @@ RUN_SECONDS = 600.0
 N_TASKS = 200
 EMPTY_TASKS = """
 import sys, time
-from flows import quiet_prefect
+from flows.orchestration import prefect_settings as quiet_prefect
 quiet_prefect.set_defaults()
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE

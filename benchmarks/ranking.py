@@ -34,21 +34,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from benchmarks.ranking_data import SETTINGS, made_up_rows
-from benchmarks.ranking_peers import (
+from benchmarks.ranking_scale import METHODS, all_targets, growth
+from benchmarks.support.ranking_data import SETTINGS, made_up_rows
+from benchmarks.support.ranking_peers import (
     cpu_seconds,
     faiss_columns,
     read_rate,
     scatter_rate,
     scipy_scores,
 )
-from benchmarks.ranking_scale import METHODS, all_targets, growth
-from benchmarks.stored_pool import stored_pool
-from selection.jaccard import Reduction, build_queries, score_rows
-from selection.kernel_choice import make_plan
+from benchmarks.support.stored_pool import stored_pool
+from selection.core.sparse import concatenate, document_frequency, take
 from selection.records import SparseRows
-from selection.row_kernels import weighted_norms
-from selection.sparse import concatenate, document_frequency, take
+from selection.similarity.kernels.dispatch import make_plan
+from selection.similarity.kernels.rows import weighted_norms
+from selection.similarity.queries import Reduction, build_queries, score_rows
 
 N_EXEMPLARS = 50
 REPEATS = 4

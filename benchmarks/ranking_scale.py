@@ -13,19 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ranking_data import (
-    SETTINGS,
-    made_up_rows,
-    mapped_parts,
-    write_parts,
-)
-from selection.jaccard import build_queries, score_rows
-from selection.kernel_choice import Method
+from benchmarks.support.ranking_data import SETTINGS, made_up_rows, mapped_parts, write_parts
+from selection.core.sparse import document_frequency, take
 from selection.records import SparseRows
-from selection.reductions import ExemplarReduction, prepare
-from selection.scoring import Scorer
-from selection.sparse import document_frequency, take
-from selection.weights import idf_weights
+from selection.similarity.kernels.dispatch import Method
+from selection.similarity.queries import ExemplarReduction, build_queries, prepare, score_rows
+from selection.similarity.scorer import Scorer
+from selection.similarity.weights import idf_weights
 
 METHODS: tuple[Method, ...] = ("inverted", "forward")
 ALL_TARGETS: tuple[ExemplarReduction, ...] = ("mean", "max", "prototype", "best_mean")

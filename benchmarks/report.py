@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from storage.catalog import commit
-from storage.report import write_report
-from storage.workspace import open_workspace
-from tests.made_catalog import make_tables
+from storage.catalog.commit import commit
+from storage.files.workspace import open_workspace
+from storage.report.page import write_report
+from tests.catalog_fixture import make_tables
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 DEADLINE_MS = 60_000

@@ -8,29 +8,26 @@ encoder reads the rows of `--subpool`, through an SAE that is first trained on i
 Vectors, results and the SAE stay in the workspace: a killed run goes on, a second one only reads.
 """
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-quiet_prefect.set_defaults()
-
-import argparse  # noqa: E402
-import json  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from flows.bench_retrieval import bench_retrieval  # noqa: E402
-from flows.benchmark.methods import DEFAULT  # noqa: E402
-from flows.benchmark.run import Outcome  # noqa: E402
-from flows.benchmark.summary import BEST, MethodSummary  # noqa: E402
-from flows.commands.bench import losers  # noqa: E402
-from flows.config.bench import BenchRequest  # noqa: E402
-from flows.config.jobs import VectorJob  # noqa: E402
-from flows.config.model import ComputeConfig  # noqa: E402
-from flows.progress import for_terminal, listening  # noqa: E402
-from flows.train_sae import train_sae  # noqa: E402
-from selection.evaluation import N_RESAMPLES  # noqa: E402
-from storage.database import open_snapshot  # noqa: E402
-from storage.files import write_bytes  # noqa: E402
-from storage.workspace import Workspace, open_workspace  # noqa: E402
+from flows.bench_retrieval import bench_retrieval
+from flows.benchmark.methods import DEFAULT
+from flows.benchmark.run import Outcome
+from flows.benchmark.summary import BEST, MethodSummary
+from flows.cli.bench import losers
+from flows.config.data import BenchRequest
+from flows.config.jobs import VectorJob
+from flows.config.model import ComputeConfig
+from flows.orchestration import prefect_settings
+from flows.orchestration.progress import for_terminal, listening
+from flows.train_sae import train_sae
+from selection.evaluation.metrics import N_RESAMPLES
+from storage.catalog.connection import open_snapshot
+from storage.files.atomic import write_bytes
+from storage.files.workspace import Workspace, open_workspace
 
 PAPER_BOS = "paper_bos: {preset: paper, rendering: {counted: every_token}}\n"
 """The paper leaves open whether BOS counts: `paper` leaves it out."""
@@ -77,7 +74,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
     workspace = open_workspace(arguments.workspace)
-    quiet_prefect.leave_the_terminal_alone()
+    prefect_settings.leave_the_terminal_alone()
     with listening(for_terminal()):
         packaged = of_packaged_model(arguments, workspace)
         encoder = of_encoder(arguments, workspace) if arguments.encoder else None

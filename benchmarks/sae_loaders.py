@@ -3,7 +3,7 @@
     python -m benchmarks.sae_loaders [--write]
 
 Encodes the committed cases of `tests/saes` and prints a table; `--write` renews
-`selection/sae/measured.json` and `docs/saes.md`. The last line is one JSON object.
+`selection/sae/formats/measured.json` and `docs/saes.md`. The last line is one JSON object.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from selection.sae.encode import encode
-from selection.sae.families import FAMILIES
-from selection.sae.formats import load_sae
+from selection.sae.formats.load import load_sae
+from selection.sae.formats.registry import FAMILIES
 
 ROOT = Path(__file__).parent.parent
-SAES, MEASURED = ROOT / "tests" / "saes", ROOT / "selection" / "sae" / "measured.json"
+SAES, MEASURED = ROOT / "tests" / "saes", ROOT / "selection" / "sae" / "formats" / "measured.json"
 PAGE = ROOT / "docs" / "saes.md"
 
 

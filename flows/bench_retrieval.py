@@ -1,19 +1,15 @@
 """Compare ranking methods on a labelled pool: retrieval quality per target, with intervals."""
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from prefect import flow
 
-quiet_prefect.set_defaults()
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import publish_table, reported  # noqa: E402
-from flows.benchmark.record import benchmark_rows  # noqa: E402
-from flows.benchmark.run import Outcome, run_benchmark  # noqa: E402
-from flows.config.bench import BenchRequest  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from storage.benchmarks import write_benchmark_report  # noqa: E402
-from storage.catalog import commit  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.benchmark.record import benchmark_rows
+from flows.benchmark.run import Outcome, run_benchmark
+from flows.config.data import BenchRequest
+from flows.orchestration.artifacts import publish_table, reported
+from flows.orchestration.stage_task import stage_task
+from storage.catalog.commit import commit
+from storage.files.workspace import open_workspace
+from storage.report.benchmark import write_benchmark_report
 
 
 @stage_task("measure-methods")

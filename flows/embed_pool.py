@@ -1,21 +1,17 @@
 """Compute the vectors of a pool that no shard holds yet."""
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from prefect import flow
 
-quiet_prefect.set_defaults()
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import reported  # noqa: E402
-from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
-from flows.prepare_pool import prepare_task, render_task  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from flows.stages.inputs import read_targets  # noqa: E402
-from flows.stages.spaces import count_terms  # noqa: E402
-from flows.stages.vectors import embed_targets  # noqa: E402
-from flows.stages.workers import embed_by_workers  # noqa: E402
-from flows.train_sae import train_sae_task  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.config.jobs import SelectConfig, VectorJob
+from flows.orchestration.artifacts import reported
+from flows.orchestration.stage_task import stage_task
+from flows.prepare_pool import prepare_task, render_task
+from flows.stages.prepare.inputs import read_targets
+from flows.stages.represent.representer import embed_targets
+from flows.stages.represent.spaces import count_terms
+from flows.stages.represent.workers import embed_by_workers
+from flows.train_sae import train_sae_task
+from storage.files.workspace import open_workspace
 
 
 @stage_task("embed-pool")

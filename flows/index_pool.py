@@ -1,20 +1,16 @@
 """Build the FAISS index of a pool's sketches, which `saelect neighbors` asks."""
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from prefect import flow
 
-quiet_prefect.set_defaults()
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import reported  # noqa: E402
-from flows.config.jobs import VectorJob  # noqa: E402
-from flows.embed_pool import embed_task  # noqa: E402
-from flows.prepare_pool import prepare_task, render_task  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from flows.stages.index import index_pool_vectors  # noqa: E402
-from flows.stages.vectors import open_representer  # noqa: E402
-from flows.train_sae import train_sae_task  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.config.jobs import VectorJob
+from flows.embed_pool import embed_task
+from flows.orchestration.artifacts import reported
+from flows.orchestration.stage_task import stage_task
+from flows.prepare_pool import prepare_task, render_task
+from flows.stages.rank.index import index_pool_vectors
+from flows.stages.represent.representer import open_representer
+from flows.train_sae import train_sae_task
+from storage.files.workspace import open_workspace
 
 
 @stage_task("index-pool")

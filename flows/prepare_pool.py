@@ -1,18 +1,14 @@
 """Read, normalize, deduplicate and tokenize pools into a workspace."""
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from prefect import flow
 
-quiet_prefect.set_defaults()
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import reported  # noqa: E402
-from flows.config.jobs import PoolJob, VectorJob  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from flows.stages.inputs import prepare  # noqa: E402
-from flows.stages.reading import open_reader, render  # noqa: E402
-from storage.pools import open_pool  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.config.jobs import PoolJob, VectorJob
+from flows.orchestration.artifacts import reported
+from flows.orchestration.stage_task import stage_task
+from flows.stages.prepare.inputs import prepare
+from flows.stages.prepare.render import open_reader, render
+from storage.files.workspace import open_workspace
+from storage.pools.prepare import open_pool
 
 
 @stage_task("prepare-pool")

@@ -4,31 +4,27 @@ The flow reads as the way of the data. Its tasks pass ids and small records; vec
 scores stay in files, so a killed run resumes from what is complete.
 """
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from dataclasses import replace
+from datetime import UTC, datetime
 
-quiet_prefect.set_defaults()
+from prefect import flow
 
-from dataclasses import replace  # noqa: E402
-from datetime import UTC, datetime  # noqa: E402
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import reported  # noqa: E402
-from flows.config.jobs import SelectConfig  # noqa: E402
-from flows.embed_pool import embed_task  # noqa: E402
-from flows.explain_run import explain_run  # noqa: E402
-from flows.index_pool import index_task  # noqa: E402
-from flows.prepare_pool import prepare_task, render_task  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from flows.stages.check import check_before_model, check_config  # noqa: E402
-from flows.stages.material import RunFacts  # noqa: E402
-from flows.stages.publish import export_and_report  # noqa: E402
-from flows.stages.select import refuse_large_token_budget, select_and_record  # noqa: E402
-from flows.train_sae import train_sae_task  # noqa: E402
-from selection.ids import content_id  # noqa: E402
-from storage.read import free_run_name  # noqa: E402
-from storage.report_records import ReportFacts  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.config.jobs import SelectConfig
+from flows.embed_pool import embed_task
+from flows.index_pool import index_task
+from flows.orchestration.artifacts import reported
+from flows.orchestration.run_page import explain_run
+from flows.orchestration.stage_task import stage_task
+from flows.prepare_pool import prepare_task, render_task
+from flows.stages.publish import export_and_report
+from flows.stages.record.material import RunFacts
+from flows.stages.select_samples import refuse_large_token_budget, select_and_record
+from flows.stages.validate import check_before_model, check_config
+from flows.train_sae import train_sae_task
+from selection.core.hashing import content_id
+from storage.catalog.lookup import free_run_name
+from storage.files.workspace import open_workspace
+from storage.report.records import ReportFacts
 
 
 @stage_task("check-inputs")
@@ -86,7 +82,7 @@ def run_selection(
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         reports = publish_task(config, workspace, main)
-        explain_run(open_workspace(workspace), facts, results, told.stages, reports)
+        explain_run(open_workspace(workspace), facts.name, results, told.stages, reports)
     return results
 
 

@@ -1,19 +1,15 @@
 """Train a TopK SAE on a pool's activations; it is then frozen under its own id."""
 
-from flows import quiet_prefect  # Prefect reads its settings when it is imported.
+from prefect import flow
 
-quiet_prefect.set_defaults()
-
-from prefect import flow  # noqa: E402
-
-from flows.artifacts import reported  # noqa: E402
-from flows.config.jobs import VectorJob  # noqa: E402
-from flows.prepare_pool import prepare_task, render_task  # noqa: E402
-from flows.stage_task import stage_task  # noqa: E402
-from flows.stages.reading import open_reader, rendering_folder  # noqa: E402
-from flows.stages.sae import ensure_sae  # noqa: E402
-from storage.renderings import open_rendering  # noqa: E402
-from storage.workspace import open_workspace  # noqa: E402
+from flows.config.jobs import VectorJob
+from flows.orchestration.artifacts import reported
+from flows.orchestration.stage_task import stage_task
+from flows.prepare_pool import prepare_task, render_task
+from flows.stages.prepare.render import open_reader, rendering_folder
+from flows.stages.represent.sae import ensure_sae
+from storage.files.workspace import open_workspace
+from storage.pools.renderings import open_rendering
 
 
 @stage_task("train-sae")

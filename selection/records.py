@@ -36,7 +36,7 @@ class DropReason(StrEnum):
 
 POOL_SCHEMA = pa.schema(
     [
-        ("example_id", pa.string()),  # 32 hex digits, selection.ids.example_id
+        ("example_id", pa.string()),  # 32 hex digits, selection.core.hashing.example_id
         ("messages", pa.string()),  # canonical JSON, list of {role, content, ...}
         ("tools", pa.string()),  # canonical JSON, or null
         ("own_id", pa.string()),  # the data's own id, or null

@@ -241,7 +241,7 @@ def tiny_sae_dir(tiny_dir: Path) -> Path:
 
 
 Paths = tuple[Path, Path, Path, Path]
-"""Pool, exemplars, model and SAE: what `tests.jobs.tiny_config` takes first."""
+"""Pool, exemplars, model and SAE: what `tests.run_stages.tiny_config` takes first."""
 
 
 @pytest.fixture(scope="session")

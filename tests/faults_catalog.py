@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from zlib import crc32
 
-from storage.catalog import commit, publish
-from storage.database import connect_to_write
-from storage.sql import run_sql
-from storage.workspace import Workspace, open_workspace
-from tests.made_catalog import make_tables
+from storage.catalog.commit import commit, publish
+from storage.catalog.connection import connect_to_write
+from storage.catalog.sql import run_sql
+from storage.files.workspace import Workspace, open_workspace
+from tests.catalog_fixture import make_tables
 
 _WHOLE = """
 SELECT r.name, count(s.selection_id) = 3

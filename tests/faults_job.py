@@ -1,4 +1,4 @@
-"""The job that `tests.faults` disturbs: a part of the demonstration pool, stages said aloud."""
+"""The job that `tests.faults_main` disturbs: a part of the demonstration pool, stages logged."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from flows.config.file import load_config
-from flows.progress import listening
-from flows.stages.inputs import packaged
-from tests.jobs import run_job
+from flows.config.load import load_config
+from flows.orchestration.progress import listening
+from flows.stages.prepare.inputs import packaged
+from tests.run_stages import run_job
 
 POOL_ROWS = 120
 UNIT_EXAMPLES = 4

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage import lock
-from storage.files import is_complete
-from storage.leases import Leases
-from tests.served import Served, start_serving, stop_serving
+from storage.files import locks
+from storage.files.atomic import is_complete
+from storage.files.leases import Leases
+from tests.server_harness import Served, start_serving, stop_serving
 
 DEPLOYMENT = "select-data-from-config/select-data-from-config"
 STATE_SECONDS = 120.0  # what a run may take to its right state, from `serve` being up
@@ -104,7 +104,7 @@ def killed_worker(round_: Round) -> None:
     """Kill -9 of the worker: its run ends with it or goes on, the next one gets a new worker."""
     run_id = round_.start()
     round_.wait_until_at_work(run_id)
-    os.kill(round_.server.pid_of("flows.server.work"), signal.SIGKILL)
+    os.kill(round_.server.pid_of("flows.server.worker"), signal.SIGKILL)
     round_.expect_end(run_id, "COMPLETED", "CRASHED")
     round_.again()
 
@@ -113,7 +113,7 @@ def killed_server(round_: Round) -> None:
     """Kill -9 of the server: it comes back, and the run with it."""
     run_id = round_.start()
     round_.wait_until_at_work(run_id)
-    os.kill(round_.server.pid_of("flows.server.page"), signal.SIGKILL)
+    os.kill(round_.server.pid_of("flows.server.app"), signal.SIGKILL)
     round_.expect_end(run_id, "COMPLETED")
 
 
@@ -225,7 +225,7 @@ def vectors_of(server: Served, run_id: str) -> tuple[int, int]:
 
 def held_locks(root: Path) -> list[str]:
     """Locks and leases that the next run would have to wait for."""
-    held = [f"{name} is held" for name in (".catalog-lock",) if lock.is_shared(root / name)]
+    held = [f"{name} is held" for name in (".catalog-lock",) if locks.is_shared(root / name)]
     for lease in (*root.glob(".leases/*.lease"), *root.glob("shards/*/.leases/*.lease")):
         mine = Leases(lease.parent)
         if mine.take(lease.stem):

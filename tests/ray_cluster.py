@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import differences, fingerprint, say
 from tests.faults_job import write_config
+from tests.faults_main import differences, fingerprint, say
 from tests.faults_serve import units_done
 
 DEADLINE_SECONDS = 400.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from storage.workspace import Workspace
-from tests.made_catalog import made_workspace
+from storage.files.workspace import Workspace
+from tests.catalog_fixture import made_workspace
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def saelect(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", "flows.cli.main", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks.demo_training.build_demo_sae import as_half, save_half
-from benchmarks.demo_training.card import evaluation_text, sae_text
-from benchmarks.demo_training.tried_recipes import read_recipes, recipes_text
-from selection.errors import InputError
+from benchmarks.demo.build_demo_sae import as_half, save_half
+from benchmarks.demo.card import evaluation_text, sae_text
+from benchmarks.demo.tried_recipes import read_recipes, recipes_text
+from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import decode, encode
-from selection.sae.formats import load_sae
-from selection.sae.info import SaeInfo
-from selection.sae.splice import TokenBatch, spliced_loss
+from selection.sae.formats.load import load_sae
+from selection.sae.loss_recovered import TokenBatch, spliced_loss
+from selection.sae.metadata import SaeInfo
 
 
 def test_a_coder_saved_in_fp16_loads_with_the_same_weights_and_hash(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from benchmarks.demo_training.batches import IGNORED, epoch_batches, pad_batch
-from benchmarks.demo_training.corpus import Row, in_half_a, question_digest, read_corpus
-from benchmarks.demo_training.model import Recipe
-from benchmarks.demo_training.tokenizer import save_tokenizer, train_tokenizer
-from benchmarks.demo_training.train_lm import train
+from benchmarks.demo.batches import IGNORED, epoch_batches, pad_batch
+from benchmarks.demo.corpus import Row, in_half_a, question_digest, read_corpus
+from benchmarks.demo.model import Recipe
+from benchmarks.demo.tokenizer import save_tokenizer, train_tokenizer
+from benchmarks.demo.train_lm import train
 
 RECIPE = Recipe(
     vocab_size=300,

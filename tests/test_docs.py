@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.main import app
 from tests.docs_commands import commands_of
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def test_every_message_of_the_failures_page_is_said_somewhere() -> None:
 def test_the_guide_to_the_report_follows_its_headings() -> None:
     guide = (ROOT / "docs" / "reading-the-report.md").read_text(encoding="utf-8")
     found = re.findall(r"^## (.+)$", guide, re.M)
-    templates = ROOT / "storage" / "templates"
+    templates = ROOT / "storage" / "report" / "templates"
 
     def headings(*names: str) -> list[str]:
         texts = [(templates / f"{name}.html.j2").read_text(encoding="utf-8") for name in names]

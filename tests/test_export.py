@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from selection.errors import InputError
-from storage import read
-from storage.catalog import commit
-from storage.export import FORMATS, export_selection
-from storage.files import read_json
-from storage.report import write_report
-from storage.sql import run_sql
-from storage.workspace import Workspace, file_name, open_workspace
-from tests.made_catalog import (
+from selection.core.errors import InputError
+from storage.catalog import lookup
+from storage.catalog.commit import commit
+from storage.catalog.sql import run_sql
+from storage.export.export import FORMATS, export_selection
+from storage.files.atomic import read_json
+from storage.files.workspace import Workspace, file_name, open_workspace
+from storage.report.page import write_report
+from tests.catalog_fixture import (
     HOSTILE,
     hostile_example,
     made_workspace,
@@ -65,7 +65,7 @@ def lines(path: Path) -> list[Any]:
 def expected_rows(workspace: Workspace, **options: Any) -> list[dict[str, Any]]:
     """The rows by the tables that were committed."""
     tables = make_tables(**options)
-    chosen = read.find_selection(workspace, "calm-otter").selection_id
+    chosen = lookup.find_selection(workspace, "calm-otter").selection_id
     samples = {row["example_id"]: row for row in tables["sample"].to_pylist()}
     picks = [p for p in tables["pick"].to_pylist() if p["selection_id"] == chosen]
     return [
@@ -113,14 +113,16 @@ def test_original_rows_are_unchanged(workspace: Workspace) -> None:
 def test_original_rows_over_several_lines_become_one_line_of_the_same_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests import made_catalog
+    from tests import catalog_fixture
 
     monkeypatch.setattr(
-        made_catalog.MadeExample, "raw", property(lambda e: f'{{\r\n "id": {e.row},\n "x": 1.0}}')
+        catalog_fixture.MadeExample,
+        "raw",
+        property(lambda e: f'{{\r\n "id": {e.row},\n "x": 1.0}}'),
     )
-    made_catalog._template.cache_clear()
+    catalog_fixture._template.cache_clear()
     workspace = made_workspace(tmp_path, n_selected=4)
-    made_catalog._template.cache_clear()
+    catalog_fixture._template.cache_clear()
     export_selection(workspace, "calm-otter", ["original"])
     text = (workspace.exports / "calm-otter" / "original.jsonl").read_text()
     assert len(text.splitlines()) == 4
@@ -314,7 +316,7 @@ def test_an_export_is_recorded_where_auditors_look(workspace: Workspace, tmp_pat
     export_selection(workspace, "calm-otter")
     export_selection(workspace, "calm-otter", ["ids"], out=tmp_path / "elsewhere")
     example = expected_rows(workspace)[3]["id"]
-    uses = read.where_used(workspace, example)
+    uses = lookup.where_used(workspace, example)
     assert [(use.format, use.path) for use in uses] == [
         ("messages", "exports/calm-otter/train.jsonl"),
         ("messages", "exports/calm-otter/train.parquet"),
@@ -344,13 +346,13 @@ def test_a_later_format_joins_the_earlier_ones_in_the_manifest(workspace: Worksp
 
 
 def test_selections_of_one_name_do_not_overwrite_each_other(workspace: Workspace) -> None:
-    from storage.catalog import commit
+    from storage.catalog.commit import commit
 
     first = export_selection(workspace, "calm-otter").folder
     before = (first / "train.jsonl").read_bytes()
     commit(workspace, make_tables(seed=5))
     second = export_selection(workspace, "calm-otter").folder
-    chosen = read.find_selection(workspace, "calm-otter").selection_id
+    chosen = lookup.find_selection(workspace, "calm-otter").selection_id
     assert second.name == f"calm-otter-{chosen[:8]}"
     assert (first / "train.jsonl").read_bytes() == before
 
@@ -388,9 +390,9 @@ def test_a_disk_that_fills_up_leaves_no_half_file(
 
 
 def test_original_rows_that_were_not_recorded_are_refused(tmp_path: Path) -> None:
-    from storage.catalog import commit
-    from storage.tables import table_of
-    from storage.workspace import open_workspace
+    from storage.catalog.commit import commit
+    from storage.catalog.tables import table_of
+    from storage.files.workspace import open_workspace
 
     workspace = open_workspace(tmp_path)
     tables = make_tables(n_selected=3)

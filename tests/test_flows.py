@@ -8,29 +8,24 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+from prefect.utilities.importtools import import_object
 
-from flows import quiet_prefect
-
-quiet_prefect.set_defaults()
-
-from prefect.client.orchestration import get_client  # noqa: E402
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402
-from prefect.testing.utilities import prefect_test_harness  # noqa: E402
-from prefect.utilities.importtools import import_object  # noqa: E402
-
-from flows import deployed  # noqa: E402
-from flows.config.jobs import SelectConfig, VectorJob  # noqa: E402
-from flows.embed_pool import embed_pool  # noqa: E402
-from flows.index_pool import index_pool  # noqa: E402
-from flows.prepare_pool import prepare_pool  # noqa: E402
-from flows.select_data import select_data  # noqa: E402
-from flows.server.deployments import OFFERS, page_schema  # noqa: E402
-from flows.stages import pool_units  # noqa: E402
-from flows.stages.vectors import represent_samples  # noqa: E402
-from flows.train_sae import train_sae  # noqa: E402
-from storage.read import list_selections  # noqa: E402
-from storage.workspace import Workspace  # noqa: E402
-from tests.jobs import tiny_config  # noqa: E402
+from flows.config.jobs import SelectConfig, VectorJob
+from flows.embed_pool import embed_pool
+from flows.index_pool import index_pool
+from flows.prepare_pool import prepare_pool
+from flows.select_data import select_data
+from flows.server import flows as deployed
+from flows.server.deployments import OFFERS, page_schema
+from flows.stages.represent import units
+from flows.stages.represent.representer import represent_samples
+from flows.train_sae import train_sae
+from storage.catalog.lookup import list_selections
+from storage.files.workspace import Workspace
+from tests.run_stages import tiny_config
 
 pytestmark = [
     pytest.mark.slow,
@@ -165,7 +160,7 @@ def test_a_run_that_passes_max_hours_fails_with_a_sentence_and_resumes(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(pool_units, "represent_samples", until_the_limit)
+        patched.setattr(units, "represent_samples", until_the_limit)
         stopped = deployed.embed_pool(
             **deployed.embed_pool.validate_parameters(page), return_state=True
         )

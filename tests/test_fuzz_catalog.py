@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selection.errors import InputError
-from storage.database import Connection
-from storage.explanation import explain
-from storage.read import diff, find_example, find_selections
-from storage.sql import answer, locked_snapshot, run_sql
-from storage.workspace import Workspace
-from tests.fuzzing import fuzz, nothing_written_outside
-from tests.made_catalog import made_workspace, make_tables, write_scores
+from selection.core.errors import InputError
+from storage.audit.explain import explain
+from storage.catalog.connection import Connection
+from storage.catalog.lookup import diff, find_example, find_selections
+from storage.catalog.sql import answer, locked_snapshot, run_sql
+from storage.files.workspace import Workspace
+from tests.catalog_fixture import made_workspace, make_tables, write_scores
+from tests.fuzz_cases import fuzz, nothing_written_outside
 
 PIECES = [
     "SELECT", "FROM", "pick", "v_selection", "v_why", "scores", "*", "(", ")", ",", ";", "1",

@@ -9,13 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config.file import load_config, load_vector_job
 from flows.config.jobs import SelectConfig, VectorJob
-from selection.errors import InputError
-from tests.fuzzing import fuzz, nothing_written_outside, scalars, values, words
+from flows.config.load import load_config, load_vector_job
+from selection.core.errors import InputError
+from tests.fuzz_cases import fuzz, nothing_written_outside, scalars, values, words
 
 Loader = Callable[..., VectorJob]
-DEMO = yaml.safe_load((files("flows") / "presets" / "demo.yaml").read_text(encoding="utf-8"))
+DEMO = yaml.safe_load((files("flows.config") / "presets" / "demo.yaml").read_text(encoding="utf-8"))
 START = {"pool": "p.jsonl", "exemplars": "e.jsonl", "budget": {"examples": 5}}
 SECTIONS = sorted(SelectConfig.model_fields)
 INNER = sorted(

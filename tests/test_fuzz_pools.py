@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selection.errors import InputError
-from selection.ids import example_id
-from selection.pool.read import look_at, read_pool
-from selection.pool.readers import SUFFIXES
-from selection.pool.shapes import SHAPES
+from selection.core.errors import InputError
+from selection.core.hashing import example_id
+from selection.data.read import look_at, read_pool
+from selection.data.readers.files import SUFFIXES
+from selection.data.shapes import SHAPES
 from selection.records import PoolSource
 from tests.conftest import tiny_row
-from tests.fuzzing import fuzz, nothing_written_outside, values, words
+from tests.fuzz_cases import fuzz, nothing_written_outside, values, words
 
 ROWS = [tiny_row(i) for i in range(3)]
 messages = st.lists(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selection.errors import InputError
-from selection.sae.formats import load_sae, read_sae_info
-from tests.fuzzing import fuzz, nothing_written_outside, values
-from tests.test_sae_loaders import SAES, place
+from selection.core.errors import InputError
+from selection.sae.formats.load import load_sae, read_sae_info
+from tests.fuzz_cases import fuzz, nothing_written_outside, values
+from tests.test_sae_formats_oracles import SAES, place
 
 CASES = sorted(case.name for case in SAES.iterdir() if case.is_dir())
 FILES = {

@@ -18,10 +18,10 @@ from benchmarks.keep_top import (
     spearman,
     stored_in,
 )
-from selection.evaluation import Interval
+from selection.evaluation.metrics import Interval
 from selection.records import SparseRows
-from selection.representation import UnitReport
-from storage.shards import write_shard
+from selection.representation.represent import UnitReport
+from storage.pools.shards import write_shard
 
 
 def test_spearman_gives_equal_values_the_mean_of_their_ranks() -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from storage.catalog import commit
-from storage.formats import spelled
-from storage.read import list_selections
-from storage.report import write_report
-from storage.report_compare import write_comparison
-from storage.tables import table_of
-from storage.workspace import open_workspace
-from tests.hostile import FLAG, PAYLOADS, TEXT, hostile_workspace
-from tests.made_catalog import make_tables
+from storage.catalog.commit import commit
+from storage.catalog.lookup import list_selections
+from storage.catalog.tables import table_of
+from storage.files.workspace import open_workspace
+from storage.report.compare import write_comparison
+from storage.report.page import write_report
+from storage.wording.numbers import spelled
+from tests.catalog_fixture import make_tables
+from tests.hostile_text import FLAG, PAYLOADS, TEXT, hostile_workspace
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")

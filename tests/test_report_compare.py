@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selection.errors import InputError
-from storage.catalog import commit
-from storage.database import open_snapshot
-from storage.read import find_selection, picks
-from storage.report_compare import compare, rank_correlation, write_comparison
-from storage.workspace import Workspace
-from tests.made_catalog import made_workspace, make_tables
-from tests.test_report import Page
+from selection.core.errors import InputError
+from storage.catalog.commit import commit
+from storage.catalog.connection import open_snapshot
+from storage.catalog.lookup import find_selection, picks
+from storage.files.workspace import Workspace
+from storage.report.compare import compare, rank_correlation, write_comparison
+from tests.catalog_fixture import made_workspace, make_tables
+from tests.test_report_page import Page
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_one_selection_is_not_compared_with_itself(workspace: Workspace) -> None
 
 
 def test_forgetting_writes_a_comparison_again_without_the_text(tmp_path: Path) -> None:
-    from storage.forget import forget
+    from storage.audit.forget import forget
 
     made = made_workspace(tmp_path)
     path = write_comparison(made, "calm-otter", "calm-otter-random")

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.formats import spelled
-from storage.reason_words import Kind, Worded
-from storage.report_data import inline_json, pick_data
-from storage.report_picks import Fired, marks_of, turns_of
-from storage.report_records import Latent, Piece, ShownPick, Turn
+from storage.report.payload import inline_json, pick_data
+from storage.report.picks import Fired, marks_of, turns_of
+from storage.report.records import Latent, Piece, ShownPick, Turn
+from storage.wording.numbers import spelled
+from storage.wording.reasons import Kind, Worded
 
 LATENTS = [
     Latent("sums", "resid@2", 7, True, 40, 0.4, Worded("sums", Kind.READABLE)),

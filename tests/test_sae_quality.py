@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from selection.errors import InputError
-from selection.sae.formats import SparseCoder, make_coder
-from selection.sae.info import SaeInfo
+from selection.core.errors import InputError
+from selection.sae.formats.load import SparseCoder, make_coder
+from selection.sae.metadata import SaeInfo
 from selection.sae.quality import measure
 
 D, M, K = 6, 10, 2

@@ -23,12 +23,12 @@ from benchmarks.ablation.cells import CELLS, Cell, Exemplars
 from benchmarks.ablation.exemplars import changed_targets
 from benchmarks.ablation.saes import folder_of, train_missing
 from benchmarks.ablation.table import page
-from benchmarks.labelled_arguments import labelled_parser
+from benchmarks.support.labelled_arguments import labelled_parser
 from flows.benchmark.run import Outcome, run_benchmark
-from flows.config.bench import BenchRequest
-from selection.evaluation import N_RESAMPLES
-from storage.files import write_bytes, write_json
-from storage.workspace import open_workspace
+from flows.config.data import BenchRequest
+from selection.evaluation.metrics import N_RESAMPLES
+from storage.files.atomic import write_bytes, write_json
+from storage.files.workspace import open_workspace
 
 RESULTS = Path(__file__).parent / "results.json"
 DEMO = Path(__file__).parents[2] / "flows" / "demo"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.cells import Exemplars
-from selection.ids import content_id
-from storage.files import write_bytes
+from selection.core.hashing import content_id
+from storage.files.atomic import write_bytes
 
 
 def changed_targets(targets: Path, change: Exemplars, folder: Path) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation.cells import SAES
-from benchmarks.demo_training.build_demo_sae import build
-from selection.sae.formats import load_sae
-from storage.workspace import file_name
+from benchmarks.demo.build_demo_sae import build
+from selection.sae.formats.load import load_sae
+from storage.files.workspace import file_name
 
 
 def folder_of(saes: Path, name: str) -> Path:

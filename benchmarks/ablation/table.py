@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.ablation.cells import BEST, CELLS
-from selection.evaluation import bootstrap_mean
+from selection.evaluation.metrics import bootstrap_mean
 
 INTRO = """# What `best` is made of: an ablation
 

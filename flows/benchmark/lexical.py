@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flows.benchmark.field import BenchField
 from flows.benchmark.methods import DSIR_SMOOTHING, Method
-from selection.baselines import random_scores
-from selection.errors import InputError
-from selection.labelled import Target
-from selection.rivals.lexical import (
+from flows.benchmark.setting import BenchField
+from selection.core.errors import InputError
+from selection.evaluation.cosine_baselines import Reduced, reduce_scores
+from selection.evaluation.labelled import Target
+from selection.evaluation.lexical_baselines import (
     bm25_values,
     dense_queries,
     dsir_scores,
@@ -24,7 +24,7 @@ from selection.rivals.lexical import (
     text_lengths,
     tfidf_values,
 )
-from selection.rivals.reductions import Reduced, reduce_scores
+from selection.picking.controls import random_scores
 
 Scores = Iterator[tuple[str, NDArray[np.float64]]]
 Scorer = Callable[[Target], Scores]

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import yaml
 
-from flows.config.file import PRESETS, resolve
 from flows.config.jobs import SelectConfig
-from selection.errors import InputError
-from selection.rivals.reductions import REDUCTIONS
+from flows.config.load import PRESETS, resolve
+from selection.core.errors import InputError
+from selection.evaluation.cosine_baselines import REDUCTIONS
 
 MAX_LENGTH = 256
 """Models see the turns cut at this many tokens; lexical methods see them whole."""

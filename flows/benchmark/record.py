@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from flows.benchmark.run import Outcome
 from flows.benchmark.summary import MethodSummary
-from storage.tables import table_of
+from storage.catalog.tables import table_of
 
 
 def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.benchmark.field import BenchField
 from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
+from flows.benchmark.setting import BenchField
 from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
-from flows.config.bench import BenchRequest
-from flows.config.file import explain
-from flows.progress import stage
-from flows.stages.reading import open_reader, sae_path
-from selection.evaluation import measure, order_by_score
-from selection.ids import content_id, file_sha256
-from selection.labelled import (
+from flows.config.data import BenchRequest
+from flows.config.load import explain
+from flows.orchestration.progress import stage
+from flows.stages.prepare.render import open_reader, sae_path
+from selection.core.hashing import content_id, file_sha256
+from selection.evaluation.labelled import (
     SETTINGS,
     LabelledPool,
     Setting,
@@ -30,9 +29,10 @@ from selection.labelled import (
     read_labelled_pool,
     read_labelled_targets,
 )
-from selection.sae.formats import load_sae
-from storage.files import read_json, write_json
-from storage.workspace import Workspace, file_name
+from selection.evaluation.metrics import measure, order_by_score
+from selection.sae.formats.load import load_sae
+from storage.files.atomic import read_json, write_json
+from storage.files.workspace import Workspace, file_name
 
 VERSION = 2
 """Of scores and measures; raise it when any result would change."""

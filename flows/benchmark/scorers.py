@@ -5,35 +5,46 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flows.benchmark.field import BenchField
+from flows.benchmark.forward_pass import UNIT, Reading
 from flows.benchmark.lexical import Scorer, Scores, lexical_scorer
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
-from flows.benchmark.reading import UNIT, Reading
-from flows.benchmark.variants import cosine_variants, example_order, jaccard_variants
+from flows.benchmark.setting import BenchField
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
-from flows.stages.pool_units import embed_rendered
-from flows.stages.reading import Reader, open_reader, render, render_rows, sae_path
-from flows.stages.score import joint_scores
-from flows.stages.spaces import (
+from flows.stages.prepare.render import Reader, open_reader, render, render_rows, sae_path
+from flows.stages.rank.score import joint_scores
+from flows.stages.represent.representer import (
+    Representer,
+    embed_targets,
+    open_representer,
+    pool_vectors,
+)
+from flows.stages.represent.spaces import (
     count_documents,
     count_terms,
     join_targets,
     open_spaces,
     representers_of,
 )
-from flows.stages.vectors import Representer, embed_targets, open_representer, pool_vectors
-from selection.aggregate import calibrate_unit, quantize
-from selection.labelled import Target
-from selection.passes import sparse_of
+from flows.stages.represent.units import embed_rendered
+from selection.core.sparse import document_frequency, indptr_of
+from selection.evaluation.cosine_baselines import (
+    Reduced,
+    cosine_scores,
+    reduce_scores,
+    sparse_cosine_scores,
+)
+from selection.evaluation.dense_baselines import sparse_of
+from selection.evaluation.labelled import Target
+from selection.evaluation.lexical_baselines import bag_of_tokens
+from selection.picking.ranking import take_turns
 from selection.records import SparseRows
-from selection.reductions import take_turns
-from selection.rivals.lexical import bag_of_tokens
-from selection.rivals.reductions import Reduced, cosine_scores
-from selection.sparse import document_frequency, indptr_of
-from selection.weights import idf_weights, unit_weights
-from storage.pool_vectors import PoolVectors
+from selection.representation.aggregate import calibrate_unit, quantize
+from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.weights import idf_weights, unit_weights
+from storage.pools.vectors import PoolVectors
 
 
 @dataclass(frozen=True)
@@ -267,3 +278,56 @@ def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
         yield from cosine_variants(method, "cosine/", bags, exemplars, weights["idf"], field)
 
     return score
+
+
+def jaccard_variants(
+    variants: Sequence[str],
+    blocks: Sequence[SparseRows],
+    exemplars: SparseRows,
+    weights: NDArray[np.int64],
+    field: BenchField,
+    prefix: str = "",
+) -> Scores:
+    """Generalized Jaccard by every reduction that the variants name after the prefix."""
+    each = build_queries(exemplars, weights, "max")
+    center = build_queries(exemplars, weights, "prototype")
+    matrices, centers = [], []
+    for rows in blocks:
+        matrices.append(score_matrix(rows, each)[0])
+        centers.append(score_matrix(rows, center)[0][:, 0])
+    matrix = np.concatenate(matrices)
+    for variant in variants:
+        how: Reduced = variant.rpartition("/")[2]  # type: ignore[assignment]
+        if how == "centroid":
+            yield prefix + how, field.spread(np.concatenate(centers))
+        else:
+            yield prefix + how, field.spread(reduce_scores(matrix, how, example_order(field)))
+
+
+def cosine_variants(
+    method: Method,
+    prefix: str,
+    blocks: Sequence[SparseRows],
+    exemplars: SparseRows,
+    weights: NDArray[np.int64],
+    field: BenchField,
+) -> Scores:
+    """Cosines by every reduction that the method's variants with a prefix name."""
+    wanted: list[Reduced] = [
+        variant.removeprefix(prefix)  # type: ignore[misc]
+        for variant in method.variants
+        if variant.startswith(prefix)
+    ]
+    if wanted:
+        order = example_order(field)
+        found = sparse_cosine_scores(blocks, exemplars, weights, wanted, order)
+        for how, scores in found.items():
+            yield prefix + how, field.spread(scores)
+
+
+def example_order(field: BenchField) -> NDArray[np.int64]:
+    """Prepared examples in order of the first own id of each, so that ties go by own id."""
+    rows = field.example_of_row[field.pool.id_order]
+    rows = rows[rows >= 0]
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]

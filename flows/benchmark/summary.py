@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.benchmark.methods import Method
-from selection.evaluation import Interval, bootstrap_mean
-from selection.labelled import Target
+from selection.evaluation.labelled import Target
+from selection.evaluation.metrics import Interval, bootstrap_mean
 
 BEST = "best"
 MEASURES = ("ndcg", "r_precision", "recall_1", "recall_5", "recall_10", "average_precision")

@@ -8,20 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from flows.config.check import CheckConfig
+from flows.config.base import DEMO, Strict, as_list, as_mapping
 from flows.config.data import DecontaminationConfig, ExemplarsConfig, PoolConfig
 from flows.config.model import ComputeConfig, ModelConfig, RenderingConfig, SaeConfig
-from flows.config.ranking import RankingConfig, RepresentationConfig
+from flows.config.ranking import FaissConfig, RankingConfig, RepresentationConfig
 from flows.config.rules import (
     BudgetConfig,
+    CheckConfig,
     DiversityConfig,
     LengthConfig,
     NearDuplicatesConfig,
     QuotaConfig,
 )
-from flows.config.search import FaissConfig
-from flows.config.strict import DEMO, Strict, as_list, as_mapping
-from selection.space_limits import most_weight
+from selection.similarity.kernels.limits import most_weight
 
 ExportFormat = Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]
 

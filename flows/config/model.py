@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from flows.config.strict import DEMO, Strict
+from flows.config.base import DEMO, Strict
 
 
 class ModelConfig(Strict):

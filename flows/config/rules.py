@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from flows.config.strict import Strict
-from selection.quotas import Bounds, Quota
+from flows.config.base import Strict
+from selection.picking.quotas import Bounds, Quota
 from selection.records import Budget
 
 Amount = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(ge=0, le=1)]
@@ -105,4 +105,28 @@ class DiversityConfig(Strict):
     trade: float = Field(0.7, ge=0, le=1, description="1: scores alone; 0: differences alone.")
     multiple: float = Field(
         4.0, ge=1, description="Budgets' worth of the best candidates that may change places."
+    )
+
+
+class CheckConfig(Strict):
+    """The label-free check: held-out exemplars in the ranking, random samples as exemplars."""
+
+    folds: int = Field(
+        5, ge=2, description="Parts that exemplars are held out in; at most one each."
+    )
+    pseudo_exemplars: int = Field(
+        128, ge=20, le=4096, description="Random samples of the pool that stand in for exemplars."
+    )
+    draws: int = Field(100, ge=20, description="Sets of them that a sample has to beat 95 % of.")
+    max_rows: int = Field(
+        200_000,
+        ge=1000,
+        description="Samples that held-out exemplars are ranked among, drawn by `seed` from a"
+        " larger pool; and the deepest rank that is held against random samples.",
+    )
+    dominates: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="An exemplar is named that is the nearest of more than this share of picks.",
     )

@@ -21,7 +21,7 @@ AUTOMATION = "saelect: runs whose heartbeat stopped"
 class Offer:
     """One deployment.
 
-    function:   of `flows.deployed`.
+    function:   of `flows.server.flows`.
     parameters: what the page shows filled in.
     """
 
@@ -33,7 +33,7 @@ class Offer:
     @property
     def entrypoint(self) -> str:
         """Where the flow is, as an import path."""
-        return f"flows.deployed.{self.function}"
+        return f"flows.server.flows.{self.function}"
 
 
 _DEMO = {
@@ -77,9 +77,9 @@ def register(work_folder: Path) -> None:
 
 
 def _deploy(client: Any, offer: Offer, work_folder: Path) -> None:  # noqa: ANN401 - untyped
-    from flows import deployed
+    from flows.server import flows as flows_module
 
-    flow = getattr(deployed, offer.function)
+    flow = getattr(flows_module, offer.function)
     schema = page_schema(flow)
     client.create_deployment(
         flow_id=client.create_flow_from_name(flow.name),
@@ -93,7 +93,7 @@ def _deploy(client: Any, offer: Offer, work_folder: Path) -> None:  # noqa: ANN4
         parameter_openapi_schema=schema,
         enforce_parameter_schema=True,
         job_variables={
-            "command": f"{sys.executable} -m flows.server.job",
+            "command": f"{sys.executable} -m flows.server.worker",
             "working_dir": str(work_folder),
         },
     )
@@ -175,9 +175,9 @@ def main(work_folder: str) -> None:
     import httpx
     from prefect.settings import get_current_settings
 
-    from flows import deployed
+    from flows.server import flows as flows_module
 
-    del deployed
+    del flows_module
     url = f"{get_current_settings().api.url}/health"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

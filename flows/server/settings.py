@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import quiet_prefect
-from flows.names import FILES_URL, LIVE
-from storage.workspace import ENVIRONMENT_VARIABLE, Workspace
+from flows.orchestration.prefect_settings import FILES_URL, LIVE
+from storage.files.workspace import ENVIRONMENT_VARIABLE, Workspace
 
 POOL_NAME = "saelect"
 FILES_PATH = "/saelect"
@@ -52,7 +51,6 @@ class Place:
 
 def environment(place: Place, own: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of server, worker and runs; what the user has set wins, but the address."""
-    quiet_prefect.set_defaults()
     home = place.folder.resolve()
     chosen = {
         "PREFECT_HOME": str(home),

@@ -8,30 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from flows.config.jobs import VectorJob
-from flows.progress import stage
-from flows.stages.inputs import prepare
-from flows.stages.reading import open_reader, render, sae_path
-from flows.stages.sae import trained_folder
-from flows.stages.vectors import Representer, open_representer
-from selection.errors import InputError
+from flows.orchestration.progress import stage
+from flows.stages.prepare.inputs import prepare
+from flows.stages.prepare.render import open_reader, render, sae_path
+from flows.stages.represent.representer import Representer, open_representer
+from flows.stages.represent.sae import trained_folder
+from selection.core.errors import InputError
+from selection.core.redaction import without_secrets
 from selection.records import Rendered
-from selection.sae.families import family_of
-from selection.sae.info import SaeInfo
-from selection.sae.latents_file import FILE, write_latents
-from selection.secrets import without_secrets
-from storage.delphi_cache import WINDOW, LatentSpill, delphi_cache, ensure_unused
-from storage.files import write_atomically
-from storage.prepared_pool import PreparedPool
-from storage.workspace import Workspace
+from selection.sae.formats.registry import family_of
+from selection.sae.interpret.latents_file import FILE, write_latents
+from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
+from storage.files.atomic import write_atomically
+from storage.files.workspace import Workspace
+from storage.pools.pool import PreparedPool
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("source", "language", "group")
-
-
-def described_folder(workspace: Workspace, sae: SaeInfo) -> Path:
-    """Where the descriptions of an SAE's latents are kept, whatever folder its weights are in."""
-    return workspace.saes / "described" / sae.sae_id
 
 
 def describe_latents(
@@ -52,8 +46,8 @@ def describe_latents(
     InputError where an SAE that is to be trained was not trained yet, `delphi` is in use, or the
     SAE has no such latent as is asked for.
     """
-    # Both import torch, which commands that only name `described_folder` do without.
-    from selection.sae.describe_pool import described, lens_of, profile_pool
+    # Both import torch.
+    from selection.sae.interpret.describe import described, lens_of, profile_pool
 
     if delphi is not None:
         ensure_unused(delphi)
@@ -96,7 +90,7 @@ def describe_latents(
         found = described(profile, facets, lens, samples, names, representer.reader.renderer)
         handle.advance(len(samples))
         handle.detail = f"{len(found):,} of {coder.info.num_latents:,} latents fired"
-    file = described_folder(workspace, coder.info) / FILE
+    file = workspace.described(coder.info.sae_id) / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda temp: write_latents(temp, found, _about(representer, profile)))
     return file

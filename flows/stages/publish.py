@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from flows.config.jobs import SelectConfig
-from flows.progress import stage
-from storage.export import export_selections
-from storage.report import write_reports
-from storage.report_records import ReportFacts
-from storage.workspace import Workspace
+from flows.orchestration.progress import stage
+from storage.export.export import export_selections
+from storage.files.workspace import Workspace
+from storage.report.page import write_reports
+from storage.report.records import ReportFacts
 
 
 def export_and_report(

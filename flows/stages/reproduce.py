@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from flows.config.file import explain
 from flows.config.jobs import SelectConfig
-from flows.stages.material import Material, RunFacts
-from flows.stages.provenance import listed_files, listed_names
-from flows.stages.reading import sae_path
-from flows.stages.record import catalog_rows
-from flows.stages.select import decide_run
-from flows.stages.vectors import Representer, open_representer
-from selection.errors import InputError
-from storage.files import TEMP_PREFIX
-from storage.pools import open_pool
-from storage.reproduction import Comparison, RecordedRun, compare_scores, compare_tables
-from storage.verify import ALTERED, check_pool
-from storage.workspace import Workspace
+from flows.config.load import explain
+from flows.stages.prepare.render import sae_path
+from flows.stages.record.material import Material, RunFacts
+from flows.stages.record.provenance import listed_files, listed_names
+from flows.stages.record.rows import catalog_rows
+from flows.stages.represent.representer import Representer, open_representer
+from flows.stages.select_samples import decide_run
+from selection.core.errors import InputError
+from storage.audit.reproduction import Comparison, RecordedRun, compare_scores, compare_tables
+from storage.audit.verify import ALTERED, check_pool
+from storage.files.atomic import TEMP_PREFIX
+from storage.files.workspace import Workspace
+from storage.pools.prepare import open_pool
 
 
 def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:

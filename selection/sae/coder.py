@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from selection.sae.hooks import place_of
-from selection.sae.info import ACTIVATIONS, NORMS, SaeInfo
+from selection.models.hookpoints import place_of
+from selection.sae.metadata import ACTIVATIONS, NORMS, SaeInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from selection.errors import InputError
+from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder
 from selection.sae.encode import encode, reconstruct
+from selection.sae.metadata import SaeInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,24 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
         dead_share=1 - float(fired.sum()) / n_latents,
         n_tokens=n_tokens,
     )
+
+
+L0_TOLERANCE = 0.5
+FVU_LIMIT = 0.9
+
+
+def problems(info: SaeInfo, found: SaeQuality) -> list[str]:
+    """What is wrong, one clause each; empty when all is well.
+
+    An SAE that is read by other conventions than its own, or on another place, model or kind of
+    text, shows it here: its active latents are half or half as many again as declared, or its
+    reconstructions explain (almost) nothing.
+    """
+    clauses, expected = [], info.expected_l0
+    if expected is not None and abs(found.l0 - expected) > L0_TOLERANCE * expected:
+        clauses.append(f"{found.l0:.1f} latents are active per token, {expected:g} are declared")
+    if not found.fvu < FVU_LIMIT:
+        clauses.append(
+            f"its reconstructions leave {found.fvu:.2f} of the variance unexplained (FVU)"
+        )
+    return clauses

@@ -1,0 +1,250 @@
+"""One forward pass per model and setting: SAE shards and dense readings of all methods together.
+
+Methods that count other tokens of the same rendering, the paper's for example, read in it too.
+
+Dense readings of a unit of examples are one file, written whole; SAE vectors go to the ordinary
+shards, where the ordinary stages find them. A killed pass resumes at its first missing unit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.benchmark.setting import BenchField
+from flows.config.jobs import SelectConfig
+from flows.orchestration.progress import stage
+from flows.stages.prepare.render import Reader, open_reader, render, render_rows
+from flows.stages.represent.representer import Representer
+from selection.core.hashing import content_id
+from selection.core.sparse import take
+from selection.evaluation.dense_baselines import GateReader, split_by_sign, token_means, top_gates
+from selection.models.activations import ActivationModel, load_activation_model
+from selection.models.batching import ActivationBatch
+from selection.models.hookpoints import Hookpoint
+from selection.records import Rendered, SparseRows
+from selection.representation.heads import Head
+from selection.representation.represent import UnitReport, represent_heads
+from storage.files.atomic import write_atomically
+from storage.pools.renderings import RenderedPool
+from storage.pools.shards import open_shards, write_shard
+from storage.pools.vectors import as_bytes
+
+VERSION = 2
+UNIT = 2048
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass reads of one model.
+
+    representers: SAE readings, all of the same model; their renderings differ in what they count.
+    blocks:       block number of each dense place, `sae` and `last`.
+    gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
+    """
+
+    field: BenchField
+    config: SelectConfig
+    blocks: Mapping[str, int]
+    gate_k: int | None
+    representers: tuple[Representer, ...] = ()
+
+    @cached_property
+    def rendered(self) -> RenderedPool:
+        """Tokens of the pool."""
+        return render(self.field.workspace, self.field.prepared, self._reader)
+
+    @cached_property
+    def rendered_for(self) -> tuple[RenderedPool, ...]:
+        """The same with the tokens that each representer counts."""
+        own = {self._reader.renderer.rendering_id: self.rendered}
+        for representer in self.representers:
+            name = representer.reader.renderer.rendering_id
+            if name not in own:
+                own[name] = render(self.field.workspace, self.field.prepared, representer.reader)
+        return tuple(own[each.reader.renderer.rendering_id] for each in self.representers)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return open_reader(self.config)
+
+    @property
+    def places(self) -> list[Hookpoint]:
+        """Everything that is read, shallow first."""
+        found = {Hookpoint("resid", block) for block in self.blocks.values()}
+        found |= {representer.reader.hookpoint for representer in self.representers}
+        return sorted(found, key=lambda place: (place.block, place.site))
+
+    @cached_property
+    def model(self) -> ActivationModel:
+        """The model up to the last place that is read."""
+        options, compute = self.config.model, self.config.compute
+        with stage("model") as handle:
+            model = load_activation_model(
+                self._reader.model,
+                self.places,
+                device=options.device,
+                dtype=options.dtype,
+                threads=compute.threads,
+                packing=compute.packing,
+                share_prefixes=compute.share_prefixes,
+            )
+            names = ", ".join(map(str, self.places))
+            handle.detail = f"{self._reader.model.name}, read at {names} on {model.device}"
+        return model
+
+    @cached_property
+    def heads(self) -> list[Head]:
+        """Of the representers, with their SAEs where the model runs."""
+        return [
+            replace(each.head, coder=each.coder.to(self.model.device)) for each in self.representers
+        ]
+
+    @property
+    def folder(self) -> Path:
+        """Where the dense readings are; everything that decides them is in its name."""
+        key = content_id(
+            {
+                "model": self._reader.model.weights_sha256,
+                "rendering": self._reader.renderer.rendering_id,
+                "pool": self.field.prepared.pool_id,
+                "blocks": dict(self.blocks),
+                "gate_k": self.gate_k,
+                "dtype": self.config.model.dtype,
+                "version": VERSION,
+            }
+        )
+        return self.field.workspace.root / "bench" / "dense" / key
+
+    def run(self) -> None:
+        """Compute every unit that is not complete."""
+        n, lengths = self.field.prepared.n_examples, self.rendered.lengths()
+        units = [np.arange(first, min(first + UNIT, n)) for first in range(0, n, UNIT)]
+        missing = [rows for rows in units if not self._is_complete(rows)]
+        n_tokens = sum(int(lengths[rows].sum()) for rows in missing)
+        with stage(f"pass {self.field.setting}", n_tokens, "tokens") as handle:
+            for rows in missing:
+                self._run_unit(rows)
+                handle.advance(int(lengths[rows].sum()))
+            handle.detail = f"{len(missing)} of {len(units)} units computed"
+
+    def _file(self, first: int) -> Path:
+        return self.folder / f"unit-{first:09d}.npz"
+
+    def _is_complete(self, rows: NDArray[np.int64]) -> bool:
+        if self.blocks and not self._file(int(rows[0])).exists():
+            return False
+        for representer, rendered in zip(self.representers, self.rendered_for, strict=True):
+            keys = rendered.keys()[rows][rendered.usable()[rows]]
+            if open_shards(representer.folder).missing(keys).any():
+                return False
+        return True
+
+    def _run_unit(self, rows: NDArray[np.int64]) -> None:
+        read = {id(self.rendered): self.rendered.samples(rows)}
+        for rendered in self.rendered_for:
+            if id(rendered) not in read:
+                read[id(rendered)] = rendered.samples(rows)
+        readings = [read[id(rendered)] for rendered in self.rendered_for]
+        dense, sparse = self.read(read[id(self.rendered)], readings)
+        if dense:
+            write_atomically(self._file(int(rows[0])), lambda temp: _save(temp, dense))
+        for number, (vectors, report) in enumerate(sparse):
+            keys = self.rendered_for[number].keys()[rows]
+            counted = np.array([bool(sample.counted.any()) for sample in readings[number]])
+            _, unique = np.unique(as_bytes(keys[counted]), return_index=True)
+            mine = np.flatnonzero(counted)[np.sort(unique)]
+            _write_missing(self.representers[number], keys, mine, vectors, report)
+
+    def read(
+        self, samples: Sequence[Rendered], readings: Sequence[Sequence[Rendered]] = ()
+    ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[SparseRows, UnitReport]]]:
+        """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples.
+
+        readings: the samples as each representer counts them; default: as they are.
+        """
+        dense: dict[str, NDArray[np.float32]] = {}
+        with ExitStack() as watching:
+            gate = None
+            if self.gate_k is not None:
+                gate = watching.enter_context(GateReader(self.model, self.blocks["sae"])).counted
+
+            def also(batch: ActivationBatch) -> None:
+                for name, values in self._dense_of(batch, gate):
+                    table = dense.setdefault(
+                        name, np.zeros((len(samples), values.shape[1]), np.float32)
+                    )
+                    table[batch.rows] = values
+
+            budget = self.config.compute.tokens_per_batch
+            sparse = represent_heads(samples, self.model, self.heads, budget, also, readings)
+        return dense, sparse
+
+    def _dense_of(
+        self, batch: ActivationBatch, gate: Callable[[ActivationBatch], torch.Tensor] | None
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        sizes = (batch.sample_of_token, len(batch.rows))
+        for place, block in self.blocks.items():
+            hidden = batch.at(self.model.hookpoints.index(Hookpoint("resid", block)))
+            yield f"{place}/mean", token_means(hidden, *sizes, by_position=False)
+            yield f"{place}/position", token_means(hidden, *sizes, by_position=True)
+            if place == "sae":
+                yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
+        if gate is not None and self.gate_k is not None:
+            top = top_gates(gate(batch), self.gate_k)
+            yield "gate", token_means(top, *sizes, by_position=False)
+
+    def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:
+        """Target -> dense readings of its exemplars."""
+        names = [target.target_id for target in self.field.targets]
+        file = self.folder / f"exemplars-{content_id(names)}.npz"
+        tables = self.field.exemplars
+        if not file.exists():
+            samples = [s for t in tables.values() for s in render_rows(self._reader.renderer, t)]
+            dense, _ = replace(self, representers=()).read(samples)
+            write_atomically(file, lambda temp: _save(temp, dense))
+        found, first = {}, 0
+        with np.load(file) as stored:
+            whole = {name: stored[name] for name in stored.files}
+        for name, table in tables.items():
+            found[name] = {key: whole[key][first : first + len(table)] for key in whole}
+            first += len(table)
+        return found
+
+    def units(self, name: str) -> Iterator[NDArray[np.float32]]:
+        """One dense reading of the pool's examples, unit by unit in their order."""
+        for first in range(0, self.field.prepared.n_examples, UNIT):
+            with np.load(self._file(first)) as stored:
+                yield stored[name]
+
+
+def _save(temp: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    with temp.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _write_missing(
+    representer: Representer,
+    keys: NDArray[np.uint8],
+    mine: NDArray[np.int64],
+    vectors: SparseRows,
+    report: UnitReport,
+) -> None:
+    """Write a shard of the vectors that are not there yet.
+
+    mine: rows to consider: the first of each key, where anything is counted. The sums of mass in
+    the report stay those of the whole unit, equal samples included.
+    """
+    wanted = mine[open_shards(representer.folder).missing(keys[mine])]
+    if not len(wanted):
+        return
+    kept = take(vectors, wanted)
+    n_empty = int((np.diff(kept.indptr) == 0).sum())
+    report = replace(report, n_samples=len(kept), n_values=len(kept.values), n_empty=n_empty)
+    unit = content_id([keys[wanted].tobytes().hex(), "shared pass"], n_hex=24)
+    write_shard(representer.folder, unit, keys[wanted], kept, report)

@@ -1,0 +1,93 @@
+"""`saelect bench retrieval`: run the comparison and print it, target by target, losers named."""
+
+import json
+import os
+from pathlib import Path
+
+from flows.benchmark.run import Outcome
+from flows.benchmark.summary import BEST, MethodSummary, as_json
+from flows.config.data import BenchRequest
+from flows.orchestration import prefect_settings
+from flows.orchestration.progress import for_terminal, listening
+from flows.orchestration.terminal import say, table_text
+from storage.files.workspace import open_workspace
+
+_SHOWN_LOSSES = 8
+
+
+def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_line: bool) -> None:
+    """Run the flow in this process; tables first, then, if asked for, one line of JSON."""
+    place = open_workspace(workspace)
+    say(f"saelect: retrieval benchmark in {place.root}")
+    say(f"  Prefect   {os.environ.get('PREFECT_API_URL') or 'ephemeral server, starting'}")
+    prefect_settings.leave_the_terminal_alone()
+    from flows.bench_retrieval import bench_retrieval
+
+    with listening(for_terminal()):
+        outcome, report = bench_retrieval(request, str(place.root))
+    for setting, summaries in outcome.summaries.items():
+        say(f"\n{setting}: nDCG@1000 per target")
+        say(_per_target(outcome, summaries).rstrip())
+        say(f"\n{setting}: means over targets, 95 % bootstrap intervals")
+        say(_means(summaries).rstrip())
+        for line in losers(summaries):
+            say(line)
+    say(f"\nDone in {outcome.seconds:.0f} s. Report: {report}")
+    if as_json_line:
+        found = as_json(outcome.summaries, request.model, outcome.pool.sha256, len(outcome.targets))
+        say(json.dumps(found))
+
+
+def _per_target(outcome: Outcome, summaries: list[MethodSummary]) -> str:
+    names = [summary.method for summary in summaries]
+    rows = []
+    for row, target in enumerate(outcome.targets):
+        values = [summary.measures["ndcg"][row] for summary in summaries]
+        top = max(values)
+        cells = [f"{value:.3f}{'*' if value == top else ' '}" for value in values]
+        rows.append((target.name, target.kind[:2], *cells))
+    return table_text(("target", "kind", *names), rows, right=set(range(2, len(names) + 2)))
+
+
+def _means(summaries: list[MethodSummary]) -> str:
+    kinds = list(summaries[0].ndcg)
+    header = ["method", "stands by", *kinds, "R-prec", "rec@1%", "rec@5%", "rec@10%", "AP"]
+    header += ["best - it", "best wins, ties"]
+    rows = []
+    for summary in summaries:
+        cells = [f"{f.mean:.3f} [{f.lo:.3f}, {f.hi:.3f}]" for f in summary.ndcg.values()]
+        cells += [
+            f"{summary.measures[name].mean():.3f}"
+            for name in ("r_precision", "recall_1", "recall_5", "recall_10", "average_precision")
+        ]
+        if summary.behind:
+            ahead = summary.behind["all"]
+            cells.append(f"{ahead.mean:+.3f} [{ahead.lo:+.3f}, {ahead.hi:+.3f}]")
+            cells.append(f"{summary.best_wins['all']:.0%}, {summary.best_ties['all']:.0%}")
+        rows.append(
+            (summary.method, summary.variant, *cells, *[""] * (2 - 2 * bool(summary.behind)))
+        )
+    return table_text(header, rows, right=set(range(2, len(header))))
+
+
+def losers(summaries: list[MethodSummary]) -> list[str]:
+    """Who loses to whom, in sentences: first where `best` is not clearly ahead, then its losses."""
+    if BEST not in {summary.method for summary in summaries}:
+        worst = summaries[-1]
+        return [f"Last: {worst.method} ({worst.ndcg['all'].mean:.3f})."]
+    others = [summary for summary in summaries if summary.method != BEST]
+    open_ = [s.method for s in others if s.behind["all"].lo <= 0 < s.behind["all"].hi]
+    ahead = [s.method for s in others if s.behind["all"].hi <= 0]
+    beaten = [s.method for s in others if s.behind["all"].lo > 0]
+    lines = [f"Behind best (interval above zero): {', '.join(beaten) or 'none'}."]
+    if open_:
+        lines.append(f"Not told apart from best: {', '.join(open_)}.")
+    if ahead:
+        lines.append(f"best LOSES to: {', '.join(ahead)}.")
+    for summary in others:
+        if summary.lost_to:
+            shown = ", ".join(summary.lost_to[:_SHOWN_LOSSES])
+            more = len(summary.lost_to) - _SHOWN_LOSSES
+            rest = f" and {more} more" if more > 0 else ""
+            lines.append(f"best loses to {summary.method} on {shown}{rest}.")
+    return lines

@@ -1,0 +1,148 @@
+"""`saelect models`: which model and SAE to take, what they need, and which formats are read."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from flows.config.base import DEMO
+from flows.orchestration.terminal import say, table_text
+from selection.core.errors import InputError
+from selection.sae.formats.registry import FAMILIES, differences
+from selection.sae.published import Combination, known, matching, recommended
+
+GPU_SIZES = (0, 8, 16, 24, 48, 80)
+
+
+NO_SAE = """\
+No published SAE for the model you train? The model that represents samples need not be the one you
+train: take the closest one that `saelect models` lists (same family and languages first, then
+size), and count the budget with your own tokenizer (`budget.trainee_tokenizer`). Or train an SAE on
+your model: `saelect train-sae CONFIG` with `model: {name: YOUR_MODEL, hookpoint: resid@0.66}` and
+`sae: {train: {num_latents: 16384, k: 32, tokens: 50000000}}`; the report tells whether it is good
+enough (FVU on held-out tokens, dead latents)."""
+
+
+def print_models(text: str | None, gigabytes: float | None) -> None:
+    """The table, for one model or all, and what to take with how much GPU memory.
+
+    gigabytes: of the GPU; what does not fit is left out. 0 is no GPU: nothing is left out.
+    """
+    if gigabytes is not None and not gigabytes >= 0:
+        raise InputError("a GPU has more memory than that", field="--gpu", value=gigabytes,
+                         remedy="Give its memory in GB.")  # fmt: skip
+    rows = (demo_combination(), *known())
+    matched = matching(text, rows) if text else list(rows)
+    if not matched:
+        say(f"No published SAE is known here for {text!r}. Those for other models:\n")
+    asked = matched or list(rows)
+    found = [c for c in asked if not gigabytes or c.memory_gb <= gigabytes]
+    if found:
+        _print_table(found)
+    if len(found) < len(asked):
+        say(_left_out(asked, found, gigabytes or 0))
+    if found and (not text or gigabytes is not None):
+        _print_recommended(found, (gigabytes,) if gigabytes is not None else GPU_SIZES)
+    if not text or gigabytes is not None or not matched:
+        say(f"\n{NO_SAE}")
+
+
+def print_loaders() -> None:
+    """Every format: what is read, what refused, and how far from the original library."""
+    found = differences()
+    for family in FAMILIES:
+        largest = found.get(family.name)
+        say(f"{family.title}")
+        say(f"  loads     {family.loads}")
+        say(f"  refuses   {family.refuses}")
+        say(f"  oracle    {family.oracle}")
+        if largest is not None:
+            say(f"  largest difference of a latent  {largest:.0e}")
+
+
+def print_card(path: str) -> None:
+    """The conventions of one SAE, of the packaged one for `demo`; reads its weights."""
+    from flows.stages.prepare.render import DEMO_SAES
+    from selection.sae.coder import card
+    from selection.sae.formats.load import load_sae
+
+    for what, how in card(load_sae(DEMO_SAES if path == DEMO else path)):
+        say(f"{what:<15} {how}")
+
+
+def demo_combination() -> Combination:
+    """The packaged model and SAE, by their own files."""
+    home = Path(str(files("flows") / "demo"))
+    model = json.loads((home / "model" / "config.json").read_text(encoding="utf-8"))
+    (config,) = (home / "sae").glob("*/cfg.json")
+    sae = json.loads(config.read_text(encoding="utf-8"))
+    width, n_layers = model["hidden_size"], model["num_hidden_layers"]
+    head = model["num_key_value_heads"] / model["num_attention_heads"]
+    block = (2 + 2 * head) * width**2 + 3 * width * model["intermediate_size"]
+    embedding = model["vocab_size"] * width
+    return Combination(
+        model=DEMO, sae=DEMO, family="sparsify", block=int(config.parent.name.rsplit(".", 1)[-1]),
+        n_layers=n_layers, d_model=width, latents=sae["num_latents"], l0=sae["k"],
+        n_params=int(embedding + n_layers * block), embedding_params=embedding, kind="instruct",
+        languages="English", licence="Apache-2.0", sae_licence="Apache-2.0", gated=False,
+        tested="here",
+    )  # fmt: skip
+
+
+_HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gated", "languages",
+           "tried")  # fmt: skip
+
+
+def _print_table(found: Sequence[Combination]) -> None:
+    """The rows, how to use them, and what the columns mean."""
+    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found], right={2, 3, 4, 5}))
+    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
+    for c in found:
+        say(f"  {c.model}: {c.sae}")
+    say(f"\n{_legend()}")
+
+
+def _left_out(asked: Sequence[Combination], found: Sequence[Combination], gigabytes: float) -> str:
+    """How many rows do not fit."""
+    n = len(asked) - len(found)
+    if found:
+        return f"\nNot shown: {n} that {'does' if n == 1 else 'do'} not fit {gigabytes:g} GB."
+    least = min(c.memory_gb for c in asked)
+    return f"None of them fits {gigabytes:g} GB: {n} known, the smallest needs {least:.1f} GB."
+
+
+def _cells(c: Combination) -> tuple[str, ...]:
+    size = f"{c.n_params / 1e9:.1f}B" if c.n_params >= 5e8 else f"{c.n_params / 1e6:.0f}M"
+    return (
+        c.model,
+        c.kind,
+        size,
+        str(c.block),
+        f"{c.latents:,}",
+        f"{c.memory_gb:.1f}",
+        c.licence or "see card",
+        "yes" if c.gated else "no",
+        c.languages,
+        c.said,
+    )
+
+
+def _legend() -> str:
+    return (
+        "GB: estimate for embedding a pool (model in bfloat16 up to the place, SAE in float32).\n"
+        "by format only: the format is compared with its own library on small weights; this model"
+        " and SAE were not run here. The run checks L0 and FVU itself (`sae.check`).\n"
+        "gated: accept the terms on the model's page, then `hf auth login`. SAE licences: see"
+        " their cards."
+    )
+
+
+def _print_recommended(rows: Sequence[Combination], sizes: tuple[float, ...]) -> None:
+    """The best of the rows for each size; without a GPU that is the packaged one."""
+    say("\nRecommended by GPU memory (instruct models for chat data, a fifth of it to spare):")
+    demo = next((c for c in rows if c.model == DEMO), None)
+    for size in sizes:
+        found = recommended(size, rows) if size else demo
+        none = "no instruct model of these" if size else "none of these: `demo`, to try things out"
+        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {found.model if found else none}")

@@ -1,0 +1,134 @@
+"""`saelect train-sae` and `saelect describe`: an SAE of your own, and what its latents mean."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from flows.config.load import load_vector_job
+from flows.orchestration import prefect_settings
+from flows.orchestration.progress import for_terminal, listening
+from flows.orchestration.terminal import one_line, say
+from selection.core.errors import InputError
+from selection.sae.formats.load import read_sae_info
+from storage.export.delphi import WINDOW
+from storage.files.workspace import open_workspace
+
+_SHOWN = 10
+
+
+def describe_from_config(
+    config_name: str,
+    workspace: Path,
+    n_samples: int,
+    latents: Sequence[int],
+    delphi: Path | None = None,
+    delphi_window: int | None = None,
+) -> None:
+    """Describe, keep the file, and show some latents.
+
+    delphi, delphi_window: folder and tokens of an example of a cache for delphi, where one is
+    wanted.
+    """
+    if delphi is None and delphi_window is not None:
+        raise InputError("is for a cache, and none is asked for", field="--delphi-window",
+                         remedy="Name its folder with --delphi FOLDER.")  # fmt: skip
+    config, place = load_vector_job(config_name), open_workspace(workspace)
+    from flows.stages.describe import describe_latents
+
+    with listening(for_terminal()):
+        window = delphi_window or WINDOW
+        file = describe_latents(config, place, n_samples, delphi, window, latents)
+    if delphi is not None:
+        length = delphi_window or WINDOW
+        say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={length}.\n")
+    rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    known = {row["latent"]: row for row in rows}
+    missing = [latent for latent in latents if latent not in known]
+    if missing:
+        raise InputError("this latent fired on none of the samples", field="--latent",
+                         value=missing[0], remedy="Read more of the pool (--samples).")  # fmt: skip
+    leaning = sorted(rows, key=lambda row: -max((f["lift"] for f in row["facets"]), default=0.0))
+    for row in [known[latent] for latent in latents] or leaning[:_SHOWN]:
+        for line in lines_of(row):
+            say(line)
+    say(f"\n{len(rows):,} latents in {file}; the next run shows them in `saelect why` and reports.")
+    say("These are hints, not explanations.")
+
+
+def lines_of(row: Mapping[str, Any]) -> list[str]:
+    """One latent for people."""
+    lines = [f"latent {row['latent']}  on {row['density']:.2%} of tokens  {row['description']}"]
+    for facet in row["facets"] or []:
+        lines.append(
+            f"    {facet['column']:<10} {facet['label']}: {facet['share']:.0%} of its samples,"
+            f" {facet['lift']:.1f} times as many as in the pool"
+        )
+    if row["promotes"]:
+        said, unsaid = (" ".join(repr(t) for t in row[n][:5]) for n in ("promotes", "suppresses"))
+        lines.append(f"    lens       {one_line(said)} against {one_line(unsaid)}"
+                     f" (kurtosis {row['kurtosis']:.1f})")  # fmt: skip
+    return lines
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_BARS = 60
+
+
+def train_from_config(config_name: str, workspace: Path, overrides: Mapping[str, object]) -> None:
+    """Run the flow in this process and print quality, curve and where the files are."""
+    started = time.monotonic()
+    config, place = load_vector_job(config_name, overrides), open_workspace(workspace)
+    if config.sae.train is None:
+        raise InputError(
+            "there is nothing to train",
+            file=config_name,
+            field="sae.train",
+            remedy="Write `sae: {train: {num_latents: 4096, k: 32, tokens: 2000000}}`.",
+        )
+    say(f"saelect: train an SAE in {place.root}")
+    say(f"  Prefect   {os.environ.get('PREFECT_API_URL') or 'ephemeral server, starting'}")
+    prefect_settings.leave_the_terminal_alone()
+    from flows.train_sae import train_sae
+
+    with listening(for_terminal()):
+        folder = train_sae(config, str(place.root))
+    say(f"\nDone in {time.monotonic() - started:.0f} s.")
+    for line in summary(Path(folder)):
+        say(line)
+
+
+def summary(folder: Path) -> list[str]:
+    """What the SAE in `folder` is and how its training went, line by line."""
+    info = read_sae_info(folder)
+    training: Any = info.record.get("training") or {}
+    quality: Any = info.record.get("quality") or {}
+    copy = folder.parent / "saelens" / folder.name
+    lines = [f"  SAE       {folder} ({info.family})"]
+    lines += [f"  copy      {copy} (SAELens)"] if copy.is_dir() else []
+    if training:
+        lines.append(
+            f"  training  FVU {training['fvu']:.3f}, L0 {training['l0']:.1f},"
+            f" dead {training['dead_share']:.1%} after {training['n_tokens']:,} tokens"
+        )
+        lines += [f"  FVU       {sparkline([point[1] for point in training.get('curve', [])])}"]
+    if quality:
+        lines.append(
+            f"  held out  FVU {quality['fvu']:.3f}, L0 {quality['l0']:.1f} on"
+            f" {quality['n_tokens']:,} tokens of the shipped texts"
+        )
+    return [*lines, f"Next: `sae: {{path: {folder}}}` in a config, or keep `train`: it is not"
+            " trained twice."]  # fmt: skip
+
+
+def sparkline(values: list[float]) -> str:
+    """Values as a row of bars, at most 60, the highest for the largest."""
+    if not values:
+        return ""
+    step = max(1, -(-len(values) // _MOST_BARS))
+    parts = [max(values[first : first + step]) for first in range(0, len(values), step)]
+    top = max(parts) or 1.0
+    return "".join(_BARS[min(7, int(8 * value / top))] for value in parts)

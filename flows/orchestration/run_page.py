@@ -1,0 +1,176 @@
+"""A finished run explains itself in the Prefect UI: what came in, what left, what was chosen, why.
+
+One markdown artifact per main selection, one table of all selections, tags on the run.
+"""
+
+import base64
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flows.orchestration.artifacts import duration, publish_markdown, publish_table
+from flows.orchestration.prefect_settings import FILES_URL
+from flows.orchestration.progress import StageRecord
+from storage.export.cards import picks_sql
+from storage.files.workspace import Workspace, file_name
+from storage.report.charts import ScoreCurve
+from storage.report.records import ReportFacts, ShownPick
+from storage.wording.checks import in_lines
+
+SHOWN_PICKS = 12
+TEXT_CHARACTERS = 160
+SOURCES = 10
+
+
+def explain_run(
+    workspace: Workspace,
+    run_name: str,
+    results: Sequence[Mapping[str, object]],
+    stages: Sequence[StageRecord],
+    reports: Sequence[ReportFacts],
+) -> None:
+    """Leave the artifacts of a finished run. reports: what those of the main selections say."""
+    publish_table("selections", results, f"Selections of {run_name}")
+    for said in reports:
+        name = said.facts.name
+        text = selection_page(workspace, said, stages)
+        publish_markdown(f"selection-{name}", text, f"What {name} chose, and why")
+
+
+def selection_page(workspace: Workspace, said: ReportFacts, stages: Sequence[StageRecord]) -> str:
+    """The page of one selection as markdown."""
+    selection, name = said.facts.selection, said.facts.name
+    parts = [
+        f"## {name}: {selection['n_selected']:,} of {selection['n_eligible']:,} eligible examples",
+        f"Target `{selection['target']}`, method {selection['method']},"
+        f" {selection['n_tokens']:,} tokens.",
+        _links(workspace, said),
+    ]
+    if said.check:
+        parts += ["### Did it work? The label-free check", _check(said)]
+    if said.curve:
+        parts += ["### Scores and the cut", f"![score curve]({data_uri(curve_svg(said.curve))})"]
+    parts += ["### Sources, before and after", _sources(said)]
+    parts += ["### What was dropped", _drops(said), "### Top picks", _picks(said.picks)]
+    parts += ["### What the stages did", _stages(stages), "### Ask yourself", _sql(workspace, said)]
+    return "\n\n".join(parts)
+
+
+def plan_page(lines: Sequence[str]) -> str:
+    """The lines of a dry run as markdown."""
+    return "## What a run would do\n\n```\n" + "\n".join(lines) + "\n```"
+
+
+def export_page(workspace: Workspace, folder: Path) -> str:
+    """Where the training files are."""
+    base, path = os.environ.get(FILES_URL), workspace.relative(folder)
+    where = f"[{path}]({base}/{path}/)" if base else f"`{folder}`"
+    return f"## Training files\n\n{where}, with manifest, card and ready trainer settings."
+
+
+def _check(said: ReportFacts) -> str:
+    return "\n".join(f"- {cell(line)}" for line in in_lines(said.check))
+
+
+def _links(workspace: Workspace, said: ReportFacts) -> str:
+    """Links where a server serves the files, else paths."""
+    name, base = file_name(said.facts.name), os.environ.get(FILES_URL)
+    report, export = f"reports/{name}.html", f"exports/{name}/"
+    if base:
+        return f"[Report]({base}/{report}) · [Training files and their card]({base}/{export})"
+    return f"Report `{workspace.root / report}`, training files `{workspace.root / export}`"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """A value inside a markdown table: one line, nothing of it is markup."""
+    flat = " ".join(str(value).split())
+    for sign in "\\`*_[]<>|!#":
+        flat = flat.replace(sign, {"<": "&lt;", ">": "&gt;", "|": "&#124;"}.get(sign, "\\" + sign))
+    return flat.replace("\\-\\-\\-", "---")
+
+
+def _sources(said: ReportFacts) -> str:
+    rows = [
+        (
+            bar.source,
+            f"{bar.n_pool:,} ({bar.share_pool:.1%})",
+            f"{bar.n_selected:,} ({bar.share_selected:.1%})",
+            "" if bar.factor is None else f"x {bar.factor:.2g}",
+        )
+        for bar in said.sources[:SOURCES]
+    ]
+    return _table(("source", "eligible pool", "selected", "change"), rows)
+
+
+def _drops(said: ReportFacts) -> str:
+    rows = [(f"{drop.n:,}", drop.words, drop.stage) for drop in said.drops]
+    return _table(("how many", "because they", "stage"), rows) if rows else "Nothing."
+
+
+def _picks(picks: Sequence[ShownPick]) -> str:
+    """A list, which fits any width: tables with texts in them are cut off by the page."""
+    lines = []
+    for pick in picks[:SHOWN_PICKS]:
+        text = next((t.text for t in pick.turns if t.role == "user"), "")
+        shared = "; ".join(f"{each.words} ({each.share:.0%})" for each in pick.reasons(2))
+        score = "" if pick.score is None else f"{pick.score:.4f}"
+        facts = " · ".join(cell(fact) for fact in (score, pick.source or "") if fact)
+        why = f"  \n   shares {cell(shared)}" if shared else ""
+        lines.append(f"1. **{facts}** {cell(text[:TEXT_CHARACTERS])}{why}")
+    return "\n".join(lines)
+
+
+def _stages(stages: Sequence[StageRecord]) -> str:
+    rows = [(each.name, each.detail, duration(each.seconds)) for each in stages]
+    return _table(("stage", "result", "time"), rows)
+
+
+def _sql(workspace: Workspace, said: ReportFacts) -> str:
+    query = " ".join(picks_sql(said.facts).split()).rstrip(";")
+    place = shlex.quote(str(workspace.root))
+    return (
+        f"Exactly these picks:\n\n```\nsaelect sql -w {place} {shlex.quote(query)}\n```\n\n"
+        f"Why a sample was chosen: `saelect why {said.facts.name} EXAMPLE -w {place}`"
+    )
+
+
+def data_uri(svg: str) -> str:
+    """An SVG as a data URI: the page asks nobody for it."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def curve_svg(curve: ScoreCurve) -> str:
+    """The score curve with its cut, 640 x 260 pixels; the geometry is the report's."""
+    left, top, width, height = 48, 12, 576, 208
+    ticks = "".join(
+        f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" stroke="#8884"/>'
+        f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{tick.label}</text>'
+        for tick in curve.y_ticks
+        for y in (round(top + height * (1 - tick.at / 100), 1),)
+    )
+    marks = "".join(
+        f'<text x="{round(left + width * tick.at / 100, 1)}" y="{top + height + 16}"'
+        f' text-anchor="middle">{tick.label}</text>'
+        for tick in curve.x_ticks
+    )
+    cut = round(left + width * curve.cut_x / 100, 1)
+    anchor = "end" if curve.cut_x > 50 else "start"
+    box = f'x="{left}" y="{top}" width="{width}" height="{height}" viewBox="0 0 100 100"'
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="260"'
+        ' font-family="sans-serif" font-size="12" fill="#777">'
+        f'{ticks}<svg {box} preserveAspectRatio="none"><path d="{curve.chosen}" fill="#2f7d4f55"/>'
+        f'<path d="{curve.line}" fill="none" stroke="#2f7d4f" stroke-width="2"'
+        ' vector-effect="non-scaling-stroke"/></svg>'
+        f'<line x1="{cut}" x2="{cut}" y1="{top}" y2="{top + height}" stroke="#b5452c"'
+        f' stroke-dasharray="4 3"/><text x="{cut}" y="{top + 12}" text-anchor="{anchor}"'
+        f' fill="#b5452c"> cut </text>{marks}'
+        f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">rank'
+        " (logarithmic); the score is the height</text></svg>"
+    )

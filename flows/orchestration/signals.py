@@ -1,0 +1,63 @@
+"""SIGTERM ends a long command cleanly, with an exit code that says: start me again."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+RESUME_ME = 75
+"""Exit code after SIGTERM: finished units are kept, and the same command goes on (EX_TEMPFAIL)."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came; raised in the main thread so that everything is given back on the way out."""
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """In the block SIGTERM raises Terminated, once; for the main thread of a command."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+AGAIN_S = 60.0
+"""Somebody else's code may have swallowed the first one."""
+
+
+class TimeIsUp(Exception):
+    """The run reached its `max_hours`."""
+
+
+@contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Raise TimeIsUp in the block after so many seconds; None means no limit.
+
+    Works in the main thread, where a deployment's run is; elsewhere there is no limit.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise TimeIsUp(
+            f"stopped after {seconds / 3600:g} hours (max_hours); finished work is kept,"
+            " and a new run with the same fields resumes"
+        )
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,189 @@
+"""First stages: the config's files are checked and read, the pool prepared, the budget held to it.
+
+Everything that can be refused without a model is refused here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.config.base import DEMO
+from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.jobs import PoolJob, SelectConfig
+from flows.orchestration.progress import stage
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from selection.data.exemplars import read_exemplars
+from selection.records import DropReason, PoolSource
+from storage.files.leases import Leases
+from storage.files.workspace import Workspace
+from storage.pools.prepare import PreparedPool, prepare_pool
+
+PACKAGED = f"{DEMO}:"
+
+
+def packaged(path: str) -> str:
+    """`demo:pool.jsonl` names a file inside the installed package; other paths stay as they are."""
+    if not path.startswith(PACKAGED):
+        return path
+    return str(files("flows") / "demo" / path.removeprefix(PACKAGED))
+
+
+def source_of(pool: PoolConfig) -> PoolSource:
+    """The pool's record, with packaged paths resolved."""
+    return replace(pool.as_source(), path=packaged(pool.path))
+
+
+def read_targets(exemplars: ExemplarsConfig) -> dict[str, pa.Table]:
+    """Target name -> its exemplars (POOL_SCHEMA), in file order. Raises InputError."""
+    table = read_exemplars(source_of(exemplars), exemplars.targets, exemplars.target)
+    names = table["target"].to_pylist()
+    return {
+        name: table.filter(pa.array([other == name for other in names]))
+        for name in dict.fromkeys(names)
+    }
+
+
+def refuse_without_response(config: SelectConfig, targets: Mapping[str, pa.Table]) -> None:
+    """Exemplars without a response are compared by prompts on both sides, or not at all.
+
+    Otherwise the pool's responses would count against prompts, and every score would sink.
+    """
+    if config.rendering.counted == "prompt":
+        return
+    for name, table in targets.items():
+        for row in table.to_pylist():
+            if not any(_responds(message) for message in json.loads(row["messages"])):
+                raise InputError(
+                    f"exemplar {row['own_id'] or row['example_id'][:12]} of `{name}` has no"
+                    f" response, and rendering.counted is `{config.rendering.counted}`",
+                    file=row["file"],
+                    line=row["row"],
+                    remedy="Give it a response, or set `rendering: {counted: prompt}`.",
+                )
+
+
+def responding(config: SelectConfig, pool: PreparedPool) -> NDArray[np.bool_]:
+    """(n,) examples with a response to train on; all of them where only prompts count."""
+    if config.rendering.counted == "prompt":
+        return np.ones(pool.n_examples, np.bool_)
+    answers = (
+        any(_responds(message) for message in json.loads(messages))
+        for batch in pool.iter_examples()
+        for messages in batch["messages"].to_pylist()
+    )
+    return np.fromiter(answers, np.bool_, pool.n_examples)
+
+
+def _responds(message: Mapping[str, object]) -> bool:
+    return message["role"] == "assistant" and bool(
+        message.get("content") or message.get("tool_calls")
+    )
+
+
+def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
+    """Read, normalize and sort the pools into the workspace, or reuse what is there."""
+    sources = [source_of(pool) for pool in config.pool]
+    name = "pool-" + content_id([asdict(source) for source in sources], n_hex=24)
+    with stage("pool", unit="rows") as handle, Leases(workspace.leases).waited_for(name):
+        pool = prepare_pool(sources, workspace.pools, handle.advance)
+        dropped = sum(pool.drops.values())
+        handle.detail = (
+            f"{pool.n_rows:,} rows read, {dropped:,} dropped, {pool.n_examples:,} unique examples"
+        )
+    return pool
+
+
+def id_names(listed: str | Sequence[str], field: str) -> list[str]:
+    """The ids themselves, or those in a file of one per line. Raises InputError."""
+    if not isinstance(listed, str):
+        return list(listed)
+    try:
+        lines = Path(listed).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(
+            f"the list cannot be read ({error.strerror})",
+            field=field,
+            value=listed,
+            remedy="Give a text file with one id per line, or the ids as a list.",
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who is in the race before a model is asked.
+
+    eligible:    (n,) bool over the prepared pool.
+    drops:       examples dropped here, by reason.
+    """
+
+    eligible: NDArray[np.bool_]
+    drops: dict[DropReason, int]
+
+
+def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.Table]) -> Field:
+    """Apply `where`, take out exact copies of exemplars, and hold the budget against the rest.
+
+    Raises InputError where the budget asks for more than survives.
+    """
+    passing = pool.eligible(config.where)
+    copies = np.zeros(pool.n_examples, np.bool_)
+    if config.drop_exemplar_copies:
+        known = np.unique(
+            [i for table in targets.values() for i in table["example_id"].to_pylist()]
+        )
+        copies = np.isin(pool.example_ids().astype(str), known) & passing
+    excluded = np.zeros(pool.n_examples, np.bool_)
+    excluded[pool.rows_of_ids(id_names(config.exclude, "exclude"))[0]] = True
+    excluded &= passing & ~copies
+    silent = passing & ~copies & ~excluded & ~responding(config, pool)
+    eligible = passing & ~copies & ~excluded & ~silent
+    _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
+    drops = {
+        DropReason.WHERE: int((~passing).sum()),
+        DropReason.IS_EXEMPLAR: int(copies.sum()),
+        DropReason.EXCLUDED: int(excluded.sum()),
+        DropReason.NO_RESPONSE: int(silent.sum()),
+    }
+    return Field(eligible, {reason: n for reason, n in drops.items() if n})
+
+
+def _refuse_large_budget(config: SelectConfig, n_eligible: int, n_examples: int) -> None:
+    """A budget that no later stage can meet is refused before any model is loaded."""
+    if n_eligible == 0:
+        raise InputError(
+            f"none of the {n_examples:,} examples passes",
+            field="where",
+            value=config.where,
+            remedy="Loosen the expression; `saelect init` shows the columns and some values.",
+        )
+    asked = config.budget.examples
+    if asked is not None and asked > n_eligible:
+        raise InputError(
+            f"more than the {n_eligible:,} examples that survive reading and `where`",
+            field="budget.examples",
+            value=asked,
+            remedy=f"Ask for at most {n_eligible:,}, loosen `where`, or add to the pool.",
+        )
+    fraction = config.budget.fraction
+    if fraction is not None and int(fraction * n_eligible) == 0:
+        raise InputError(
+            f"less than one of the {n_eligible:,} eligible examples",
+            field="budget.fraction",
+            value=fraction,
+            remedy=f"Ask for at least {1 / n_eligible:.2g}.",
+        )
+
+
+def is_demo_model_on_foreign_pool(config: SelectConfig) -> bool:
+    """Whether the demonstration model represents a pool that is not the demonstration's."""
+    return config.model.name == DEMO and any(
+        not pool.path.startswith(PACKAGED) for pool in config.pool
+    )

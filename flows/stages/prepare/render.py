@@ -1,0 +1,160 @@
+"""Reading: the model's tokenizer and template turn examples into tokens, kept per pool.
+
+No weights are loaded here; what a wrong model, hookpoint or SAE can say is said early.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow as pa
+
+from flows.config.base import DEMO
+from flows.config.jobs import VectorJob
+from flows.orchestration.progress import stage
+from flows.stages.prepare.inputs import packaged
+from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint, parse_hookpoint, place_of
+from selection.models.resolve import ResolvedModel, resolve_model
+from selection.records import Rendered
+from selection.rendering.renderer import Renderer, load_renderer
+from selection.sae.compatibility import check_fits
+from selection.sae.formats.load import read_sae_info
+from selection.sae.formats.registry import list_local_saes
+from storage.files.atomic import is_complete
+from storage.files.leases import do_once
+from storage.files.workspace import Workspace
+from storage.pools.prepare import PreparedPool
+from storage.pools.renderings import RenderedPool, open_rendering, rows_done, write_rendering
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The model as far as reading goes: where it is, where it is read, how text becomes tokens."""
+
+    model: ResolvedModel
+    hookpoint: Hookpoint
+    renderer: Renderer
+
+
+def open_reader(config: VectorJob) -> Reader:
+    """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded."""
+    name = packaged(f"{DEMO}:model") if config.model.name == DEMO else config.model.name
+    model = resolve_model(name, config.model.revision, config.model.trust_remote_code)
+    if config.model.hookpoint:
+        hookpoint = parse_hookpoint(config.model.hookpoint, model.n_layers)
+    else:  # the place where the SAE was trained
+        hookpoint = _hookpoint_of(None if config.sae.train else sae_path(config), model)
+    return Reader(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
+
+
+def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
+    """The tokenizer and template with the config's rules, cut at `max_length` tokens.
+
+    Never longer than what the model was made for: behind that, activations mean nothing.
+    """
+    options = config.rendering
+    return load_renderer(
+        str(model.path),
+        template=options.template,
+        counted=options.counted,
+        max_length=min(max_length, model.max_positions or max_length),
+        truncation=options.truncation,
+    )
+
+
+def sae_path(config: VectorJob) -> str:
+    """Where the config's SAE is; the packaged one for `demo`."""
+    path = config.sae.path or ""
+    return str(DEMO_SAES) if path == DEMO else path
+
+
+_SPACE = "representation.spaces[]."  # section of a config with further SAEs
+
+DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
+"""Folder of the packaged SAE, which lies in a folder named after its hookpoint."""
+
+
+def _hookpoint_of(
+    sae: str | None, model: ResolvedModel, section: str = "", own: str = "model."
+) -> Hookpoint:
+    """Where an existing SAE was trained. Raises InputError where it does not fit the model.
+
+    section, own: where in the config the SAE and its hookpoint are named.
+    """
+    info = None if sae is None else read_sae_info(sae, local=[DEMO_SAES], model=model)
+    if info is not None:
+        check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
+    place = None if info is None else place_of(info.hookpoint)
+    if place is None:
+        raise InputError(
+            "is missing, and the SAE does not say where it was trained",
+            field=f"{own}hookpoint",
+            remedy="Name the place, for example `resid@0.66` or `resid@12`.",
+        )
+    return Hookpoint(*place)
+
+
+def hookpoints_of(config: VectorJob, reader: Reader) -> list[Hookpoint]:
+    """Everywhere the run reads the model: its own hookpoint and those of other SAEs it joins.
+
+    Shallow ones first. Raises InputError for an SAE that does not say where it was trained or
+    that was trained on another model.
+    """
+    found = {reader.hookpoint}
+    for space in config.representation.spaces:
+        if space.sae is not None and space.hookpoint:
+            found.add(parse_hookpoint(space.hookpoint, reader.model.n_layers))
+        elif space.sae is not None:
+            found.add(_hookpoint_of(space.sae, reader.model, _SPACE, _SPACE))
+    return sorted(found, key=lambda place: (place.block, place.site))
+
+
+def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:
+    """Where the tokens of a pool are kept."""
+    return workspace.pools / pool_id / "renderings" / renderer.rendering_id
+
+
+def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> RenderedPool:
+    """Tokens of every example of the pool, kept in the workspace; reused where complete."""
+    folder = rendering_folder(workspace, pool.pool_id, reader.renderer)
+    with stage("render", pool.n_examples, "examples") as handle:
+
+        def batches() -> Iterator[list[Rendered]]:
+            first = rows_done(folder)
+            handle.advance(first)
+            for batch in pool.iter_examples(first):
+                yield render_rows(reader.renderer, batch)
+                handle.advance(batch.num_rows)
+
+        do_once(
+            workspace.leases,
+            f"render-{pool.pool_id[:12]}-{folder.name[:12]}",
+            lambda: is_complete(folder),
+            lambda: write_rendering(folder, batches(), reader.renderer.settings),
+        )
+        rendered = open_rendering(folder)
+        totals = rendered.totals
+        handle.detail = (
+            f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
+            f"{totals['n_truncated']:,} examples truncated{_fallbacks(reader.renderer)}"
+        )
+    return rendered
+
+
+def _fallbacks(renderer: Renderer) -> str:
+    """How many samples the chat template refused; they were rendered another way."""
+    words = {"simplified": "simplified for the template", "plain": "without the template"}
+    return "".join(
+        f", {renderer.counts[how]:,} {text}" for how, text in words.items() if renderer.counts[how]
+    )
+
+
+def render_rows(renderer: Renderer, rows: pa.RecordBatch | pa.Table) -> list[Rendered]:
+    """Render rows that hold `messages` and `tools` as JSON."""
+    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
+    return renderer.render_batch(
+        [(json.loads(messages), json.loads(tools) if tools else None) for messages, tools in pairs]
+    )

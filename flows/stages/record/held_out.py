@@ -1,0 +1,86 @@
+"""What the label-free check found, as rows of the tables label_free_check and held_out."""
+
+import numpy as np
+
+from flows.stages.decide.held_out import HeldOut, TargetCheck
+from flows.stages.record.material import Material, Row
+from selection.evaluation.held_out import median_interval, samples_alike
+from selection.evaluation.random_draws import LEVEL
+
+FEWEST_TO_DOMINATE = 3  # One of two exemplars is nearest to half of everything.
+
+
+def label_free_rows(material: Material) -> dict[str, list[Row]]:
+    """Catalog table -> rows."""
+    rows: dict[str, list[Row]] = {"label_free_check": [], "held_out": []}
+    for check in material.checks:
+        own = material.config.ranking.method
+        for method in check.held_out or [own]:
+            rows["label_free_check"].append(_of_method(check, method, is_own=method == own))
+            rows["held_out"] += _of_exemplars(material, check, method, is_own=method == own)
+    return rows
+
+
+def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
+    row = {
+        **_key(check, method),
+        "n_exemplars": len(np.unique(check.exemplars.ids)),
+        "n_rows": check.n_rows,
+        "n_ranked": check.n_ranked,
+    }
+    found = check.held_out.get(method)
+    if found is not None:
+        percentile = median_interval(100 * (1 - found.shares_above))
+        row |= {"n_folds": int(found.folds.max()) + 1, "percentile": percentile.median}
+        row |= {"percentile_lo": percentile.lo, "percentile_hi": percentile.hi}
+    if found is not None and method != "random":
+        alike = samples_alike(found.shares_above, check.n_ranked)
+        row |= {"n_alike": alike.median, "n_alike_lo": alike.lo, "n_alike_hi": alike.hi}
+    reach = check.reach if is_own else None
+    if reach is not None:
+        row |= {"effective": reach.effective, "n_drawn": reach.n_drawn, "n_looked": reach.n_looked}
+        row |= {"informative_until": reach.until, "n_picks": reach.n_picks}
+        row |= {"n_beyond": reach.n_beyond}
+    return row
+
+
+def _of_exemplars(
+    material: Material, check: TargetCheck, method: str, *, is_own: bool
+) -> list[Row]:
+    """One row per different exemplar."""
+    found, reach = check.held_out.get(method), check.reach if is_own else None
+    _, positions = np.unique(check.exemplars.ids, return_index=True)
+    rows = []
+    for i, position in enumerate(np.sort(positions) if found is None else found.positions):
+        row: Row = {**_key(check, method), "exemplar_id": str(check.exemplars.ids[position])}
+        if found is not None:
+            row |= {"fold": int(found.folds[i])}
+            row |= {"percentile": 100 * (1 - float(found.shares_above[i]))}
+        if reach is not None:
+            row |= {"near_share": float(reach.near[position])}
+            row |= {"nearest_share": float(reach.nearest[position])}
+        if is_own:
+            row |= {"flag": _flag(material, found, row, len(positions))}
+        rows.append(row)
+    return rows
+
+
+def _flag(material: Material, found: HeldOut | None, row: Row, n_exemplars: int) -> str | None:
+    """Why an exemplar is worth a look.
+
+    apart: held out, it ranks no better than a random sample. unmatched: no more picks are near it
+    than near random samples. dominates: most picks are nearest to it.
+    """
+    if found is not None and float(str(row["percentile"])) <= 50:
+        return "apart"
+    near, nearest = row.get("near_share"), row.get("nearest_share")
+    if isinstance(near, float) and near <= 1 - LEVEL:
+        return "unmatched"
+    rule = material.config.check
+    if n_exemplars >= FEWEST_TO_DOMINATE and isinstance(nearest, float) and rule is not None:
+        return "dominates" if nearest > rule.dominates else None
+    return None
+
+
+def _key(check: TargetCheck, method: str) -> Row:
+    return {"selection_id": check.selection_id, "target": check.target, "method": method}

@@ -1,0 +1,160 @@
+"""Where a run comes from: who asked, with which versions, from which files, through what.
+
+Rows of the tables run, run_drop, run_source, artifact and latent_description.
+"""
+
+import getpass
+import hashlib
+import platform
+import socket
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from flows.config.base import DEMO
+from flows.config.jobs import SelectConfig
+from flows.stages.prepare.inputs import packaged
+from flows.stages.record.material import Material, Row, top_of
+from selection.core.hashing import content_id, file_sha256
+from selection.core.redaction import without_secrets
+from selection.sae.interpret.latents_file import read_descriptions
+from storage.files.atomic import MANIFEST
+
+PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
+            "faiss-cpu", "duckdb", "polars", "pyarrow", "prefect")  # fmt: skip
+
+
+def run_row(material: Material) -> Row:
+    """Who asked for what, when, and with which model, SAE and versions."""
+    config, facts, representer = material.config, material.facts, material.representer
+    model, sae = representer.reader.model, representer.coder.info
+    return {
+        "run_id": facts.run_id,
+        "name": facts.name,
+        "created_at": facts.created_at,
+        "finished_at": datetime.now(UTC),
+        "config": without_secrets(config.model_dump(mode="json")),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git_sha": _git_sha(),
+        "who": getpass.getuser(),
+        "host": socket.gethostname(),
+        "trigger": facts.trigger,
+        "note": without_secrets(config.note),
+        "pool_id": material.pool.pool_id,
+        "representation_id": representer.representation_id,
+        "model": DEMO if config.model.name == DEMO else model.name,
+        "model_sha256": model.weights_sha256,
+        "model_licence": model.licence,
+        "sae": DEMO if config.sae.path == DEMO else str(representer.sae),
+        "sae_sha256": sae.sha256,
+        "sae_licence": sae.licence,
+        "data_licences": material.pool.licence_counts(material.race.eligible, config.where),
+        "hookpoint": str(representer.reader.hookpoint),
+        "unit": representer.unit,
+        "seed": config.seed,
+        "is_demo": config.model.name == DEMO,
+        "counts": dict(facts.counts),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_sha() -> str | None:
+    """Commit of the checkout that the code runs from, if it is one."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git on this machine
+        return None
+    return done.stdout.strip() or None
+
+
+def drop_rows(material: Material) -> list[Row]:
+    """Rows dropped while reading, then examples dropped before ranking, by reason."""
+    run_id = material.facts.run_id
+    read = [("read", reason, n) for reason, n in material.pool.drops.items()]
+    race = [("filter", str(reason), n) for reason, n in material.race.drops.items()]
+    return [
+        {"run_id": run_id, "stage": stage, "reason": str(reason), "n": n}
+        for stage, reason, n in read + race
+        if n
+    ]
+
+
+def source_rows(material: Material) -> list[Row]:
+    """Ranked examples of the pool by source."""
+    counts = material.pool.source_counts(material.race.eligible, material.config.where)
+    run_id = material.facts.run_id
+    return [{"run_id": run_id, "source": name, "n_pool": n} for name, n in counts.items()]
+
+
+def artifact_rows(material: Material) -> list[Row]:
+    """The chain from files to selections, each with the hash that names its content."""
+    run_id, representer = material.facts.run_id, material.representer
+    pool_id, shards = material.pool.pool_id, representer.representation_id
+    rows: list[tuple[str, str, str | None, str | None]] = [
+        ("read", str(file["file"]), str(file["sha256"]), None) for file in material.pool.files
+    ]
+    prepared = file_sha256(material.pool.folder / MANIFEST)
+    rows += [("prepare", f"pools/{pool_id}", prepared, name) for _, name, _, _ in rows]
+    rows += [("read", path, sha256, None) for path, sha256 in listed_files(material.config).items()]
+    for name, (table, _) in material.targets.items():
+        ids = content_id(table["example_id"].to_pylist(), 64)
+        rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
+    model, sae = representer.reader.model, representer.coder.info
+    rows.append(("represent", f"model {model.name}", model.weights_sha256, None))
+    rows.append(("represent", f"sae {representer.sae}", sae.sha256, f"model {model.name}"))
+    units = {shard.folder.name: shard.sha256 for shard in material.vectors.shards.shards}
+    vectors = content_id(units, 64)
+    rows.append(("represent", f"shards/{shards}", vectors, f"pools/{pool_id}"))
+    for source, part in zip(material.spaces.sources, material.spaces.parts, strict=True):
+        if source.shards_id != shards:
+            units = {shard.folder.name: shard.sha256 for shard in part.shards.shards}
+            counted = content_id(units, 64)
+            rows.append(("represent", f"shards/{source.shards_id}", counted, f"pools/{pool_id}"))
+    weighed = hashlib.sha256()
+    for target in material.race.targets.values():
+        weighed.update(target.joint.sha256().encode())
+    rows.append(("rank", "weights", weighed.hexdigest(), f"shards/{shards}"))
+    for decided in material.decided:
+        top = top_of(decided)
+        picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)
+        rows.append(("select", decided.selection_id, picked, "weights"))
+    names = ("step", "artifact", "sha256", "parent")
+    return [
+        {"run_id": run_id, **dict(zip(names, without_secrets(list(row)), strict=True))}
+        for row in rows
+    ]
+
+
+def listed_names(config: SelectConfig) -> list[str]:
+    """Files besides pools and exemplars that decide: id lists and evaluation items."""
+    named = [path for path in (config.include, config.exclude) if isinstance(path, str) and path]
+    rule = config.decontamination
+    return named + ([packaged(file.path) for file in rule.files] if rule else [])
+
+
+def listed_files(config: SelectConfig) -> dict[str, str]:
+    """Hashes of those that are single files here."""
+    return {path: file_sha256(Path(path)) for path in listed_names(config) if Path(path).is_file()}
+
+
+def description_rows(material: Material) -> list[Row]:
+    """What the latents respond to, where `saelect describe` or the SAE's own folder says so."""
+    sae, workspace = material.representer.coder.info, material.representer.workspace
+    folders = (workspace.described(sae.sae_id), Path(sae.path))
+    found = next((f for f in (read_descriptions(d, sae.sha256) for d in folders) if f), {})
+    return [
+        {"sae": sae.sha256, "latent": latent, "description": text} for latent, text in found.items()
+    ]

@@ -1,0 +1,213 @@
+"""What a run decided, as rows of the catalog: who asked, what was chosen, why, and from what.
+
+Everything is gathered first and committed in one transaction.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.orchestration.progress import StageRecord
+from flows.stages.decide.decide import Decided
+from flows.stages.record.exclusions import contamination_rows, drop_rows_of
+from flows.stages.record.explanations import explanations, target_latent_rows
+from flows.stages.record.held_out import label_free_rows
+from flows.stages.record.material import Material, Row, RunFacts, top_of
+from flows.stages.record.provenance import (
+    artifact_rows,
+    description_rows,
+    drop_rows,
+    run_row,
+    source_rows,
+)
+from selection.core.hashing import file_sha256
+from selection.core.redaction import without_secrets
+from selection.data.messages import plain_text
+from storage.catalog.tables import table_of
+
+NEAR_MISSES = 50
+LENGTH_EDGES = [0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 20]
+
+
+def catalog_rows(material: Material) -> dict[str, pa.Table]:
+    """Catalog table -> rows of this run."""
+    rows: dict[str, list[Row]] = {
+        "run": [run_row(material)],
+        "run_drop": drop_rows(material),
+        "run_source": source_rows(material),
+        "exemplar": _exemplars(material),
+        "target_latent": target_latent_rows(material),
+        "selection": [],
+        "pick": [],
+        "near_miss": [],
+        "selection_drop": [],
+        "contamination": contamination_rows(material),
+        "latent_description": description_rows(material),
+        "artifact": [],
+        "event": [_selected(material)],
+    }
+    shown: set[int] = set()
+    why: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
+    for decided in material.decided:
+        top = top_of(decided, NEAR_MISSES)
+        shown.update(top["example_row"].to_pylist())
+        tokens = material.token_count(top["example_row"].to_numpy())
+        picks = _picks(material, top, tokens)
+        rows["pick"] += _with_reasons(picks, decided)
+        rows["selection_drop"] += drop_rows_of(material, decided)
+        rows["near_miss"] += picks[decided.cut.n_selected :]
+        rows["selection"].append(_selection(material, decided, tokens[: decided.cut.n_selected]))
+        if decided.method == "jaccard":
+            for name, table in explanations(material, decided, top).items():
+                why[name].append(table)
+    examples = np.array(sorted(shown), np.int64)
+    rows["sample"] = _samples(material, examples)
+    rows["occurrence"] = _occurrences(material, examples)
+    rows["artifact"] = artifact_rows(material)
+    rows |= label_free_rows(material)
+    tables = {name: table_of(name, values) for name, values in rows.items() if values}
+    return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
+
+
+def _selected(material: Material) -> Row:
+    """The event of the decision, with the hash of every ranking's file."""
+    scores = {each.selection_id: file_sha256(each.scores_file) for each in material.decided}
+    return {
+        "at": datetime.now(UTC),
+        "run_id": material.facts.run_id,
+        "action": "selected",
+        "detail": {"scores": scores},
+    }
+
+
+def stage_rows(facts: RunFacts, stages: Sequence[StageRecord]) -> dict[str, pa.Table]:
+    """The table `run_stage`: the stages before this one's, then these."""
+    rows = [
+        {
+            "run_id": facts.run_id,
+            "number": number,
+            "stage": each.name,
+            "detail": without_secrets(each.detail),
+            "seconds": each.seconds,
+        }
+        for number, each in enumerate([*facts.stages, *stages], start=1)
+    ]
+    return {"run_stage": table_of("run_stage", rows)} if rows else {}
+
+
+def _exemplars(material: Material) -> list[Row]:
+    rows = []
+    for name, (table, _) in material.targets.items():
+        for row in table.to_pylist():
+            rows.append(
+                {
+                    "run_id": material.facts.run_id,
+                    "exemplar_id": row["example_id"],
+                    "target": name,
+                    "subtask": row["subtask"],
+                    "own_id": row["own_id"],
+                    "source": row["source"],
+                    "file": without_secrets(row["file"]),
+                    "row": row["row"],
+                    "messages": row["messages"],
+                    "tools": row["tools"],
+                    "text": _text(row),
+                }
+            )
+    return rows
+
+
+def _text(row: Mapping[str, str]) -> str:
+    tools = json.loads(row["tools"]) if row["tools"] else None
+    return plain_text(json.loads(row["messages"]), tools)
+
+
+def _picks(material: Material, top: pa.Table, tokens: NDArray[np.int64]) -> list[Row]:
+    texts = [_text(row) for row in _examples(material, top["example_row"].to_numpy())]
+    taken = ("selection_id", "rank", "target", "example_id", "score", "score_rank")
+    columns = (top[name].to_pylist() for name in taken)
+    names = (*taken, "tokens", "text")
+    values = zip(*columns, tokens.tolist(), texts, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def _with_reasons(picks: list[Row], decided: Decided) -> list[Row]:
+    pairs = zip(decided.picks.reasons, decided.picks.details, strict=True)
+    return [
+        {**row, "reason": str(reason), "detail": detail or None}
+        for row, (reason, detail) in zip(picks, pairs, strict=False)
+    ]
+
+
+def _examples(material: Material, rows: NDArray[np.int64]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = material.pool.examples_at(rows).to_pylist()
+    return found
+
+
+def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) -> Row:
+    config, cut = material.config, decided.cut
+    is_ours = decided.method == "jaccard"
+    scores = pq.read_table(decided.scores_file, columns=["score"])["score"]
+    return {
+        "selection_id": decided.selection_id,
+        "run_id": material.facts.run_id,
+        "name": decided.name,
+        "target": decided.target,
+        "method": decided.method,
+        "role": decided.role,
+        "exemplar_reduction": config.ranking.exemplar_reduction if is_ours else None,
+        "weights": config.ranking.weights if is_ours else None,
+        "budget": config.budget.model_dump(exclude_none=True),
+        "n_eligible": decided.n_eligible,
+        "n_selected": cut.n_selected,
+        "n_tokens": int(tokens.sum()),
+        "unused_tokens": cut.unused_tokens,
+        "cut_score": pa.compute.min(scores.slice(0, cut.n_selected)).as_py(),
+        "curve": decided.curve,
+        "lengths": _lengths(material, tokens),
+    }
+
+
+def _lengths(material: Material, tokens: NDArray[np.int64]) -> Row:
+    """Histograms of tokens of the eligible pool and of the picks."""
+    eligible = np.flatnonzero(material.race.eligible)
+    pool = np.zeros(len(LENGTH_EDGES) - 1, np.int64)
+    for first in range(0, len(eligible), 65_536):
+        lengths = material.token_count(eligible[first : first + 65_536])
+        pool += np.histogram(lengths, LENGTH_EDGES)[0]
+    picked = np.histogram(tokens, LENGTH_EDGES)[0]
+    used = np.flatnonzero(pool + picked)
+    last = int(used[-1]) + 1 if len(used) else 1
+    return {
+        "edges": LENGTH_EDGES[: last + 1],
+        "pool": pool[:last].tolist(),
+        "selected": picked[:last].tolist(),
+    }
+
+
+def _samples(material: Material, rows: NDArray[np.int64]) -> list[Row]:
+    return [
+        {name: row[name] for name in ("example_id", "messages", "tools")}
+        for row in _examples(material, rows)
+    ]
+
+
+def _occurrences(material: Material, rows: NDArray[np.int64]) -> list[Row]:
+    """Every place that a shown example comes from and that passes `where`."""
+    table = material.pool.passing_occurrences(rows, material.config.where)
+    names = ("example_id", "own_id", "source", "file", "row", "licence", "language", "group", "raw")
+    run_id = material.facts.run_id
+    return [
+        {
+            "run_id": run_id,
+            **{name: row[name] for name in names},
+            "file": without_secrets(row["file"]),
+        }
+        for row in table.to_pylist()
+    ]

@@ -1,0 +1,225 @@
+"""Which tokens and words of the first picks and near misses explain them: rows of the table fired.
+
+For latents one more pass of the model over a few samples, after everything is decided; words and
+tokens of lexical spaces are found in the text.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flows.orchestration.progress import stage
+from flows.stages.decide.decide import Decided
+from flows.stages.record.material import Material, Row, top_of
+from flows.stages.represent.representer import Representer
+from flows.stages.represent.spaces import Source
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from selection.core.words import word_places
+from selection.data.messages import turn_texts
+from selection.records import Rendered
+from selection.rendering.offsets import Places
+from selection.representation.lexical import word_column
+from selection.representation.token_latents import firings, strongest
+from storage.catalog.tables import table_of
+from storage.pools.token_latents import SCHEMA, keep_fired, read_fired
+
+log = logging.getLogger(__name__)
+
+LATENTS = 5  # of each SAE space of an explanation, in its order, whose tokens are marked
+TERMS = 8  # of each lexical space: several may be signs, which say little
+FORMAT = 1  # of a kept answer; raised when what it means changes
+TOKENS = 48  # per sample and latent, the strongest
+
+Wanted = dict[str, dict[int, set[int]]]  # space -> pool row -> latents
+
+
+def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
+    """The table `fired` for all selections with explanations; empty where none are asked for.
+
+    why: explanations as `flows.stages.record.explanations` makes them.
+    """
+    n = material.config.explain_tokens
+    if not n or why is None:
+        return {}
+    most = {each.name: TERMS if each.is_lexical else LATENTS for each in material.spaces.sources}
+    named = _named_latents(why, most)
+    shown = {d.selection_id: _shown(d, n) for d in material.decided if d.method == "jaccard"}
+    wanted: Wanted = {}
+    for selection_id, rows in shown.items():
+        for row, example_id in rows:
+            for space, latent in named.get((selection_id, example_id), ()):
+                wanted.setdefault(space, {}).setdefault(row, set()).add(latent)
+    places = {
+        source.name: (_counted if source.is_lexical else _fired)(
+            material, source, wanted[source.name]
+        )
+        for source in material.spaces.sources
+        if source.name in wanted
+    }
+    found: list[Row] = []
+    for selection_id, rows in shown.items():
+        for row, example_id in rows:
+            base: Row = {"selection_id": selection_id, "example_id": example_id}
+            for space, latent in named.get((selection_id, example_id), ()):
+                part = places.get(space, {}).get((row, latent), ())
+                found += [{**base, "space": space, "latent": latent, **each} for each in part]
+    return {"fired": table_of("fired", found)} if found else {}
+
+
+def _named_latents(
+    why: pa.Table, most: Mapping[str, int]
+) -> dict[tuple[str, str], list[tuple[str, int]]]:
+    """(selection, example) -> the first columns of each space beside its nearest exemplar.
+
+    most: space -> how many.
+
+    Spaces are counted apart: words often say more than latents, and would leave none of them.
+    """
+    is_named = pc.and_(pc.equal(why["nearness"], 1), pc.greater_equal(why["latent"], 0))
+    named: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    names = ("selection_id", "example_id", "space", "latent")
+    columns = (why.filter(is_named)[name].to_pylist() for name in names)
+    for selection_id, example_id, space, latent in zip(*columns, strict=True):
+        first = named.setdefault((selection_id, example_id), [])
+        if sum(other == space for other, _ in first) < most[space]:
+            first.append((space, latent))
+    return named
+
+
+def _shown(decided: Decided, n: int) -> list[tuple[int, str]]:
+    """(pool row, example id) of the first n picks, and of a tenth as many near misses."""
+    n_selected, n_near = decided.cut.n_selected, max(1, n // 10)
+    top = top_of(decided, n_near).select(["example_row", "example_id"])
+    parts = (top.slice(0, min(n, n_selected)), top.slice(n_selected))
+    return [(row["example_row"], row["example_id"]) for part in parts for row in part.to_pylist()]
+
+
+def _fired(
+    material: Material, source: Source, wanted: Mapping[int, set[int]]
+) -> dict[tuple[int, int], list[Row]]:
+    """(pool row, latent) -> the places of its tokens, in their order.
+
+    The model is asked only where the same question was not asked before.
+    """
+    representer = source.representer
+    rows = np.array(sorted(wanted), np.int64)
+    latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
+    ids = material.pool.example_ids()[rows].astype(str).tolist()
+    compute = representer.config.compute
+    asked = [
+        FORMAT,
+        representer.reader.renderer.rendering_id,
+        TOKENS,
+        compute.plan_key,
+        [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
+    ]
+    folder = representer.workspace.fired / representer.representation_id
+    file = folder / f"{content_id(asked)}.parquet"
+    found = read_fired(file)
+    if found is None:
+        found = _asked_of_the_model(material, representer, rows, latents)
+        try:
+            keep_fired(file, found)
+        except (OSError, InputError) as error:  # only the next run would have gained by it
+            log.warning("where latents fired is not kept: %s", error)
+    else:
+        with stage("tokens", len(rows), "samples") as handle:
+            handle.detail = f"{len(found):,} places where explaining latents fire, found before"
+    marks: dict[tuple[int, int], list[Row]] = {}
+    for row in found.to_pylist():
+        mark = _mark(row["turn"], row["first_char"], row["end_char"], row["strength"])
+        marks.setdefault((int(rows[row["sample"]]), row["latent"]), []).append(mark)
+    return marks
+
+
+def _asked_of_the_model(
+    material: Material,
+    representer: Representer,
+    rows: NDArray[np.int64],
+    latents: Sequence[NDArray[np.int64]],
+) -> pa.Table:
+    """One more pass over the samples of these rows: a table of `storage.pools.token_latents`."""
+    shown = _rendered(material, representer, rows)
+    per_batch, model = representer.config.compute.tokens_per_batch, representer.model
+    samples = [each.rendered for each in shown]
+    with stage("tokens", len(samples), "samples") as handle:
+        found = strongest(firings(samples, latents, model, representer.head, per_batch), TOKENS)
+        handle.detail = f"{len(found.tokens):,} places where explaining latents fire"
+    places = np.zeros((len(found.tokens), 3), np.int64)  # turn, first character, end
+    for n, (sample, token) in enumerate(zip(found.samples, found.tokens, strict=True)):
+        there = shown[sample].places
+        places[n] = there.turns[token], there.starts[token], there.ends[token]
+    has_place = places[:, 0] >= 0
+    columns = (found.samples, found.latents, *places.T, found.strengths)
+    return pa.table([column[has_place] for column in columns], names=SCHEMA.names).cast(SCHEMA)
+
+
+def _counted(
+    material: Material, source: Source, wanted: Mapping[int, set[int]]
+) -> dict[tuple[int, int], list[Row]]:
+    """(pool row, column) -> where its word or token stands among what counts, in the text's order.
+
+    At most TOKENS places of each, the first ones; every place is as strong as another.
+    """
+    rows = np.array(sorted(wanted), np.int64)
+    marks: dict[tuple[int, int], list[Row]] = {}
+    for row, each in zip(rows.tolist(), _rendered(material, source.representer, rows), strict=True):
+        terms = _tokens_of(each) if source.settings.kind == "tokens" else _words_of(each)
+        for column, turn, first, end in terms:
+            here = marks.setdefault((row, column), []) if column in wanted[row] else None
+            if here is not None and len(here) < TOKENS:
+                here.append(_mark(turn, first, end, 1.0))
+    return marks
+
+
+def _mark(turn: int, first: int, end: int, strength: float) -> Row:
+    return {
+        "turn": int(turn), "first_char": int(first), "end_char": int(end), "strength": strength
+    }  # fmt: skip
+
+
+class Shown(NamedTuple):
+    """A sample of the pool: as the model reads it, where its counted tokens lie, its turns."""
+
+    rendered: Rendered
+    places: Places
+    turns: list[str]
+
+
+def _words_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+    """(column, turn, first character, end) of every word whose first character counts."""
+    places = shown.places
+    for number, text in enumerate(shown.turns):
+        counts = np.zeros(len(text), np.bool_)
+        for token in np.flatnonzero(places.turns == number):
+            counts[places.starts[token] : places.ends[token]] = True
+        for first, end, word in word_places(text):
+            if counts[first]:
+                yield word_column(word), number, first, end
+
+
+def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+    """(token id, turn, first character, end) of every counted token that has a place."""
+    places, tokens = shown.places, shown.rendered.tokens[shown.rendered.counted]
+    for token in np.flatnonzero(places.turns >= 0):
+        yield (
+            int(tokens[token]), int(places.turns[token]), int(places.starts[token]),
+            int(places.ends[token]),
+        )  # fmt: skip
+
+
+def _rendered(material: Material, representer: Representer, rows: NDArray[np.int64]) -> list[Shown]:
+    """Samples of the pool as they are marked."""
+    renderer, found = representer.reader.renderer, []
+    for row in material.pool.examples_at(rows).to_pylist():
+        messages = json.loads(row["messages"])
+        tools = json.loads(row["tools"]) if row["tools"] else None
+        found.append(Shown(*renderer.render_placed(messages, tools), turn_texts(messages)))
+    return found

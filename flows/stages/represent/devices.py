@@ -1,0 +1,60 @@
+"""One job per GPU: the first model that a process loads on CUDA claims a device for its lifetime.
+
+The claim is a locked file of the workspace, named after the device, so it ends with the process,
+whatever ends it. Selections that load no model, and those on CPU, wait for nobody.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from selection.core.errors import InputError
+from storage.files import locks as lock
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+_claims = ExitStack()  # closed by the end of the process alone
+_claimed: dict[Path, int] = {}
+
+
+def claim_device(folder: Path, device: str) -> None:
+    """Wait for a free GPU and make it this process's; nothing where `device` means no GPU.
+
+    folder: of the locks, seen by all jobs that share the devices.
+    """
+    if device not in ("auto", "cuda"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    devices = range(torch.cuda.device_count())
+    names = [str(torch.cuda.get_device_properties(number).uuid) for number in devices]
+    torch.cuda.set_device(claim(folder, names))
+
+
+def claim(folder: Path, names: Sequence[str]) -> int:
+    """Number of the device that this process has claimed; waits as long as all are taken."""
+    if folder not in _claimed:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_told = False
+        while (number := _first_free(folder, names)) is None:
+            if not is_told:
+                log.info("waiting for a GPU: all %d are taken by other jobs", len(names))
+                is_told = True
+            time.sleep(POLL_S)
+        _claimed[folder] = number
+    return _claimed[folder]
+
+
+def _first_free(folder: Path, names: Sequence[str]) -> int | None:
+    for number, name in enumerate(names):
+        try:
+            _claims.enter_context(lock.held(folder / f"gpu-{name}.lock", 0.0))
+        except InputError:  # somebody else's
+            continue
+        return number
+    return None

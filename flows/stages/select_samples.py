@@ -1,0 +1,190 @@
+"""Last computing stage: rank the pool for every target, cut, explain, and commit it all at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.config.jobs import SelectConfig
+from flows.config.rules import BudgetConfig
+from flows.orchestration.progress import Clock, listening, stage
+from flows.stages.decide.decide import Decided, Race, decide, enter_race
+from flows.stages.decide.held_out import check_label_free
+from flows.stages.prepare.inputs import Field, field_of, read_targets
+from flows.stages.prepare.render import Reader, open_reader, render_rows, rendering_folder
+from flows.stages.rank.candidates import measured_recall
+from flows.stages.rank.index import index_facts
+from flows.stages.record.material import Material, RunFacts
+from flows.stages.record.rows import catalog_rows, stage_rows
+from flows.stages.record.token_latents import fired_rows
+from flows.stages.represent.representer import (
+    Representer,
+    embed_targets,
+    open_representer,
+    pool_vectors,
+)
+from flows.stages.represent.spaces import open_spaces
+from selection.core.errors import InputError
+from selection.picking.budget import TokenCount
+from selection.picking.pick import PickReason
+from selection.rendering.renderer import load_renderer
+from storage.catalog.commit import commit
+from storage.files.workspace import Workspace
+from storage.pools.prepare import PreparedPool, open_pool
+from storage.pools.renderings import RenderedPool, open_rendering
+
+
+def select_and_record(
+    config: SelectConfig, workspace: Workspace, pool_id: str, sae: str, facts: RunFacts
+) -> list[dict[str, object]]:
+    """Everything from vectors to a committed run; returns one small record per selection."""
+    clock = Clock()
+    with listening(clock):
+        representer = open_representer(config, workspace, sae)
+        targets = read_targets(config.exemplars)
+        material = decide_run(config, representer, pool_id, targets, facts, workspace.scores)
+        with stage("explain", unit="rows") as handle:
+            rows = catalog_rows(material)
+            handle.detail = f"{len(rows.get('why', ())):,} shared latents of picks and near misses"
+        rows |= fired_rows(material, rows.get("why"))
+        rows |= stage_rows(facts, clock.stages)
+    with stage("record", unit="rows") as handle:
+        commit(workspace, rows)
+        handle.detail = f"{sum(len(table) for table in rows.values()):,} rows in the catalog"
+    return [_summary(each, rows["selection"].to_pylist()) for each in material.decided]
+
+
+def decide_run(
+    config: SelectConfig,
+    representer: Representer,
+    pool_id: str,
+    tables: Mapping[str, pa.Table],
+    facts: RunFacts,
+    scores: Path,
+) -> Material:
+    """Rank and cut for every target; all of it, nothing recorded yet.
+
+    tables: exemplars by target. scores: folder for the files of all scores.
+    """
+    workspace = representer.workspace
+    pool = open_pool(workspace.pools / pool_id)
+    rendered, vectors = representer.rendered(pool_id), pool_vectors(representer, pool_id)
+    targets = embed_targets(representer, config, tables)
+    field = field_of(config, pool, tables)
+    spaces = open_spaces(config, representer, pool_id)
+    race = enter_race(config, field, pool, rendered, spaces, targets)
+    tokens = token_counter(config.budget, representer.reader, pool, rendered)
+    n_promised = int(field.eligible.sum())
+    run = (facts.run_id, facts.name)
+    decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
+    index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
+    checks = check_label_free(config, pool, spaces, race, targets, decided)
+    if race.candidates is not None:
+        recall = measured_recall(
+            config, spaces, race.targets, race.eligible, race.candidates, _cuts(decided)
+        )
+        index["search"] = {**race.candidates.facts, "recall": recall}
+    facts = replace(
+        facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
+    )
+    return Material(
+        config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens, checks
+    )
+
+
+def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_id: str) -> None:
+    """A budget of more tokens than the eligible examples have is refused before the model runs."""
+    asked = config.budget.tokens
+    if asked is None:
+        return
+    pool, reader = open_pool(workspace.pools / pool_id), open_reader(config)
+    rendered = open_rendering(rendering_folder(workspace, pool_id, reader.renderer))
+    field = field_of(config, pool, read_targets(config.exemplars))
+    count = token_counter(config.budget, reader, pool, rendered)
+    rows = np.flatnonzero(field.eligible)
+    parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
+    n_tokens = sum(int(count(part).sum()) for part in parts)
+    if asked > n_tokens:
+        raise InputError(
+            f"more than the {n_tokens:,} tokens of the {len(rows):,} examples that survive"
+            " reading and `where`",
+            field="budget.tokens",
+            value=asked,
+            remedy=f"Ask for at most {n_tokens:,}, loosen `where`, or add to the pool.",
+        )
+
+
+def token_counter(
+    budget: BudgetConfig, reader: Reader, pool: PreparedPool, rendered: RenderedPool
+) -> TokenCount:
+    """Pool rows -> tokens that training on them costs, after the training max_length."""
+    limit = budget.max_length or int(reader.renderer.settings["max_length"])
+    if budget.trainee_tokenizer is None:
+        full = rendered.full_lengths()
+        return lambda rows: np.minimum(full[rows], limit).astype(np.int64)
+    renderer = load_renderer(budget.trainee_tokenizer, max_length=limit)
+    known = np.full(pool.n_examples, -1, np.int64)  # every selection asks for the same rows again
+
+    def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        new = np.unique(rows[known[rows] < 0])
+        if len(new):
+            samples = render_rows(renderer, pool.examples_at(new))
+            known[new] = [len(sample.tokens) for sample in samples]
+        return known[rows]
+
+    return count
+
+
+def _counts(
+    pool: PreparedPool,
+    rendered: RenderedPool,
+    field: Field,
+    race: Race,
+    n_vectors: int,
+    representer: Representer,
+    index: Mapping[str, object],
+) -> dict[str, object]:
+    """What the run went through; rows = read drops + occurrences, examples = drops + eligible."""
+    return {
+        "rows": pool.n_rows,
+        "dropped_while_reading": {str(reason): n for reason, n in pool.drops.items() if n},
+        "occurrences": pool.n_occurrences,
+        "examples": pool.n_examples,
+        "dropped_before_ranking": {str(reason): n for reason, n in race.drops.items()},
+        "passed_where": int(field.eligible.sum()),
+        "ranked": int(race.eligible.sum()),
+        "vectors": n_vectors,
+        "fixed_point": representer.fixed_point_totals(),
+        **representer.sae_facts(),
+        **index,
+        **rendered.totals,
+    }
+
+
+def _cuts(decided: Sequence[Decided]) -> dict[str, float]:
+    """Target -> the least score of a pick of the main selection that its score brought in."""
+    cuts: dict[str, float] = {}
+    for each in decided:
+        if each.role == "main":
+            table = pq.read_table(each.scores_file, columns=["score", "target"])
+            picks = table.slice(0, each.cut.n_selected).to_pylist()
+            for pick, reason in zip(picks, each.picks.reasons, strict=True):
+                if reason in (PickReason.INCLUDED, PickReason.FLOOR):
+                    continue
+                cuts[pick["target"]] = min(pick["score"], cuts.get(pick["target"], pick["score"]))
+    return cuts
+
+
+def _summary(decided: Decided, rows: list[Mapping[str, object]]) -> dict[str, object]:
+    row = next(row for row in rows if row["selection_id"] == decided.selection_id)
+    names = ("selection_id", "name", "target", "method", "role", "n_eligible", "n_selected")
+    return {
+        **{name: row[name] for name in names},
+        "n_tokens": row["n_tokens"],
+        "cut_score": row["cut_score"],
+        "shortfall": decided.cut.shortfall,
+    }

@@ -1,0 +1,42 @@
+"""What can be refused early is refused early: before tokens, before weights, before hours."""
+
+from flows.config.jobs import SelectConfig
+from flows.orchestration.progress import stage
+from flows.stages.prepare.inputs import field_of, read_targets, refuse_without_response, source_of
+from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.rules import included_rows, quota_columns
+from flows.stages.represent.sae import load_fitting
+from selection.data.read import look_at
+from selection.data.where import compile_where
+from storage.files.atomic import ensure_free
+from storage.files.workspace import Workspace
+from storage.pools.prepare import open_pool
+
+FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vectors come on top.
+
+
+def check_config(config: SelectConfig, workspace: Workspace) -> None:
+    """Exemplars, the first rows of every pool, `where`, model, hookpoint, SAE and disk."""
+    with stage("check", unit="inputs") as handle:
+        targets = read_targets(config.exemplars)
+        refuse_without_response(config, targets)
+        for pool in config.pool:
+            look_at(source_of(pool), 50)
+        if config.where is not None:
+            compile_where(config.where)
+        reader = open_reader(config)
+        if config.sae.train is None:
+            load_fitting(config, workspace, reader)
+        ensure_free(workspace.root, FREE_BYTES, "a selection run")
+        names = ", ".join(f"{name} ({len(table)})" for name, table in targets.items())
+        handle.detail = f"exemplars: {names}"
+
+
+def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str) -> dict[str, int]:
+    """Counts of the field; raises InputError where `where` or the budget leave nothing to do."""
+    pool = open_pool(workspace.pools / pool_id)
+    field = field_of(config, pool, read_targets(config.exemplars))
+    included_rows(config, pool)
+    quota_columns(config, pool, field.eligible)
+    counts = {"eligible": int(field.eligible.sum())}
+    return counts | {str(reason): n for reason, n in field.drops.items()}

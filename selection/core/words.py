@@ -1,0 +1,62 @@
+"""Words of a text in any language."""
+
+import re
+import unicodedata
+from functools import cache
+
+UNSPACED = (
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003134f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+"""Kana, Han, Thai, Lao, Myanmar, Khmer: ranges for the inside of brackets."""
+
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+
+
+def words(text: str) -> list[str]:
+    """Words of any language: case-folded runs of letters, marks and digits.
+
+    Where a script has no spaces between words, overlapping pairs of characters stand for words.
+    """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    pattern, unspaced = _patterns()
+    found: list[str] = []
+    for run in pattern.findall(unicodedata.normalize("NFKC", text).casefold()):
+        if len(run) > 2 and unspaced.match(run):
+            found.extend(run[i : i + 2] for i in range(len(run) - 1))
+        else:
+            found.append(run)
+    return found
+
+
+def word_places(text: str) -> list[tuple[int, int, str]]:
+    """(first character, end, word) of the words of a text, where they stand in it as it is.
+
+    The words are those of `words`, but for runs that normalization makes longer or shorter in a
+    script without spaces: these have no place.
+    """
+    pattern, _ = _patterns()
+    found: list[tuple[int, int, str]] = []
+    for run in pattern.finditer(text):
+        own, first = words(run.group()), run.start()
+        if len(own) == 1:
+            found.append((first, run.end(), own[0]))
+        elif len(own) == run.end() - first - 1:
+            found += [(first + i, first + i + 2, pair) for i, pair in enumerate(own)]
+    return found
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    r"""Runs of one kind of script, and the start of an unspaced run.
+
+    Python's \w leaves out combining marks, which would cut words of Indic scripts and of Arabic
+    with vowel signs into pieces.
+    """
+    marks = "".join(
+        chr(code) for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code))[0] == "M"
+    )
+    spaced = f"(?:[^\\W_{UNSPACED}]|(?![{UNSPACED}])[{marks}])+"
+    return re.compile(f"[{UNSPACED}]+|{spaced}"), re.compile(f"[{UNSPACED}]")

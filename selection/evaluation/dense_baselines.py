@@ -1,0 +1,101 @@
+"""Dense readings of the activations that one pass makes: means of tokens, signs, gate neurons.
+
+A rival that reads the same model must not cost another pass: `represent_heads` shows its batches,
+and the functions here make of them what rivals compare.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.core.sparse import indptr_of
+from selection.models.activations import ActivationModel
+from selection.models.batching import ActivationBatch
+from selection.models.loading import find_blocks
+from selection.representation.aggregate import FloatRows
+
+
+class GateReader:
+    """Reads what gates one block's MLP while a model runs; use it in a `with` block."""
+
+    def __init__(self, model: ActivationModel, block: int) -> None:
+        """Watch block `block`. Raises InputError when the MLP has no gate."""
+        n_blocks = max(place.block for place in model.hookpoints) + 1
+        self._gate = gate_of(find_blocks(model._module, n_blocks)[block])
+        self._output: torch.Tensor | None = None
+
+    def __enter__(self) -> "GateReader":
+        """Begin to watch."""
+        self._handle = self._gate.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        self._handle.remove()
+
+    def _keep(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        self._output = output
+
+    def counted(self, batch: ActivationBatch) -> torch.Tensor:
+        """Inputs of the gate's nonlinearity at the tokens of the last batch, (n, d_mlp) float32."""
+        if self._output is None:
+            raise RuntimeError("the model has not run")
+        index = torch.from_numpy(batch.places[batch.which]).to(self._output.device)
+        flat = self._output.reshape(-1, self._output.shape[-1])
+        return flat.index_select(0, index).float()
+
+
+def gate_of(block: torch.nn.Module) -> torch.nn.Module:
+    """The projection whose SiLU gates the MLP. Raises InputError for an MLP without one."""
+    gate: Any = getattr(getattr(block, "mlp", None), "gate_proj", None)
+    if gate is None:
+        raise InputError(
+            "the model's MLP has no gate, so there are no gate neurons to compare with",
+            field="methods",
+            value="gate",
+            remedy="Leave the method `gate` out for this model.",
+        )
+    return gate
+
+
+def token_means(
+    values: torch.Tensor, sample_of_token: NDArray[np.int64], n_samples: int, *, by_position: bool
+) -> NDArray[np.float32]:
+    """Mean over each sample's tokens, (n_samples, d) float32.
+
+    by_position: token t of a sample, counted from 1, weighs t (RDS+); else all weigh the same.
+    """
+    n_tokens = np.bincount(sample_of_token, minlength=n_samples)
+    first = indptr_of(n_tokens)[:-1]
+    weights: NDArray[np.floating] = np.ones(len(sample_of_token))
+    if by_position:
+        weights = np.arange(len(sample_of_token)) - first[sample_of_token] + 1.0
+    totals = np.bincount(sample_of_token, weights, n_samples)
+    # A matrix product: adding row by row takes ten times as long.
+    shares = np.zeros((n_samples, len(sample_of_token)), np.float32)
+    shares[sample_of_token, np.arange(len(sample_of_token))] = weights / totals[sample_of_token]
+    means = torch.from_numpy(shares).to(values.device) @ values
+    return means.cpu().numpy()
+
+
+def split_by_sign(hidden: torch.Tensor) -> torch.Tensor:
+    """ReLU(h) and ReLU(-h) side by side, (n, 2 d): a non-negative reading of dense activations."""
+    return torch.cat([hidden.clamp(min=0), (-hidden).clamp(min=0)], dim=1)
+
+
+def top_gates(gate: torch.Tensor, k: int) -> torch.Tensor:
+    """TopK(SiLU(gate)), negative values dropped, (n, d_mlp) dense with at most k per token."""
+    acts = torch.nn.functional.silu(gate)
+    top = acts.topk(min(k, acts.shape[1]), dim=1, sorted=False)
+    return torch.zeros_like(acts).scatter_(1, top.indices, top.values.clamp(min=0))
+
+
+def sparse_of(dense: NDArray[np.floating]) -> FloatRows:
+    """Dense non-negative vectors as compressed rows, zeros left out."""
+    row, latent = np.nonzero(dense)
+    lengths = np.bincount(row, minlength=len(dense))
+    values = dense[row, latent].astype(np.float32)
+    return FloatRows(indptr_of(lengths), latent.astype(np.int32), values, dense.shape[1])

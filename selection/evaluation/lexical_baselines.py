@@ -1,0 +1,231 @@
+"""Lexical rivals on arrays: TF-IDF, BM25, bag of words, DSIR, length.
+
+All read one table of word counts, made once per pool and text setting. Scores against each exemplar
+are a matrix (n, m); `selection.evaluation.cosine_baselines` makes one score of them.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selection.core.sparse import indptr_of
+from selection.core.words import words
+from selection.records import Rendered, SparseRows
+
+DSIR_BUCKETS = 10_000
+_DSIR_TOKEN = re.compile(r"\w+|[^\w\s]+")
+_TINY = 1e-8  # as in the published implementation: keeps the logarithm finite
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often n texts hold each of v terms, in compressed rows.
+
+    indptr: (n + 1,) int64; terms: (p,) int32, increasing within a row; counts: (p,) uint16, at
+    most 65,535; n_terms: v.
+    """
+
+    indptr: NDArray[np.int64]
+    terms: NDArray[np.int32]
+    counts: NDArray[np.uint16]
+    n_terms: int
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.indptr) - 1
+
+
+def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool) -> Counts:
+    """Counts of the words of each text.
+
+    vocabulary: word -> number; new words are added where `grow`, else left out.
+    """
+    lengths: list[int] = []
+    terms: list[NDArray[np.int32]] = []
+    counts: list[NDArray[np.uint16]] = []
+    for text in texts:
+        found = words(text)
+        if grow:
+            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in found]
+        else:
+            numbers = [vocabulary[word] for word in found if word in vocabulary]
+        term, count = np.unique(np.array(numbers, np.int32), return_counts=True)
+        lengths.append(len(term))
+        terms.append(term)
+        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
+    return Counts(
+        indptr_of(lengths),
+        np.concatenate([np.zeros(0, np.int32), *terms]),
+        np.concatenate([np.zeros(0, np.uint16), *counts]),
+        len(vocabulary),
+    )
+
+
+def bag_of_tokens(samples: Sequence[Rendered]) -> SparseRows:
+    """How often each sample has each counted token; as many columns as the largest token asks."""
+    lengths: list[int] = []
+    tokens: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    counts: list[NDArray[np.uint16]] = [np.zeros(0, np.uint16)]
+    for sample in samples:
+        token, count = np.unique(sample.tokens[sample.counted], return_counts=True)
+        lengths.append(len(token))
+        tokens.append(token.astype(np.int32))
+        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
+    columns = np.concatenate(tokens)
+    width = int(columns.max(initial=-1)) + 1
+    return SparseRows(indptr_of(lengths), columns, np.concatenate(counts), width)
+
+
+def term_frequency(counts: Counts) -> NDArray[np.int64]:
+    """(v,) in how many texts each term is."""
+    return np.bincount(counts.terms, minlength=counts.n_terms).astype(np.int64)
+
+
+def tfidf_values(counts: Counts, idf: NDArray[np.float64], *, unit: bool) -> NDArray[np.float32]:
+    """(p,) value of each entry, (1 + ln tf) idf; with `unit` every text is scaled to length 1."""
+    values = (1 + np.log(counts.counts.astype(np.float64))) * idf[counts.terms]
+    if unit:
+        row = np.repeat(np.arange(len(counts)), np.diff(counts.indptr))
+        values /= np.sqrt(np.bincount(row, values**2, len(counts)))[row]
+    return values.astype(np.float32)
+
+
+def smooth_idf(frequency: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """ln((1 + n) / (1 + df)) + 1."""
+    return np.log((1 + n) / (1.0 + frequency)) + 1
+
+
+def bm25_values(
+    counts: Counts, lengths: NDArray[np.int64], k1: float = 1.5, b: float = 0.75
+) -> NDArray[np.float32]:
+    """(p,) what a term of a text gives to a query that has it once; Lucene's form.
+
+    lengths: (n,) words of each text, those that the table does not hold included.
+    """
+    n = len(counts)
+    frequency = term_frequency(counts)
+    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+    factor = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-12))
+    row = np.repeat(np.arange(n), np.diff(counts.indptr))
+    amounts = counts.counts / (counts.counts + factor[row])
+    return (idf[counts.terms] * amounts).astype(np.float32)
+
+
+def text_lengths(counts: Counts) -> NDArray[np.int64]:
+    """(n,) words of each text."""
+    sums = np.concatenate([[0], np.cumsum(counts.counts.astype(np.int64))])
+    return sums[counts.indptr[1:]] - sums[counts.indptr[:-1]]
+
+
+def products(
+    counts: Counts, values: NDArray[np.float32], queries: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Inner product of every text with every query, (n, m) float64.
+
+    values:  (p,) value of each entry of the table.
+    queries: (v, m) dense.
+    """
+    out = np.zeros((len(counts), queries.shape[1]))
+    _products(counts.indptr, counts.terms, values, np.ascontiguousarray(queries), out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _products(
+    indptr: NDArray[np.int64],
+    terms: NDArray[np.int32],
+    values: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    out: NDArray[np.float64],
+) -> None:
+    for row in range(len(out)):
+        for entry in range(indptr[row], indptr[row + 1]):
+            for query in range(out.shape[1]):
+                out[row, query] += values[entry] * queries[terms[entry], query]
+
+
+def dense_queries(counts: Counts, values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows of a small table as columns, (v, m) float32."""
+    table = np.zeros((counts.n_terms, len(counts)), np.float32)
+    row = np.repeat(np.arange(len(counts)), np.diff(counts.indptr))
+    table[counts.terms, row] = values
+    return table
+
+
+def hashed_ngrams(text: str, n_buckets: int = DSIR_BUCKETS) -> NDArray[np.int64]:
+    """Bucket of each word and each pair of neighboring words, lower-cased, punctuation included.
+
+    A gram's bucket is its SHA-256 modulo the number of buckets, as in DSIR; equal grams of the
+    same text are hashed once.
+    """
+    tokens = _DSIR_TOKEN.findall(text.lower())
+    grams = tokens + [f"{a} {b}" for a, b in itertools.pairwise(tokens)]
+    return np.array([_bucket(gram, n_buckets) for gram in grams], np.int64)
+
+
+def _bucket(gram: str, n_buckets: int, known: dict[str, int] = {}) -> int:  # noqa: B006
+    """Bucket of a gram; the commonest are kept, since hashing is what DSIR's time goes to."""
+    found = known.get(gram)
+    if found is None:
+        found = int.from_bytes(hashlib.sha256(gram.encode()).digest(), "big") % n_buckets
+        if len(known) < 500_000:
+            known[gram] = found
+    return found
+
+
+def gram_table(texts: Iterable[str], n_buckets: int = DSIR_BUCKETS) -> Counts:
+    """Hashed uni- and bigram counts of each text."""
+    lengths: list[int] = []
+    terms: list[NDArray[np.int32]] = []
+    counts: list[NDArray[np.uint16]] = []
+    for text in texts:
+        term, count = np.unique(hashed_ngrams(text, n_buckets), return_counts=True)
+        lengths.append(len(term))
+        terms.append(term.astype(np.int32))
+        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
+    return Counts(
+        indptr_of(lengths),
+        np.concatenate([np.zeros(0, np.int32), *terms]),
+        np.concatenate([np.zeros(0, np.uint16), *counts]),
+        n_buckets,
+    )
+
+
+def dsir_scores(
+    pool: Counts, exemplars: Counts, *, smoothing: float, per_gram: bool
+) -> NDArray[np.float64]:
+    """DSIR's log importance weight of every text, (n,), without its Gumbel noise.
+
+    w = sum over grams of count (ln P - ln Q), P and Q the gram shares of exemplars and pool.
+    smoothing: pseudo-counts that P gets, spread as Q is. With a handful of exemplars most grams
+               have P = 0 and ln 1e-8: every further gram then lowers w, and the shortest texts
+               win whatever they say. That is DSIR's length trap; its default against it, dropping
+               texts under 100 words, drops most instructions.
+    per_gram:  divide w by the text's number of grams, so that length no longer adds up.
+    """
+    q = _shares(pool)
+    counts = np.bincount(exemplars.terms, exemplars.counts, exemplars.n_terms)
+    p = (counts + smoothing * q) / (counts.sum() + smoothing)
+    gain = (np.log(p + _TINY) - np.log(q + _TINY)).astype(np.float32)
+    values = pool.counts.astype(np.float32)
+    weights = products(pool, values, gain[:, None])[:, 0]
+    return weights / np.maximum(text_lengths(pool), 1) if per_gram else weights
+
+
+def _shares(counts: Counts) -> NDArray[np.float64]:
+    total = np.bincount(counts.terms, counts.counts, counts.n_terms)
+    return total / max(total.sum(), 1)
+
+
+def length_scores(
+    lengths: NDArray[np.int64], exemplar_lengths: Sequence[int]
+) -> NDArray[np.float64]:
+    """The nearer a text's length in words to the exemplars' mean log length, the higher; (n,)."""
+    center = np.log1p(np.asarray(exemplar_lengths, np.float64)).mean()
+    return -np.abs(np.log1p(lengths.astype(np.float64)) - center)

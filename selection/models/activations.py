@@ -1,0 +1,256 @@
+"""Tokens to activations: the one file that runs a language model.
+
+The model is built only up to the last block that is read; deeper weights are never loaded. What it
+runs at once is packed (see `packing`), with common beginnings only once (see `prefixes`), or padded
+on the right where the model or device has no packed attention that is tested.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.models.capture import module_names, watch
+from selection.models.hookpoints import Hookpoint
+from selection.models.loading import DTYPES, find_device, fitting, load_module, truncated_config
+from selection.models.packing import NAME, PACKED_KINDS, first_position, packed, register
+from selection.models.prefixes import places_in_row, shared_with_previous
+from selection.models.resolve import ResolvedModel
+
+Packing = Literal["auto", "packed", "padded"]
+Places = list[NDArray[np.int64]]
+
+_CPU_TOKENS_PER_BATCH = 2048  # measured: what a batch touches stays in the caches
+_TOKENS_PER_BATCH = 8192  # elsewhere; not measured
+
+
+class ActivationModel:
+    """A model cut off above its hookpoints; see `load_activation_model`.
+
+    resolved:     the model's files and sizes.
+    hookpoints:   where activations are read, all in one pass.
+    device:       where it runs.
+    dtype:        of its weights, e.g. "float32".
+    packs:        whether batches are packed; else they are padded on the right.
+    shares:       whether neighbors with a common beginning have it run once; packed causal models.
+    plan_reduced: whether a batch had to be halved because the device ran out of memory; floats may
+                  then differ in the last bits from those of another run.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        resolved: ResolvedModel,
+        hookpoints: Sequence[Hookpoint],
+        packs: bool = False,
+        share_prefixes: bool = True,
+    ) -> None:
+        """Watch the hookpoints of a module that ends at the last one."""
+        self.resolved, self.hookpoints, self.packs = resolved, tuple(hookpoints), packs
+        self.shares = share_prefixes and packs and self.is_causal
+        self.plan_reduced = False
+        self._module = module
+        weights = next(module.parameters())
+        self.device = weights.device
+        self.dtype = str(weights.dtype).removeprefix("torch.")
+        embeddings = module.get_input_embeddings()  # type: ignore[operator]
+        self._n_vocab = int(embeddings.num_embeddings)
+        pad = getattr(module.config, "pad_token_id", None)
+        self._pad_id = pad if isinstance(pad, int) and 0 <= pad < self._n_vocab else 0
+        self._first_position = first_position(module.config)
+        self._outputs = watch(module, self.hookpoints)
+
+    @property
+    def hookpoint(self) -> Hookpoint:
+        """The first one."""
+        return self.hookpoints[0]
+
+    def module_name(self, hookpoint: Hookpoint) -> str:
+        """How the part of the model is called whose output this hookpoint is."""
+        return module_names(self._module, self.hookpoints)[hookpoint]
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations."""
+        return self.resolved.d_model
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token's activations are independent of the tokens after it."""
+        return self.resolved.kind == "causal"
+
+    def tokens_per_batch(self, asked: int | None) -> int:
+        """What was asked for, else what suits the kind of device."""
+        return asked or (_CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH)
+
+    @torch.inference_mode()
+    def hidden(self, tokens: Sequence[NDArray[np.uint32]]) -> torch.Tensor:
+        """Activations (b, longest, d_model) at the first hookpoint, in the model's dtype.
+
+        Positions behind a list's end hold padding and mean nothing.
+        """
+        [found, *_], places = self._run(tokens)
+        if not self.packs:
+            return found.reshape(len(tokens), max(map(len, tokens)), -1)
+        return torch.nn.utils.rnn.pad_sequence(
+            [found[torch.from_numpy(each).to(found.device)] for each in places], batch_first=True
+        )
+
+    def picked(
+        self, tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
+    ) -> tuple[tuple[torch.Tensor, ...], NDArray[np.int64], NDArray[np.int64]]:
+        """Activations of the counted tokens; what several lists begin with is there once.
+
+        counted: (t,) for each token list. Returns one (u, d_model) float32 tensor per hookpoint;
+        (u,) places of these activations in the row that the model ran, ascending; and for each of
+        the n counted tokens, list by list, which of the u it is, (n,). The tensors are usable
+        outside inference mode, so that an SAE can be trained on them.
+        """
+        found, places = self._run(tokens)
+        wanted = np.concatenate([each[mask] for each, mask in zip(places, counted, strict=True)])
+        distinct, which = wanted, np.arange(len(wanted))
+        if self.shares:
+            distinct, which = np.unique(wanted, return_inverse=True)
+        index = self._to_device(torch.from_numpy(distinct))
+        return tuple(part.index_select(0, index).float() for part in found), distinct, which
+
+    @torch.inference_mode()
+    def _run(self, tokens: Sequence[NDArray[np.uint32]]) -> tuple[list[torch.Tensor], Places]:
+        """One forward pass; (tokens, d_model) per hookpoint, padding included where it is run.
+
+        Also where each list's tokens are among them.
+        """
+        largest = max(int(ids.max()) for ids in tokens)
+        if largest >= self._n_vocab:
+            raise InputError(
+                f"the tokenizer has ids that the model, with {self._n_vocab} tokens, does not know",
+                remedy="Use the tokenizer that belongs to the model.",
+                value=largest,
+            )
+        options = {"use_cache": False} if self.is_causal else {}
+        try:
+            places = (self._run_packed if self.packs else self._run_padded)(tokens, options)
+            found = [self._outputs.get(place) for place in self.hookpoints]
+        finally:
+            self._outputs.clear()  # of a pass without memory for its end too
+        if any(part is None for part in found):
+            raise RuntimeError("the model did not run its last block")
+        return [part.reshape(-1, part.shape[-1]) for part in found if part is not None], places
+
+    def _run_packed(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
+        shared = np.zeros(len(tokens), np.int64)
+        if self.shares:
+            shared = shared_with_previous(tokens)
+        starts = shared.tolist()
+        own = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
+        ids = torch.from_numpy(np.concatenate(own).astype(np.int64))
+        at = [np.arange(start, len(ids)) for ids, start in zip(tokens, starts, strict=True)]
+        positions = torch.from_numpy(np.concatenate(at) + self._first_position)
+        places = places_in_row([len(each) for each in tokens], shared)
+        looked_up = self._to_device(torch.from_numpy(np.concatenate(places))).split(
+            [len(each) for each in places]
+        )
+        shared_places = [
+            place if start else None for place, start in zip(looked_up, starts, strict=True)
+        ]
+        with packed([len(each) for each in own], shared_places):
+            self._module(
+                input_ids=self._to_device(ids)[None],
+                position_ids=self._to_device(positions)[None],
+                **options,
+            )
+        return places
+
+    def _run_padded(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
+        """A causal model needs no mask: padding lies after every real token."""
+        lengths = np.array([len(ids) for ids in tokens])
+        padded = np.full((len(tokens), lengths.max()), self._pad_id, dtype=np.int64)
+        for row, sample in zip(padded, tokens, strict=True):
+            row[: len(sample)] = sample
+        masked = {}
+        if not self.is_causal and lengths.min() < lengths.max():
+            real = np.arange(padded.shape[1]) < lengths[:, None]
+            masked["attention_mask"] = self._to_device(torch.from_numpy(real.astype(np.int64)))
+        self._module(input_ids=self._to_device(torch.from_numpy(padded)), **masked, **options)
+        width = padded.shape[1]
+        return [row * width + np.arange(n) for row, n in enumerate(lengths.tolist())]
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Copied while the device computes, where it is another one than the CPU."""
+        if self.device.type == "cpu":
+            return tensor
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+
+def load_activation_model(
+    resolved: ResolvedModel,
+    hookpoints: Hookpoint | Sequence[Hookpoint],
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    packing: Packing = "auto",
+    share_prefixes: bool = True,
+) -> ActivationModel:
+    """Load a model up to its last hookpoint.
+
+    hookpoints: one, or several that are read in the same pass.
+    device:     "cpu", "cuda", "cuda:1", ...; "auto" is CUDA where there is a usable device.
+    dtype:      "float32", "bfloat16" or "float16"; "auto" is float32 on CPU and bfloat16 on CUDA.
+    threads:    CPU threads of torch for the whole process; None leaves them as they are.
+    packing:    "packed", "padded", or "auto": packed on CPU, for the models of PACKED_KINDS.
+    share_prefixes: run what neighbors begin with once, where batches are packed and the model is
+                causal.
+
+    Raises InputError if device or dtype cannot be had, or weights are missing.
+    """
+    where = find_device(device)
+    places = (hookpoints,) if isinstance(hookpoints, Hookpoint) else tuple(hookpoints)
+    dtype = chosen_dtype(where, dtype)
+    if dtype not in DTYPES:
+        raise InputError(
+            "no such dtype",
+            remedy=f"Use auto, {', '.join(DTYPES)}.",
+            field="dtype",
+            value=dtype,
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = truncated_config(resolved, places)
+    kind = str(config.get_text_config().model_type)
+    if dtype == "float16" and kind.startswith("gemma"):
+        raise InputError(
+            "activations of Gemma models overflow float16",
+            remedy="Use bfloat16 or float32.",
+            field="dtype",
+            value=dtype,
+        )
+    packs = _packs(packing, kind, where)
+    register()
+    module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
+    with fitting("the model", "model"):
+        module = module.to(where)
+    return ActivationModel(module.eval(), resolved, places, packs, share_prefixes)
+
+
+def chosen_dtype(device: torch.device, dtype: str) -> str:
+    """What "auto" means: float32 on CPU, bfloat16 on CUDA."""
+    return ("bfloat16" if device.type == "cuda" else "float32") if dtype == "auto" else dtype
+
+
+def _packs(packing: Packing, kind: str, device: torch.device) -> bool:
+    if packing == "packed" and kind not in PACKED_KINDS:
+        raise InputError(
+            f"packing is not tested for models of type {kind}",
+            remedy="Use auto or padded.",
+            field="packing",
+            value=packing,
+        )
+    # Attention sample by sample is many small kernels, which a GPU runs badly: not measured.
+    return packing == "packed" or (
+        packing == "auto" and device.type == "cpu" and kind in PACKED_KINDS
+    )

@@ -1,0 +1,238 @@
+"""Samples to batches of activations: what runs beside what, and what is handed on of it.
+
+Samples are cut into batches by a pure function of the list they came in, so that a sample's
+neighbors depend on nothing else: sorted by length where a batch is padded, by their tokens where
+common beginnings are run once.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.models.activations import ActivationModel
+from selection.models.prefixes import prefix_plan, shared_with_previous
+from selection.records import Rendered
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationBatch:
+    """Activations of the counted tokens of some samples.
+
+    A beginning that several samples share was run once, and its activations are there once.
+
+    rows:            (b,) int64 positions in the list of samples.
+    distinct:        one (u, d_model) float32 per hookpoint of the model, on its device.
+    places:          (u,) int64 where these activations are in the row that the model ran.
+    which:           (n,) int64 which of the u each token has, sample by sample, in token order.
+    sample_of_token: (n,) int64 which of `rows` a token belongs to, non-decreasing.
+    token_ids:       (n,) int64.
+    """
+
+    rows: NDArray[np.int64]
+    distinct: tuple[torch.Tensor, ...]
+    places: NDArray[np.int64]
+    which: NDArray[np.int64]
+    sample_of_token: NDArray[np.int64]
+    token_ids: NDArray[np.int64]
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        """Those of the first hookpoint; see `at`."""
+        return self.at(0)
+
+    def at(self, hookpoint: int) -> torch.Tensor:
+        """(n, d_model) activations at one of the hookpoints, token by token."""
+        found = self.distinct[hookpoint]
+        if np.array_equal(self.which, np.arange(len(found))):  # nothing shared, nothing left out
+            return found
+        return found.index_select(0, torch.from_numpy(self.which).to(found.device))
+
+    def only(self, kept: NDArray[np.bool_]) -> "ActivationBatch":
+        """The same samples with some of the tokens; kept: (n,)."""
+        return replace(
+            self,
+            which=self.which[kept],
+            sample_of_token=self.sample_of_token[kept],
+            token_ids=self.token_ids[kept],
+        )
+
+
+def batch_plan(
+    n_tokens: NDArray[np.integer], tokens_per_batch: int, packs: bool = False
+) -> list[NDArray[np.int64]]:
+    """Cut samples into batches: a pure function of their lengths, longest batch first.
+
+    n_tokens:         (n,) length of each sample; samples without tokens are in no batch.
+    tokens_per_batch: limit for the tokens of a batch, padding included where it is padded;
+                      a longer sample is a batch of its own.
+    packs:            whether the batches are packed: their tokens are then the sum of the lengths,
+                      else the longest times the number of samples.
+    Samples of equal length stay in the order in which they came.
+    """
+    order = np.argsort(-n_tokens.astype(np.int64), kind="stable")
+    order = order[n_tokens[order] > 0]
+    sums = np.cumsum(np.concatenate([[0], n_tokens[order]]), dtype=np.int64)
+    batches, start = [], 0
+    while start < len(order):
+        if packs:
+            end = int(np.searchsorted(sums, sums[start] + tokens_per_batch, side="right")) - 1
+            n_rows = max(1, end - start)
+        else:
+            n_rows = max(1, tokens_per_batch // int(n_tokens[order[start]]))
+        batches.append(order[start : start + n_rows])
+        start += n_rows
+    return batches
+
+
+def plan_of(
+    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None = None
+) -> list[NDArray[np.int64]]:
+    """The batches in which the model runs the samples."""
+    lengths = needed_lengths(samples, model.is_causal)
+    limit = model.tokens_per_batch(tokens_per_batch)
+    if not model.shares:
+        return batch_plan(lengths, limit, model.packs)
+    return prefix_plan([s.tokens[:n] for s, n in zip(samples, lengths, strict=True)], limit)
+
+
+def tokens_to_run(
+    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None = None
+) -> int:
+    """Tokens that the model runs for some samples: common beginnings once a batch, no padding."""
+    lengths = needed_lengths(samples, model.is_causal)
+    total = int(lengths.sum())
+    if model.shares:
+        for rows in plan_of(model, samples, tokens_per_batch):
+            ran = [samples[row].tokens[: lengths[row]] for row in rows]
+            total -= int(shared_with_previous(ran).sum())
+    return total
+
+
+def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.int64]:
+    """Tokens of each sample that must be run, (n,) int64; 0 where nothing counts.
+
+    What follows the last counted token cannot change a causal model's activations before it.
+    """
+    lengths = np.zeros(len(samples), dtype=np.int64)
+    for row, sample in enumerate(samples):
+        counted = np.flatnonzero(sample.counted)
+        if len(counted):
+            lengths[row] = counted[-1] + 1 if is_causal else len(sample.tokens)
+    return lengths
+
+
+def all_that_count(readings: Sequence[Sequence[Rendered]]) -> list[Rendered]:
+    """The samples with every token counted that any of their readings counts.
+
+    readings: of the same samples; they differ in `counted` alone. Raises ValueError otherwise.
+    """
+    first = list(readings[0])
+    for reading in readings[1:]:
+        if not all(map(np.array_equal, _tokens(first), _tokens(reading))):
+            raise ValueError("readings of other tokens cannot share a forward pass")
+        first = [
+            replace(mine, counted=mine.counted | other.counted)
+            for mine, other in zip(first, reading, strict=True)
+        ]
+    return first
+
+
+def _tokens(samples: Sequence[Rendered]) -> list[NDArray[np.uint32]]:
+    return [sample.tokens for sample in samples]
+
+
+def counted_in(
+    batch: ActivationBatch, ran: Sequence[Rendered], reading: Sequence[Rendered]
+) -> NDArray[np.bool_]:
+    """(n,) which of a batch's tokens a reading counts.
+
+    ran: the samples that the batch was made of; they count every token that `reading` does.
+    """
+    none = np.zeros(0, np.bool_)
+    masks = (reading[row].counted[ran[row].counted] for row in batch.rows)
+    return np.concatenate([none, *masks])
+
+
+def iter_activations(
+    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None
+) -> Iterator[ActivationBatch]:
+    """Run the samples and yield the activations of their counted tokens, batch by batch."""
+    return each_batch(model, samples, tokens_per_batch, lambda batch: batch)
+
+
+def each_batch(
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    tokens_per_batch: int | None,
+    work: Callable[[ActivationBatch], Result],
+) -> Iterator[Result]:
+    """Run the samples and yield what `work` makes of each batch.
+
+    Every sample with counted tokens is in exactly one batch; the others are in none. Where the
+    device runs out of memory, in the model or in `work`, the batch is halved, the first half comes
+    first, and `model.plan_reduced` becomes True.
+    """
+    lengths = needed_lengths(samples, model.is_causal)
+    limit = model.resolved.max_positions
+    if limit is not None and lengths.max(initial=0) > limit:
+        raise InputError(
+            f"a sample is longer than the {limit} tokens that the model was made for",
+            remedy=f"Set max_length to {limit} or less.",
+            field="max_length",
+            value=int(lengths.max()),
+        )
+    waiting = plan_of(model, samples, tokens_per_batch)[::-1]
+    while waiting:
+        rows = waiting.pop()
+        found: list[Result] = []
+        with suppress(torch.OutOfMemoryError):
+            found = [work(_run_batch(model, samples, rows, lengths[rows]))]
+        # Outside the handler, where the error's traceback no longer holds the failed tensors.
+        if found:
+            yield found.pop()
+        else:
+            waiting += _halved(model, rows, int(lengths[rows].max()))
+
+
+def _halved(
+    model: ActivationModel, rows: NDArray[np.int64], longest: int
+) -> list[NDArray[np.int64]]:
+    """The two halves of a batch that did not fit, last one first."""
+    torch.cuda.empty_cache()
+    half = len(rows) // 2
+    if half == 0:
+        raise InputError(
+            "the device has too little memory for one sample",
+            remedy="Lower max_length, or use a device with more memory.",
+            field="max_length",
+            value=longest,
+        )
+    logger.warning("out of memory with %d samples at a time, trying %d", len(rows), half)
+    model.plan_reduced = True
+    return [rows[half:], rows[:half]]
+
+
+def _run_batch(
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    rows: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> ActivationBatch:
+    """One forward pass; keeps the counted tokens."""
+    tokens = [samples[row].tokens[:n] for row, n in zip(rows, lengths, strict=True)]
+    counted = [samples[row].counted[:n] for row, n in zip(rows, lengths, strict=True)]
+    sample_of_token = np.repeat(np.arange(len(rows)), [int(mask.sum()) for mask in counted])
+    ids = np.concatenate([t[mask] for t, mask in zip(tokens, counted, strict=True)])
+    found, places, which = model.picked(tokens, counted)
+    return ActivationBatch(rows, found, places, which, sample_of_token, ids.astype(np.int64))

@@ -1,0 +1,110 @@
+"""Names of places in a model, as SAE libraries write them, and what they mean here."""
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from selection.core.errors import InputError
+
+_BLOCK = r"(?:layers|layer|h|blocks)\.(\d+)"
+_MODULES = (
+    (rf"(?:^|\.){_BLOCK}(?:\.output)?$", "resid"),
+    (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp"),
+    (rf"(?:^|\.){_BLOCK}\.(?:self_attn|attn|attention|self_attention)(?:\.output)?$", "attn"),
+    (r"^blocks\.(\d+)\.hook_resid_post$", "resid"),
+    (r"^blocks\.(\d+)\.hook_mlp_out$", "mlp"),
+    (r"^blocks\.(\d+)\.hook_attn_out$", "attn"),
+    (r"^(?:resid|R)@?(\d+)$", "resid"),
+    (r"^mlp@(\d+)$", "mlp"),
+    (r"^attn@(\d+)$", "attn"),
+)
+
+
+def place_of(hookpoint: str | None) -> tuple[str, int] | None:
+    """(site, block) of a hookpoint's name, e.g. ("resid", 4); None where it says neither.
+
+    Understands module names ("layers.4", "h.3.attn", "model.layers.5.output"), TransformerLens
+    names ("blocks.4.hook_resid_post") and ours ("mlp@4").
+    """
+    for pattern, site in _MODULES:
+        match = re.search(pattern, hookpoint or "")
+        if match:
+            return site, int(match[1])
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_pre", hookpoint or "")
+    if match and int(match[1]) > 0:  # what enters block L has left block L - 1
+        return "resid", int(match[1]) - 1
+    return None
+
+
+def canonical(hookpoint: str | None) -> str | None:
+    """The name that saelect shows and reads: "layers.4" or "mlp@4"; others as they are."""
+    place = place_of(hookpoint)
+    if place is None:
+        return hookpoint
+    return f"layers.{place[1]}" if place[0] == "resid" else f"{place[0]}@{place[1]}"
+
+
+def refuse_inputs(hookpoint: str | None, file: object, field: str) -> None:
+    """Refuse a place that is no output of a block, MLP or attention. Raises InputError."""
+    name = hookpoint or ""
+    if place_of(name) is not None or not name:
+        return
+    inputs = ("hook_z", "o_proj", "ln2", "hook_mlp_in", ".input", "hook_embed", "resid_pre",
+              "hook_resid_mid", "pre_feedforward")  # fmt: skip
+    if any(part in name for part in inputs):
+        raise InputError(
+            "this SAE reads a place that saelect cannot: only outputs of blocks, MLPs and"
+            " attention are read",
+            file=str(file),
+            field=field,
+            value=name,
+            remedy="Use an SAE of the residual stream, for example at the next block.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hookpoint:
+    """A place in a model at block `block`, counted from 0.
+
+    site: "resid" is the block's output; "mlp" and "attn" are what its MLP and its attention add to
+          the residual stream: their outputs, behind the norm that some models apply to these.
+    """
+
+    site: str
+    block: int
+
+    def __str__(self) -> str:
+        """The canonical spelling, e.g. resid@4."""
+        return f"{self.site}@{self.block}"
+
+
+def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
+    """Read "resid@4", "resid@0.66" (relative depth) or "layers.4" for a model of n_layers blocks.
+
+    Relative depth r is block floor(r * (n_layers - 1)); 1.0 is the last block. A number with a
+    decimal point is a depth, one without is a block.
+    """
+    match = re.fullmatch(r"(?:(resid|mlp|attn)@|layers\.)(\d+\.\d*|\.\d+|\d+)", text.strip())
+    if match is None or (match[1] is None and "." in match[2]):
+        raise InputError(
+            "this is not a hookpoint",
+            remedy=f"Write resid@B (or mlp@B, attn@B) with a block B from 0 to {n_layers - 1},"
+            " or resid@0.66.",
+            field="hookpoint",
+            value=text,
+        )
+    site, place = match[1] or "resid", match[2]
+    if "." in place:
+        depth = Fraction(place)  # Exact: as a float, 0.29 of 100 steps would be block 28.
+        block = math.floor(depth * (n_layers - 1)) if depth <= 1 else n_layers
+    else:
+        block = int(place)
+    if block >= n_layers:
+        raise InputError(
+            f"the model has {n_layers} blocks, so there is no such hookpoint",
+            remedy=f"Use resid@0 to resid@{n_layers - 1}, or a depth from resid@0.0 to resid@1.0.",
+            field="hookpoint",
+            value=text,
+        )
+    return Hookpoint(site, block)

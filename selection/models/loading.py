@@ -1,0 +1,138 @@
+"""Builds a model only up to the block that is read: deeper weights are never loaded."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint
+from selection.models.resolve import ResolvedModel
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def find_device(device: str) -> torch.device:
+    """Device by name; raises InputError if it cannot be used here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of mistake.
+        raise InputError(
+            "this device cannot be used here",
+            remedy="Use auto or cpu; for cuda install a torch build with CUDA and its driver.",
+            field="device",
+            value=device,
+        ) from error
+    return where
+
+
+@contextmanager
+def fitting(what: str, field: str) -> Iterator[None]:
+    """Inside, weights move to a device; raises InputError where they do not fit.
+
+    what: a few words that name the weights; field: the config key that chose them.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the device has too little memory for the weights of {what}",
+            remedy="Use a smaller one, `model: {dtype: bfloat16}`, or a device with more memory.",
+            field=field,
+        ) from error
+
+
+def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:  # noqa: ANN401
+    """The model's config with as many blocks as are needed, settings per block included."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
+    )
+    text = config.get_text_config()
+    n_blocks = max(place.block for place in hookpoints) + 1
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == resolved.n_layers:
+            setattr(text, name, value[:n_blocks])  # e.g. layer_types
+    text.num_hidden_layers = n_blocks
+    return config
+
+
+def load_module(
+    resolved: ResolvedModel,
+    config: Any,  # noqa: ANN401
+    dtype: torch.dtype,
+    attention: str | None = None,
+) -> torch.nn.Module:
+    """Load the weights that the config asks for; raises InputError if some are not there.
+
+    attention: the attention function's name in transformers; None leaves the choice to it.
+    """
+    from transformers import AutoModel
+
+    chosen = {"attn_implementation": attention} if attention else {}
+    with _quiet_transformers():
+        module, found = AutoModel.from_pretrained(
+            resolved.path,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=resolved.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+            **chosen,
+        )
+    # A pooler comes after the last block, and checkpoints of language models have none.
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing or found["mismatched_keys"]:
+        raise InputError(
+            "weights are missing or do not have the shape that config.json says",
+            remedy="Download the model again, or save it with transformers.",
+            file=resolved.path,
+            value=missing or sorted(str(key) for key in found["mismatched_keys"]),
+        )
+    if config.get_text_config() is not config:  # The language part of a model with pictures.
+        module = module.get_decoder()
+    return module
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the progress bar and the table of the blocks that were left out on purpose."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, has_bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if has_bar:
+            hf_logging.enable_progress_bar()
+
+
+def find_blocks(module: torch.nn.Module, n_blocks: int) -> torch.nn.ModuleList:
+    """The stack of blocks: of all lists of that length the one with most parameters.
+
+    Lists inside blocks (experts) are smaller than the stack that holds them.
+    """
+    stacks = [
+        part
+        for part in module.modules()
+        if isinstance(part, torch.nn.ModuleList) and len(part) == n_blocks
+    ]
+    if not stacks:
+        raise InputError(
+            "this model has no list of blocks that could be read",
+            remedy="Use a model with one stack of blocks, such as Llama, Qwen, Gemma or GPT.",
+            value=type(module).__name__,
+        )
+    return max(stacks, key=lambda stack: sum(weight.numel() for weight in stack.parameters()))

@@ -1,0 +1,218 @@
+"""Which model is meant, whether it can be read here, and where in it activations are read."""
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selection.core.errors import InputError
+from selection.core.hashing import file_sha256
+from selection.models.hub import TOKENIZER_FILES, fetch
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_ENCODER = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model whose files are on this machine.
+
+    path:              folder with config.json, weights and usually the tokenizer.
+    name:              as the user wrote it.
+    revision:          commit of the hub repository; None for a folder of the user's.
+    weights_sha256:    hash over the weight files; equal weights, equal hash.
+    d_model:           width of the residual stream.
+    n_layers:          number of blocks.
+    max_positions:     longest input the model was made for, in tokens; None if it has no limit.
+    kind:              "causal", or "encoder" where every token sees all others.
+    licence:           as the model card says, or None.
+    trust_remote_code: whether code in the folder may be run.
+    """
+
+    path: Path
+    name: str
+    revision: str | None
+    weights_sha256: str
+    d_model: int
+    n_layers: int
+    max_positions: int | None
+    kind: str
+    licence: str | None
+    trust_remote_code: bool = False
+
+
+def resolve_model(
+    name_or_path: str | Path, revision: str | None = None, trust_remote_code: bool = False
+) -> ResolvedModel:
+    """Find a model's files, on this machine or on Hugging Face, and read its shape.
+
+    Raises InputError, before any weight is read, if the model cannot be had or is of a kind that
+    has no single stack of blocks.
+    """
+    name = str(name_or_path)
+    patterns = [*TOKENIZER_FILES, *_WEIGHTS, "README.md"]
+    if trust_remote_code:
+        patterns.append("*.py")
+    snapshot = fetch(name, revision, patterns)
+    if snapshot.revision is not None and not _weight_files(snapshot.path):
+        snapshot = fetch(name, snapshot.revision, [*patterns, *_OLD_WEIGHTS])
+    config = _read_config(snapshot.path)
+    text = _text_config(config)
+    kind = _kind(config, snapshot.path, trust_remote_code)
+    return ResolvedModel(
+        path=snapshot.path,
+        name=name,
+        revision=snapshot.revision,
+        weights_sha256=_hash_weights(snapshot.path),
+        d_model=_size(text, snapshot.path, "hidden_size", "n_embd", "d_model", "dim"),
+        n_layers=_size(
+            text, snapshot.path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"
+        ),
+        max_positions=_max_positions(text),
+        kind=kind,
+        licence=_licence(snapshot.path),
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = "Give the folder that holds config.json and the weights."
+        if (folder / "adapter_config.json").is_file():
+            remedy = "This is an adapter: merge it into its base model and give that folder."
+        raise InputError("there is no config.json", remedy=remedy, file=folder) from error
+    except ValueError as error:
+        raise InputError(
+            f"the model's config is no JSON ({error})", remedy="Download it again.", file=path
+        ) from error
+    if not isinstance(config, dict):
+        raise InputError(
+            "the model's config is no JSON object", remedy="Download it again.", file=path
+        )
+    return config
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the language part, where a model reads pictures too."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def _kind(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
+    """Causal or encoder; the architecture's name says so, else the model type does."""
+    kind = None if config.get("auto_map") else _kind_by_name(config)
+    return kind or _kind_by_type(config, folder, trust_remote_code)
+
+
+def _kind_by_name(config: dict[str, Any]) -> str | None:
+    """What the architecture is called, where that says enough."""
+    architecture = str((config.get("architectures") or [""])[0])
+    if config.get("is_encoder_decoder"):
+        return None
+    if architecture.endswith(_CAUSAL) or config.get("is_decoder"):
+        return "causal"
+    return "encoder" if architecture.endswith(_ENCODER) else None
+
+
+def _kind_by_type(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
+    """What transformers knows of the model type; asked last, for importing it takes a second."""
+    from transformers.models.auto import modeling_auto
+
+    model_type = config.get("model_type")
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    encoders = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if config.get("auto_map") and model_type not in causal and model_type not in encoders:
+        if not trust_remote_code:
+            raise InputError(
+                "this model brings its own Python code, which is not run",
+                remedy="Read the code, then set trust_remote_code: true.",
+                file=folder / "config.json",
+                field="auto_map",
+            )
+        return "causal"
+    kind = _kind_by_name(config)
+    if kind is None and not config.get("is_encoder_decoder"):
+        kind = "encoder" if model_type in encoders else "causal" if model_type in causal else None
+    if kind is not None:
+        return kind
+    raise InputError(
+        "this is neither a causal language model nor an encoder",
+        remedy="Use a model with one stack of blocks, such as Llama, Qwen, Gemma, GPT or BERT.",
+        file=folder / "config.json",
+        field="model_type",
+        value=model_type,
+    )
+
+
+def _size(config: dict[str, Any], folder: Path, *names: str) -> int:
+    """The first of these sizes that the config has; families name them differently."""
+    for name in names:
+        if isinstance(config.get(name), int) and config[name] > 0:
+            return int(config[name])
+    raise InputError(
+        "the model's config does not say its size",
+        remedy="Use a config.json as transformers saves it.",
+        file=folder / "config.json",
+        field=names[0],
+    )
+
+
+def _max_positions(config: dict[str, Any]) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if isinstance(config.get(name), int) and config[name] > 0:
+            # RoBERTa's position numbers start behind the padding id.
+            offset = 2 if config.get("model_type") in _OFFSET_POSITIONS else 0
+            return int(config[name]) - offset
+    return None
+
+
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Safetensors if there are any, else PyTorch files; never both."""
+    safe = sorted(folder.glob("*.safetensors"))
+    safe = [path for path in safe if not path.name.startswith("consolidated")]
+    return safe or sorted(folder.glob("pytorch_model*.bin"))
+
+
+def _hash_weights(folder: Path) -> str:
+    files = _weight_files(folder)
+    if not files:
+        raise InputError(
+            "there are no weights",
+            remedy="Put model.safetensors (or its parts) beside config.json.",
+            file=folder,
+        )
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        hashes = list(threads.map(file_sha256, files))
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _licence(folder: Path) -> str | None:
+    """`license` in the header of the model card."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    match = re.match(r"---\r?\n(.*?)\r?\n---", card.read_text(encoding="utf-8"), re.DOTALL)
+    try:
+        header = yaml.safe_load(match[1]) if match else None
+    except yaml.YAMLError:
+        return None
+    if not isinstance(header, dict) or not header.get("license"):
+        return None
+    licence = header["license"]
+    named = header.get("license_name")
+    return str(named if licence == "other" and named else licence)

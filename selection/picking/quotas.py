@@ -1,0 +1,186 @@
+"""Quotas: how many picks may, and must, have a value in a column.
+
+A quota is held while the ranking is walked: a candidate whose value is at its cap is passed over,
+and places that are needed for unmet floors are kept free. With quotas on one column no other set
+of that size has better candidates; with several columns every candidate is still the best that
+the numbers of each column allow, but floors of two columns together can turn out unmeetable.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one value may have; each is a number of examples (int) or a share of them (float).
+
+    share: exactly this much, up to rounding to whole examples. floor: at least. cap: at most.
+    """
+
+    share: int | float | None = None
+    floor: int | float | None = None
+    cap: int | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The quotas of one column.
+
+    values: value -> its bounds. others: bounds of every value that is not named.
+    """
+
+    column: str
+    values: Mapping[str, Bounds]
+    others: Bounds = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnLimits:
+    """A quota in whole examples, for a selection of n.
+
+    column: its name. names: the values. codes: (n_pool,) int32 value of each row, -1 for none.
+    floors, caps: (len(names),) int64; a row without a value has neither.
+    """
+
+    column: str
+    names: Sequence[str]
+    codes: NDArray[np.int32]
+    floors: NDArray[np.int64]
+    caps: NDArray[np.int64]
+
+
+def limits_of(quota: Quota, names: Sequence[str], codes: NDArray[np.int32], n: int) -> ColumnLimits:
+    """Turn shares into whole examples of a selection of n: floors up, caps down, shares to both.
+
+    A share of s means at least floor(s n) and at most ceil(s n); decimals are taken as written.
+    """
+    floors, caps = np.zeros(len(names), np.int64), np.full(len(names), n, np.int64)
+    for i, name in enumerate(names):
+        bounds = quota.values.get(name, quota.others)
+        if bounds.share is not None:
+            floors[i], caps[i] = _whole(bounds.share, n, up=False), _whole(bounds.share, n, up=True)
+        if bounds.floor is not None:
+            floors[i] = max(floors[i], _whole(bounds.floor, n, up=True))
+        if bounds.cap is not None:
+            caps[i] = min(caps[i], _whole(bounds.cap, n, up=False))
+    return ColumnLimits(quota.column, names, codes, floors, caps)
+
+
+def _whole(amount: int | float, n: int, *, up: bool) -> int:
+    if isinstance(amount, int):
+        return amount
+    exact = Fraction(repr(amount)) * n
+    return ceil(exact) if up else int(exact)
+
+
+def check_quota(quota: Quota, limits: ColumnLimits, eligible: NDArray[np.bool_], n: int) -> None:
+    """Refuse quotas that no selection of n of the eligible rows can meet, with the numbers.
+
+    Raises InputError for a named value that no eligible row has, a floor above its cap or above
+    what there is, floors that together exceed n, and caps that together stay below n.
+    """
+    codes = limits.codes[eligible]
+    there = np.bincount(codes[codes >= 0], minlength=len(limits.names))
+    n_without = int((codes < 0).sum())
+    field = f"quotas.{quota.column}"
+    asked = {name: bounds for name, bounds in quota.values.items() if name not in limits.names}
+    if asked:
+        raise _refused(
+            "no example has this value", field, next(iter(asked)),
+            f"Values: {_listed(dict(zip(limits.names, there.tolist(), strict=True)))}.",
+        )  # fmt: skip
+    for i, name in enumerate(limits.names):
+        floor, cap, n_there = int(limits.floors[i]), int(limits.caps[i]), int(there[i])
+        if floor > cap:
+            raise _refused(
+                f"at least {floor:,} and at most {cap:,} of {n:,} picks cannot both hold",
+                f"{field}.{name}", None, "Lower the floor or raise the cap.",
+            )  # fmt: skip
+        if floor > n_there:
+            raise _refused(
+                f"at least {floor:,} picks are asked for, and {n_there:,} eligible examples have"
+                " this value",
+                f"{field}.{name}", None,
+                f"Ask for at most {n_there:,}, loosen `where`, or add to the pool.",
+            )  # fmt: skip
+    if limits.floors.sum() > n:
+        floors = {name: int(v) for name, v in zip(limits.names, limits.floors, strict=True) if v}
+        raise _refused(
+            f"the floors add up to {int(limits.floors.sum()):,}, and the budget is {n:,}"
+            f" ({_listed(floors)})",
+            field, None, "Lower floors or shares, or raise the budget.",
+        )  # fmt: skip
+    most = int(np.minimum(limits.caps, there).sum()) + n_without
+    if most < n:
+        room = dict(zip(limits.names, np.minimum(limits.caps, there).tolist(), strict=True))
+        raise _refused(
+            f"caps and what there is leave room for {most:,} picks, and the budget is {n:,}"
+            f" ({_listed(room)}{f', no value: {n_without:,}' if n_without else ''})",
+            field, None, "Raise caps or shares, or lower the budget.",
+        )  # fmt: skip
+
+
+def _refused(problem: str, field: str, value: object, remedy: str) -> InputError:
+    return InputError(problem, field=field, value=value, remedy=remedy)
+
+
+def _listed(numbers: Mapping[str, int], most: int = 8) -> str:
+    """The largest numbers by name."""
+    top = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    more = f", and {len(top) - most} more" if len(top) > most else ""
+    return ", ".join(f"{name}: {number:,}" for name, number in top[:most]) + more
+
+
+class QuotaWalk:
+    """Which candidate may be taken next, given what was taken so far."""
+
+    def __init__(self, limits: Sequence[ColumnLimits], n: int) -> None:
+        """Start a selection of n with nothing taken."""
+        self.limits, self.left = limits, n
+        self.taken = [np.zeros(len(each.names), np.int64) for each in limits]
+        self.missing = [int(each.floors.sum()) for each in limits]
+
+    def refusal(self, row: int) -> str:
+        """Why a row may not be taken, e.g. "source=wiki is at its cap of 50"; empty if it may."""
+        for each, taken, missing in zip(self.limits, self.taken, self.missing, strict=True):
+            code = int(each.codes[row])
+            if code >= 0 and taken[code] >= each.caps[code]:
+                return f"{each.column}={each.names[code]} is at its cap of {each.caps[code]}"
+            if missing >= self.left and not self._fills(each, taken, code):
+                return f"the last {missing} places are kept for floors of {each.column}"
+        return ""
+
+    def take(self, row: int) -> str:
+        """Take a row; returns the floor that alone let it in, or an empty string."""
+        by_floor = ""
+        for i, each in enumerate(self.limits):
+            code = int(each.codes[row])
+            if self._fills(each, self.taken[i], code):
+                if self.missing[i] >= self.left:
+                    floor = int(each.floors[code])
+                    by_floor = f"{each.column}={each.names[code]} has a floor of {floor}"
+                self.missing[i] -= 1
+            if code >= 0:
+                self.taken[i][code] += 1
+        self.left -= 1
+        return by_floor
+
+    def shortfall(self) -> str:
+        """Unmet floors as a sentence; empty if all are met."""
+        unmet = [
+            f"{each.column}={each.names[int(i)]} has {taken[i]} of at least {each.floors[i]}"
+            for each, taken in zip(self.limits, self.taken, strict=True)
+            for i in np.flatnonzero(taken < each.floors)
+        ]
+        return f"Floors that could not be met: {'; '.join(unmet)}." if unmet else ""
+
+    @staticmethod
+    def _fills(limits: ColumnLimits, taken: NDArray[np.int64], code: int) -> bool:
+        return code >= 0 and bool(taken[code] < limits.floors[code])

@@ -1,0 +1,69 @@
+"""Lexical spaces: how often a sample has each token, or each word, as sparse rows of counts.
+
+Both come from the counted tokens of rendered samples, so they share the keys of the samples' SAE
+vectors and need no forward pass. Words are hashed into 2^20 columns: no vocabulary of the pool is
+ever held, and the column of a word is the same in every pool. Two words may share a column, which
+is rare (a pair of words does with probability 2^-20) and the same for all samples.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.core.sparse import indptr_of
+from selection.core.words import words
+from selection.records import Rendered, SparseRows
+from selection.representation.aggregate import VALUE_MAX
+
+WORD_COLUMNS = 1 << 20
+VERSION = 1
+"""Of everything between a rendered sample and its counts; raise it when any count would change."""
+
+
+def token_rows(samples: Sequence[Rendered], n_columns: int) -> SparseRows:
+    """Counts of the counted token ids of each sample; counts above 65,535 stay there."""
+    return _count_rows([sample.tokens[sample.counted] for sample in samples], n_columns)
+
+
+def word_rows(texts: Iterable[str]) -> SparseRows:
+    """Counts of the words of each text, by column of the word."""
+    columns = [np.array([word_column(word) for word in words(text)], np.int64) for text in texts]
+    return _count_rows(columns, WORD_COLUMNS)
+
+
+@lru_cache(maxsize=1 << 18)
+def word_column(word: str) -> int:
+    """The column of a word: the first bits of its BLAKE2b hash."""
+    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % WORD_COLUMNS
+
+
+def column_words(texts: Iterable[str]) -> Mapping[int, str]:
+    """Column -> the word that some texts have there; several, most frequent first, with slashes."""
+    found: dict[int, Counter[str]] = {}
+    for text in texts:
+        for word in words(text):
+            found.setdefault(word_column(word), Counter())[word] += 1
+    return {
+        column: " / ".join(sorted(counts, key=lambda word: (-counts[word], word)))
+        for column, counts in found.items()
+    }
+
+
+def _count_rows(columns: Sequence[NDArray[np.integer]], n_columns: int) -> SparseRows:
+    """Rows of counts from the columns of every occurrence."""
+    lengths = np.array([len(each) for each in columns], np.int64)
+    flat = np.concatenate([np.zeros(0, np.int64), *(each.astype(np.int64) for each in columns)])
+    entries = np.repeat(np.arange(len(columns), dtype=np.int64), lengths) * n_columns + flat
+    unique, counts = np.unique(entries, return_counts=True)
+    rows = np.bincount(unique // max(n_columns, 1), minlength=len(columns))
+    return SparseRows(
+        indptr_of(rows),
+        (unique % max(n_columns, 1)).astype(np.int32),
+        np.minimum(counts, VALUE_MAX).astype(np.uint16),
+        n_columns,
+    )

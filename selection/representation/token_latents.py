@@ -1,0 +1,88 @@
+"""Which tokens of a few samples made given latents fire, and how strongly.
+
+The same pass that makes vectors, kept token by token: over a sample's tokens a latent's strengths
+have the mean, sum or maximum that its vector holds, before fixed point.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selection.models.activations import ActivationModel
+from selection.models.batching import iter_activations
+from selection.records import Rendered
+from selection.representation.heads import Head
+from selection.sae.encode import encode
+
+
+@dataclass(frozen=True, slots=True)
+class Firings:
+    """One entry per sample, latent and token on which it is active; arrays of one length.
+
+    samples:   int64 position in the list of samples, non-decreasing.
+    latents:   int64, ascending within a sample.
+    tokens:    int64 number among the sample's counted tokens, ascending within a latent.
+    strengths: float32 activation of the latent, above zero.
+    """
+
+    samples: NDArray[np.int64]
+    latents: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    strengths: NDArray[np.float32]
+
+    def at(self, rows: NDArray[np.int64]) -> "Firings":
+        """Some of the entries, in this order."""
+        return Firings(
+            self.samples[rows], self.latents[rows], self.tokens[rows], self.strengths[rows]
+        )
+
+
+def firings(
+    samples: Sequence[Rendered],
+    wanted: Sequence[NDArray[np.integer]],
+    model: ActivationModel,
+    head: Head,
+    tokens_per_batch: int | None = None,
+) -> Firings:
+    """Where the wanted latents of each sample are active; tokens left out of vectors are left out.
+
+    wanted: for each sample the latents to look for.
+    """
+    coder, hookpoint = head.coder.to(model.device), model.hookpoints.index(head.hookpoint)
+    width = len(coder.encoder_bias)
+    owners = np.repeat(np.arange(len(wanted)), [len(each) for each in wanted])
+    keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    for batch in iter_activations(model, samples, tokens_per_batch):
+        local, which = batch.sample_of_token, torch.from_numpy(batch.which)
+        first = np.searchsorted(local, np.arange(len(batch.rows)))
+        number, sample = np.arange(len(local)) - first[local], batch.rows[local]
+        distinct = batch.distinct[hookpoint]
+        if head.largest_norm is not None:
+            kept = (distinct.norm(dim=1) <= head.largest_norm).cpu()[which]
+            which, mask = which[kept], kept.numpy()
+            number, sample = number[mask], sample[mask]
+        latents = encode(coder, distinct)
+        acts = latents.top_acts.cpu()[which].numpy()
+        indices = latents.top_indices.cpu()[which].numpy()
+        key = sample[:, None] * width + indices
+        token, slot = np.nonzero((acts > 0) & np.isin(key, keys))
+        found.append((key[token, slot], number[token], acts[token, slot].astype(np.float32)))
+    key = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in found)])
+    tokens = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in found)])
+    strengths = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in found)])
+    owner, latent = np.divmod(key, width)
+    return Firings(owner, latent, tokens, strengths).at(np.lexsort((tokens, key)))
+
+
+def strongest(found: Firings, most: int) -> Firings:
+    """At most `most` tokens of each sample and latent, the strongest, ties to the earlier one."""
+    order = np.lexsort((found.tokens, -found.strengths, found.latents, found.samples))
+    pairs = np.stack([found.samples[order], found.latents[order]])
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (np.diff(pairs) != 0).any(axis=0)
+    place = np.arange(len(order)) - np.flatnonzero(is_new)[np.cumsum(is_new) - 1]
+    return found.at(np.sort(order[place < most]))

@@ -1,0 +1,185 @@
+"""Whether a sparse autoencoder fits a model, and which of those on this machine would.
+
+No torch here: a run is refused, and the SAEs that would fit are listed, before weights are read.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from selection.core.errors import InputError
+from selection.models.hookpoints import place_of
+from selection.sae.metadata import SaeInfo
+from selection.sae.published import known, matching
+
+_MAX_LISTED = 10
+_ANOTHER = (
+    "the folder or hub id of one that was trained on this model, or train one with"
+    " `sae: {train: ...}`."
+)
+
+
+class ModelLike(Protocol):
+    """What the check needs of a resolved language model."""
+
+    @property
+    def name(self) -> str:
+        """Hub id or path, as the user gave it."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weight files, in hex."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+
+
+class HookpointLike(Protocol):
+    """What the check needs of a hookpoint."""
+
+    @property
+    def site(self) -> str:
+        """resid, mlp or attn."""
+
+    @property
+    def block(self) -> int:
+        """0-based block index."""
+
+
+def check_fits(
+    sae: SaeInfo,
+    model: ModelLike,
+    hookpoint: HookpointLike | None,
+    local: Sequence[SaeInfo] = (),
+    *,
+    asked: str = "",
+    field: str = "sae",
+) -> None:
+    """Refuse an SAE that was made for another width, model or hookpoint.
+
+    hookpoint: None where nobody asked for a place: the SAE's own is meant, if the model has it.
+    local: SAEs to choose from; those that fit are named in the message.
+    asked: the hookpoint as the user wrote it, e.g. a depth; named where it is spelled otherwise.
+    field: key of the config that names the SAE.
+    A model is compared by its weights where the SAE records their hash, else by the last part of
+    its name. What is not recorded is not compared. Raises InputError.
+    """
+    problem, remedy = _other_model(sae, model), ""
+    fitting = [s for s in local if _other_model(s, model) is None]
+    there = [s for s in fitting if hookpoint is None or _other_place(s, hookpoint) is None]
+    if problem is not None:
+        remedy = _choices(there)
+        if fitting and not there:
+            remedy = f"These would fit, at their own hookpoint: {_listed(fitting)}"
+    elif hookpoint is not None:
+        problem = _other_place(sae, hookpoint, asked)
+        remedy = f"Leave `model.hookpoint` out, or write `{_own_place(sae)}`."
+        remedy += f" {_choices(there)}" if there else ""
+    if problem is None:
+        return
+    remedy += _published(model.name)
+    raise InputError(problem, field=field, value=sae.path or None, remedy=remedy)
+
+
+def missing_sae(path: str, why: str, local: Sequence[SaeInfo]) -> InputError:
+    """The error for an SAE that is not there; it lists the local ones, which nobody compared."""
+    remedy = f"These are on this machine: {_listed(local)}" if local else f"Give {_ANOTHER}"
+    return InputError(why, field="sae", value=path, remedy=remedy)
+
+
+def several_saes(
+    path: str, n_there: int, readable: Sequence[SaeInfo], model: ModelLike | None = None
+) -> InputError:
+    """The error for a folder of several SAEs; it lists those that fit the model, if that is known.
+
+    readable: those of the `n_there` whose configuration could be read. All of them are listed
+    where none fits or no model is known.
+    """
+    fitting = [s for s in readable if model is not None and _other_model(s, model) is None]
+    if fitting:
+        remedy = _choices(fitting)
+    else:
+        none_fits = "" if model is None else f"None of them fits {model.name}. "
+        remedy = f"{none_fits}These are there: {_listed(readable)}"
+    return InputError(
+        f"there are {n_there} SAEs in this folder; name one",
+        field="sae",
+        value=path,
+        remedy=remedy,
+    )
+
+
+def describe(sae: SaeInfo) -> str:
+    """One line for people: path, hookpoint, width, latents, k, model."""
+    parts = [f"width {sae.d_in}", f"{sae.num_latents} latents"]
+    parts += [f"k {sae.k}"] if sae.k else []
+    parts += [f"at {sae.hookpoint}"] if sae.hookpoint else []
+    parts += [f"of {sae.model_name}"] if sae.model_name else []
+    return f"{sae.path} ({', '.join(parts)})"
+
+
+def _other_model(sae: SaeInfo, model: ModelLike) -> str | None:
+    """Why the SAE does not fit the model, wherever that is read, as a clause; or None."""
+    if sae.d_in != model.d_model:
+        return f"the SAE reads activations of width {sae.d_in}, {model.name} has {model.d_model}"
+    if sae.model_sha256 is not None:
+        if sae.model_sha256 != model.weights_sha256:
+            of = f" ({sae.model_name})" if sae.model_name else ""
+            return f"the SAE was trained on other weights{of} than those of {model.name}"
+    # Without a hash the name decides, but a local folder may be called anything.
+    elif sae.model_name and not Path(model.name).exists() and not _same_name(sae, model):
+        return f"the SAE was trained on {sae.model_name}, not on {model.name}"
+    place = place_of(sae.hookpoint)
+    if place is not None and place[1] >= model.n_layers:
+        return f"the SAE reads {_shown_place(sae)}, {model.name} has {model.n_layers} blocks"
+    return None
+
+
+def _other_place(sae: SaeInfo, hookpoint: HookpointLike, asked: str = "") -> str | None:
+    """That the SAE reads another place than the hookpoint, as a clause; or None."""
+    place = place_of(sae.hookpoint)
+    if place is None or (hookpoint.site, hookpoint.block) == place:
+        return None
+    meant = f"{hookpoint.site}@{hookpoint.block}"
+    meant = f"{asked} ({meant})" if asked not in ("", meant) else meant
+    return f"the SAE reads {_shown_place(sae)}, the hookpoint is {meant}"
+
+
+def _shown_place(sae: SaeInfo) -> str:
+    """The SAE's hookpoint, with our spelling beside its own where they differ."""
+    ours = _own_place(sae)
+    return ours if ours == sae.hookpoint else f"{sae.hookpoint} ({ours})"
+
+
+def _own_place(sae: SaeInfo) -> str:
+    """The SAE's hookpoint in our spelling, e.g. "resid@4"; empty where it is unknown."""
+    return "@".join(map(str, place_of(sae.hookpoint) or ()))
+
+
+def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
+    """Whether the last parts of both names agree: hub mirrors differ in the organization."""
+    ours, theirs = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
+    return ours == theirs
+
+
+def _published(model: str) -> str:
+    """Published SAEs of that model, as a sentence; empty where none is known."""
+    found = [f"{c.sae} (resid@{c.block})" for c in matching(model, known())] if model else []
+    return f" Published for {model}: {'; '.join(found)}." if found else ""
+
+
+def _choices(fitting: Sequence[SaeInfo]) -> str:
+    if not fitting:
+        return f"No SAE that was found here fits; give {_ANOTHER}"
+    return f"These would fit: {_listed(fitting)}"
+
+
+def _listed(saes: Sequence[SaeInfo]) -> str:
+    """The first few, described, and how many more there are; a sentence's end."""
+    more = f"; and {len(saes) - _MAX_LISTED} more" if len(saes) > _MAX_LISTED else ""
+    return "; ".join(describe(sae) for sae in saes[:_MAX_LISTED]) + more + "."

@@ -1,0 +1,136 @@
+"""Sparse rows as compiled loops read them: their arrays, their norms, and sums over pairs.
+
+The loops do not check bounds, so `row_arrays` does before it hands anything out.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selection.records import SparseRows
+from selection.similarity.kernels.limits import ROW_BITS
+
+WEIGHT_LIMIT = 1 << 32  # Weights share a 64-bit word with a column number.
+WIDE_ROW_LIMIT = 1 << ROW_BITS  # No row of 32-bit values sums to more: `spaces` sees to it.
+
+_U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
+
+
+class RowArrays(NamedTuple):
+    """The arrays of SparseRows; all read-only, so that mapped files need no second compilation."""
+
+    indptr: NDArray[np.int64]
+    latents: NDArray[np.int32]
+    values: NDArray[np.unsignedinteger[Any]]
+
+
+def row_arrays(rows: SparseRows) -> RowArrays:
+    """The arrays as the loops expect them: contiguous, of the declared types, read-only.
+
+    Raises ValueError if a row or a latent lies outside the arrays: the data is damaged. And if
+    values are not unsigned 16 or 32 bit: floats, NaN and negative numbers would wrap around.
+    """
+    arrays = row_views(rows)
+    if not latents_fit(arrays, rows.n_latents, 0, len(rows)):
+        raise damaged_latents(rows.n_latents)
+    return arrays
+
+
+def damaged_latents(n_latents: int) -> ValueError:
+    """What is raised where a latent lies outside."""
+    return ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
+
+
+def row_views(rows: SparseRows) -> RowArrays:
+    """As `row_arrays`, but whoever reads latents asks `latents_fit` before, block by block."""
+    if rows.values.dtype not in (np.uint16, np.uint32):
+        raise ValueError(f"values must be uint16 or uint32, not {rows.values.dtype}")
+    kind: type[np.unsignedinteger[Any]] = np.uint16
+    if rows.values.dtype == np.uint32:
+        kind = np.uint32
+    arrays = RowArrays(
+        np.ascontiguousarray(rows.indptr, np.int64).view(),
+        np.ascontiguousarray(rows.latents, np.int32).view(),
+        np.ascontiguousarray(rows.values, kind).view(),
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    n_entries = min(len(arrays.latents), len(arrays.values))
+    bounds = np.diff(arrays.indptr, prepend=0, append=n_entries)
+    if bounds.min() < 0:
+        raise ValueError(f"rows must ascend within {n_entries} entries; the data is damaged")
+    return arrays
+
+
+@njit(nogil=True, cache=True)
+def latents_fit(rows: RowArrays, n_latents: int, first: int, last: int) -> bool:
+    """Whether all latents of rows first..last - 1 are in [0, n_latents)."""
+    largest = np.uint32(0)
+    for p in range(_U(rows.indptr[first]), _U(rows.indptr[last])):
+        largest = max(largest, np.uint32(rows.latents[p]))  # A negative one becomes a large one.
+    return bool(np.int64(largest) < n_latents)
+
+
+def weighted_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Weighted L1 norms (n,) int64; 0 for a row without a latent that has a weight."""
+    check_weights(weights, rows)
+    norms = np.empty(len(rows), np.int64)
+    norm_block(row_arrays(rows), weights, 0, len(rows), norms)
+    return norms
+
+
+def check_weights(weights: NDArray[np.int64], rows: SparseRows, multiplier: int = 1) -> None:
+    """Refuse weights of the wrong shape or sign, or so large that a sum could wrap around."""
+    n_latents = rows.n_latents
+    row_limit = WIDE_ROW_LIMIT if rows.values.dtype == np.uint32 else 65_535 * n_latents
+    if weights.shape != (n_latents,) or weights.dtype != np.int64:
+        raise ValueError(f"weights must be int64 of shape ({n_latents},)")
+    largest = int(weights.max(initial=0))
+    if int(weights.min(initial=0)) < 0 or largest >= WEIGHT_LIMIT:
+        raise ValueError("weights must be in [0, 2^32)")
+    if largest * row_limit * multiplier >= 1 << 62:
+        raise OverflowError(
+            f"a weight of {largest} with {n_latents} latents and a multiplier of {multiplier} "
+            "could exceed 64-bit sums; use smaller weights or fewer exemplars"
+        )
+
+
+@njit(nogil=True, cache=True)
+def norm_block(
+    rows: RowArrays,
+    weights: NDArray[np.int64],
+    first: int,
+    last: int,
+    norms: NDArray[np.int64],
+) -> None:
+    """Write the weighted norms (last - first,) of rows first..last - 1."""
+    for i in range(first, last):
+        norm = np.int64(0)
+        for p in range(_U(rows.indptr[i]), _U(rows.indptr[i + 1])):
+            norm += np.int64(rows.values[p]) * weights[_U(rows.latents[p])]
+        norms[i - first] = norm
+
+
+@njit(nogil=True, cache=True)
+def pair_minima(
+    left: RowArrays,
+    right: RowArrays,
+    left_rows: NDArray[np.int64],
+    right_rows: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    out: NDArray[np.int64],
+) -> None:
+    """Sum of weighted minima of each pair (left_rows[p], right_rows[p]), by merging two rows."""
+    for p in range(len(out)):
+        a, a_end = left.indptr[left_rows[p]], left.indptr[left_rows[p] + 1]
+        b, b_end = right.indptr[right_rows[p]], right.indptr[right_rows[p] + 1]
+        total = np.int64(0)
+        while a < a_end and b < b_end:
+            f, g = left.latents[a], right.latents[b]
+            if f == g:
+                total += weights[f] * np.int64(min(left.values[a], right.values[b]))
+            a += f <= g
+            b += g <= f
+        out[p] = total

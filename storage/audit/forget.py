@@ -1,0 +1,202 @@
+"""`saelect forget`: take a sample's text and vectors out of everything a workspace holds.
+
+Positions stay (a forgotten example keeps its row with an empty conversation), so ids, ranks and
+scores of all others remain what they were. Only the id, who asked, when and why are left. The
+catalog is written as a new file, because a deleted row's bytes stay in a DuckDB file.
+"""
+
+import getpass
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from selection.core.errors import InputError
+from storage.audit.forget_files import folders, forget_in_pool
+from storage.catalog.commit import WAIT_S, commit, publish, writing
+from storage.catalog.connection import Connection, connect_to_write, open_snapshot
+from storage.catalog.schema import MIGRATIONS, TEXT_COLUMNS
+from storage.catalog.tables import table_of
+from storage.export.export import export_selection
+from storage.files.atomic import sync_file, sync_folder, temp_path
+from storage.files.workspace import Workspace, file_name
+from storage.pools.pool import PreparedPool, open_pool
+from storage.report.compare import VERSUS, write_comparison
+from storage.report.page import write_report
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was done. exports: files that held the examples; those outside are not touched."""
+
+    example_ids: Sequence[str]
+    exports_rewritten: Sequence[str]
+    exports_outside: Sequence[str]
+
+
+def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[str]:
+    """Example ids meant by ids (of examples, or the data's own) and by a `where` over the pools.
+
+    Raises InputError for an id that nothing in the workspace has, and when nothing is meant.
+    """
+    pools = [open_pool(folder) for folder in folders(workspace.pools)]
+    found: set[str] = set()
+    for wanted in ids:
+        here = _ids_of(workspace, pools, wanted)
+        if not here:
+            raise InputError(
+                "nothing in this workspace has this id",
+                field="--id",
+                value=wanted,
+                remedy="Give a whole example id, or the data's own id.",
+            )
+        found |= here
+    for pool in pools if where else []:
+        found |= set(pool.example_ids()[pool.eligible(where)].astype(str).tolist())
+    if not found:
+        raise InputError(
+            "no sample is meant", field="--where", value=where, remedy="Give --id or --where."
+        )
+    return sorted(found)
+
+
+def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) -> set[str]:
+    found: set[str] = set()
+    for pool in pools:
+        names = pool.example_ids().astype(str)
+        rows = np.union1d(pool.rows_with_own_id(wanted), np.flatnonzero(names == wanted))
+        found |= set(names[rows].tolist())
+    if workspace.snapshot.exists():
+        with open_snapshot(workspace) as connection:
+            known = connection.execute(
+                "SELECT example_id FROM sample WHERE example_id = $1 UNION"
+                " SELECT example_id FROM occurrence WHERE own_id = $1 UNION"
+                " SELECT exemplar_id FROM exemplar WHERE exemplar_id = $1 OR own_id = $1",
+                [wanted],
+            ).fetchall()
+            found |= {row[0] for row in known}
+    return found
+
+
+def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> Forgotten:
+    """Remove the examples' texts and vectors; see the module. May be repeated after a failure."""
+    wanted = sorted(set(example_ids))
+    for folder in folders(workspace.pools):
+        forget_in_pool(workspace, folder, wanted)
+    shutil.rmtree(workspace.indexes, ignore_errors=True)  # built again from shards when needed
+    _remove(workspace.fired)  # asked of the model again when needed
+    if not workspace.snapshot.exists():
+        return Forgotten(wanted, [], [])
+    exports = _exports_with(workspace, wanted)
+    _forget_in_catalog(workspace, wanted, reason, [path for path, *_ in exports])
+    publish(workspace)
+    root = workspace.root.resolve()
+    inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
+    _write_again(workspace, inside, wanted)
+    _remove(workspace.fired)  # a run that had read the sample before may have kept places of it
+    outside = [path for path, *_ in exports if path not in {row[0] for row in inside}]
+    return Forgotten(wanted, [path for path, *_ in inside], outside)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder if it is there. Raises OSError where something of it stays."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(path, selection_id, format) of exported files whose selection holds one of the examples."""
+    with open_snapshot(workspace) as connection:
+        return connection.execute(
+            "SELECT DISTINCT path, selection_id, format FROM export WHERE selection_id IN"
+            " (SELECT selection_id FROM pick WHERE list_contains(?::VARCHAR[], example_id))"
+            " ORDER BY path",
+            [wanted],
+        ).fetchall()
+
+
+def _forget_in_catalog(
+    workspace: Workspace, wanted: Sequence[str], reason: str, exports: Sequence[str]
+) -> None:
+    """Tombstones through an ordinary commit; then every row copied into a new file, texts out."""
+    who, now = getpass.getuser(), datetime.now(UTC)
+    with open_snapshot(workspace) as connection:
+        old = {row[0] for row in connection.execute("SELECT example_id FROM forgotten").fetchall()}
+    new = [name for name in wanted if name not in old]
+    if new:
+        rows = [{"example_id": name, "at": now, "who": who, "reason": reason,
+                 "n_exports": len(exports)} for name in new]  # fmt: skip
+        detail = {"examples": new, "reason": reason, "exports": list(exports)}
+        event = {"at": now, "action": "forgot", "detail": detail}
+        commit(workspace, {"forgotten": table_of("forgotten", rows),
+                           "event": table_of("event", [event])})  # fmt: skip
+    with writing(workspace, WAIT_S):
+        temp = temp_path(workspace.catalog)
+        try:
+            with connect_to_write(temp) as connection:
+                _copy_without(connection, workspace.catalog, wanted)
+                connection.execute("CHECKPOINT")
+            sync_file(temp)
+            os.replace(temp, workspace.catalog)
+            sync_folder(workspace.root)
+        finally:
+            for left in (temp, temp.with_name(f"{temp.name}.wal")):
+                left.unlink(missing_ok=True)
+        workspace.snapshot.unlink(missing_ok=True)  # published anew from the new file
+
+
+def _copy_without(connection: Connection, path: Path, wanted: Sequence[str]) -> None:
+    """Fill an empty database with the rows of the catalog, texts of the wanted examples out."""
+    quoted = str(path).replace("'", "''")
+    connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name VARCHAR)")
+    for migration in MIGRATIONS.values():
+        connection.execute(migration)
+    connection.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
+    names = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old' ORDER BY 1"
+    ).fetchall()
+    for (name,) in names:
+        replaced = [
+            f'CASE WHEN list_contains($1::VARCHAR[], "{text.id_column}") THEN {text.value}'
+            f' ELSE "{text.column}" END AS "{text.column}"'
+            for text in TEXT_COLUMNS
+            if text.table == name
+        ]
+        what = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
+        query = f'INSERT INTO "{name}" BY NAME SELECT {what} FROM old."{name}"'
+        connection.execute(query, [list(wanted)] if replaced else [])
+    connection.execute("DETACH old")
+
+
+def _write_again(
+    workspace: Workspace, exports: Sequence[tuple[str, str, str]], wanted: Sequence[str]
+) -> None:
+    """Exports of the workspace, and every report that shows one of the examples."""
+    for folder, selection_id in {(Path(p).parent, s) for p, s, _ in exports}:
+        formats = sorted({f for p, s, f in exports if s == selection_id})
+        out = workspace.root / folder
+        if out.is_dir():
+            export_selection(workspace, selection_id, formats=formats, out=out)
+    names = [name.encode() for name in wanted]
+    with open_snapshot(workspace) as connection:
+        rows = connection.execute(
+            "SELECT name, selection_id, run_id IN (SELECT run_id FROM exemplar"
+            " WHERE list_contains(?::VARCHAR[], exemplar_id)) FROM selection",
+            [list(wanted)],
+        ).fetchall()
+    known = {file_name(name): selection_id for name, selection_id, _ in rows}
+    # Words of an exemplar may stand in a page that does not list it.
+    stale = {file_name(name) for name, _, has_exemplar in rows if has_exemplar}
+    for page in sorted(workspace.reports.glob("*.html")):
+        first, is_pair, second = page.stem.partition(VERSUS)
+        is_stale = page.stem in stale or (is_pair and stale & {first, second})
+        if is_stale or any(name in page.read_bytes() for name in names):
+            page.unlink()
+            if page.stem in known:
+                write_report(workspace, known[page.stem], page)
+            elif is_pair and {first, second} <= known.keys():
+                write_comparison(workspace, known[first], known[second])

@@ -1,0 +1,132 @@
+"""`saelect sql`: one SELECT by whoever audits, on a copy of the catalog that nothing can change."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from selection.core.errors import InputError
+from storage.catalog.connection import SELECT, Connection, DatabaseError, open_snapshot, statements
+from storage.files.workspace import Workspace
+
+_SCORES = "selection_id VARCHAR, example_id VARCHAR, score DOUBLE, rank BIGINT"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """What a query returned.
+
+    columns: names; types: DuckDB types; rows: values as Python objects.
+    is_cut:  there were more rows than asked for.
+    """
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    rows: Sequence[tuple[object, ...]]
+    is_cut: bool
+
+    def to_pylist(self) -> list[dict[str, object]]:
+        """The rows as dicts by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def run_sql(workspace: Workspace, text: str, max_rows: int | None = None) -> SqlResult:
+    """Run one SELECT over the snapshot's tables and views, and over `scores`.
+
+    text: a single SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW TABLES).
+    The file is opened read-only, nothing outside the workspace can be read, nothing anywhere
+    written, and no setting changed. Raises InputError for anything else and for wrong SQL.
+    """
+    _refuse_other_statements(text)  # before a file is opened
+    with locked_snapshot(workspace) as connection:
+        return answer(connection, text, max_rows)
+
+
+@contextmanager
+def locked_snapshot(workspace: Workspace) -> Iterator[Connection]:
+    """The snapshot with `scores` beside it, on a connection that reads the workspace alone."""
+    with open_snapshot(workspace) as connection:
+        _add_scores(connection, workspace)
+        _lock(connection, workspace)
+        yield connection
+
+
+def answer(connection: Connection, text: str, max_rows: int | None = None) -> SqlResult:
+    """Run a SELECT on a locked connection. Raises InputError for wrong SQL."""
+    _refuse_other_statements(text)
+    try:
+        cursor = connection.execute(text)
+        columns = [(str(column[0]), str(column[1])) for column in cursor.description or ()]
+        rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+    except DatabaseError as error:
+        raise _explained(connection, error) from None
+    except (OverflowError, ValueError) as error:  # an interval or date beyond what Python has
+        raise InputError(
+            f"a value of the answer cannot be shown ({error})",
+            field="sql",
+            remedy="Cast it to text: `column::VARCHAR`.",
+        ) from None
+    is_cut = max_rows is not None and len(rows) > max_rows
+    names, types = [name for name, _ in columns], [kind for _, kind in columns]
+    return SqlResult(names, types, rows[:max_rows] if is_cut else rows, is_cut)
+
+
+def _refuse_other_statements(text: str) -> None:
+    try:
+        text.encode()
+        found = statements(text)
+    except (DatabaseError, UnicodeEncodeError) as error:
+        raise InputError(
+            f"not valid SQL ({str(error).strip()})", field="sql", remedy="Correct the query."
+        ) from None
+    if not found:
+        raise InputError("the query is empty", field="sql", remedy="Write one SELECT.")
+    kinds = [statement.type for statement in found]
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} statements in one call", field="sql", remedy="Give one SELECT at a time."
+        )
+    if kinds[0] != SELECT:
+        raise InputError(
+            f"a {kinds[0].name} statement; only SELECT is allowed, nothing is changed by SQL",
+            field="sql",
+            remedy="To work on a copy, open snapshot.duckdb with any DuckDB client.",
+        )
+
+
+def _add_scores(connection: Connection, workspace: Workspace) -> None:
+    """`scores`: every eligible example of every selection, from the Parquet beside the catalog."""
+    files = sorted(str(path.absolute()) for path in workspace.scores.glob("*.parquet"))
+    if not files:
+        connection.execute(f"CREATE TEMP TABLE scores ({_SCORES})")
+        return
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+    connection.execute(
+        "CREATE TEMP VIEW scores AS SELECT selection_id, example_id, score, rank"
+        f" FROM read_parquet([{listed}], union_by_name = true)"
+    )
+
+
+def _lock(connection: Connection, workspace: Workspace) -> None:
+    """From here on the connection reads the workspace and nothing else, and stays so."""
+    root = str(workspace.root.absolute()).replace("'", "''")
+    connection.execute(f"SET allowed_directories = ['{root}/']")
+    connection.execute("SET temp_directory = ''")  # sorting spills nowhere
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _explained(connection: Connection, error: DatabaseError) -> InputError:
+    """DuckDB's own text, which points at the place, and the names that exist."""
+    names = ", ".join(
+        row[0]
+        for row in connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal AND view_name LIKE 'v\\_%'"
+            " ESCAPE '\\' ORDER BY 1"
+        ).fetchall()
+    )
+    return InputError(
+        str(error).strip(),
+        field="sql",
+        remedy=f'Views: {names}, scores. `saelect sql "SHOW TABLES"` lists all tables, and'
+        ' `saelect sql "DESCRIBE v_selection"` the columns of one.',
+    )

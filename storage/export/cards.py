@@ -1,0 +1,209 @@
+"""The files beside the rows: manifest, dataset card, and settings for trainers."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from storage.export.facts import SelectionFacts
+
+FORMAT = 1
+
+
+def manifest(
+    facts: SelectionFacts,
+    files: Sequence[Mapping[str, object]],
+    created_at: datetime,
+    head: tuple[int, str],
+) -> dict[str, object]:
+    """Where the files come from, with a hash for each of them.
+
+    head: number and hash of the newest link of the chain over decisions.
+    """
+    run, selection = facts.run, facts.selection
+    from_run = (
+        "pool_id representation_id model model_sha256 model_licence sae sae_sha256 sae_licence"
+        " data_licences hookpoint unit seed is_demo git_sha versions config"
+    )
+    from_selection = (
+        "target method role exemplar_reduction weights budget n_eligible n_selected n_tokens"
+        " unused_tokens cut_score"
+    )
+    return {
+        "format": FORMAT,
+        "selection": facts.name,
+        "selection_id": facts.selection_id,
+        "run": run["name"],
+        "run_id": facts.run_id,
+        "selected_at": _utc(run["created_at"]),
+        "exported_at": created_at.isoformat(timespec="seconds"),
+        "decision": {"number": head[0], "sha256": head[1]},
+        "files": [dict(file) for file in files],
+        "sql": picks_sql(facts),
+        **{key: selection[key] for key in from_selection.split()},
+        "exemplars": dict(facts.targets),
+        "sources": [{"source": s.source, "licence": s.licence, "n": s.n} for s in facts.sources],
+        **{key: run[key] for key in from_run.split()},
+    }
+
+
+def picks_sql(facts: SelectionFacts) -> str:
+    """The query that lists the rows of the export in their order."""
+    return f"SELECT * FROM v_selection WHERE selection_id = '{facts.selection_id}' ORDER BY rank"
+
+
+def llama_factory_info(name: str, has_tools: bool) -> dict[str, object]:
+    """dataset_info.json: `dataset_dir` is the folder of this file, `dataset` the name.
+
+    LLaMA-Factory's `openai` formatting reads tool calls from messages; plain rows take the older
+    `sharegpt` formatting, which every version has.
+    """
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
+    }
+    if has_tools:
+        tags |= {"observation_tag": "tool", "function_tag": "function_call"}
+    return {
+        name: {
+            "file_name": "train.jsonl",
+            "formatting": "openai" if has_tools else "sharegpt",
+            "columns": {"messages": "messages"} | ({"tools": "tools"} if has_tools else {}),
+            "tags": tags,
+        }
+    }
+
+
+def axolotl_yaml(has_tools: bool) -> str:
+    """The `datasets` block of an Axolotl config."""
+    tools = "    field_tools: tools\n" if has_tools else ""
+    return (
+        "# Paste into an Axolotl config; paths are relative to where axolotl is started.\n"
+        "chat_template: tokenizer_default\n"
+        "datasets:\n"
+        "  - path: train.jsonl\n"
+        "    ds_type: json\n"
+        "    type: chat_template\n"
+        "    field_messages: messages\n"
+        f"{tools}"
+        "    message_property_mappings:\n"
+        "      role: role\n"
+        "      content: content\n"
+        '    roles_to_train: ["assistant"]\n'
+        "    train_on_eos: turn\n"
+    )
+
+
+def dataset_card(
+    facts: SelectionFacts,
+    files: Sequence[Mapping[str, object]],
+    *,
+    is_plain: bool,
+    has_tools: bool,
+) -> str:
+    """README.md in the form of a Hugging Face dataset card.
+
+    is_plain, has_tools: the shape of the rows, as `SelectedRows` tells it.
+    """
+    run, selection = facts.run, facts.selection
+    paths = [str(file["path"]) for file in files]
+    sources = [(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]
+    listed = [
+        (f"`{file['path']}`", "" if file["rows"] is None else f"{file['rows']:,}", file["sha256"])
+        for file in files
+    ]
+    warning = (
+        "\n> **The demonstration model represented these samples.** It shows how saelect works;\n"
+        "> it is far too small to choose data for real training.\n"
+        if run["is_demo"]
+        else ""
+    )
+    return f"""{_front_matter(facts, paths, is_plain, has_tools)}
+# {facts.name}
+
+{facts.n_selected:,} samples chosen by saelect from {selection["n_eligible"]:,} eligible ones for
+{_targets(facts)}. Method: {_method(selection)}.
+{warning}
+## Load
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("{facts.name}", split="train")  # the path of this folder
+```
+
+Rows are in order of rank, best first. TRL's `SFTTrainer` takes the column `messages` as it is;
+settings for LLaMA-Factory and Axolotl come with `--format llama_factory` and `--format axolotl`.
+
+## Where the rows came from
+
+| source | licence | rows |
+|---|---|---:|
+{_table(sources)}
+
+Licences are as the pool names them. `saelect export {facts.name} --format ids` writes file and row
+of each sample; in the catalog:
+
+```sql
+{picks_sql(facts)}
+```
+
+## Files
+
+| file | rows | SHA-256 |
+|---|---:|---|
+{_table(listed)}
+
+Model, SAE, versions and the whole config are in `manifest.json`. A folder's SHA-256 is that of the
+sorted JSON of its files' hashes.
+"""
+
+
+def _table(rows: Sequence[Sequence[object]]) -> str:
+    """Lines of a Markdown table; data can neither end a cell nor a line."""
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _front_matter(
+    facts: SelectionFacts, paths: Sequence[str], is_plain: bool, has_tools: bool
+) -> str:
+    """The card's YAML: which file `load_dataset` on this folder reads, and what its columns are.
+
+    Without stated columns `datasets` judges a JSONL file by its first 10 MB, and stops at a later
+    row of another shape.
+    """
+    lines = ["---", f"pretty_name: {_quoted(facts.name)}", "tags:", "- saelect"]
+    if "train.jsonl" in paths:
+        lines += ["configs:", "- config_name: default", "  data_files:"]
+        lines += ["  - split: train", "    path: train.jsonl", "dataset_info:", "  features:"]
+        lines += ["  - name: id", "    dtype: string", "  - name: messages"]
+        plain = ["    list:", *(f"    - {{name: {k}, dtype: string}}" for k in ("role", "content"))]
+        lines += plain if is_plain else ["    list: json"]
+        lines += ["  - name: tools", "    list: json"] if has_tools else []
+    return "\n".join([*lines, "---"])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _targets(facts: SelectionFacts) -> str:
+    target = facts.selection["target"]
+    named = {k: n for k, n in facts.targets.items() if target in (None, k)} or facts.targets
+    parts = [f"{name} ({n:,} exemplar{'s' * (n != 1)})" for name, n in named.items()]
+    return f"the target task{'s' * (len(parts) != 1)} " + ", ".join(parts)
+
+
+def _method(selection: Mapping[str, object]) -> str:
+    if selection["method"] != "jaccard":
+        return f"{selection['method']} (a {selection['role']} selection)"
+    return (
+        "generalized Jaccard similarity of SAE latents to the exemplars"
+        f" (reduction `{selection['exemplar_reduction']}`, weights `{selection['weights']}`)"
+    )
+
+
+def _utc(moment: object) -> str | None:
+    return f"{moment.isoformat(timespec='seconds')}+00:00" if isinstance(moment, datetime) else None

@@ -1,0 +1,287 @@
+"""Training files of a selection. Reads the snapshot only: pools and shards may be gone.
+
+Rows hold what is trained on and an id; where they came from stands beside them, in `ids.csv`,
+`manifest.json` and the catalog, never in the rows.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from selection.core.errors import InputError
+from selection.core.hashing import content_id, file_sha256
+from storage.catalog.commit import commit
+from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.hash_chain import last_link
+from storage.catalog.lookup import selection_in
+from storage.export import cards
+from storage.export import formats as export_files
+from storage.export.facts import SelectionFacts, selection_facts
+from storage.files.atomic import (
+    MANIFEST,
+    ensure_free,
+    read_json,
+    remove_stale_temps,
+    write_bytes,
+    write_json,
+)
+from storage.files.workspace import Workspace, file_name
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("messages", "original", "ids", "hf", "llama_factory", "axolotl")
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFile:
+    """One file of an export; a dataset folder counts as one file.
+
+    path: relative to the export's folder. rows: None for files that hold no rows.
+    """
+
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export left: its folder, and the files written by this call."""
+
+    selection: str
+    folder: Path
+    files: Sequence[ExportedFile]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An export whose files are written and not recorded yet. shape: is_plain, has_tools."""
+
+    facts: SelectionFacts
+    folder: Path
+    files: Sequence[ExportedFile]
+    shape: tuple[bool, bool]
+
+
+def export_selection(
+    workspace: Workspace,
+    selection: str,
+    formats: Sequence[str] = ("messages",),
+    out: Path | None = None,
+) -> Exported:
+    """Write a selection's training files and record them in the catalog.
+
+    selection: name, id, prefix or `latest`.
+    formats:   messages       train.jsonl and train.parquet, rows {id, messages[, tools]}
+               original       original.jsonl, the pool's rows unchanged
+               ids            ids.csv, every place that each example came from
+               hf             hf_dataset/, for datasets.load_from_disk
+               llama_factory  dataset_info.json beside train.jsonl
+               axolotl        axolotl.yaml beside train.jsonl
+    out:       folder; default `exports/<selection>/` of the workspace.
+
+    README.md and manifest.json (written last) describe all files of the folder, those of earlier
+    exports of the same selection included. Raises InputError for unknown names and formats, for a
+    folder that holds other files of these names, and when the disk is full.
+    """
+    chosen = _chosen_formats(formats)
+    with open_snapshot(workspace) as connection:
+        begun = _begin(connection, workspace, selection, chosen, out)
+    return _exported(workspace, [begun])[0]
+
+
+def export_selections(
+    workspace: Workspace, selections: Sequence[str], formats: Sequence[str] = ("messages",)
+) -> list[Exported]:
+    """As `export_selection` for several selections, recorded in one commit."""
+    chosen = _chosen_formats(formats)
+    with open_snapshot(workspace) as connection:
+        begun = [_begin(connection, workspace, name, chosen, None) for name in selections]
+    return _exported(workspace, begun)
+
+
+def _begin(
+    connection: Connection,
+    workspace: Workspace,
+    selection: str,
+    chosen: Sequence[str],
+    out: Path | None,
+) -> _Begun:
+    """Write the files of one export."""
+    found = selection_in(connection, workspace, selection)
+    facts = selection_facts(connection, found)
+    folder = _folder(workspace, facts, out)
+    ensure_free(folder, 4 * facts.n_content_bytes, "the export")
+    remove_stale_temps(folder, _HOUR_S)
+    rows = export_files.SelectedRows(connection, found.selection_id)
+    files = [
+        _describe(folder, path, name, n_rows)
+        for name in chosen
+        for path, n_rows in _WRITERS[name](folder, rows, facts)
+    ]
+    return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
+
+
+def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
+    """Record exports in the catalog, then describe them in their manifests, which name its head."""
+    created_at = datetime.now(UTC)
+    _record(workspace, begun, created_at)
+    with open_snapshot(workspace) as connection:
+        head = last_link(connection)
+    for each in begun:
+        _write_manifest(each, created_at, head)
+        log.info("exported %s to %s", each.facts.name, each.folder)
+    return [Exported(each.facts.name, each.folder, each.files) for each in begun]
+
+
+Written = Sequence[tuple[str, int | None]]
+Writer = Callable[[Path, export_files.SelectedRows, SelectionFacts], Written]
+
+
+def _messages(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_jsonl(folder / "train.jsonl", rows)
+    export_files.write_parquet(folder / "train.parquet", rows)
+    return [("train.jsonl", rows.n_rows), ("train.parquet", rows.n_rows)]
+
+
+def _original(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_original(folder / "original.jsonl", rows)
+    return [("original.jsonl", rows.n_rows)]
+
+
+def _ids(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    return [("ids.csv", export_files.write_ids(folder / "ids.csv", rows))]
+
+
+def _hf(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    export_files.write_hf_dataset(folder / "hf_dataset", rows)
+    return [("hf_dataset", rows.n_rows)]
+
+
+def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    info = cards.llama_factory_info(facts.name, rows.has_tools or not rows.is_plain)
+    write_json(folder / "dataset_info.json", info)
+    return [("dataset_info.json", None)]
+
+
+def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    write_bytes(folder / "axolotl.yaml", cards.axolotl_yaml(rows.has_tools).encode())
+    return [("axolotl.yaml", None)]
+
+
+_WRITERS: Mapping[str, Writer] = {
+    "messages": _messages,
+    "original": _original,
+    "ids": _ids,
+    "hf": _hf,
+    "llama_factory": _llama_factory,
+    "axolotl": _axolotl,
+}
+
+
+def _chosen_formats(formats: Sequence[str]) -> list[str]:
+    """Formats in a fixed order, once each; a trainer's settings bring the file they name."""
+    wanted = {name.replace("-", "_") for name in formats}
+    unknown = sorted(wanted.difference(FORMATS))
+    if unknown or not wanted:
+        raise InputError(
+            "unknown format" if unknown else "no format is named",
+            field="format",
+            value=", ".join(unknown) or None,
+            remedy=f"There are: {', '.join(FORMATS)}.",
+        )
+    if wanted & {"llama_factory", "axolotl"}:
+        wanted.add("messages")
+    return [name for name in FORMATS if name in wanted]
+
+
+def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Path:
+    """Where the files go; another selection's export is never overwritten."""
+    if out is not None:
+        if out.is_file():
+            raise InputError(
+                "a file is in the way", file=out, remedy="Name a folder with --out DIR."
+            )
+        owner = _owner(out)
+        if owner != facts.selection_id and out.is_dir() and any(out.iterdir()):
+            raise InputError(
+                "the folder holds other files, which an export could overwrite",
+                file=out,
+                remedy="Name a new or empty folder with --out DIR.",
+            )
+        return out
+    folder = workspace.exports / file_name(facts.name)
+    if not folder.resolve().is_relative_to(workspace.exports.resolve()):
+        raise InputError(
+            "the folder is a link that leads out of the workspace's exports",
+            file=folder,
+            value=str(folder.resolve()),
+            remedy="Remove the link, or name that folder with --out DIR.",
+        )
+    if _owner(folder) in (None, facts.selection_id):
+        return folder
+    return folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")
+
+
+def _owner(folder: Path) -> object:
+    """Id of the selection whose export is in a folder; None where there is no export."""
+    manifest = folder / MANIFEST
+    return read_json(manifest).get("selection_id") if manifest.exists() else None
+
+
+def _describe(folder: Path, path: str, name: str, n_rows: int | None) -> ExportedFile:
+    full = folder / path
+    if full.is_dir():
+        inside = sorted(p for p in full.rglob("*") if p.is_file())
+        hashes = {p.relative_to(full).as_posix(): file_sha256(p) for p in inside}
+        n_bytes = sum(p.stat().st_size for p in inside)
+        return ExportedFile(path, name, content_id(hashes, 64), n_bytes, n_rows)
+    return ExportedFile(path, name, file_sha256(full), full.stat().st_size, n_rows)
+
+
+def _record(workspace: Workspace, begun: Sequence[_Begun], created_at: datetime) -> None:
+    """One row per file and one event per export, so that `where-used` can name what holds what."""
+    rows, events = [], []
+    for each in begun:
+        for file in each.files:
+            row = {
+                "selection_id": each.facts.selection_id,
+                "format": file.format,
+                "path": workspace.relative(each.folder / file.path),
+                "sha256": file.sha256,
+                "rows": file.rows,
+            }
+            export_id = content_id([row, created_at.isoformat()])
+            rows.append({**row, "export_id": export_id, "created_at": created_at})
+        folder, files = workspace.relative(each.folder), [file.path for file in each.files]
+        events.append(
+            {
+                "at": created_at,
+                "run_id": each.facts.run_id,
+                "selection_id": each.facts.selection_id,
+                "action": "exported",
+                "detail": {"folder": folder, "files": files},
+            }
+        )
+    commit(workspace, {"export": rows, "event": events})
+
+
+def _write_manifest(each: _Begun, created_at: datetime, head: tuple[int, str]) -> None:
+    """Describe every file of the folder: those of this call, and earlier ones still there."""
+    facts, folder = each.facts, each.folder
+    files = {file.path: asdict(file) for file in each.files}
+    if (folder / MANIFEST).exists():
+        earlier = read_json(folder / MANIFEST).get("files")
+        for file in earlier if isinstance(earlier, list) else []:
+            if (folder / str(file["path"])).exists():
+                files.setdefault(str(file["path"]), file)
+    listed = [files[path] for path in sorted(files)]
+    is_plain, has_tools = each.shape
+    card = cards.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
+    write_bytes(folder / "README.md", card.encode())
+    write_json(folder / MANIFEST, cards.manifest(facts, listed, created_at, head))

@@ -1,0 +1,98 @@
+"""What the files beside an export say about its selection, gathered from the snapshot."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.catalog.connection import Connection
+from storage.catalog.lookup import SelectionRow
+
+
+@dataclass(frozen=True, slots=True)
+class SourceShare:
+    """Picks of one source and licence; an empty licence is one that the pool does not name."""
+
+    source: str
+    licence: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionFacts:
+    """A selection and its run, as far as training files need it.
+
+    run:              the run's row of the catalog, JSON columns parsed.
+    selection:        the selection's row, likewise.
+    targets:          exemplars per target task.
+    sources:          picks by source and licence, most first.
+    n_content_bytes:  length of all messages, to guess the size of the files.
+    """
+
+    run: Mapping[str, object]
+    selection: Mapping[str, object]
+    targets: Mapping[str, int]
+    sources: Sequence[SourceShare]
+    n_content_bytes: int
+
+    @property
+    def selection_id(self) -> str:
+        """Id of the selection."""
+        return str(self.selection["selection_id"])
+
+    @property
+    def run_id(self) -> str:
+        """Id of its run."""
+        return str(self.run["run_id"])
+
+    @property
+    def name(self) -> str:
+        """Name of the selection."""
+        return str(self.selection["name"])
+
+    @property
+    def n_selected(self) -> int:
+        """Number of picks."""
+        return int(str(self.selection["n_selected"]))
+
+
+def selection_facts(connection: Connection, chosen: SelectionRow) -> SelectionFacts:
+    """Gather the facts of one selection."""
+    key, run_key = [chosen.selection_id], [chosen.run_id]
+    targets = connection.execute(
+        "SELECT target, count(*) FROM exemplar WHERE run_id = ? GROUP BY target ORDER BY target",
+        run_key,
+    ).fetchall()
+    sources = connection.execute(
+        "SELECT coalesce(source, ''), coalesce(licence, ''), count(*) FROM v_selection"
+        " WHERE selection_id = ? GROUP BY ALL ORDER BY 3 DESC, 1, 2",
+        key,
+    ).fetchall()
+    size = connection.execute(
+        "SELECT coalesce(sum(strlen(x.messages) + coalesce(strlen(x.tools), 0)), 0) FROM pick p"
+        " JOIN sample x USING (example_id) WHERE p.selection_id = ?",
+        key,
+    ).fetchall()
+    return SelectionFacts(
+        run=json_row(connection, "SELECT * FROM run WHERE run_id = ?", run_key),
+        selection=json_row(connection, "SELECT * FROM selection WHERE selection_id = ?", key),
+        targets=dict(targets),
+        sources=[SourceShare(*row) for row in sources],
+        n_content_bytes=int(size[0][0]),
+    )
+
+
+def json_object(value: object) -> Mapping[str, Any]:
+    """A parsed JSON value as an object; empty where it is none, for instance null."""
+    return value if isinstance(value, dict) else {}
+
+
+def json_row(connection: Connection, query: str, values: Sequence[object]) -> dict[str, object]:
+    """The one row of a query by column name, JSON columns parsed."""
+    cursor = connection.execute(query, list(values))
+    columns = [(column[0], str(column[1])) for column in cursor.description or ()]
+    (row,) = cursor.fetchall()
+    return {
+        name: json.loads(value) if kind == "JSON" and value is not None else value
+        for (name, kind), value in zip(columns, row, strict=True)
+    }

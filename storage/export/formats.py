@@ -1,0 +1,236 @@
+"""Rows of a selection as files. One place per format; each file is whole or not there."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from storage.catalog.connection import Connection, DatabaseError, is_full_disk
+from storage.files.atomic import (
+    full_disk_error,
+    full_disk_explained,
+    sync_file,
+    sync_folder,
+    temp_path,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH_ROWS = 2048
+_FIRST_KEYS = ("role", "content")
+_ID_COLUMNS = (
+    "rank", "score", "target", "example_id", "own_id", "source", "file", "row", "licence",
+    "language",
+)  # fmt: skip
+# Some readers end a line at these; inside JSON they may be written as escapes.
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+Row = dict[str, Any]
+
+
+class SelectedRows:
+    """The picks of one selection in order of rank, read from the snapshot in batches."""
+
+    def __init__(self, connection: Connection, selection_id: str) -> None:
+        """Read from an open snapshot; nothing is fetched yet."""
+        self._connection = connection
+        self._selection_id = selection_id
+
+    def contents(self) -> Iterator[Row]:
+        """Rows of {id, messages, tools}; `tools` only where the selection has any."""
+        query = """
+            SELECT p.example_id, x.messages, x.tools FROM pick p JOIN sample x USING (example_id)
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
+            WHERE p.selection_id = ? ORDER BY p.rank"""
+        for example_id, messages, tools in self._rows(query):
+            row: Row = {"id": example_id, "messages": [_readable(m) for m in json.loads(messages)]}
+            if self.has_tools:
+                row["tools"] = None if tools is None else json.loads(tools)
+            yield row
+
+    def originals(self) -> Iterator[str | None]:
+        """The raw JSON of each pick's first occurrence."""
+        query = """
+            SELECT o.raw FROM pick p JOIN selection s USING (selection_id)
+            LEFT JOIN v_first_occurrence o
+                ON o.run_id = s.run_id AND o.example_id = p.example_id
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
+            WHERE p.selection_id = ? ORDER BY p.rank"""
+        return (row[0] for row in self._rows(query))
+
+    def places(self) -> Iterator[tuple[object, ...]]:
+        """Every occurrence of every pick; columns `_ID_COLUMNS`."""
+        query = """
+            SELECT p.rank, p.score, p.target, p.example_id, o.own_id, o.source, o.file, o."row",
+                o.licence, o.language
+            FROM pick p JOIN selection s USING (selection_id)
+            JOIN occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
+            WHERE p.selection_id = ? ORDER BY p.rank, o.file, o."row", o.source"""
+        return self._rows(query)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Picks that were not forgotten since."""
+        query = """
+            SELECT count(*) FROM pick p ANTI JOIN forgotten USING (example_id)
+            WHERE p.selection_id = ?"""
+        return int(next(self._rows(query))[0])
+
+    @cached_property
+    def has_tools(self) -> bool:
+        """Whether any pick comes with tools."""
+        query = """
+            SELECT count(x.tools) FROM pick p JOIN sample x USING (example_id)
+            WHERE p.selection_id = ?"""
+        return bool(next(self._rows(query))[0])
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every message is a role and a text, and nothing else."""
+        query = """
+            SELECT coalesce(bool_and(list_sort(json_keys(m)) = ['content', 'role']
+                AND json_type(m, '$.role') = 'VARCHAR'
+                AND json_type(m, '$.content') = 'VARCHAR'), true)
+            FROM (SELECT unnest(x.messages::JSON[]) AS m
+                FROM pick p JOIN sample x USING (example_id)
+                ANTI JOIN forgotten f ON f.example_id = p.example_id WHERE p.selection_id = ?)"""
+        return bool(next(self._rows(query))[0])
+
+    def copy_to(self, parquet: Path) -> None:
+        """Write `contents` as columns of a Parquet file."""
+        query = f"COPY ({self._columns()}) TO $2 (FORMAT parquet, COMPRESSION zstd)"
+        self._cursor().execute(query, [self._selection_id, str(parquet)])
+
+    def table(self) -> "pa.Table":
+        """The same columns in memory."""
+        cursor = self._cursor()
+        cursor.execute("SET arrow_lossless_conversion = true")  # JSON stays JSON
+        return cursor.sql(self._columns(), params=[self._selection_id]).to_arrow_table()
+
+    def _columns(self) -> str:
+        """SQL of id, messages and, where there are any, tools; $1 is the selection."""
+        plain = """from_json(x.messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]')"""
+        messages = plain if self.is_plain else "x.messages::JSON[]"
+        tools = ", x.tools::JSON[] AS tools" if self.has_tools else ""
+        return f"""
+            SELECT p.example_id AS id, {messages} AS messages{tools}
+            FROM pick p JOIN sample x USING (example_id)
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
+            WHERE p.selection_id = $1 ORDER BY p.rank"""
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        cursor = self._cursor()
+        cursor.execute(query, [self._selection_id])
+        while batch := cursor.fetchmany(_BATCH_ROWS):
+            yield from batch
+
+    def _cursor(self) -> Connection:
+        cursor = self._connection.cursor()  # its own result, so that two may be read at once
+        cursor.execute("USE snapshot")
+        return cursor
+
+
+def write_jsonl(path: Path, rows: SelectedRows) -> None:
+    """One {id, messages[, tools]} a line; messages as the pool has them, role first."""
+
+    def write(temp: Path) -> None:
+        with temp.open("w", encoding="utf-8", newline="\n") as file:
+            for row in rows.contents():
+                file.write(json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n")
+
+    write_atomically(path, write)
+
+
+def write_parquet(path: Path, rows: SelectedRows) -> None:
+    """The same rows as Parquet.
+
+    Plain messages are structs of role and content. With tool calls, names or parts, rows differ
+    in shape, and structs would fill every gap with nulls: then each message is a JSON value, which
+    `datasets` decodes to the same rows as the JSONL. DuckDB writes it: to import pyarrow takes
+    longer than the whole export of a small selection.
+    """
+    try:
+        write_atomically(path, rows.copy_to)
+    except DatabaseError as error:
+        if is_full_disk(error):
+            raise full_disk_error(path) from error
+        raise
+
+
+def write_original(path: Path, rows: SelectedRows) -> None:
+    """The pool's own rows as JSON lines, unknown columns included, spelled as they were."""
+
+    def write(temp: Path) -> None:
+        with temp.open("w", encoding="utf-8", newline="\n") as file:
+            for raw in rows.originals():
+                if raw is None:
+                    raise InputError(
+                        "the run did not record the original rows",
+                        field="format",
+                        value="original",
+                        remedy="Export as `messages`, or run the selection again.",
+                    )
+                # A line break between tokens of the row; JSON has none inside strings.
+                file.write(raw.replace("\r", " ").replace("\n", " ") + "\n")
+
+    write_atomically(path, write)
+
+
+def write_ids(path: Path, rows: SelectedRows) -> int:
+    """Every place of every pick as CSV; returns the number of rows."""
+    count = 0
+
+    def write(temp: Path) -> None:
+        nonlocal count
+        with temp.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_ID_COLUMNS)
+            for place in rows.places():
+                writer.writerow(place)
+                count += 1
+
+    write_atomically(path, write)
+    return count
+
+
+def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
+    """A folder for `datasets.load_from_disk`; an earlier one is replaced."""
+    from datasets import Dataset, disable_progress_bars, enable_progress_bars
+    from datasets.utils import are_progress_bars_disabled
+
+    table = rows.table()
+    were_disabled = are_progress_bars_disabled()
+    temp = temp_path(folder)
+    with full_disk_explained(folder):
+        try:
+            disable_progress_bars()
+            # A fingerprint of its own would be random, and the folder differ at each export.
+            ids = content_id(table["id"].to_pylist())
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            Dataset(table, fingerprint=ids).save_to_disk(str(temp))
+            for file in sorted(temp.rglob("*")):
+                sync_file(file)
+            sync_folder(temp)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temp, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+            if not were_disabled:
+                enable_progress_bars()
+
+
+def _readable(message: object) -> object:
+    """A message with role and content first; canonical JSON sorts keys."""
+    if not isinstance(message, dict):
+        return message
+    first = {key: message[key] for key in _FIRST_KEYS if key in message}
+    return {**first, **message}

@@ -1,0 +1,143 @@
+"""One long table as Parquet parts of fixed size, so that a row number leads straight to its place.
+
+`STEM-00000.parquet`, `STEM-00001.parquet`, ...: every part has `PART_ROWS` rows and every row group
+`GROUP_ROWS`, but the last. The bytes depend on the rows alone, not on how they were handed over.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from storage.files.atomic import sync_file
+
+GROUP_ROWS = 1024
+PART_ROWS = 128 * GROUP_ROWS
+
+
+class PartWriter:
+    """Writes a table that comes in pieces; `close` must be called once, after the last piece."""
+
+    def __init__(
+        self, folder: Path, stem: str, schema: pa.Schema, *, one_file: bool = False
+    ) -> None:
+        """Start with no rows; `folder` must exist.
+
+        one_file: write `STEM.parquet` alone, which `PartReader` does not read.
+        """
+        self._folder, self._stem, self._schema = folder, stem, schema
+        self._one_file = one_file
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = self.n_rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, table: pa.Table) -> None:
+        """Take rows; whole row groups are written at once."""
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        if self._n_waiting >= GROUP_ROWS:
+            rest = self._n_waiting % GROUP_ROWS
+            self._write(self._n_waiting - rest)
+
+    def close(self) -> None:
+        """Write what is left, and wait until it is on the disk. An empty table has one part."""
+        self._write(self._n_waiting)
+        if self._writer is None:
+            self._writer = self._open()
+        self._finish_part()
+
+    def _write(self, n_rows: int) -> None:
+        table = pa.concat_tables([self._schema.empty_table(), *self._waiting])
+        for start in range(0, n_rows, GROUP_ROWS):
+            group = table.slice(start, min(GROUP_ROWS, n_rows - start)).combine_chunks()
+            if self._writer is None or (self.n_rows % PART_ROWS == 0 and not self._one_file):
+                self._finish_part()
+                self._writer = self._open()
+            self._writer.write_table(group, row_group_size=GROUP_ROWS)
+            self.n_rows += group.num_rows
+        rest = table.slice(n_rows)
+        self._waiting, self._n_waiting = [rest] if rest.num_rows else [], rest.num_rows
+
+    def _open(self) -> pq.ParquetWriter:
+        number = "" if self._one_file else f"-{self.n_rows // PART_ROWS:05d}"
+        self._path = self._folder / f"{self._stem}{number}.parquet"
+        return pq.ParquetWriter(self._path, self._schema, compression="zstd")
+
+    def _finish_part(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            sync_file(self._path)
+        self._writer = None
+
+
+class PartReader:
+    """Reads what `PartWriter` wrote, by row number or in order. Holds no row."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        """Find the parts of a table; raises FileNotFoundError when there are none."""
+        self._paths = sorted(folder.glob(f"{stem}-*.parquet"))
+        if not self._paths:
+            raise FileNotFoundError(f"{folder} has no {stem}-*.parquet")
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The table's columns."""
+        return pq.read_schema(self._paths[0])
+
+    def iter_batches(
+        self, columns: Sequence[str] | None = None, start_row: int = 0, batch_rows: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows from `start_row` on, in order, at most `batch_rows` at a time."""
+        first_group, skip = divmod(start_row, GROUP_ROWS)
+        first_part, first_group = divmod(first_group, PART_ROWS // GROUP_ROWS)
+        for path in self._paths[first_part:]:
+            with pq.ParquetFile(path, pre_buffer=False) as part:
+                groups = list(range(first_group, part.num_row_groups))
+                for batch in part.iter_batches(batch_rows, groups, columns, use_threads=False):
+                    if skip < batch.num_rows:
+                        yield batch.slice(skip)
+                    skip = max(0, skip - batch.num_rows)
+            first_group = 0
+
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
+        """The given rows in the given order; each row group that holds one is read once."""
+        wanted, places = np.unique(rows, return_inverse=True)
+        groups, starts = np.unique(wanted // GROUP_ROWS, return_index=True)
+        inside = np.split(wanted % GROUP_ROWS, starts[1:])
+        found = [self._empty(columns)]
+        for table, local in zip(self._read_groups(groups, columns), inside, strict=False):
+            found.append(table.take(pa.array(local)))
+        return pa.concat_tables(found).take(pa.array(places))
+
+    def ranges(self, column: str) -> NDArray[np.int64]:
+        """(n_groups, 2) smallest and largest value of an integer column in every row group."""
+        found = []
+        for path in self._paths:
+            meta = pq.read_metadata(path)
+            at = meta.schema.names.index(column)
+            for group in range(meta.num_row_groups):
+                statistics = meta.row_group(group).column(at).statistics
+                found.append((statistics.min, statistics.max))
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def groups(self, groups: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
+        """Whole row groups, by number over all parts, in order."""
+        return pa.concat_tables([self._empty(columns), *self._read_groups(groups, columns)])
+
+    def _read_groups(
+        self, groups: NDArray[np.int64], columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
+        """One table per group; a part stays open while its groups are read."""
+        parts = groups // (PART_ROWS // GROUP_ROWS)
+        for part in np.unique(parts):
+            with pq.ParquetFile(self._paths[part], pre_buffer=False) as file:
+                for group in groups[parts == part] % (PART_ROWS // GROUP_ROWS):
+                    yield file.read_row_group(int(group), columns=columns, use_threads=False)
+
+    def _empty(self, columns: Sequence[str] | None) -> pa.Table:
+        names = self.schema.names if columns is None else columns
+        return pa.schema([self.schema.field(name) for name in names]).empty_table()

@@ -1,0 +1,214 @@
+"""The workspace: one folder that keeps everything saelect makes, and what is where in it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from storage.files.atomic import (
+    MANIFEST,
+    TEMP_PREFIX,
+    is_complete,
+    read_json,
+    temp_path,
+    write_json,
+)
+
+FORMAT = 1
+"""Raised when an older saelect could misread what a newer one writes into a workspace."""
+
+ENVIRONMENT_VARIABLE = "SAELECT_WORKSPACE"
+DEFAULT = "workspace"
+MOST_NAME_BYTES = 100  # two of them, and what a temporary file adds, stay below 255
+_MARK = "workspace.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths inside one workspace; none of them needs to exist yet.
+
+    root: the folder itself.
+    """
+
+    root: Path
+
+    @property
+    def catalog(self) -> Path:
+        """The DuckDB file that writers open, one at a time."""
+        return self.root / "catalog.duckdb"
+
+    @property
+    def snapshot(self) -> Path:
+        """The published copy of the catalog that everybody reads."""
+        return self.root / "snapshot.duckdb"
+
+    @property
+    def pools(self) -> Path:
+        """Prepared pools, `pools/<pool_id>/`."""
+        return self.root / "pools"
+
+    @property
+    def shards(self) -> Path:
+        """Vectors, `shards/<representation_id>/<unit_id>/`."""
+        return self.root / "shards"
+
+    @property
+    def saes(self) -> Path:
+        """SAEs trained here, `saes/<sae_id>/`."""
+        return self.root / "saes"
+
+    def described(self, sae_id: str) -> Path:
+        """Folder of the descriptions of an SAE's latents, wherever its weights are."""
+        return self.saes / "described" / sae_id
+
+    @property
+    def units(self) -> Path:
+        """Calibrated units of representations."""
+        return self.root / "units"
+
+    @property
+    def indexes(self) -> Path:
+        """FAISS indexes; each can be built again from shards."""
+        return self.root / "indexes"
+
+    @property
+    def fired(self) -> Path:
+        """Where latents fired in samples that were explained, `fired/<representation_id>/`."""
+        return self.root / "fired"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of every eligible example, `scores/<selection_id>.parquet`."""
+        return self.root / "scores"
+
+    @property
+    def leases(self) -> Path:
+        """Who works on what is shared by runs: preparations, trainings, indexes."""
+        return self.root / ".leases"
+
+    @property
+    def exports(self) -> Path:
+        """Training files, `exports/<selection>/`."""
+        return self.root / "exports"
+
+    @property
+    def reports(self) -> Path:
+        """HTML reports, `reports/<selection>.html`."""
+        return self.root / "reports"
+
+    def relative(self, path: Path) -> str:
+        """A path as the catalog stores it: relative inside the workspace, else absolute."""
+        path, root = path.resolve(), self.root.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def file_name(name: str) -> str:
+    """A selection's name as a file or folder name: letters, digits, `.`, `_`, `-` stay.
+
+    One that had to be changed, or is too long, ends with a hash of the name, so that different
+    names stay different files. It never leaves its folder, and no name is hidden.
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-")
+    if safe == name and len(safe.encode()) <= MOST_NAME_BYTES:
+        return safe
+    short = safe.encode()[: MOST_NAME_BYTES - 9].decode(errors="ignore") or "selection"
+    return f"{short}-{content_id(name, 8)}"
+
+
+def chosen_root(path: Path | str | None) -> Path:
+    """The folder meant by `--workspace`, else by SAELECT_WORKSPACE, else `./workspace`."""
+    return Path(path or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT).expanduser()
+
+
+def open_workspace(path: Path | str | None = None) -> Workspace:
+    """Open a workspace for writing; it is made where there is none.
+
+    Raises InputError where the folder cannot be made or written, or is of a newer version.
+    """
+    workspace = Workspace(chosen_root(path))
+    try:
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        probe = temp_path(workspace.root / "probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write into the workspace ({error.strerror or error})",
+            file=workspace.root,
+            remedy="Name a folder that you may write with --workspace DIR.",
+        ) from None
+    if (workspace.root / _MARK).exists():
+        _check_format(workspace)
+    else:
+        write_json(workspace.root / _MARK, {"format": FORMAT})
+    return workspace
+
+
+def find_workspace(path: Path | str | None = None) -> Workspace:
+    """Open a workspace for reading only: nothing is made or written.
+
+    Raises InputError where there is none, or where it is of a newer version. A folder that holds
+    nothing but a `snapshot.duckdb` counts, so that an auditor needs to copy one file only.
+    """
+    workspace = Workspace(chosen_root(path))
+    if (workspace.root / _MARK).exists():
+        _check_format(workspace)
+    elif not workspace.snapshot.exists():
+        raise InputError(
+            "no saelect workspace is here",
+            file=workspace.root,
+            remedy="Name the folder with --workspace DIR, or make one with `saelect demo`.",
+        )
+    return workspace
+
+
+def resolve(workspace: Workspace, kind: str, reference: str) -> Path:
+    """The finished folder meant by an id, the beginning of one, or `latest`.
+
+    kind: a folder of the workspace that holds one folder per id: pools, shards, saes, indexes.
+    Raises InputError when nothing or more than one thing matches; both name the candidates.
+    """
+    found = _finished(workspace.root / kind)
+    if reference == "latest" and found:
+        return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name))
+    matching = [folder for folder in found if folder.name.startswith(reference)]
+    exact = [folder for folder in matching if folder.name == reference]
+    if len(exact or matching) == 1:
+        return (exact or matching)[0]
+    known = ", ".join(folder.name for folder in matching or found) or "none yet"
+    raise InputError(
+        f"{'several things begin with this' if matching else 'not found'} among {kind}",
+        file=workspace.root / kind,
+        value=reference,
+        remedy=f"There are: {known}.",
+    )
+
+
+def _finished(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    entries = (e for e in folder.iterdir() if not e.name.startswith(TEMP_PREFIX))
+    return sorted(entry for entry in entries if is_complete(entry))
+
+
+def _check_format(workspace: Workspace) -> None:
+    mark = workspace.root / _MARK
+    found = read_json(mark).get("format")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise InputError(
+            "expected a whole number",
+            file=mark,
+            field="format",
+            value=found,
+            remedy=f'Put back {{"format": {FORMAT}}}, or use another folder with --workspace DIR.',
+        )
+    if found > FORMAT:
+        raise InputError(
+            f"the workspace was written by a newer saelect (this one knows format {FORMAT})",
+            file=mark,
+            field="format",
+            value=found,
+            remedy="Update saelect, or use another folder with --workspace DIR.",
+        )

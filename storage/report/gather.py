@@ -1,0 +1,272 @@
+"""What the report says about a selection, gathered from the snapshot."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from selection.data.messages import turn_texts
+from storage.catalog.connection import Connection
+from storage.catalog.lookup import SelectionRow, described
+from storage.export.facts import SelectionFacts, json_object, selection_facts
+from storage.report.charts import SourceBar, length_bins, score_curve, source_bars
+from storage.report.picks import shown_picks, turns_of
+from storage.report.records import (
+    Beside,
+    Context,
+    Drop,
+    PassedOver,
+    ReportFacts,
+    ShownPick,
+    StageCost,
+    TargetLatent,
+    Turn,
+)
+from storage.wording.checks import check_sentences
+from storage.wording.reasons import Spot, full_words, reason_words, visible
+
+PAGE_PICKS = 20
+NEAR_MISSES = 10
+MOST_EXEMPLARS = 40
+PASSED_OVER = 30
+
+# Follows a number: "231 did not pass the filter". The keys are the names that stand in the data.
+REASONS = {
+    "broken_row": "could not be read",
+    "not_recognized": "matched none of the known shapes",
+    "no_text": "had no text",
+    "no_response": "had no response to train on",
+    "image_or_audio": "had images or audio",
+    "where": "did not pass the filter",
+    "no_counted_tokens": "had nothing that counts, for instance no response",
+    "response_truncated": "lost the whole response to truncation",
+    "empty_vector": "made no latent fire",
+    "is_exemplar": "equalled an exemplar",
+    "excluded": "stood on the list of examples never to take",
+    "too_short": "were shorter than the smallest length asked for",
+    "too_long": "were longer than the largest length asked for",
+    "contaminated": "held an evaluation item or an exemplar",
+    "below_min_score": "scored lower than the smallest score asked for",
+    "not_a_candidate": "were not brought up by the approximate search that was asked for",
+    "near_duplicate": "were nearly the same as a better one that was kept",
+    "quota": "met a full quota, or made room for a floor",
+    "diversity": "were too much like what was chosen",
+}
+
+
+def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
+    """Gather everything the report shows about one selection."""
+    key = [chosen.selection_id]
+    facts = selection_facts(connection, chosen)
+    selection = facts.selection
+    curve, lengths = json_object(selection["curve"]), json_object(selection["lengths"])
+    picks = shown_picks(connection, chosen, "pick", 1, PAGE_PICKS)
+    near = shown_picks(connection, chosen, "near_miss", 1, chosen.n_selected + NEAR_MISSES)
+    exemplars = exemplars_of(connection, chosen, [*picks, *near])
+    return ReportFacts(
+        facts=facts,
+        licences=_licences(facts),
+        target_latents=target_latents(connection, chosen),
+        passed_over=[PassedOver(*row) for row in _all(connection, _PASSED_OVER, key)],
+        stages=[StageCost(*row) for row in _all(connection, _STAGES, [chosen.run_id])],
+        picks=picks,
+        near_misses=near,
+        exemplars=exemplars,
+        n_exemplars_hidden=sum(facts.targets.values()) - len(exemplars),
+        curve=score_curve(
+            curve.get("ranks", []), curve.get("scores", []), chosen.n_selected, chosen.cut_score
+        ),
+        lengths=length_bins(
+            lengths.get("edges", []), lengths.get("pool", []), lengths.get("selected", [])
+        ),
+        sources=source_bars(
+            _all(
+                connection,
+                "SELECT source, n_pool, n_selected FROM v_source_mix WHERE selection_id = ?",
+                key,
+            )
+        ),
+        drops=[
+            Drop(stage, reason, REASONS.get(reason, reason.replace("_", " ")), int(n))
+            for stage, reason, n in _all(
+                connection,
+                "SELECT stage, reason, sum(n) FROM v_drops WHERE selection_id = ?"
+                " GROUP BY ALL HAVING sum(n) > 0 ORDER BY 3 DESC, 1, 2",
+                key,
+            )
+        ],
+        beside=[Beside(*row) for row in _all(connection, _BESIDE, [*key, chosen.run_id, *key])],
+        per_target=_all(connection, _PER_TARGET, [*key, chosen.run_id]),
+        exports=_all(
+            connection,
+            "SELECT format, path FROM export WHERE selection_id = ? GROUP BY ALL"
+            " ORDER BY max(created_at) DESC, path LIMIT 8",
+            key,
+        ),
+        lineage=_all(connection, _LINEAGE, [chosen.run_id]),
+        check=check_sentences(connection, chosen.selection_id),
+        best_score=picks[0].score if picks else None,
+    )
+
+
+_BESIDE = """
+SELECT s.name, s.method, s."role", s.target, s.n_selected, s.n_tokens,
+    (SELECT count(*) FROM pick a JOIN pick b USING (example_id)
+     WHERE a.selection_id = s.selection_id AND b.selection_id = ?) AS n_shared
+FROM selection s WHERE s.run_id = ? AND s.selection_id <> ?
+ORDER BY s."role" DESC, s.name"""
+
+_PER_TARGET = """
+SELECT coalesce(p.target, s.target, '') AS target,
+    any_value((SELECT count(*) FROM exemplar e
+               WHERE e.run_id = s.run_id AND e.target = coalesce(p.target, s.target))),
+    count(*), max(p.score)
+FROM pick p JOIN selection s USING (selection_id)
+WHERE p.selection_id = ? AND s.run_id = ? GROUP BY 1 ORDER BY 3 DESC, 1"""
+
+_LINEAGE = """
+SELECT step, artifact, coalesce(sha256, ''), coalesce(parent, '') FROM artifact
+WHERE run_id = ? ORDER BY rowid LIMIT 40"""
+
+_STAGES = """
+SELECT stage, coalesce(detail, ''), seconds FROM run_stage WHERE run_id = ? ORDER BY number"""
+
+_PASSED_OVER = f"""
+SELECT reason, score_rank, example_id, detail, other_id FROM selection_drop
+WHERE selection_id = ? AND example_id IS NOT NULL AND stage = 'select'
+ORDER BY score_rank, example_id LIMIT {PASSED_OVER}"""
+
+
+def _licences(facts: SelectionFacts) -> list[SourceBar]:
+    """Licences of the ranked pool beside those of the picks; none where the pool names none."""
+    pool = json_object(facts.run["data_licences"])
+    chosen: dict[str, int] = {}
+    for share in facts.sources:
+        chosen[share.licence] = chosen.get(share.licence, 0) + share.n
+    names = dict.fromkeys([*pool, *chosen])
+    rows = [(name or "not named", int(pool.get(name, 0)), chosen.get(name, 0)) for name in names]
+    return source_bars(rows) if any(names) else []
+
+
+def exemplars_of(
+    connection: Connection, chosen: SelectionRow, picks: Sequence[ShownPick]
+) -> dict[str, Sequence[Turn]]:
+    """Exemplars by id: those that the shown picks cite, then others in file order."""
+    cited = [pick.exemplar_id for pick in picks if pick.exemplar_id]
+    rows = _all(
+        connection,
+        "SELECT exemplar_id, coalesce(messages, '[]') FROM exemplar WHERE run_id = ?"
+        " ORDER BY list_contains(?::VARCHAR[], exemplar_id) DESC, rowid LIMIT ?",
+        [chosen.run_id, cited, MOST_EXEMPLARS],
+    )
+    return {exemplar_id: turns_of(messages) for exemplar_id, messages in rows}
+
+
+def _all(connection: Connection, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    return connection.execute(query, list(values)).fetchall()
+
+
+SHOWN = 12  # per target task
+EXAMPLES = 2  # per latent, of different samples
+BEFORE, AFTER = 44, 28  # characters around an example's token
+
+_LATENTS = f"""
+SELECT t.target, coalesce(t.term, d.description), t.latent, t.space, t.share, t.n_exemplars,
+    t.pool_share, coalesce(c.carried, 0)
+FROM target_latent t JOIN run r USING (run_id)
+{described("t")}
+LEFT JOIN (
+    SELECT p.target, w.space, w.latent, sum(w.share) / any_value(n.n) AS carried
+    FROM why w
+    JOIN (SELECT x.selection_id, x.example_id, coalesce(x.target, s.target) AS target
+        FROM pick x JOIN selection s USING (selection_id)) p USING (selection_id, example_id)
+    JOIN (SELECT coalesce(x.target, s.target) AS target, count(*) AS n
+        FROM pick x JOIN selection s USING (selection_id)
+        WHERE x.selection_id = $1 GROUP BY 1) n ON n.target = p.target
+    WHERE w.selection_id = $1 AND coalesce(w.nearness, 1) = 1 AND w.latent >= 0
+    GROUP BY ALL) c ON c.target = t.target AND c.space = t.space AND c.latent = t.latent
+WHERE t.run_id = $2 AND t.place <= $3 AND t.target IN (
+    SELECT coalesce(x.target, s.target) FROM pick x JOIN selection s USING (selection_id)
+    WHERE x.selection_id = $1)
+ORDER BY t.target, t.place"""
+
+_EXAMPLES = """
+SELECT f.space, f.latent, p.rank, f.turn, f.first_char, f.end_char, x.messages
+FROM (FROM fired WHERE selection_id = $1 AND turn IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY space, latent, example_id
+        ORDER BY strength DESC, turn, first_char) = 1) f
+JOIN pick p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
+JOIN sample x ON x.example_id = f.example_id
+QUALIFY row_number() OVER (PARTITION BY f.space, f.latent
+    ORDER BY f.strength DESC, p.rank) <= $2
+ORDER BY f.space, f.latent, f.strength DESC, p.rank"""
+
+
+def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetLatent]:
+    """What the exemplars of a selection's target tasks are made of, in order of target and place.
+
+    Empty for methods without latents, and for runs of older versions.
+    """
+    if chosen.method != "jaccard":
+        return []
+    key = chosen.selection_id
+    rows = connection.execute(_LATENTS, [key, chosen.run_id, SHOWN]).fetchall()
+    examples: dict[tuple[str, int], list[Context]] = {}
+    fired: dict[tuple[str, int], list[_Fired]] = {}
+    found = connection.execute(_EXAMPLES, [key, EXAMPLES]).fetchall() if rows else []
+    for space, latent, rank, turn, first, end, messages in found:
+        texts = turn_texts(json.loads(messages))
+        if turn < len(texts):
+            one = _Fired(rank, texts[turn], first, end)
+            examples.setdefault((space, latent), []).append(_context(one))
+            fired.setdefault((space, latent), []).append(one)
+    exemplars = _exemplar_texts(connection, chosen.run_id) if rows else {}
+    latents = []
+    for target, text, latent, space, share, n_exemplars, pool_share, carried in rows:
+        here = fired.get((space, latent), ())
+        turns = [one.text for one in here] or exemplars.get(target, [])
+        places = [Spot(n, one.first, one.end) for n, one in enumerate(here)]
+        worded = reason_words(space, latent, text, turns, places)
+        latents.append(
+            TargetLatent(
+                target,
+                full_words(space, text, worded) if text else f"latent {latent}",
+                latent,
+                space,
+                bool(text),
+                share,
+                n_exemplars,
+                pool_share,
+                carried,
+                examples.get((space, latent), []),
+            )
+        )
+    return latents
+
+
+class _Fired(NamedTuple):
+    """A token of a pick on which a latent is active, in its turn's text."""
+
+    rank: int
+    text: str
+    first: int
+    end: int
+
+
+def _exemplar_texts(connection: Connection, run_id: str) -> dict[str, list[str]]:
+    """Texts of the turns of the exemplars of each target task."""
+    texts: dict[str, list[str]] = {}
+    rows = connection.execute(
+        "SELECT target, messages FROM exemplar WHERE run_id = ? AND messages IS NOT NULL"
+        " ORDER BY rowid",
+        [run_id],
+    )
+    for target, messages in rows.fetchall():
+        texts.setdefault(target, []).extend(turn_texts(json.loads(messages)))
+    return texts
+
+
+def _context(fired: _Fired) -> Context:
+    """The token with the text around it on one line."""
+    rank, text, first, end = fired
+    before, after = text[max(0, first - BEFORE) : first], text[end : end + AFTER]
+    return Context(rank, visible(before), visible(text[first:end]), visible(after))

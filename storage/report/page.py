@@ -1,0 +1,229 @@
+"""One HTML file about a selection: what was asked, chosen and refused, and why.
+
+Self-contained: style and script are in it, and it asks nothing of the network. Reads the snapshot
+only. Everything that comes from data is escaped, or goes in as JSON that the script shows as text;
+the page's own policy allows that one script alone, by its hash.
+"""
+
+import base64
+import hashlib
+import logging
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.lookup import SelectionRow, selection_in
+from storage.export.cards import picks_sql
+from storage.export.facts import json_object
+from storage.files.atomic import write_bytes
+from storage.files.workspace import DEFAULT, Workspace, file_name
+from storage.report.charts import training_curve
+from storage.report.gather import PAGE_PICKS, exemplars_of, report_facts
+from storage.report.payload import PickData, pick_data
+from storage.report.picks import MOST_PICKS, SHORT_CHARACTERS, WHOLE_PICKS, shown_picks
+from storage.report.records import ReportFacts
+from storage.wording.glossary import TERMS
+
+log = logging.getLogger(__name__)
+
+_TEMPLATES = Path(__file__).parent / "templates"
+SCRIPT = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+
+COUNTS = {
+    "rows": "rows read",
+    "occurrences": "rows kept",
+    "examples": "unique samples",
+    "passed_where": "passed the filter",
+    "n_tokens": "tokens",
+    "n_counted": "tokens that count",
+    "n_truncated": "samples cut at the largest length",
+    "n_response_lost": "of these without their response",
+    "values": "values stored",
+    "zeroed": "values that became 0",
+    "clipped": "values that were too large",
+    "sae_quality": "SAE on calibration texts",
+    "fvu": "FVU",
+    "l0": "latents per token",
+    "dead_share": "share of latents that never fire",
+}
+"""Words for names of counts; others are shown as they are."""
+
+Command = Callable[..., str]
+
+
+def policy(*scripts: str) -> str:
+    """A content security policy: the page's own styles, these scripts by their hashes, no more."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    sources = " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources};"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def write_report(workspace: Workspace, selection: str, out: Path | None = None) -> Path:
+    """Write the report of a selection; returns its path.
+
+    selection: name, id, prefix or `latest`.
+    out:       file; default `reports/<selection>.html` of the workspace.
+    Raises InputError for an unknown selection and when the disk is full.
+    """
+    with open_snapshot(workspace) as connection:
+        return _written(connection, workspace, selection, out)[0]
+
+
+def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[ReportFacts]:
+    """As `write_report` for several selections; what each report says, once it is written."""
+    with open_snapshot(workspace) as connection:
+        for selection in selections:
+            yield _written(connection, workspace, selection, None)[1]
+
+
+def _written(
+    connection: Connection, workspace: Workspace, selection: str, out: Path | None
+) -> tuple[Path, ReportFacts]:
+    found = selection_in(connection, workspace, selection)
+    facts = report_facts(connection, found)
+    data = _data(connection, found, facts)
+    path = out or workspace.reports / f"{file_name(found.name)}.html"
+    page = render(facts, data, datetime.now(UTC), command_in(workspace))
+    write_bytes(path, page.encode("utf-8", "replace"))
+    log.info("wrote the report of %s to %s", found.name, path)
+    return path, facts
+
+
+def _data(connection: Connection, chosen: SelectionRow, facts: ReportFacts) -> PickData:
+    """The picks for the script: the first with their texts whole, the others' cut short."""
+    picks = shown_picks(connection, chosen, "pick", 1, WHOLE_PICKS)
+    picks += shown_picks(connection, chosen, "pick", WHOLE_PICKS + 1, MOST_PICKS, SHORT_CHARACTERS)
+    exemplars = exemplars_of(connection, chosen, picks)
+    several = len(facts.per_target) > 1
+    head = {"n": len(picks), "page": PAGE_PICKS, "several": several, "selected": chosen.n_selected}
+    return pick_data(picks, exemplars, head)
+
+
+def command_in(workspace: Workspace) -> Command:
+    """Writes commands as one types them for this workspace."""
+    place = [] if str(workspace.root) == DEFAULT else ["-w", str(workspace.root)]
+    return lambda *words: shlex.join(["saelect", *(str(word) for word in words), *place])
+
+
+def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Command) -> str:
+    """The page as text; nothing in it but `written_at` and the commands' workspace is new."""
+    from storage.report.templates import page_environment
+
+    template = page_environment().get_template("report.html.j2")
+    run, selection = facts.facts.run, facts.facts.selection
+    return template.render(
+        report=facts,
+        data=data,
+        run=run,
+        selection=selection,
+        name=facts.facts.name,
+        config_text=_yaml(run["config"]),
+        counts=_flat(run["counts"]),
+        training=training_curve(run["counts"]),
+        asked=_asked(facts),
+        held=_held(facts.facts.n_selected),
+        has_marks=any(pick.is_marked for pick in facts.picks),
+        n_exemplars_of=facts.facts.targets,
+        picks_sql=picks_sql(facts.facts),
+        queries=_queries(facts),
+        command=command,
+        policy=policy(SCRIPT),
+        script=_as_is(SCRIPT),
+        terms=TERMS,
+        written_at=written_at,
+    )
+
+
+def _held(n_selected: int) -> str:
+    """What this file holds of the picks, in words."""
+    if n_selected <= WHOLE_PICKS:
+        return f"This file holds all {n_selected:,} picks." if n_selected > PAGE_PICKS else ""
+    short = f"the others with their first {SHORT_CHARACTERS} characters"
+    whole = f"the first {WHOLE_PICKS} with their whole texts (up to 4,000 characters), {short}"
+    if n_selected > MOST_PICKS:
+        return (
+            f"This file holds the first {MOST_PICKS:,} of {n_selected:,} picks: {whole}. All of"
+            " them are in the catalog."
+        )
+    return f"This file holds all {n_selected:,} picks: {whole}."
+
+
+def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
+    """Questions with their SQL, in the order of the page."""
+    where = f"selection_id = '{facts.facts.selection_id}'"
+    found = [
+        ("Exactly these picks, in order", picks_sql(facts.facts)),
+        ("Sources before and after", f"FROM v_source_mix WHERE {where} ORDER BY n_selected DESC"),
+        (
+            "What was refused, and why",
+            f"SELECT stage, reason, sum(n) FROM v_drops WHERE {where} GROUP BY ALL ORDER BY 3 DESC",
+        ),
+        ("Hashes from the pool to the exports", f"FROM v_lineage WHERE {where}"),
+    ]
+    if facts.facts.selection["method"] == "jaccard":
+        found[1:1] = [
+            ("Why each is there", f"FROM v_why WHERE {where} ORDER BY example_id, share DESC"),
+            ("Which tokens fired", f"FROM v_fired WHERE {where} ORDER BY rank, turn, first_char"),
+        ]
+    return found
+
+
+def _as_is(text: str) -> str:
+    """Text of ours that goes into the page unescaped."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _asked(facts: ReportFacts) -> dict[str, object]:
+    """What the config asked for, as far as it is in the catalog.
+
+    shortfall: examples that are missing to the budget in examples, 0 where none are.
+    """
+    config, budget = facts.facts.run["config"], facts.facts.selection["budget"]
+    config = config if isinstance(config, dict) else {}
+    pools = config.get("pool")
+    pools = pools if isinstance(pools, list) else []
+    budget = budget if isinstance(budget, dict) else {}
+    wanted = budget.get("examples") or 0
+    files = [path for _, path in facts.exports]
+    spaces = json_object(config.get("representation")).get("spaces")
+    spaces = spaces if isinstance(spaces, list) else []
+    kinds = {space.get("kind") for space in spaces if isinstance(space, dict)}
+    return {
+        "lexical": [kind for kind in ("words", "tokens") if kind in kinds],
+        "pools": [str(pool["path"]) for pool in pools if isinstance(pool, dict) and "path" in pool],
+        "where": config.get("where"),
+        "budget": {key: value for key, value in budget.items() if value is not None},
+        "exemplars": sum(n for _, n, _, _ in facts.per_target),
+        "shortfall": max(0, wanted - facts.facts.n_selected),
+        "token_aggregate": json_object(config.get("representation")).get("token_aggregate"),
+        "train_file": next((p for p in files if p.endswith("train.jsonl")), (files or [""])[0]),
+    }
+
+
+def _flat(counts: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Counts in words, nested ones named by their path, in the order they were recorded."""
+    rows: list[tuple[str, str]] = []
+    for key, value in counts.items() if isinstance(counts, Mapping) else ():
+        label = f"{prefix}{COUNTS.get(key, key)}".replace("_", " ")
+        if label.endswith(("curve", "settings")):
+            continue  # drawn, and in the config
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{label}: ")
+        elif isinstance(value, float) and not value.is_integer():
+            rows.append((label, f"{value:.4g}"))
+        else:
+            rows.append((label, f"{value:,.0f}" if isinstance(value, int | float) else str(value)))
+    return rows
+
+
+def _yaml(config: object) -> str:
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88).strip()

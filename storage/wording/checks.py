@@ -1,0 +1,254 @@
+"""The label-free check in words: is the task in the pool, how much is enough, is it beyond chance.
+
+Sentences are made from the catalog alone, so they are the same in the terminal, in the report and
+on a Prefect page, and for a copied snapshot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from storage.catalog.connection import Connection, open_snapshot
+from storage.files.workspace import Workspace
+
+Topic = Literal["contains", "enough", "beats_random", "exemplar"]
+
+CHANCE = 50.0  # Percentile of a random order.
+MANY = 0.25  # Share of the pool from which "as close as the exemplars" tells little.
+TEXT_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One finding, plain text.
+
+    target:     the target task it is about, so that several can be told apart.
+    is_warning: whether something should be changed or looked at.
+    """
+
+    topic: Topic
+    target: str
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A row of label_free_check with its selection's method, in the names of the columns."""
+
+    target: str
+    method: str
+    n_exemplars: int
+    n_folds: int | None
+    n_rows: int
+    n_ranked: int
+    percentile: float | None
+    percentile_lo: float | None
+    percentile_hi: float | None
+    n_alike: float | None
+    n_alike_lo: float | None
+    n_alike_hi: float | None
+    n_looked: int | None
+    informative_until: int | None
+    n_picks: int | None
+    n_beyond: int | None
+
+
+_CHECKS = """
+SELECT target, method, n_exemplars, n_folds, n_rows, n_ranked, percentile, percentile_lo,
+    percentile_hi, n_alike, n_alike_lo, n_alike_hi, n_looked, informative_until, n_picks, n_beyond
+FROM label_free_check WHERE selection_id = ? ORDER BY target, method"""
+
+_BETTER = """
+SELECT count(*) FILTER (o.percentile > b.percentile), count(*)
+FROM held_out o JOIN held_out b USING (selection_id, target, exemplar_id)
+WHERE o.selection_id = ? AND o.target = ? AND o.method = ? AND b.method = 'bm25'"""
+
+_NAMED = """
+SELECT h.target, h.flag, h.percentile, h.near_share, h.nearest_share, h.exemplar_id,
+    any_value(e.own_id), any_value(e.text)
+FROM held_out h JOIN selection s USING (selection_id)
+LEFT JOIN exemplar e ON e.run_id = s.run_id AND e.exemplar_id = h.exemplar_id
+    AND e.target = h.target
+WHERE h.selection_id = ? AND h.flag IS NOT NULL
+GROUP BY ALL ORDER BY h.target, h.flag, h.exemplar_id"""
+
+
+def check_sentences(connection: Connection, selection_id: str) -> list[Sentence]:
+    """What the check found for a selection, target by target, in the order in which to read it.
+
+    Empty where no check was made: controls, runs that turned it off, runs of older versions.
+    """
+    own = connection.execute(
+        "SELECT method FROM selection WHERE selection_id = ?", [selection_id]
+    ).fetchall()
+    rows = [_Found(*row) for row in connection.execute(_CHECKS, [selection_id]).fetchall()]
+    sentences: list[Sentence] = []
+    for target in dict.fromkeys(row.target for row in rows):
+        mine = {row.method: row for row in rows if row.target == target}
+        found = mine[own[0][0]]
+        better = connection.execute(_BETTER, [selection_id, target, found.method]).fetchall()[0]
+        sentences += [_contains(found), *_enough(found), _beats_random(mine, found, better)]
+    return sentences + _named(connection, selection_id)
+
+
+def check_lines(workspace: Workspace, selection_id: str) -> list[str]:
+    """The sentences of a selection as lines, from the published snapshot."""
+    with open_snapshot(workspace) as connection:
+        return in_lines(check_sentences(connection, selection_id))
+
+
+def in_lines(sentences: Sequence[Sentence]) -> list[str]:
+    """One line a sentence, warnings marked; the target in front where there are several."""
+    several = len({sentence.target for sentence in sentences}) > 1
+    return [
+        f"{'! ' if each.is_warning else ''}{f'{each.target}: ' if several else ''}{each.text}"
+        for each in sentences
+    ]
+
+
+def _contains(found: _Found) -> Sentence:
+    """Is this in the pool."""
+    if found.percentile is None:
+        text = (
+            "Whether the pool holds this task cannot be checked: a single exemplar cannot be held"
+            " out and ranked by others. Give at least 5."
+        )
+        return Sentence("contains", found.target, text, is_warning=True)
+    assert found.n_alike is not None
+    assert found.percentile_lo is not None
+    if found.percentile_lo <= CHANCE:
+        text = (
+            "Whether the pool holds this task cannot be told: held-out exemplars rank no better"
+            f" than chance ({_percentiles(found)}; 50 % is chance). Give more exemplars, or"
+            " exemplars that are more alike."
+        )
+        return Sentence("contains", found.target, text, is_warning=True)
+    low, high = _count(found.n_alike_lo), _count(found.n_alike_hi)
+    if round(found.n_alike) == 0:
+        text = (
+            "The pool seems not to hold this very task: most held-out exemplars rank above every"
+            f" sample of it (at most {high} samples are as close to the exemplars as these are to"
+            " each other). The picks are its nearest relatives."
+        )
+        return Sentence("contains", found.target, text, is_warning=True)
+    text = (
+        f"About {_count(found.n_alike)} samples of the pool are as close to the exemplars as these"
+        f" are to each other (95 % interval {low} to {high}, from {found.n_exemplars} exemplars)."
+    )
+    is_vague = found.n_alike > MANY * found.n_ranked
+    if is_vague:
+        text += (
+            " That is much of the pool: either it is full of this task, or the representation"
+            " hardly tells the task from the rest. Read some picks."
+        )
+    return Sentence("contains", found.target, text, is_warning=is_vague)
+
+
+def _enough(found: _Found) -> list[Sentence]:
+    """How much is enough."""
+    if found.informative_until is None or found.n_looked is None:
+        return []
+    until, picks, beyond = found.informative_until, found.n_picks or 0, found.n_beyond or 0
+    if until == 0:
+        text = (
+            "Not even the best-ranked samples are closer to the exemplars than to random samples"
+            " of the pool: this ranking is no better than a random choice."
+        )
+        return [Sentence("enough", found.target, text, is_warning=True)]
+    if found.n_looked <= until < found.n_ranked:
+        text = (
+            f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
+            " most samples there are closer to the exemplars than to random samples of the pool."
+        )
+    else:
+        text = (
+            f"The ranking is informative to about rank {until:,} of {found.n_ranked:,}: from there"
+            " on, most samples are no closer to the exemplars than to random samples of the pool."
+        )
+    if beyond:
+        text += (
+            f" The budget reaches beyond that: {beyond:,} of {picks:,} picks"
+            f" ({_percent(beyond / max(picks, 1))}) are past it."
+        )
+    else:
+        text += f" The {picks:,} picks all lie before it."
+    return [Sentence("enough", found.target, text, is_warning=beyond > 0)]
+
+
+def _beats_random(mine: dict[str, _Found], found: _Found, better: tuple[int, int]) -> Sentence:
+    """Did it beat random, and BM25."""
+    if found.percentile is None:
+        return Sentence("beats_random", found.target, "There is no comparison with random order"
+                        " either: it needs at least 2 exemplars.")  # fmt: skip
+    assert found.percentile_lo is not None
+    beats = found.percentile_lo > CHANCE
+    text = (
+        f"A held-out exemplar ranks above {_percentiles(found)}"
+        f"{'' if beats else ', which is not clearly better than random'}."
+    )
+    others = [
+        f"by {name} {_digits(mine[method].percentile or 0)} %"
+        for method, name in (("bm25", "BM25"), ("random", "random order"))
+        if method in mine and method != found.method
+    ]
+    if others:
+        listed = ", ".join(others)
+        text += f" {listed[0].upper()}{listed[1:]}."
+    n_better, n = better
+    if n and found.method != "bm25":
+        text += f" {n_better} of {n} exemplars rank higher than by BM25."
+    if found.n_rows < found.n_ranked:
+        text += f" Measured among {found.n_rows:,} samples drawn from {found.n_ranked:,}."
+    return Sentence("beats_random", found.target, text, is_warning=not beats)
+
+
+def _named(connection: Connection, selection_id: str) -> list[Sentence]:
+    """Exemplars that match nothing, or that most picks go back to."""
+    sentences = []
+    for row in connection.execute(_NAMED, [selection_id]).fetchall():
+        target, flag, percentile, near, nearest, exemplar_id, own_id, text = row
+        flat = " ".join((text or "").split())
+        begins = (
+            f", \u201c{flat[:TEXT_CHARACTERS]}{'…' if len(flat) > TEXT_CHARACTERS else ''}\u201d"
+        )
+        name = f"Exemplar {own_id or exemplar_id[:12]}{begins if flat else ''}"
+        what = {
+            "apart": f"is unlike the others: held out, it ranks above {percentile or 0:.0f} % of"
+            " the pool, no better than a random sample. Is it of this target task?",
+            "unmatched": f"matches nothing: {_percent(near or 0)} of the picks are closer to it"
+            " than to random samples, and 5 % would be by chance.",
+            "dominates": f"dominates: it is the nearest exemplar of {_percent(nearest or 0)} of the"
+            " picks.",
+        }[flag]
+        sentences.append(Sentence("exemplar", target, f"{name}, {what}", is_warning=True))
+    return sentences
+
+
+def _percentiles(found: _Found) -> str:
+    if found.percentile is None or found.percentile_lo is None or found.percentile_hi is None:
+        return "an unknown share of the pool"
+    low, high = _digits(found.percentile_lo), _digits(found.percentile_hi)
+    return (
+        f"{_digits(found.percentile)} % of the pool (median of {found.n_exemplars}; 95 % interval"
+        f" {low} to {high})"
+    )
+
+
+def _digits(percentile: float) -> str:
+    """One decimal near 100, where it matters; never 100 for what is less."""
+    if percentile < 95:
+        return f"{percentile:.0f}"
+    return "100" if percentile == 100 else f"{min(percentile, 99.9):.1f}"
+
+
+def _count(n: float | None) -> str:
+    """Two digits that mean something."""
+    if n is None:
+        return "0"
+    whole = round(n)
+    return f"{whole:,}" if whole < 100 else f"{round(whole, 2 - len(str(whole))):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

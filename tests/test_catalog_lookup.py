@@ -1,0 +1,245 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from selection.core.errors import InputError
+from storage.audit.explain import explain
+from storage.catalog import lookup
+from storage.catalog.commit import commit
+from storage.catalog.lookup import SelectionRow
+from storage.catalog.sql import run_sql
+from storage.catalog.tables import table_of
+from storage.files.workspace import Workspace, open_workspace
+from tests.catalog_fixture import made_workspace, make_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Two runs; the second is newer and selects other examples for another target."""
+    made = made_workspace(tmp_path)
+    later = make_tables(
+        "brisk-heron",
+        target="humaneval",
+        seed=1,
+        n_selected=30,
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+    )
+    commit(made, later)
+    return made
+
+
+def names(rows: list[SelectionRow]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def test_runs_and_selections_are_listed_newest_first_and_main_before_controls(
+    workspace: Workspace,
+) -> None:
+    assert lookup.run_names(workspace) == ["calm-otter", "brisk-heron"]
+    assert [(run.name, run.n_selections) for run in lookup.list_runs(workspace)] == [
+        ("brisk-heron", 3),
+        ("calm-otter", 3),
+    ]
+    assert names(lookup.list_selections(workspace)) == [
+        "brisk-heron",
+        "brisk-heron-bm25",
+        "brisk-heron-random",
+        "calm-otter",
+        "calm-otter-bm25",
+        "calm-otter-random",
+    ]
+    assert names(lookup.list_selections(workspace, "main")) == ["brisk-heron", "calm-otter"]
+
+
+def test_a_workspace_without_runs_has_no_names_and_says_what_to_do(tmp_path: Path) -> None:
+    empty = open_workspace(tmp_path)
+    assert lookup.run_names(empty) == []
+    with pytest.raises(InputError, match=r"nothing has been recorded.*saelect demo"):
+        lookup.list_selections(empty)
+    commit(empty, {"event": table_of("event", [])})
+    with pytest.raises(InputError, match=r"no selection has been recorded.*saelect demo"):
+        lookup.find_selections(empty, "latest")
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("latest", ["brisk-heron"]),
+        ("calm-otter", ["calm-otter"]),
+        ("calm-otter-random", ["calm-otter-random"]),
+        ("calm-otter-b", ["calm-otter-bm25"]),
+        ("calm", ["calm-otter"]),  # as a run: its main selections
+    ],
+)
+def test_a_selection_is_found_by_name_beginning_or_latest(
+    workspace: Workspace, reference: str, expected: list[str]
+) -> None:
+    assert names(lookup.find_selections(workspace, reference)) == expected
+
+
+def test_a_selection_is_found_by_the_beginning_of_its_id(workspace: Workspace) -> None:
+    for row in lookup.list_selections(workspace):
+        assert lookup.find_selection(workspace, row.selection_id[:6]) == row
+        assert lookup.find_selection(workspace, row.selection_id) == row
+    run = lookup.list_runs(workspace)[1]
+    assert names(lookup.find_selections(workspace, run.run_id[:6])) == ["calm-otter"]
+
+
+def test_an_unknown_or_ambiguous_selection_lists_names(workspace: Workspace) -> None:
+    with pytest.raises(InputError, match=r"no selection has this name or id .*brisk-heron, "):
+        lookup.find_selection(workspace, "nope")
+    with pytest.raises(InputError, match=r"`latest` means the newest run"):
+        lookup.find_selection(workspace, "ca")  # too short to be a beginning
+
+
+def test_a_name_used_twice_means_the_newer_selection(workspace: Workspace) -> None:
+    again = make_tables("calm-otter", seed=9, created_at=datetime(2026, 11, 25, tzinfo=UTC))
+    commit(workspace, again)
+    newer = again["selection"]["selection_id"][0].as_py()
+    assert lookup.find_selection(workspace, "calm-otter").selection_id == newer
+
+
+def test_picks_come_in_order_of_rank_with_their_place(workspace: Workspace) -> None:
+    chosen = lookup.find_selection(workspace, "calm-otter")
+    rows = lookup.picks(workspace, chosen.selection_id)
+    assert [row.rank for row in rows] == list(range(1, 121))
+    assert rows[1].file == f"data/{rows[1].source}.jsonl"
+    assert lookup.picks(workspace, chosen.selection_id, 5) == rows[:5]
+    near = lookup.picks(workspace, chosen.selection_id, near_misses=True)
+    assert [row.rank for row in near] == list(range(121, 171))
+
+
+def test_why_puts_the_largest_contribution_first_and_the_rest_last(workspace: Workspace) -> None:
+    chosen = lookup.find_selection(workspace, "calm-otter")
+    example = lookup.picks(workspace, chosen.selection_id, 2)[1].example_id
+    rows = explain(workspace, chosen.name, example).latents
+    parts = [row.contribution for row in rows]
+    assert parts[:-1] == sorted(parts[:-1], reverse=True)
+    assert rows[-1].latent == -1
+    key = f"selection_id = '{chosen.selection_id}' AND example_id = '{example}'"
+    found = run_sql(workspace, f"SELECT DISTINCT numerator FROM why WHERE {key}").rows
+    assert [(sum(parts),)] == list(found)
+    described = {row.latent: row.description for row in rows}
+    assert all(described[k] for k in described if k in (101, 102, 103, 104))
+    assert explain(workspace, chosen.name, "0" * 32).latents == []
+
+
+def test_an_example_is_found_by_id_beginning_or_own_id(tmp_path: Path) -> None:
+    workspace = made_workspace(tmp_path)
+    chosen = lookup.find_selection(workspace, "calm-otter")
+    row = lookup.picks(workspace, chosen.selection_id, 2)[1]
+    assert row.own_id is not None
+    for reference in (row.example_id, row.example_id[:8], row.example_id[:8].upper(), row.own_id):
+        assert lookup.find_example(workspace, reference) == row.example_id
+    for reference in ("nope", "", row.example_id[:3]):
+        with pytest.raises(InputError, match="no picked or nearly picked example"):
+            lookup.find_example(workspace, reference)
+
+
+def test_an_own_id_that_two_examples_share_is_refused(workspace: Workspace) -> None:
+    shared = lookup.find_selection(workspace, "calm-otter")
+    ids = [row.example_id for row in lookup.picks(workspace, shared.selection_id, 2)]
+    rows = [
+        {"run_id": shared.run_id, "example_id": i, "own_id": "7", "source": "s", "file": "f",
+         "row": 1}
+        for i in ids
+    ]  # fmt: skip
+    commit(workspace, {"occurrence": table_of("occurrence", rows)})
+    with pytest.raises(InputError, match=r"means 2 examples.*Name one of them"):
+        lookup.find_example(workspace, "7")
+
+
+def test_where_used_names_selections_and_exports(workspace: Workspace) -> None:
+    chosen = lookup.find_selection(workspace, "calm-otter")
+    example = lookup.picks(workspace, chosen.selection_id, 2)[1].example_id
+    at = datetime(2026, 11, 26, tzinfo=UTC)
+    export = {
+        "export_id": "e1",
+        "selection_id": chosen.selection_id,
+        "format": "messages",
+        "path": "exports/calm-otter/train.jsonl",
+        "sha256": "ab",
+        "rows": 120,
+        "created_at": at,
+    }
+    assert [(use.selection, use.path) for use in lookup.where_used(workspace, example)] == [
+        ("calm-otter", None)
+    ]
+    commit(workspace, {"export": table_of("export", [export])})
+    (use,) = lookup.where_used(workspace, example)
+    assert (use.selection, use.rank, use.path, use.format) == (
+        "calm-otter",
+        2,
+        "exports/calm-otter/train.jsonl",
+        "messages",
+    )
+    assert use.exported_at == datetime(2026, 11, 26)
+    assert lookup.find_selection(workspace, "calm-otter").n_exports == 1
+
+
+def test_occurrences_are_all_places_in_order(workspace: Workspace) -> None:
+    chosen = lookup.find_selection(workspace, "calm-otter")
+    example = lookup.picks(workspace, chosen.selection_id, 1)[0].example_id  # number 0: a duplicate
+    found = lookup.occurrences(workspace, example)
+    assert [(o.run, o.file, o.source) for o in found if o.run == "calm-otter"] == [
+        ("calm-otter", "data/open-chat.jsonl", "open-chat"),
+        ("calm-otter", "mirror/all.jsonl", "mirror"),
+    ]
+
+
+def test_messages_are_kept_in_full(workspace: Workspace) -> None:
+    tables = make_tables()
+    for row in tables["sample"].slice(0, 3).to_pylist():
+        found = lookup.messages_of(workspace, row["example_id"])
+        assert found == (row["messages"], row["tools"])
+    with pytest.raises(LookupError, match="no sample"):
+        lookup.messages_of(workspace, "nope")
+
+
+def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) -> None:
+    found = lookup.diff(workspace, "calm-otter", "calm-otter-bm25")
+    a = {p.example_id for p in lookup.picks(workspace, found.first.selection_id)}
+    b = {p.example_id for p in lookup.picks(workspace, found.second.selection_id)}
+    assert found.n_both == len(a & b)
+    assert {p.example_id for p in found.only_first} == a - b
+    assert {p.example_id for p in found.only_second} == b - a
+    assert len(lookup.diff(workspace, "calm-otter", "calm-otter-bm25", limit=3).only_first) == 3
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "catalog.lookup",
+        "catalog.sql",
+        "export.export",
+        "catalog.commit",
+        "report.page",
+        "files.workspace",
+        "catalog.connection",
+        "audit.explain",
+        "catalog.hash_chain",
+        "audit.exclusions",
+    ],
+)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    heavy = "torch polars prefect datasets pyarrow jinja2 numba faiss transformers numpy".split()  # noqa: SIM905
+    code = f"import sys, storage.{module}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("look_up", [lookup.list_runs, lookup.list_selections])
+def test_reading_leaves_the_snapshot_unchanged(
+    workspace: Workspace, look_up: Callable[[Workspace], object]
+) -> None:
+    before = workspace.snapshot.read_bytes()
+    look_up(workspace)
+    assert workspace.snapshot.read_bytes() == before

@@ -1,0 +1,108 @@
+"""Every query of docs/questions.md on a real catalog, the important ones against plain Python."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.audit.explain import explain
+from storage.catalog.lookup import find_selection, picks
+from storage.catalog.sql import run_sql
+from storage.files.workspace import Workspace
+from tests.run_stages import run_job, tiny_config
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
+QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
+MAY_BE_EMPTY = {"Was anything changed by hand?", "What entered only because of one exemplar?"}
+
+Names = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def asked(
+    tiny_pool_path: Path,
+    tiny_exemplars_path: Path,
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Workspace, Names]:
+    config = tiny_config(
+        tiny_pool_path,
+        tiny_exemplars_path,
+        tiny_model_dir,
+        tiny_sae_dir,
+        controls=["bm25"],
+        where="quality < 6",
+        index=False,
+    )
+    workspace, results = run_job(config, tmp_path_factory.mktemp("questions"))
+    chosen = find_selection(workspace, str(results[0]["name"]))
+    first = picks(workspace, chosen.selection_id)[0]
+    nearest = explain(workspace, chosen.name, first.example_id).exemplars[0].exemplar_id
+    names = {
+        "SELECTION": chosen.name,
+        "OTHER": str(results[1]["name"]),
+        "EXEMPLAR": str(nearest),
+        "OWN-ID": str(first.own_id),
+        "WORDS": str(first.text)[-20:].replace("'", "''"),
+    }
+    return workspace, names
+
+
+def answer(asked: tuple[Workspace, Names], question: str) -> list[dict[str, Any]]:
+    workspace, names = asked
+    query = QUESTIONS[question]
+    for name, value in names.items():
+        query = query.replace(f"'{name}'", f"'{value}'")
+    return run_sql(workspace, query).to_pylist()
+
+
+def test_there_are_at_least_twelve_questions() -> None:
+    assert len(QUESTIONS) >= 12
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_has_an_answer(asked: tuple[Workspace, Names], question: str) -> None:
+    assert answer(asked, question) or question in MAY_BE_EMPTY
+
+
+def test_the_licences_are_those_of_the_picks(asked: tuple[Workspace, Names]) -> None:
+    workspace, names = asked
+    chosen = find_selection(workspace, names["SELECTION"])
+    counts = Counter(pick.licence for pick in picks(workspace, chosen.selection_id))
+    found = answer(asked, "What share of the picks has which licence?")
+    assert {row["licence"]: row["n"] for row in found} == counts
+    assert sum(row["share"] for row in found) == pytest.approx(1)
+
+
+def test_what_an_exemplar_brought_in_is_what_the_mean_without_it_leaves_out(
+    asked: tuple[Workspace, Names],
+) -> None:
+    workspace, names = asked
+    chosen = find_selection(workspace, names["SELECTION"])
+    expected = []
+    for pick in picks(workspace, chosen.selection_id):
+        parts = explain(workspace, chosen.name, pick.example_id).exemplars
+        mine = [part for part in parts if part.exemplar_id == names["EXEMPLAR"]]
+        if mine:
+            left = sum(part.part or 0 for part in parts) - (mine[0].part or 0)
+            score = left / ((sum(part.n for part in parts) - 1) * 2**40)
+            if score < (chosen.cut_score or 0):
+                expected.append(pick.example_id)
+    found = answer(asked, "What entered only because of one exemplar?")
+    assert [row["example_id"] for row in found] == expected
+
+
+def test_where_a_sample_was_used_names_selection_and_export(
+    asked: tuple[Workspace, Names],
+) -> None:
+    _, names = asked
+    for question in (
+        "Where was a sample ever used (by the data's own id)?",
+        "Where was a text ever used (by words in it)?",
+    ):
+        found = answer(asked, question)
+        assert names["SELECTION"] in {row["selection"] for row in found}
+        assert any(str(row["export"]).endswith("train.jsonl") for row in found)

@@ -1,0 +1,454 @@
+"""Activations against the untruncated model of transformers, and the batch plan as a function."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.models.activations import ActivationModel, Packing, load_activation_model
+from selection.models.batching import batch_plan, iter_activations, needed_lengths
+from selection.models.hookpoints import Hookpoint
+from selection.models.loading import find_blocks, truncated_config
+from selection.models.resolve import ResolvedModel, resolve_model
+from selection.records import Rendered
+
+N_VOCAB, N_BLOCKS = 96, 4
+SMALL = {
+    "vocab_size": N_VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": N_BLOCKS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.3,
+}
+GROUPED = SMALL | {"num_key_value_heads": 2, "head_dim": 8}
+CONFIGS = {
+    "llama": lambda: transformers.LlamaConfig(**GROUPED),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**SMALL),
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=N_VOCAB,
+        n_embd=32,
+        n_layer=N_BLOCKS,
+        n_head=4,
+        n_positions=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.3,
+    ),
+    "qwen2": lambda: transformers.Qwen2Config(**GROUPED),
+    "qwen3": lambda: transformers.Qwen3Config(**GROUPED),
+    "mistral": lambda: transformers.MistralConfig(**GROUPED, sliding_window=6),
+    "gemma2": lambda: transformers.Gemma2Config(**GROUPED, sliding_window=6),
+    "gemma3_text": lambda: transformers.Gemma3TextConfig(**GROUPED, sliding_window=6),
+    "olmo": lambda: transformers.OlmoConfig(**SMALL),
+    "olmo2": lambda: transformers.Olmo2Config(**SMALL),
+    "bert": lambda: transformers.BertConfig(**SMALL),
+    "roberta": lambda: transformers.RobertaConfig(**SMALL),
+}
+ENCODERS = ("bert", "roberta")
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def saved_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = CONFIGS[request.param]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        if request.param in ENCODERS:
+            model = transformers.AutoModelForMaskedLM.from_config(config)
+        else:
+            model = transformers.AutoModelForCausalLM.from_config(config)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    return folder
+
+
+def sample(
+    rng: np.random.Generator, n_tokens: int, counted: NDArray[np.bool_] | None = None
+) -> Rendered:
+    tokens = rng.integers(3, N_VOCAB, n_tokens).astype(np.uint32)
+    if counted is None:
+        counted = rng.random(n_tokens) < 0.7
+    return Rendered(tokens, counted, n_tokens, False, False)
+
+
+def samples_of(lengths: Sequence[int], seed: int = 0) -> list[Rendered]:
+    rng = np.random.default_rng(seed)
+    return [sample(rng, n) for n in lengths]
+
+
+def whole_model_hidden(folder: Path, tokens: NDArray[np.uint32], block: int) -> torch.Tensor:
+    """hidden_states[block + 1] of the untruncated model, one sample, no padding."""
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        out = model(
+            input_ids=torch.tensor(tokens.astype(np.int64))[None], output_hidden_states=True
+        )
+    hidden: torch.Tensor = out.hidden_states[block + 1][0]
+    return hidden
+
+
+def activations_by_sample(
+    model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int
+) -> dict[int, torch.Tensor]:
+    found: dict[int, torch.Tensor] = {}
+    for batch in iter_activations(model, samples, tokens_per_batch):
+        for i, row in enumerate(batch.rows.tolist()):
+            assert row not in found
+            found[row] = batch.hidden[torch.from_numpy(batch.sample_of_token == i)]
+    return found
+
+
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_activations_equal_hidden_states_of_the_whole_model(
+    saved_model: Path, packing: Packing
+) -> None:
+    samples = samples_of([5, 17, 17, 3, 30])
+    resolved = resolve_model(saved_model)
+    for block in (0, 2):
+        model = load_activation_model(
+            resolved, Hookpoint("resid", block), device="cpu", packing=packing
+        )
+        assert model.packs == (packing == "packed")
+        found = activations_by_sample(model, samples, tokens_per_batch=40)
+        assert sorted(found) == list(range(len(samples)))
+        for row, rendered in enumerate(samples):
+            whole = whole_model_hidden(saved_model, rendered.tokens, block)
+            expected = whole[torch.from_numpy(rendered.counted)]
+            torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
+
+
+SITES = {  # module whose output is read, per architecture; None is its usual name
+    "gpt_neox": ("attention", "mlp"),
+    "gpt2": ("attn", "mlp"),
+    "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "bert": ("attention.output.dense", "output.dense"),
+    "roberta": ("attention.output.dense", "output.dense"),
+}
+
+
+def test_mlp_and_attention_outputs_are_those_of_the_whole_model(saved_model: Path) -> None:
+    [rendered] = samples_of([19])
+    resolved = resolve_model(saved_model)
+    whole = transformers.AutoModel.from_pretrained(saved_model, dtype=torch.float32).eval()
+    places = [Hookpoint("attn", 1), Hookpoint("mlp", 2), Hookpoint("resid", 0)]
+    block = find_blocks(whole, N_BLOCKS)
+    names = SITES.get(whole.config.model_type, ("self_attn", "mlp"))
+    parts = [block[1].get_submodule(names[0]), block[2].get_submodule(names[1]), block[0]]
+    seen: dict[int, torch.Tensor] = {}
+    for number, part in enumerate(parts):
+
+        def keep(module: object, inputs: object, output: Any, number: int = number) -> None:
+            seen[number] = output if isinstance(output, torch.Tensor) else output[0]
+
+        part.register_forward_hook(keep)
+    with torch.no_grad():
+        whole(input_ids=torch.tensor(rendered.tokens.astype(np.int64))[None])
+    model = load_activation_model(resolved, places, device="cpu")
+    [batch] = iter_activations(model, [rendered], 64)
+    assert len(batch.distinct) == 3
+    for number, hidden in enumerate(batch.distinct):
+        expected = seen[number].reshape(19, -1)[torch.from_numpy(rendered.counted)]
+        torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_last_block_is_read_before_the_final_norm(tiny_model_dir: Path) -> None:
+    [rendered] = samples_of([9])
+    resolved = resolve_model(tiny_model_dir)
+    model = load_activation_model(resolved, Hookpoint("resid", 3), device="cpu")
+    whole = transformers.AutoModel.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    seen: list[torch.Tensor] = []
+    whole.layers[3].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        whole(input_ids=torch.tensor(rendered.tokens.astype(np.int64))[None])
+    torch.testing.assert_close(model.hidden([rendered.tokens]), seen[0], rtol=1e-5, atol=1e-5)
+
+
+def test_only_blocks_up_to_the_hookpoint_are_built(saved_model: Path) -> None:
+    resolved = resolve_model(saved_model)
+    shallow = load_activation_model(resolved, Hookpoint("resid", 0), device="cpu")
+    deep = load_activation_model(resolved, Hookpoint("resid", 3), device="cpu")
+    sizes = [sum(w.numel() for w in model._module.parameters()) for model in (shallow, deep)]
+    assert sizes[0] < sizes[1]
+
+
+def test_settings_per_block_are_cut_with_the_blocks(tmp_path: Path) -> None:
+    config = CONFIGS["gemma2"]()
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not read")
+    cut = truncated_config(resolve_model(tmp_path), [Hookpoint("resid", 2)])
+    assert cut.num_hidden_layers == 3
+    assert cut.layer_types == config.layer_types[:3]
+
+
+def test_the_stack_of_blocks_is_found_around_its_experts() -> None:
+    block = torch.nn.Module()
+    block.experts = torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(3)])
+    model = torch.nn.Module()
+    model.layers = torch.nn.ModuleList([block, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
+    assert find_blocks(model, 3) is model.layers
+    with pytest.raises(InputError, match="no list of blocks"):
+        find_blocks(model, 4)
+
+
+def test_the_text_part_of_a_model_with_pictures_is_run(tmp_path: Path) -> None:
+    config = transformers.Gemma3Config(
+        text_config=GROUPED | {"sliding_window": 6},
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        image_token_index=90,
+        mm_tokens_per_image=4,
+    )
+    whole = transformers.Gemma3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    model = load_activation_model(resolve_model(tmp_path), Hookpoint("resid", 1), "cpu")
+    tokens = np.arange(3, 20, dtype=np.uint32)
+    with torch.no_grad():
+        out = whole(
+            input_ids=torch.tensor(tokens.astype(np.int64))[None], output_hidden_states=True
+        )
+    torch.testing.assert_close(model.hidden([tokens]), out.hidden_states[2])
+
+
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def tiny_model(tiny_model_dir: Path, request: pytest.FixtureRequest) -> ActivationModel:
+    return load_activation_model(
+        resolve_model(tiny_model_dir), Hookpoint("resid", 2), device="cpu", packing=request.param
+    )
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 20, 64, 10_000])
+def test_a_sample_has_the_same_activations_in_every_batch(
+    tiny_model: ActivationModel, tokens_per_batch: int
+) -> None:
+    samples = samples_of([12, 40, 7, 7, 33, 1, 25])
+    alone = {
+        row: activations_by_sample(tiny_model, [rendered], 64).get(0)
+        for row, rendered in enumerate(samples)
+    }
+    together = activations_by_sample(tiny_model, samples, tokens_per_batch)
+    for row, expected in alone.items():
+        if expected is None:
+            assert row not in together
+        else:
+            torch.testing.assert_close(together[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_samples_does_not_change_their_activations(
+    tiny_model: ActivationModel,
+) -> None:
+    samples = samples_of([12, 40, 7, 7, 33, 9, 25])
+    order = np.random.default_rng(3).permutation(len(samples))
+    plain = activations_by_sample(tiny_model, samples, 80)
+    shuffled = activations_by_sample(tiny_model, [samples[i] for i in order], 80)
+    for position, row in enumerate(order.tolist()):
+        torch.testing.assert_close(shuffled[position], plain[row], rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_list_gives_the_same_bytes(tiny_model: ActivationModel) -> None:
+    samples = samples_of([12, 40, 7, 7, 33])
+    once, again = (
+        [batch.hidden.numpy().tobytes() for batch in iter_activations(tiny_model, samples, 64)]
+        for _ in range(2)
+    )
+    assert once == again
+
+
+def test_tokens_that_do_not_count_are_not_returned(tiny_model: ActivationModel) -> None:
+    samples = samples_of([12, 5, 20, 8])
+    nothing = sample(np.random.default_rng(9), 6, np.zeros(6, dtype=np.bool_))
+    samples.insert(1, nothing)
+    seen: dict[int, list[int]] = {}
+    for batch in iter_activations(tiny_model, samples, 30):
+        assert batch.hidden.dtype == torch.float32
+        assert batch.hidden.shape == (len(batch.token_ids), tiny_model.d_model)
+        assert (np.diff(batch.sample_of_token) >= 0).all()
+        for i, token in zip(batch.sample_of_token, batch.token_ids, strict=True):
+            seen.setdefault(int(batch.rows[i]), []).append(int(token))
+    expected = {
+        row: rendered.tokens[rendered.counted].tolist() for row, rendered in enumerate(samples)
+    }
+    assert seen == {row: tokens for row, tokens in expected.items() if tokens}
+    assert 1 not in seen
+
+
+def test_a_causal_model_is_not_run_behind_the_last_counted_token() -> None:
+    counted = np.array([False, True, True, False, False])
+    rendered = sample(np.random.default_rng(0), 5, counted)
+    assert needed_lengths([rendered], is_causal=True).tolist() == [3]
+    assert needed_lengths([rendered], is_causal=False).tolist() == [5]
+    nothing = sample(np.random.default_rng(0), 5, np.zeros(5, dtype=np.bool_))
+    assert needed_lengths([nothing], is_causal=False).tolist() == [0]
+
+
+def test_an_sae_can_be_trained_on_activations(tiny_model: ActivationModel) -> None:
+    [batch] = iter_activations(tiny_model, samples_of([12]), 64)
+    weight = torch.ones(tiny_model.d_model, requires_grad=True)
+    (batch.hidden * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def slow_plan(lengths: Sequence[int], tokens_per_batch: int, packs: bool) -> list[list[int]]:
+    """One sample after the other, longest first, into the open batch as long as it fits."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if lengths[row] == 0:
+            continue
+        wider = [*(batches[-1] if batches else []), row]
+        size = sum(lengths[i] for i in wider) if packs else lengths[wider[0]] * len(wider)
+        if len(wider) > 1 and size <= tokens_per_batch:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("tokens_per_batch", [1, 7, 50, 1000])
+def test_the_batch_plan_fills_batches_longest_first(tokens_per_batch: int, packs: bool) -> None:
+    rng = np.random.default_rng(tokens_per_batch)
+    for n in (0, 1, 5, 200):
+        lengths = rng.integers(0, 60, n)
+        plan = batch_plan(lengths, tokens_per_batch, packs)
+        expected = slow_plan(lengths.tolist(), tokens_per_batch, packs)
+        assert [rows.tolist() for rows in plan] == expected
+
+
+def test_the_batch_plan_depends_on_lengths_alone() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 100)
+    order = np.random.default_rng(1).permutation(100)
+    plan = [lengths[rows].tolist() for rows in batch_plan(lengths, 200)]
+    permuted = lengths[order]
+    assert [permuted[rows].tolist() for rows in batch_plan(permuted, 200)] == plan
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_halved(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
+    samples = samples_of([10, 11, 12, 13, 14])
+    expected = activations_by_sample(model, samples, 1000)
+    run = model.picked
+
+    def too_large(
+        tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
+    ) -> tuple[object, ...]:
+        if len(tokens) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return run(tokens, counted)
+
+    monkeypatch.setattr(model, "picked", too_large)
+    assert not model.plan_reduced
+    found = activations_by_sample(model, samples, 1000)
+    assert model.plan_reduced
+    assert sorted(found) == sorted(expected)
+    for row, hidden in found.items():
+        torch.testing.assert_close(hidden, expected[row], rtol=1e-4, atol=1e-5)
+
+
+def test_one_sample_that_does_not_fit_in_memory_is_an_input_error(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
+
+    def too_large(*given: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(model, "picked", too_large)
+    with pytest.raises(InputError, match="Lower max_length"):
+        list(iter_activations(model, samples_of([10, 11]), 1000))
+
+
+def test_samples_beyond_the_models_positions_are_refused(tiny_model: ActivationModel) -> None:
+    counted = np.ones(600, dtype=np.bool_)
+    rendered = sample(np.random.default_rng(0), 600, counted)
+    with pytest.raises(InputError, match="max_length to 512 or less"):
+        list(iter_activations(tiny_model, [rendered], 1000))
+
+
+def test_ids_that_the_model_does_not_know_are_refused(tiny_model: ActivationModel) -> None:
+    tokens = np.array([5, 4000], dtype=np.uint32)
+    with pytest.raises(InputError, match="belongs to the model"):
+        tiny_model.hidden([tokens])
+
+
+def test_missing_weights_are_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    resolved = resolve_model(tiny_model_dir)
+    weights = load_file(tiny_model_dir / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = (tiny_model_dir / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    broken = resolve_model(tmp_path)
+    load_activation_model(resolved, Hookpoint("resid", 1), "cpu")
+    with pytest.raises(InputError, match=r"weights are missing.*up_proj"):
+        load_activation_model(broken, Hookpoint("resid", 1), "cpu")
+    load_activation_model(broken, Hookpoint("resid", 0), "cpu")  # That block is never read.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"dtype": "int8"}, "no such dtype"), ({"device": "cuda:99"}, "cannot be used here")],
+)
+def test_unusable_devices_and_dtypes_are_refused(
+    tiny_model_dir: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), **settings)
+
+
+def test_auto_dtype_on_a_cpu_is_float32(tiny_model: ActivationModel) -> None:
+    assert tiny_model.dtype == "float32"
+
+
+def cuda_model(folder: Path, dtype: str) -> ActivationModel:
+    resolved: ResolvedModel = resolve_model(folder)
+    return load_activation_model(resolved, Hookpoint("resid", 2), "cuda", dtype)
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_cuda_agrees_with_the_cpu(tiny_model: ActivationModel, tiny_model_dir: Path) -> None:
+    samples = samples_of([12, 40, 7, 7, 33])
+    expected = activations_by_sample(tiny_model, samples, 64)
+    found = activations_by_sample(cuda_model(tiny_model_dir, "float32"), samples, 64)
+    for row, hidden in expected.items():
+        torch.testing.assert_close(found[row].cpu(), hidden, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_auto_dtype_on_cuda_is_bfloat16_and_close(
+    tiny_model: ActivationModel, tiny_model_dir: Path
+) -> None:
+    samples = samples_of([12, 40, 7, 7, 33])
+    model = cuda_model(tiny_model_dir, "auto")
+    assert model.dtype == "bfloat16"
+    expected = activations_by_sample(tiny_model, samples, 64)
+    found = activations_by_sample(model, samples, 64)
+    for row, hidden in expected.items():
+        assert found[row].dtype == torch.float32
+        cosine = torch.nn.functional.cosine_similarity(found[row].cpu(), hidden)
+        assert cosine.min() > 0.99

@@ -1,0 +1,132 @@
+"""Chat templates write what transformers writes, on every day the same; foreign code stays out."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from transformers import AutoTokenizer
+
+from selection.data.messages import normalize_messages, simplify_messages, write_arguments
+from selection.rendering.templates import PLAIN_TEMPLATE, ChatTemplate
+from tests import tiny_tokenizers
+from tests.chat_templates import TEMPLATES
+
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "user", "content": " What?\n"},
+    {"role": "assistant", "content": "<think>\nwell\n</think>\n\nThis & <that>."},
+    {"role": "user", "content": "And é?"},
+    {
+        "role": "assistant",
+        "content": "Yes.",
+        "tool_calls": [
+            {"type": "function", "function": {"name": "look", "arguments": {"q": "é<b>"}}}
+        ],
+    },
+]
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+GENERATION = (
+    "{% for m in messages %}"
+    "{%- if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+    "{% else %}{{ m.content }}{% continue %}{% endif %}|{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "generation"])
+def test_templates_write_what_transformers_writes(name: str, tmp_path: Path) -> None:
+    text = TEMPLATES[name][0] if name in TEMPLATES else GENERATION
+    folder = tiny_tokenizers.byte_level(tmp_path, text)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = ChatTemplate(text, {"bos_token": "<|bos|>"})
+    expected = tokenizer.apply_chat_template(MESSAGES, tools=TOOLS, tokenize=False)
+    today = datetime.now().strftime("%d %b %Y")
+    assert template(MESSAGES, TOOLS) == expected.replace(today, "26 Jul 2024")
+
+
+def test_the_day_is_a_constant() -> None:
+    template = ChatTemplate("{{ strftime_now('%Y-%m-%d') }}", {})
+    assert template([]) == "2024-07-26"
+
+
+def test_plain_text_names_every_role() -> None:
+    template = ChatTemplate(PLAIN_TEMPLATE, {})
+    messages = [{"role": "system", "content": "Be brief."}, *MESSAGES]
+    assert template(normalize_messages(messages)) == (
+        "System: Be brief.\n\n"
+        "User:  What?\n\n\n"
+        "Assistant: <think>\nwell\n</think>\n\nThis & <that>.\n\n"
+        "User: And é?\n\n"
+        'Assistant: Yes.\n[{"type": "function", '
+        '"function": {"name": "look", "arguments": {"q": "é<b>"}}}]\n\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{% set n = namespace() %}{% set n.__class__ = 1 %}",
+        "{{ messages.append(1) }}",
+    ],
+)
+def test_templates_cannot_reach_python(text: str) -> None:
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        ChatTemplate(text, {})([{"role": "user", "content": "x"}])
+
+
+def test_messages_get_one_form() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, "c"]
+    call = {"name": "f", "arguments": '{"x": 1}'}
+    assert normalize_messages(
+        [
+            {"role": "developer", "content": parts, "name": None},
+            {"role": "assistant", "content": None, "function_call": call, "reasoning": "why"},
+            {"role": "function", "content": {"b": 2, "a": "é"}, "name": "f"},
+            {"role": "assistant", "tool_calls": [{"id": "1", **call, "arguments": "no json"}]},
+        ]
+    ) == [
+        {"role": "system", "content": "abc"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "why",
+            "thinking": "why",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}],
+        },
+        {"role": "tool", "content": '{"a":"é","b":2}', "name": "f"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"type": "function", "id": "1", "function": {"name": "f", "arguments": "no json"}}
+            ],
+        },
+    ]
+
+
+def test_simplified_messages_alternate() -> None:
+    messages = normalize_messages(
+        [
+            {"role": "assistant", "content": "Hello."},
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Q"},
+            {"role": "assistant", "content": "", "tool_calls": MESSAGES[3]["tool_calls"]},
+            {"role": "tool", "content": "4"},
+        ]
+    )
+    assert simplify_messages(messages) == [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "Be brief.\n\nQ"},
+        {"role": "assistant", "content": '{"name": "look", "arguments": {"q": "é<b>"}}'},
+        {"role": "user", "content": "4"},
+    ]
+
+
+def test_arguments_become_text_once() -> None:
+    messages = normalize_messages(MESSAGES[2:])
+    once = write_arguments(messages)
+    assert once[1]["tool_calls"][0]["function"]["arguments"] == '{"q": "é<b>"}'
+    assert write_arguments(once) == once
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"q": "é<b>"}

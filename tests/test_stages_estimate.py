@@ -1,0 +1,95 @@
+"""What `--dry-run` says of the forward pass, against what the pass then runs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.stages.estimate import _tokens_to_run, estimate, print_dry_run
+from flows.stages.prepare.inputs import prepare
+from flows.stages.prepare.render import open_reader, render
+from flows.stages.represent.representer import missing_rows, open_representer
+from flows.stages.represent.spaces import representers_of
+from flows.stages.represent.units import embed_rendered
+from selection.models.batching import needed_lengths
+from storage.files.workspace import open_workspace
+from tests.conftest import tiny_row, write_jsonl
+from tests.run_stages import tiny_config
+from tests.test_models_shared_prefixes import Ran
+
+TASK = "Say what the text is about, in one line, without any name. "
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which two thirds begin with one task description."""
+    rows = [tiny_row(i) for i in range(48)]
+    for row in rows[: 2 * len(rows) // 3]:
+        row["messages"][-2]["content"] = TASK + row["messages"][-2]["content"]
+    return write_jsonl(tmp_path_factory.mktemp("dry") / "pool.jsonl", rows)
+
+
+@pytest.mark.parametrize(
+    ("compute", "rendering", "shares"),
+    [
+        ({}, {}, True),
+        ({"share_prefixes": False}, {}, False),
+        ({"packing": "padded"}, {"counted": "prompt"}, False),
+        ({}, {"counted": "prompt"}, True),
+    ],
+)
+def test_it_counts_the_tokens_that_are_run(
+    pool: Path,
+    tiny_exemplars_path: Path,
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    compute: dict[str, Any],
+    rendering: dict[str, Any],
+    shares: bool,
+) -> None:
+    config = tiny_config(
+        pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
+        compute=compute, rendering=rendering,
+    )  # fmt: skip
+    workspace = open_workspace(tmp_path / "workspace")
+    print_dry_run(config, workspace)
+    printed = capsys.readouterr().out
+    [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", printed)
+    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    representer = open_representer(config, workspace, str(tiny_sae_dir))
+    missing = missing_rows(representer, rendered)
+    expected = _tokens_to_run(representer.model, config, rendered, missing)
+    assert said == f"{expected.run:,}"
+    assert of == f"{rendered.lengths()[missing].sum():,}"
+    ran = Ran(representer.model)
+    representer.unit  # noqa: B018 - calibrates, which runs other texts
+    ran.rows.clear()
+    assert embed_rendered([representer], rendered)["computed"] == len(missing)
+    needed = needed_lengths(rendered.samples(missing), True).sum()
+    if representer.model.packs:
+        assert sum(ran.rows) == expected.run
+    assert (expected.run < needed) == shares == ("beginnings that others share" in printed)
+    assert expected.needed == needed
+    behind = rendered.lengths()[missing].sum() - needed
+    assert f"{behind:,} stand behind the last one that counts" in printed
+
+
+def test_every_space_of_a_run_is_counted(
+    pool: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    config = tiny_config(
+        pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
+        representation={"spaces": ["sae", {"kind": "sae", "token_aggregate": "max"}]},
+    )  # fmt: skip
+    workspace = open_workspace(tmp_path / "workspace")
+    print_dry_run(config, workspace)
+    assert "would be computed, each in 2 spaces" in capsys.readouterr().out
+    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    first = open_representer(config, workspace, str(tiny_sae_dir))
+    both, missing = representers_of(config, first), missing_rows(first, rendered)
+    sizes = [estimate(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)]
+    assert sizes[2] == pytest.approx(sizes[0] + sizes[1], abs=3)

@@ -1,0 +1,120 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from storage.catalog.connection import Connection, connect_in_memory
+from storage.catalog.schema import MIGRATIONS
+from storage.wording.checks import Sentence, check_sentences, in_lines
+
+FOUND: dict[str, Any] = {
+    "selection_id": "s", "target": "sums", "method": "jaccard", "n_exemplars": 8, "n_folds": 5,
+    "n_rows": 12_000, "n_ranked": 12_000, "percentile": 98.4, "percentile_lo": 96.1,
+    "percentile_hi": 99.52, "n_alike": 332.4, "n_alike_lo": 118.0, "n_alike_hi": 936.0,
+    "effective": 1.2, "n_drawn": 128, "n_looked": 2048, "informative_until": 358,
+    "n_picks": 500, "n_beyond": 142,
+}  # fmt: skip
+
+
+@pytest.fixture
+def catalog() -> Iterator[Connection]:
+    with connect_in_memory() as connection:
+        for migration in MIGRATIONS.values():
+            connection.execute(migration)
+        insert(connection, "selection", selection_id="s", run_id="r", name="n", method="jaccard",
+               role="main", n_eligible=12_000, n_selected=500)  # fmt: skip
+        yield connection
+
+
+def insert(connection: Connection, table: str, **values: Any) -> None:
+    names = ", ".join(f'"{name}"' for name in values)
+    marks = ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
+
+
+def said(connection: Connection, **changes: Any) -> dict[str, Sentence]:
+    insert(connection, "label_free_check", **{**FOUND, **changes})
+    return {each.topic: each for each in check_sentences(connection, "s")}
+
+
+def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> None:
+    controls = {"n_looked": None, "informative_until": None, "n_picks": None, "n_beyond": None}
+    for method, percentile in (("bm25", 97.0), ("random", 48.0)):
+        row = {**FOUND, **controls, "method": method, "percentile": percentile}
+        insert(catalog, "label_free_check", **row)
+    for i, (ours, theirs) in enumerate([(99.0, 97.0), (98.0, 98.5), (97.0, 97.0)]):
+        for method, value in (("jaccard", ours), ("bm25", theirs)):
+            insert(catalog, "held_out", selection_id="s", target="sums", method=method,
+                   exemplar_id=f"e{i}", fold=i, percentile=value)  # fmt: skip
+    found = said(catalog)
+    assert list(found) == ["contains", "enough", "beats_random"]
+    assert found["contains"].text == (
+        "About 330 samples of the pool are as close to the exemplars as these are to each other"
+        " (95 % interval 120 to 940, from 8 exemplars)."
+    )
+    assert found["enough"].text == (
+        "The ranking is informative to about rank 358 of 12,000: from there on, most samples are no"
+        " closer to the exemplars than to random samples of the pool. The budget reaches beyond"
+        " that: 142 of 500 picks (28 %) are past it."
+    )
+    assert found["beats_random"].text == (
+        "A held-out exemplar ranks above 98.4 % of the pool (median of 8; 95 % interval 96.1 to"
+        " 99.5). By BM25 97.0 %, by random order 48 %. 1 of 3 exemplars rank higher than by BM25."
+    )
+    assert [each.is_warning for each in found.values()] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "topic", "part", "is_warning"),
+    [
+        ({"n_alike": 0.4, "n_alike_lo": 0, "n_alike_hi": 22}, "contains",
+         "seems not to hold this very task", True),
+        ({"percentile_lo": 44.0}, "contains", "cannot be told", True),
+        ({"percentile_lo": 44.0}, "beats_random", "not clearly better than random", True),
+        ({"percentile": 72.0, "n_alike": 6720.0}, "contains", "That is much of the pool", True),
+        ({"percentile": None, "n_folds": None}, "contains", "Give at least 5", True),
+        ({"informative_until": 0}, "enough", "no better than a random choice", True),
+        ({"n_beyond": 0}, "enough", "The 500 picks all lie before it.", False),
+        ({"informative_until": 2048}, "enough", "at least to rank 2,048", True),
+        ({"n_rows": 1000}, "beats_random", "among 1,000 samples drawn from 12,000", False),
+    ],
+)  # fmt: skip
+def test_each_case_is_said(
+    catalog: Connection, changes: dict[str, Any], topic: str, part: str, is_warning: bool
+) -> None:
+    found = said(catalog, **changes)[topic]
+    assert part in found.text
+    assert found.is_warning == is_warning
+
+
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [
+        ("apart", "ranks above 31 % of the pool"),
+        ("unmatched", "2 % of the picks are closer"),
+        ("dominates", "nearest exemplar of 71 % of the picks"),
+    ],
+)
+def test_a_flagged_exemplar_is_named_with_its_id_and_the_beginning_of_its_text(
+    catalog: Connection, flag: str, part: str
+) -> None:
+    insert(catalog, "run", run_id="r", name="n", created_at=datetime.now(UTC))
+    insert(catalog, "exemplar", run_id="r", exemplar_id="e" * 32, target="sums", own_id="row-7",
+           text="What is\nthe sum of " + "x" * 80)  # fmt: skip
+    insert(catalog, "held_out", selection_id="s", target="sums", method="jaccard", flag=flag,
+           exemplar_id="e" * 32, percentile=31.2, near_share=0.021, nearest_share=0.71)  # fmt: skip
+    found = said(catalog)["exemplar"]
+    assert found.text.startswith("Exemplar row-7, \u201cWhat is the sum of xxx")
+    assert "…\u201d, " in found.text
+    assert part in found.text
+
+
+def test_without_a_check_nothing_is_said(catalog: Connection) -> None:
+    assert check_sentences(catalog, "s") == []
+
+
+def test_lines_name_the_target_where_there_are_several() -> None:
+    one, two = Sentence("enough", "sums", "Fine."), Sentence("enough", "french", "Look.", True)
+    assert in_lines([one]) == ["Fine."]
+    assert in_lines([one, two]) == ["sums: Fine.", "! french: Look."]
