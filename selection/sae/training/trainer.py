@@ -1,0 +1,223 @@
+"""State of a training: parameters, Adam, what fired when; saved and continued to the bit."""
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+
+from selection.core.errors import InputError
+from selection.sae.coder import SparseCoder, make_coder
+from selection.sae.metadata import SaeInfo
+from selection.sae.training.step import Parameters, StepResult, loss_and_gradient
+from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
+
+log = logging.getLogger(__name__)
+
+_WINDOW = 100  # steps that the reported training quality is the mean of
+_CURVE_POINTS = 200
+
+
+class Trainer:
+    """A training in progress, on the device of its first batch."""
+
+    def __init__(self, settings: TrainSettings, first: Tensor) -> None:
+        """Initialize from the first batch (n, D): its mean and its median distance from it."""
+        self.settings = settings
+        self.n_steps = self.n_tokens = self.n_skipped = 0
+        self.recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self.curve: list[tuple[float, ...]] = []
+        self.threshold: float | None = None
+        x = _checked(first, settings.d_in)
+        mean = x.mean(0)
+        distance = float((x - mean).norm(dim=1).median())
+        self.scale = math.sqrt(settings.d_in) / distance if distance > 0 else 1.0
+        generator = torch.Generator().manual_seed(settings.seed)
+        rows = torch.randn(settings.num_latents, settings.d_in, generator=generator)
+        rows = (rows / rows.norm(dim=1, keepdim=True)).to(x.device)
+        self.parameters = Parameters(
+            rows.clone(), torch.zeros(len(rows), device=x.device), rows, mean * self.scale
+        )
+        self.center = mean * self.scale
+        self.tokens_since_fired = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
+        self.adam = torch.optim.Adam(self.parameters.tensors(), lr=settings.lr, fused=True)
+
+    def step(self, batch: Tensor) -> StepMetrics:
+        """Train on one batch (n, D) and count it; a batch without usable tokens changes nothing."""
+        x = _checked(batch, self.settings.d_in) * self.scale
+        limit = self.settings.max_norm_ratio * math.sqrt(self.settings.d_in)
+        usable = (x - self.center).norm(dim=1) <= limit  # False for NaN
+        self.n_steps += 1
+        self.n_tokens += len(batch)
+        self.n_skipped += len(batch) - int(usable.sum())
+        x = x if bool(usable.all()) else x[usable]
+        dead = self.dead()
+        lr = self._lr()
+        if not len(x):
+            return StepMetrics(self.n_steps, 0, 0.0, 0.0, 0.0, int(dead.sum()), lr)
+        s, k = self.settings, self.settings.k_at(self.n_steps)
+        found = loss_and_gradient(
+            self.parameters,
+            x,
+            k,
+            dead,
+            s.auxk_alpha,
+            per_batch=s.architecture != "topk",
+            widths=s.widths,
+        )
+        self._update(found, lr)
+        self._follow(found.smallest, k)
+        self.tokens_since_fired += len(x)
+        self.tokens_since_fired[found.fired] = 0
+        self.recent.append((found.fvu, found.l0))
+        if self.n_steps % -(-s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
+            n_dead = int(self.dead().sum())
+            self.curve.append((self.n_steps, found.fvu, found.l0, n_dead / s.num_latents, k))
+        return StepMetrics(
+            self.n_steps, len(x), found.fvu, found.auxk, found.l0, int(dead.sum()), lr
+        )
+
+    def dead(self) -> Tensor:
+        """(M,) bool: latents that did not fire within `dead_after_tokens`."""
+        return self.tokens_since_fired >= self.settings.dead_after_tokens
+
+    def coder(self, info: SaeInfo) -> SparseCoder:
+        """The trained coder, for activations as they come: the scale goes into the biases."""
+        p = self.parameters
+        threshold = self._threshold()
+        if threshold is not None:
+            k = float(self.settings.k)
+            info = replace(info, activation="jumprelu", k=0, declared_l0=k, family="saelens")
+        return make_coder(
+            p.w_enc.cpu(),
+            p.b_enc.cpu() / self.scale,
+            p.w_dec.cpu(),
+            p.b_dec.cpu() / self.scale,
+            info=info,
+            threshold=None if threshold is None else torch.full((len(p.w_enc),), threshold),
+        )
+
+    def _threshold(self) -> float | None:
+        """The running threshold in the units of activations as they come."""
+        if self.settings.architecture == "topk":
+            return None
+        return (self.threshold or 0.0) / self.scale
+
+    def _follow(self, smallest: float | None, k: int) -> None:
+        """Move the running threshold towards the smallest value that a step kept.
+
+        Only steps with the final k count: earlier ones keep more, and smaller ones.
+        """
+        if smallest is None or not math.isfinite(smallest) or k != self.settings.k:
+            return
+        rate = 1.0 if self.threshold is None else self.settings.threshold_rate
+        self.threshold = (1 - rate) * (self.threshold or 0.0) + rate * smallest
+
+    def report(self, seconds: float) -> TrainReport:
+        """Counts and training quality so far."""
+        n = max(1, len(self.recent))
+        return TrainReport(
+            self.settings,
+            n_steps=self.n_steps,
+            n_tokens=self.n_tokens,
+            n_skipped_tokens=self.n_skipped,
+            fvu=sum(fvu for fvu, _ in self.recent) / n,
+            l0=sum(l0 for _, l0 in self.recent) / n,
+            dead_share=float(self.dead().float().mean()),
+            seconds=seconds,
+            input_scale=self.scale,
+            threshold=self._threshold(),
+            curve=tuple(self.curve),
+        )
+
+    def save(self, file: Path, asked: Mapping[str, object]) -> None:
+        """Write the whole state so that `file` is the old one or the new one, never half.
+
+        asked: the caller's arguments; `load_trainer` refuses to continue under others.
+        """
+        state = {
+            "asked": dict(asked),
+            "settings": asdict(self.settings),
+            "threshold": self.threshold,
+            "curve": [list(point) for point in self.curve],
+            "counts": [self.n_steps, self.n_tokens, self.n_skipped],
+            "recent": [list(pair) for pair in self.recent],
+            "scale": self.scale,
+            "center": self.center,
+            "parameters": self.parameters.tensors(),
+            "tokens_since_fired": self.tokens_since_fired,
+            "adam": self.adam.state_dict(),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temp = file.with_name(f".tmp-{os.getpid()}-{file.name}")
+        with temp.open("wb") as out:
+            torch.save(state, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temp, file)
+
+    def _update(self, found: StepResult, lr: float) -> None:
+        """One step of Adam; decoder rows move across themselves only and stay at unit length."""
+        w_dec, gradient = self.parameters.w_dec, found.gradient
+        along = (gradient.w_dec * w_dec).sum(1, keepdim=True)
+        gradient.w_dec.sub_(along * w_dec)
+        for tensor, its_gradient in zip(self.parameters.tensors(), gradient.tensors(), strict=True):
+            tensor.grad = its_gradient
+        self.adam.param_groups[0]["lr"] = lr
+        self.adam.step()
+        w_dec.div_(w_dec.norm(dim=1, keepdim=True).clamp_min(torch.finfo(w_dec.dtype).tiny))
+
+    def _lr(self) -> float:
+        """Rate of the current step: up over the warm-up, down over the last share of the steps."""
+        s = self.settings
+        rise = self.n_steps / max(1, s.warmup_steps)
+        fall = (s.n_steps - self.n_steps + 1) / max(1.0, s.decay_share * s.n_steps)
+        return s.lr * min(1.0, rise, fall)
+
+
+def load_trainer(file: Path, first: Tensor, asked: Mapping[str, object]) -> Trainer:
+    """Continue what `Trainer.save` wrote, on the device of `first`.
+
+    Raises InputError when the file is damaged or was made with other arguments.
+    """
+    try:
+        state = torch.load(file, map_location=first.device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise InputError(
+            f"the checkpoint cannot be read ({type(error).__name__})",
+            file=file,
+            remedy="Delete it; the training then starts from the beginning.",
+        ) from None
+    other = {key: state["asked"].get(key) for key in asked if state["asked"].get(key) != asked[key]}
+    if other:
+        raise InputError(
+            f"the checkpoint is of a training with other settings ({', '.join(sorted(other))})",
+            file=file,
+            value=other,
+            remedy="Delete it to start anew, or go back to those settings.",
+        )
+    saved = state["settings"]
+    trainer = Trainer(TrainSettings(**{**saved, "widths": tuple(saved["widths"])}), first)
+    trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
+    trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
+    trainer.threshold = state["threshold"]
+    trainer.curve = [tuple(point) for point in state["curve"]]
+    trainer.scale, trainer.center = state["scale"], state["center"]
+    for tensor, saved in zip(trainer.parameters.tensors(), state["parameters"], strict=True):
+        tensor.copy_(saved)
+    trainer.tokens_since_fired.copy_(state["tokens_since_fired"])
+    trainer.adam.load_state_dict(state["adam"])
+    log.info("continuing the SAE training after step %d", trainer.n_steps)
+    return trainer
+
+
+def _checked(batch: Tensor, d_in: int) -> Tensor:
+    if batch.ndim != 2 or batch.shape[1] != d_in:
+        raise ValueError(f"a batch has shape {tuple(batch.shape)}, expected (n, {d_in})")
+    return batch.detach().to(torch.float32)
