@@ -50,51 +50,6 @@ def picks_sql(facts: SelectionFacts) -> str:
     return f"SELECT * FROM v_selection WHERE selection_id = '{facts.selection_id}' ORDER BY rank"
 
 
-def llama_factory_info(name: str, has_tools: bool) -> dict[str, object]:
-    """dataset_info.json: `dataset_dir` is the folder of this file, `dataset` the name.
-
-    LLaMA-Factory's `openai` formatting reads tool calls from messages; plain rows take the older
-    `sharegpt` formatting, which every version has.
-    """
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    }
-    if has_tools:
-        tags |= {"observation_tag": "tool", "function_tag": "function_call"}
-    return {
-        name: {
-            "file_name": "train.jsonl",
-            "formatting": "openai" if has_tools else "sharegpt",
-            "columns": {"messages": "messages"} | ({"tools": "tools"} if has_tools else {}),
-            "tags": tags,
-        }
-    }
-
-
-def axolotl_yaml(has_tools: bool) -> str:
-    """The `datasets` block of an Axolotl config."""
-    tools = "    field_tools: tools\n" if has_tools else ""
-    return (
-        "# Paste into an Axolotl config; paths are relative to where axolotl is started.\n"
-        "chat_template: tokenizer_default\n"
-        "datasets:\n"
-        "  - path: train.jsonl\n"
-        "    ds_type: json\n"
-        "    type: chat_template\n"
-        "    field_messages: messages\n"
-        f"{tools}"
-        "    message_property_mappings:\n"
-        "      role: role\n"
-        "      content: content\n"
-        '    roles_to_train: ["assistant"]\n'
-        "    train_on_eos: turn\n"
-    )
-
-
 def dataset_card(
     facts: SelectionFacts,
     files: Sequence[Mapping[str, object]],

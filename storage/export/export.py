@@ -12,6 +12,7 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
+from selection.data.training_rows import axolotl_yaml, llama_factory_info
 from storage.catalog.commit import commit
 from storage.catalog.connection import Connection, open_snapshot
 from storage.catalog.hash_chain import last_link
@@ -164,13 +165,13 @@ def _hf(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) ->
 
 
 def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
-    info = cards.llama_factory_info(facts.name, rows.has_tools or not rows.is_plain)
+    info = llama_factory_info(facts.name, has_tools=rows.has_tools or not rows.is_plain)
     write_json(folder / "dataset_info.json", info)
     return [("dataset_info.json", None)]
 
 
 def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
-    write_bytes(folder / "axolotl.yaml", cards.axolotl_yaml(rows.has_tools).encode())
+    write_bytes(folder / "axolotl.yaml", axolotl_yaml(has_tools=rows.has_tools).encode())
     return [("axolotl.yaml", None)]
 
 

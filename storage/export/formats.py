@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
+from selection.data.training_rows import Row, json_line, training_row
 from storage.catalog.connection import Connection, DatabaseError, is_full_disk
 from storage.files.atomic import (
     full_disk_error,
@@ -25,15 +26,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 2048
-_FIRST_KEYS = ("role", "content")
 _ID_COLUMNS = (
     "rank", "score", "target", "example_id", "own_id", "source", "file", "row", "licence",
     "language",
 )  # fmt: skip
-# Some readers end a line at these; inside JSON they may be written as escapes.
-_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-
-Row = dict[str, Any]
 
 
 class SelectedRows:
@@ -51,10 +47,8 @@ class SelectedRows:
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank"""
         for example_id, messages, tools in self._rows(query):
-            row: Row = {"id": example_id, "messages": [_readable(m) for m in json.loads(messages)]}
-            if self.has_tools:
-                row["tools"] = None if tools is None else json.loads(tools)
-            yield row
+            parsed = None if tools is None else json.loads(tools)
+            yield training_row(example_id, json.loads(messages), parsed, has_tools=self.has_tools)
 
     def originals(self) -> Iterator[str | None]:
         """The raw JSON of each pick's first occurrence."""
@@ -144,7 +138,7 @@ def write_jsonl(path: Path, rows: SelectedRows) -> None:
     def write(temp: Path) -> None:
         with temp.open("w", encoding="utf-8", newline="\n") as file:
             for row in rows.contents():
-                file.write(json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n")
+                file.write(json_line(row))
 
     write_atomically(path, write)
 
@@ -226,11 +220,3 @@ def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
             shutil.rmtree(temp, ignore_errors=True)
             if not were_disabled:
                 enable_progress_bars()
-
-
-def _readable(message: object) -> object:
-    """A message with role and content first; canonical JSON sorts keys."""
-    if not isinstance(message, dict):
-        return message
-    first = {key: message[key] for key in _FIRST_KEYS if key in message}
-    return {**first, **message}
