@@ -93,14 +93,15 @@ class Rendered:
     """One example as the model reads it.
 
     tokens:        (t,) uint32 token ids after truncation, template and BOS included.
-    counted:       (t,) bool, True where the token enters the aggregate; never for BOS or template.
+    content_mask:  (t,) bool, True for content tokens, which enter the aggregate; never for BOS or
+                   template.
     n_full:        number of tokens before truncation.
     truncated:     whether truncation removed anything.
     response_lost: the example has a response, and truncation removed all of it.
     """
 
     tokens: NDArray[np.uint32]
-    counted: NDArray[np.bool_]
+    content_mask: NDArray[np.bool_]
     n_full: int
     truncated: bool
     response_lost: bool

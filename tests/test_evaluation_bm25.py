@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from selection.core.words import word_places, words
+from selection.core.words import word_spans, words
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.picking.controls import random_scores
 from tests.oracles import bm25_lucene
@@ -112,7 +112,7 @@ def test_bm25_of_sets_ranks_exemplars_by_the_statistics_of_the_texts() -> None:
     ["Red cats, 2 dogs.", "Été à Köln: ça va?", "猫が好き red 犬", "ﬁne Ⅷ हिन्दी", "", "a_b-c"],
 )
 def test_words_have_their_places_in_the_text_as_it_is(text: str) -> None:
-    found = word_places(text)
+    found = word_spans(text)
     assert [word for _, _, word in found] == words(text)
     for first, end, word in found:
         assert words(text[first:end]) == [word]

@@ -89,7 +89,7 @@ def alone(samples: list[Rendered], model_dir: Path, sae_dir: Path) -> list[list[
     coder, found = load_sae(sae_dir), []
     for sample in samples:
         [hidden] = model.hidden([sample.tokens])
-        latents = encode(coder, hidden[torch.from_numpy(sample.counted)].float())
+        latents = encode(coder, hidden[torch.from_numpy(sample.content_mask)].float())
         found.append(
             [
                 {latent: act for latent, act in zip(of, acts, strict=True) if act > LEAST}
@@ -110,7 +110,9 @@ def laid_out(
     begins = []
     for sample, per_token in zip(samples, acts, strict=True):
         begins.append(divmod(len(stream), window * PER_ROW))
-        for token, latents in zip(sample.tokens[sample.counted].tolist(), per_token, strict=True):
+        for token, latents in zip(
+            sample.tokens[sample.content_mask].tolist(), per_token, strict=True
+        ):
             row, position = divmod(len(stream), window * PER_ROW)
             found |= {(row, position, latent): act for latent, act in latents.items()}
             stream.append(token)
@@ -141,7 +143,7 @@ def test_every_latent_of_every_sample_is_there_and_nothing_else(
     [prepared] = (tmp_path / "w" / "pools").iterdir()
     chats = {row["example_id"]: row["messages"] for row in examples(prepared)}
     samples = [renderer.render(json.loads(chats[row["example_id"]])) for row in listed]
-    lengths = [int(sample.counted.sum()) for sample in samples]
+    lengths = [int(sample.content_mask.sum()) for sample in samples]
     assert min(lengths) < 32 < max(lengths)
     acts = alone(samples, tiny_model_dir, tiny_sae_dir)
     expected, rows, begins = laid_out(samples, acts, window, renderer.pad_id)

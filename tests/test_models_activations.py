@@ -123,7 +123,7 @@ def test_activations_equal_hidden_states_of_the_whole_model(
         assert sorted(found) == list(range(len(samples)))
         for row, rendered in enumerate(samples):
             whole = whole_model_hidden(saved_model, rendered.tokens, block)
-            expected = whole[torch.from_numpy(rendered.counted)]
+            expected = whole[torch.from_numpy(rendered.content_mask)]
             torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -159,7 +159,7 @@ def test_mlp_and_attention_outputs_are_those_of_the_whole_model(saved_model: Pat
     [batch] = iter_activations(model, [rendered], 64)
     assert len(batch.distinct) == 3
     for number, hidden in enumerate(batch.distinct):
-        expected = seen[number].reshape(19, -1)[torch.from_numpy(rendered.counted)]
+        expected = seen[number].reshape(19, -1)[torch.from_numpy(rendered.content_mask)]
         torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -283,7 +283,7 @@ def test_tokens_that_do_not_count_are_not_returned(tiny_model: ActivationModel) 
         for i, token in zip(batch.sample_of_token, batch.token_ids, strict=True):
             seen.setdefault(int(batch.rows[i]), []).append(int(token))
     expected = {
-        row: rendered.tokens[rendered.counted].tolist() for row, rendered in enumerate(samples)
+        row: rendered.tokens[rendered.content_mask].tolist() for row, rendered in enumerate(samples)
     }
     assert seen == {row: tokens for row, tokens in expected.items() if tokens}
     assert 1 not in seen

@@ -76,7 +76,7 @@ def test_activations_are_those_of_the_whole_model(saved_model: Path, tokens_per_
     found = activations_by_sample(model, samples, tokens_per_batch)
     for row, sample in enumerate(samples):
         whole = whole_model_hidden(saved_model, sample.tokens, 2)
-        expected = whole[torch.from_numpy(sample.counted)]
+        expected = whole[torch.from_numpy(sample.content_mask)]
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
     n_tokens = sum(len(sample.tokens) for sample in samples)
     assert model.shares != is_encoder
@@ -149,7 +149,7 @@ def test_vectors_are_those_of_samples_that_share_nothing(
     resolved, samples = resolve_model(tiny_model_dir), alike()
     readings = [samples, [s for s in samples]]
     readings[1] = [
-        Rendered(s.tokens, ~s.counted, s.n_full, s.truncated, s.response_lost) for s in samples
+        Rendered(s.tokens, ~s.content_mask, s.n_full, s.truncated, s.response_lost) for s in samples
     ]
     place = parse_hookpoint("resid@2", resolved.n_layers)
     found = []

@@ -32,7 +32,7 @@ def assert_same(found: list[Rendered], expected: list[Rendered]) -> None:
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
-        np.testing.assert_array_equal(a.counted, b.counted)
+        np.testing.assert_array_equal(a.content_mask, b.content_mask)
         assert (a.n_full, a.truncated, a.response_lost) == (b.n_full, b.truncated, b.response_lost)
 
 
@@ -50,22 +50,22 @@ def test_columns_and_totals_are_those_of_the_samples(tmp_path: Path) -> None:
     rendered = open_rendering(tmp_path / "r")
     assert rendered.lengths().tolist() == [len(s.tokens) for s in made]
     assert rendered.full_lengths().tolist() == [s.n_full for s in made]
-    assert rendered.n_counted().tolist() == [int(s.counted.sum()) for s in made]
-    assert rendered.usable().tolist() == [bool(s.counted.any()) for s in made]
-    lost = [s.response_lost and not s.counted.any() for s in made]
+    assert rendered.n_counted().tolist() == [int(s.content_mask.sum()) for s in made]
+    assert rendered.usable().tolist() == [bool(s.content_mask.any()) for s in made]
+    lost = [s.response_lost and not s.content_mask.any() for s in made]
     assert rendered.response_truncated().tolist() == lost
     keys = rendered.keys()
     assert [bytes(key) for key in keys] == [render_key(s) for s in made]
     assert rendered.totals == {
         "n_tokens": sum(len(s.tokens) for s in made),
-        "n_counted": sum(int(s.counted.sum()) for s in made),
+        "n_counted": sum(int(s.content_mask.sum()) for s in made),
         "n_truncated": sum(s.truncated for s in made),
         "n_response_lost": sum(s.response_lost for s in made),
     }
 
 
 def test_equal_renderings_need_one_vector(tmp_path: Path) -> None:
-    made = [s for s in samples(12) if s.counted.any()]
+    made = [s for s in samples(12) if s.content_mask.any()]
     write_rendering(tmp_path / "r", [made, made], SETTINGS)
     rendered = open_rendering(tmp_path / "r")
     assert len(rendered) == 2 * len(made)

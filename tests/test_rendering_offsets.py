@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from selection.data.messages import turn_texts
-from selection.rendering.offsets import Places
+from selection.rendering.offsets import TurnPositions
 from selection.rendering.renderer import Renderer, load_renderer
 from tests import tiny_tokenizers
 from tests.chat_templates import TEMPLATES
@@ -26,7 +26,7 @@ def renderer_of(tokenizer: Path, folder: Path, template: str, **choices: Any) ->
     return load_renderer(tokenizer, template=str(path), **settings)
 
 
-def marked(places: Places, turns: list[str]) -> list[str]:
+def marked(places: TurnPositions, turns: list[str]) -> list[str]:
     """The turns with every character that no token claims replaced by a dot."""
     shown = [["·"] * len(text) for text in turns]
     for turn, start, end in zip(places.turns, places.starts, places.ends, strict=True):
@@ -43,11 +43,11 @@ def test_every_word_of_every_turn_is_claimed(
 ) -> None:
     messages = CONVERSATIONS[name]
     renderer = renderer_of(tokenizer, tmp_path, TEMPLATES[template][0])
-    rendered, places = renderer.render_placed(messages)
+    rendered, places = renderer.render_with_positions(messages)
     plain = renderer.render(messages)
     assert np.array_equal(rendered.tokens, plain.tokens)
-    assert np.array_equal(rendered.counted, plain.counted)
-    assert len(places.turns) == int(rendered.counted.sum())
+    assert np.array_equal(rendered.content_mask, plain.content_mask)
+    assert len(places.turns) == int(rendered.content_mask.sum())
     turns = turn_texts(messages)
     if name in ("control tokens", "template words"):
         return  # special tokens that a content spells out never count; some templates cut thoughts
@@ -67,7 +67,7 @@ def test_repeated_texts_are_told_apart_and_tool_calls_are_found(
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": "one", "b": "two"}}}
     messages = [user("add one"), assistant("", tool_calls=[call]), user("add one")]
     renderer = renderer_of(tokenizer, tmp_path, template)
-    _, places = renderer.render_placed(messages)
+    _, places = renderer.render_with_positions(messages)
     turns = turn_texts(messages)
     shown = marked(places, turns)
     assert shown[0] == shown[2] == "add one"
@@ -84,7 +84,7 @@ def test_truncated_samples_claim_what_is_left(
     renderer = renderer_of(
         tokenizer, tmp_path, template, max_length=40, truncation=truncation, counted="all"
     )
-    rendered, places = renderer.render_placed(messages)
+    rendered, places = renderer.render_with_positions(messages)
     shown = marked(places, turn_texts(messages))
     assert "".join(shown).replace("·", "").split() == renderer.counted_text(rendered).split()
     assert ("first" in shown[0]) == (truncation == "end")

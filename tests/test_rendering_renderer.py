@@ -115,7 +115,9 @@ def is_character_start(text: str, at: int) -> bool:
 
 def assert_same(found: Rendered, expected: Rendered, renderer: Renderer) -> None:
     assert found.tokens.tolist() == expected.tokens.tolist()
-    assert found.counted.tolist() == expected.counted.tolist(), renderer.marked_text(found)
+    assert found.content_mask.tolist() == expected.content_mask.tolist(), renderer.marked_text(
+        found
+    )
 
 
 @pytest.mark.parametrize("counted", WHOSE)
@@ -402,7 +404,7 @@ def test_bos_comes_exactly_once_and_never_counts(
     bos = AutoTokenizer.from_pretrained(tokenizer).bos_token_id
     assert rendered.tokens[0] == bos
     assert (rendered.tokens == bos).sum() == 1
-    assert not rendered.counted[0]
+    assert not rendered.content_mask[0]
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
@@ -414,18 +416,20 @@ def test_template_tokens_and_bos_count_where_that_is_asked(adds_bos: bool, tmp_p
         for counted in ("all", "all_and_template", "every_token")
     }
     everything = masks["every_token"]
-    assert everything.counted.all()
-    assert masks["all_and_template"].counted.tolist() == [False] + [True] * (
+    assert everything.content_mask.all()
+    assert masks["all_and_template"].content_mask.tolist() == [False] + [True] * (
         len(everything.tokens) - 1
     )
-    assert 0 < masks["all"].counted.sum() < len(everything.tokens) - 1
+    assert 0 < masks["all"].content_mask.sum() < len(everything.tokens) - 1
     assert len({render_key(found) for found in masks.values()}) == 3
 
 
 def test_what_stands_around_an_encoders_text_counts_where_that_is_asked(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizers.word_piece(tmp_path / "t")
     counted = [
-        load_renderer(tokenizer, counted=how, max_length=LONG).render([user("the user")]).counted
+        load_renderer(tokenizer, counted=how, max_length=LONG)
+        .render([user("the user")])
+        .content_mask
         for how in ("all_and_template", "every_token")
     ]
     assert counted[0].tolist() == [False] + [True] * (len(counted[0]) - 1)
@@ -436,7 +440,7 @@ def test_counted_text_is_the_content_alone(byte_tokenizer: Path) -> None:
     renderer = load_renderer(byte_tokenizer, max_length=LONG)
     rendered = renderer.render([user("Größe 猫"), assistant("two\nlines")])
     assert renderer.counted_text(rendered).split() == ["Größe", "猫", "two", "lines"]
-    ids = rendered.tokens[rendered.counted]
+    ids = rendered.tokens[rendered.content_mask]
     assert renderer.token_text(int(ids[0])) == "G"
     assert renderer.n_token_ids > int(ids.max())
 
@@ -466,12 +470,12 @@ def test_encoders_get_their_tokens_around_the_text(tmp_path: Path) -> None:
     reader = AutoTokenizer.from_pretrained(tokenizer)
     expected = reader("User: The USER asks\n\nAssistant: 日 the system\n\n").input_ids
     assert rendered.tokens.tolist() == expected
-    counted = reader.convert_ids_to_tokens(rendered.tokens[rendered.counted].tolist())
+    counted = reader.convert_ids_to_tokens(rendered.tokens[rendered.content_mask].tolist())
     assert counted == [*reader.tokenize("The USER asks"), "[UNK]", *reader.tokenize("the system")]
     short = load_renderer(tokenizer, max_length=8).render([user("the user asks a question")])
     assert len(short.tokens) == 8
     assert short.tokens[[0, -1]].tolist() == [reader.cls_token_id, reader.sep_token_id]
-    assert not short.counted[[0, -1]].any()
+    assert not short.content_mask[[0, -1]].any()
 
 
 def test_tokenizers_that_bind_spaces_to_words_count_the_word(tmp_path: Path) -> None:
@@ -497,7 +501,7 @@ def slow_truncation(rendered: Rendered, prompt: Rendered, limit: int, how: str) 
         elif how == "start":
             kept.pop(1)  # Position 0 is BOS.
         else:
-            left = [at for at in kept if prompt.counted[at]]
+            left = [at for at in kept if prompt.content_mask[at]]
             kept.remove(left[0] if left else kept[-1])
     return kept
 
@@ -513,7 +517,7 @@ def test_truncation_equals_dropping_tokens_one_by_one(how: str, tmp_path: Path) 
         found = renderer.render(messages)
         kept = slow_truncation(whole, prompt, limit, how)
         assert found.tokens.tolist() == whole.tokens[kept].tolist()
-        assert found.counted.tolist() == whole.counted[kept].tolist()
+        assert found.content_mask.tolist() == whole.content_mask[kept].tolist()
         assert found.n_full == len(whole.tokens)
         assert found.truncated == (limit < len(whole.tokens))
 
@@ -540,7 +544,7 @@ def test_samples_without_anything_to_count_are_reported(
 ) -> None:
     renderer = with_template(byte_tokenizer, chat_templates.CHATML, tmp_path, counted="response")
     rendered = renderer.render([user("A question without an answer")])
-    assert not rendered.counted.any()
+    assert not rendered.content_mask.any()
     assert renderer.counts["nothing_counted"] == 1
 
 

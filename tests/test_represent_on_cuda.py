@@ -52,7 +52,7 @@ def sample(n: int, seed: int) -> Rendered:
 
 
 SAMPLES = [sample(n, seed) for seed, n in enumerate(LENGTHS)]
-SAMPLES.insert(2, replace(sample(9, 99), counted=np.zeros(9, np.bool_)))
+SAMPLES.insert(2, replace(sample(9, 99), content_mask=np.zeros(9, np.bool_)))
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +235,8 @@ def test_heads_that_count_other_tokens_read_one_pass_on_the_device(
     device: FakeCuda, resolved: ResolvedModel, coder: SparseCoder
 ) -> None:
     """One reading counts nothing at all, so that a batch of it is empty."""
-    every = [replace(s, counted=np.ones_like(s.counted)) for s in SAMPLES]
-    none = [replace(s, counted=np.zeros_like(s.counted)) for s in SAMPLES]
+    every = [replace(s, content_mask=np.ones_like(s.content_mask)) for s in SAMPLES]
+    none = [replace(s, content_mask=np.zeros_like(s.content_mask)) for s in SAMPLES]
     found, expected = (
         represent_heads(SAMPLES, m, heads_of(m, coder)[:3], None, None, [SAMPLES, every, none])
         for m in (loaded(resolved), loaded(resolved, "cpu"))
@@ -388,7 +388,7 @@ def test_a_batch_that_does_not_fit_is_halved_wherever_memory_ends(
     with monkeypatch.context() as patch:
         patch.setattr(place, name, limited)
         found = by_head(model, coder)
-    lengths = [len(s.tokens) if s.counted.any() else 0 for s in SAMPLES]
+    lengths = [len(s.tokens) if s.content_mask.any() else 0 for s in SAMPLES]
     longest_first = sorted(np.flatnonzero(lengths).tolist(), key=lambda row: -needed(row))
     assert tried == halved(longest_first, lambda rows: len(rows) <= 3)
     assert len(tried) == 7
@@ -400,7 +400,7 @@ def test_a_batch_that_does_not_fit_is_halved_wherever_memory_ends(
 
 def needed(row: int) -> int:
     """Tokens of a sample up to its last counted one."""
-    return int(np.flatnonzero(SAMPLES[row].counted)[-1]) + 1
+    return int(np.flatnonzero(SAMPLES[row].content_mask)[-1]) + 1
 
 
 def test_a_failed_batch_leaves_nothing_on_the_device(

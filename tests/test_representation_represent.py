@@ -70,9 +70,9 @@ def slowly(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Dense units of one sample: alone through the model, latents by a full sort."""
     m = len(coder.encoder_bias)
-    if not one.counted.any():
+    if not one.content_mask.any():
         return np.zeros(m)
-    hidden = model.hidden([one.tokens])[0][torch.from_numpy(one.counted)].double()
+    hidden = model.hidden([one.tokens])[0][torch.from_numpy(one.content_mask)].double()
     pre = (hidden - coder.decoder_bias) @ coder.encoder_weight.double().T + coder.encoder_bias
     dense = np.maximum(pre.numpy(), 0)
     for row in dense:
@@ -90,7 +90,7 @@ def test_vectors_equal_the_definition(
     # Floats of a batch and of a single sample may differ by one step of rounding.
     assert np.abs(to_dense(found).astype(np.int64) - expected).max() <= 1
     assert report.n_samples == 5
-    assert report.n_tokens == sum(s.counted.sum() for s in SAMPLES)
+    assert report.n_tokens == sum(s.content_mask.sum() for s in SAMPLES)
     assert (report.n_values, report.n_empty, report.plan) == (len(found.values), 1, "full")
 
 
@@ -124,10 +124,10 @@ def test_keep_top_keeps_the_largest_and_records_the_lost_mass(
 
 def test_only_counted_tokens_enter(model: ActivationModel, coder: SparseCoder) -> None:
     one = sample(30, 9)
-    last = int(np.flatnonzero(one.counted)[-1])
+    last = int(np.flatnonzero(one.content_mask)[-1])
     tokens = one.tokens.copy()
     tokens[last + 1 :] = 7  # behind the last counted token of a causal model
-    changed = Rendered(tokens, one.counted, 30, False, False)
+    changed = Rendered(tokens, one.content_mask, 30, False, False)
     assert last < 29
     before, after = vectors([one], model, coder)[0], vectors([changed], model, coder)[0]
     assert np.array_equal(to_dense(before), to_dense(after))
@@ -212,7 +212,7 @@ def test_tokens_of_outlying_norm_do_not_count(model: ActivationModel, coder: Spa
     head = Head(model.hookpoint, coder, "mean", 1e-3, largest_norm=limit)
     [(rows, report)] = represent_heads([SAMPLES[2]], model, [head])
     assert report.n_outliers == int((norms > limit).sum()) > 0
-    mask = SAMPLES[2].counted.copy()
+    mask = SAMPLES[2].content_mask.copy()
     mask[np.flatnonzero(mask)[(norms > limit).numpy()]] = False
     fewer = Rendered(SAMPLES[2].tokens, mask, len(mask), False, False)
     expected, _ = vectors([fewer], model, coder)
@@ -271,8 +271,8 @@ def test_heads_that_count_other_tokens_read_the_same_pass(
 ) -> None:
     readings = [
         SAMPLES,
-        [replace(s, counted=np.ones_like(s.counted)) for s in SAMPLES],
-        [replace(s, counted=~s.counted) for s in SAMPLES],
+        [replace(s, content_mask=np.ones_like(s.content_mask)) for s in SAMPLES],
+        [replace(s, content_mask=~s.content_mask) for s in SAMPLES],
     ]
     heads = [Head(model.hookpoint, coder, how, 1e-3) for how in ("mean", "mean", "max")]
     passes: list[int] = []
@@ -288,7 +288,7 @@ def test_heads_that_count_other_tokens_read_the_same_pass(
         SAMPLES, model, heads, 1000, lambda batch: seen.append(len(batch.token_ids)), readings
     )
     assert passes == [5]  # every sample, also the one that `SAMPLES` counts nothing of
-    assert seen == [sum(int(s.counted.sum()) for s in SAMPLES)]
+    assert seen == [sum(int(s.content_mask.sum()) for s in SAMPLES)]
     for head, reading, (rows, report) in zip(heads, readings, together, strict=True):
         [(alone, own_report)] = represent_heads(reading, model, [head], 1000)
         a, b = to_dense(alone).astype(np.int64), to_dense(rows).astype(np.int64)

@@ -23,7 +23,7 @@ def test_strengths_add_up_to_the_vectors(model: ActivationModel, coder: SparseCo
             here = (found.samples == number) & (found.latents == latent)
             assert abs(found.strengths[here].sum() / 1e-2 - value) <= 1
             assert (np.diff(found.tokens[here]) > 0).all()
-            assert found.tokens[here].max() < SAMPLES[number].counted.sum()
+            assert found.tokens[here].max() < SAMPLES[number].content_mask.sum()
     assert (found.strengths > 0).all()
 
 

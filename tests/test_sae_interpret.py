@@ -78,7 +78,7 @@ def test_examples_quote_the_token_on_which_the_latent_is_strongest(
     for row in rows:
         first = row["examples"][0]  # type: ignore[index]
         spoken = samples[int(first["example"][1:])]
-        text = renderer.decode(spoken.tokens[spoken.counted])
+        text = renderer.decode(spoken.tokens[spoken.content_mask])
         assert first["before"] + first["token"] + first["after"] in text
         assert f"[{first['token']}]" in str(row["description"])
 

@@ -169,7 +169,7 @@ def test_lexical_shards_are_made_once_and_hold_what_counts(
     stored = source.vectors(pool_id).gather(np.arange(3))
     for i, sample in enumerate(samples):
         span = slice(stored.indptr[i], stored.indptr[i + 1])
-        tokens, counts = np.unique(sample.tokens[sample.counted], return_counts=True)
+        tokens, counts = np.unique(sample.tokens[sample.content_mask], return_counts=True)
         assert stored.latents[span].tolist() == tokens.tolist()
         assert stored.values[span].tolist() == counts.tolist()
 

@@ -52,7 +52,7 @@ class DenseLoop:
                 n = len(samples[row].tokens)
                 ids[place, :n] = torch.from_numpy(samples[row].tokens.astype(np.int64))
                 real[place, :n] = 1
-                counted[place, :n] = torch.from_numpy(samples[row].counted.astype(np.int64))
+                counted[place, :n] = torch.from_numpy(samples[row].content_mask.astype(np.int64))
             self._module(input_ids=ids, attention_mask=real, use_cache=False)
             latents = self._encode(self._output.float()) * counted[:, :, None]
             means = latents.sum(1) / counted.sum(1, keepdim=True)

@@ -156,7 +156,7 @@ class Reading:
             write_atomically(self._file(int(rows[0])), lambda temp: _save(temp, dense))
         for number, (vectors, report) in enumerate(sparse):
             keys = self.rendered_for[number].keys()[rows]
-            counted = np.array([bool(sample.counted.any()) for sample in readings[number]])
+            counted = np.array([bool(sample.content_mask.any()) for sample in readings[number]])
             _, unique = np.unique(as_bytes(keys[counted]), return_index=True)
             mine = np.flatnonzero(counted)[np.sort(unique)]
             _write_missing(self.representers[number], keys, mine, vectors, report)

@@ -96,7 +96,7 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
             if room <= 0:
                 text.append(" …", style="dim")
                 break
-        n_counted = int(rendered.counted.sum())
+        n_counted = int(rendered.content_mask.sum())
         console.print(f"[bold]{len(rendered.tokens)} tokens, {n_counted} counted[/]")
         console.print(text)
 

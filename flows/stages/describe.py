@@ -114,7 +114,7 @@ def _cache(
     return delphi_cache(
         folder,
         representer.model.module_name(reader.hookpoint),
-        [sample.tokens[sample.counted] for sample in samples],
+        [sample.tokens[sample.content_mask] for sample in samples],
         names,
         n_latents=representer.coder.info.num_latents,
         window=window,

@@ -31,7 +31,7 @@ def words(text: str) -> list[str]:
     return found
 
 
-def word_places(text: str) -> list[tuple[int, int, str]]:
+def word_spans(text: str) -> list[tuple[int, int, str]]:
     """(first character, end, word) of the words of a text, where they stand in it as it is.
 
     The words are those of `words`, but for runs that normalization makes longer or shorter in a

@@ -73,7 +73,7 @@ def bag_of_tokens(samples: Sequence[Rendered]) -> SparseRows:
     tokens: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
     counts: list[NDArray[np.uint16]] = [np.zeros(0, np.uint16)]
     for sample in samples:
-        token, count = np.unique(sample.tokens[sample.counted], return_counts=True)
+        token, count = np.unique(sample.tokens[sample.content_mask], return_counts=True)
         lengths.append(len(token))
         tokens.append(token.astype(np.int32))
         counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))

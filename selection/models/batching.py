@@ -126,7 +126,7 @@ def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.i
     """
     lengths = np.zeros(len(samples), dtype=np.int64)
     for row, sample in enumerate(samples):
-        counted = np.flatnonzero(sample.counted)
+        counted = np.flatnonzero(sample.content_mask)
         if len(counted):
             lengths[row] = counted[-1] + 1 if is_causal else len(sample.tokens)
     return lengths
@@ -142,7 +142,7 @@ def all_that_count(readings: Sequence[Sequence[Rendered]]) -> list[Rendered]:
         if not all(map(np.array_equal, _tokens(first), _tokens(reading))):
             raise ValueError("readings of other tokens cannot share a forward pass")
         first = [
-            replace(mine, counted=mine.counted | other.counted)
+            replace(mine, content_mask=mine.content_mask | other.content_mask)
             for mine, other in zip(first, reading, strict=True)
         ]
     return first
@@ -160,7 +160,7 @@ def counted_in(
     ran: the samples that the batch was made of; they count every token that `reading` does.
     """
     none = np.zeros(0, np.bool_)
-    masks = (reading[row].counted[ran[row].counted] for row in batch.rows)
+    masks = (reading[row].content_mask[ran[row].content_mask] for row in batch.rows)
     return np.concatenate([none, *masks])
 
 
@@ -231,7 +231,7 @@ def _run_batch(
 ) -> ActivationBatch:
     """One forward pass; keeps the counted tokens."""
     tokens = [samples[row].tokens[:n] for row, n in zip(rows, lengths, strict=True)]
-    counted = [samples[row].counted[:n] for row, n in zip(rows, lengths, strict=True)]
+    counted = [samples[row].content_mask[:n] for row, n in zip(rows, lengths, strict=True)]
     sample_of_token = np.repeat(np.arange(len(rows)), [int(mask.sum()) for mask in counted])
     ids = np.concatenate([t[mask] for t, mask in zip(tokens, counted, strict=True)])
     found, places, which = model.picked(tokens, counted)

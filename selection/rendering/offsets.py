@@ -11,8 +11,8 @@ from selection.rendering.spans import Span
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Places of t tokens in the turns of a sample (see `selection.data.messages.turn_texts`).
+class TurnPositions:
+    """Where t tokens lie in the turns of a sample; see `selection.data.messages.turn_texts`.
 
     turns:        (t,) int64 number of the turn; -1 for a token that is not of any turn's text.
     starts, ends: (t,) int64 characters of that turn's text.
@@ -22,14 +22,14 @@ class Places:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
-    def at(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Places":
+    def at(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "TurnPositions":
         """Some of the tokens."""
-        return Places(self.turns[rows], self.starts[rows], self.ends[rows])
+        return TurnPositions(self.turns[rows], self.starts[rows], self.ends[rows])
 
 
-def places_in_turns(
+def positions_in_turns(
     text: str, offsets: NDArray[np.int64], spans: Sequence[Span], turns: Sequence[str]
-) -> Places:
+) -> TurnPositions:
     """Find the tokens of a rendered text again in the turns that it was rendered from.
 
     text:    the rendered conversation.
@@ -53,7 +53,7 @@ def places_in_turns(
             last = int(np.searchsorted(offsets[:, 0], end, side="left"))
             where[0, first:last] = span.message
             where[1:, first:last] = (np.clip(offsets[first:last], start, end) - start + at).T
-    return Places(*where)
+    return TurnPositions(*where)
 
 
 def _findable(text: str, span: Span, turn: str, after: int) -> list[tuple[int, int]]:

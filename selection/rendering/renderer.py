@@ -20,7 +20,7 @@ from selection.data.messages import Tools, normalize_messages, turn_texts
 from selection.models.hub import fetch_tokenizer
 from selection.records import Rendered
 from selection.rendering.conversations import TextWriter, WrittenText
-from selection.rendering.offsets import Places, places_in_turns
+from selection.rendering.offsets import TurnPositions, positions_in_turns
 from selection.rendering.spans import Part
 from selection.rendering.templates import (
     PLAIN_TEMPLATE,
@@ -124,25 +124,27 @@ class Renderer:
             for (ids, offsets), text in zip(encoded, written, strict=True)
         ]
 
-    def render_placed(
+    def render_with_positions(
         self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None
-    ) -> tuple[Rendered, Places]:
+    ) -> tuple[Rendered, TurnPositions]:
         """Render one sample, and say where in its turns each of its counted tokens lies."""
         written = self._writer.write(normalize_messages(messages), tools or None)
         [(ids, offsets)] = self._tokens.encode_batch([written.text])
         rendered, origins = self._finish(ids, offsets, written)
-        places = places_in_turns(written.text, offsets, written.spans, turn_texts(messages))
+        places = positions_in_turns(written.text, offsets, written.spans, turn_texts(messages))
         # What the model expects around the text has no origin in it: one more row, of no turn.
-        nowhere = Places(*(np.append(x, -1) for x in (places.turns, places.starts, places.ends)))
-        return rendered, nowhere.at(origins[rendered.counted])
+        nowhere = TurnPositions(
+            *(np.append(x, -1) for x in (places.turns, places.starts, places.ends))
+        )
+        return rendered, nowhere.at(origins[rendered.content_mask])
 
     def marked_text(self, rendered: Rendered) -> list[tuple[str, bool]]:
         """The text of a rendered sample in runs of (text, whether its tokens count)."""
-        bounds = np.flatnonzero(np.diff(rendered.counted)) + 1
+        bounds = np.flatnonzero(np.diff(rendered.content_mask)) + 1
         runs = np.split(rendered.tokens, bounds) if len(rendered.tokens) else []
         starts = [0, *bounds.tolist()]
         return [
-            (self._tokens.decode(run), bool(rendered.counted[start]))
+            (self._tokens.decode(run), bool(rendered.content_mask[start]))
             for run, start in zip(runs, starts, strict=False)
         ]
 
@@ -214,7 +216,7 @@ class Renderer:
 def render_key(rendered: Rendered) -> bytes:
     """16 bytes of SHA-256 over token ids and counted mask: all of a sample that a vector sees."""
     digest = hashlib.sha256(rendered.tokens.astype("<u4").tobytes())
-    digest.update(rendered.counted.astype(np.uint8).tobytes())
+    digest.update(rendered.content_mask.astype(np.uint8).tobytes())
     return digest.digest()[:16]
 
 

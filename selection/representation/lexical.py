@@ -26,7 +26,7 @@ VERSION = 1
 
 def token_rows(samples: Sequence[Rendered], n_columns: int) -> SparseRows:
     """Counts of the counted token ids of each sample; counts above 65,535 stay there."""
-    return _count_rows([sample.tokens[sample.counted] for sample in samples], n_columns)
+    return _count_rows([sample.tokens[sample.content_mask] for sample in samples], n_columns)
 
 
 def word_rows(texts: Iterable[str]) -> SparseRows:

@@ -232,7 +232,7 @@ def _stored(
             found.n_zeroed,
             found.n_clipped,
         )
-    n_tokens = sum(int(sample.counted.sum()) for sample in samples)
+    n_tokens = sum(int(sample.content_mask.sum()) for sample in samples)
     return vectors, UnitReport(
         n_samples=len(samples),
         n_tokens=n_tokens,

@@ -140,7 +140,7 @@ class RenderedPool:
             i = row - int(self._first[number])
             found[place] = Rendered(
                 tokens=tokens[starts[i] : starts[i + 1]],
-                counted=_from_runs(runs[run_starts[i] : run_starts[i + 1]]),
+                content_mask=_from_runs(runs[run_starts[i] : run_starts[i + 1]]),
                 n_full=int(self._columns["n_full"][row]),
                 truncated=bool(self._columns["truncated"][row]),
                 response_lost=bool(self._columns["response_lost"][row]),
@@ -197,11 +197,11 @@ def _table(batch: Sequence[Rendered]) -> pa.Table:
     columns = {
         "key": [render_key(sample) for sample in batch],
         "n_full": [sample.n_full for sample in batch],
-        "n_counted": [int(sample.counted.sum()) for sample in batch],
+        "n_counted": [int(sample.content_mask.sum()) for sample in batch],
         "truncated": [sample.truncated for sample in batch],
         "response_lost": [sample.response_lost for sample in batch],
         "tokens": _lists([sample.tokens for sample in batch]),
-        "runs": _lists([_runs(sample.counted) for sample in batch]),
+        "runs": _lists([_runs(sample.content_mask) for sample in batch]),
     }
     return pa.table(columns, schema=SCHEMA)
 

@@ -21,10 +21,10 @@ from flows.stages.represent.representer import Representer
 from flows.stages.represent.spaces import Source
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.core.words import word_places
+from selection.core.words import word_spans
 from selection.data.messages import turn_texts
 from selection.records import Rendered
-from selection.rendering.offsets import Places
+from selection.rendering.offsets import TurnPositions
 from selection.representation.lexical import word_column
 from selection.representation.token_latents import firings, strongest
 from storage.catalog.tables import table_of
@@ -189,7 +189,7 @@ class Shown(NamedTuple):
     """A sample of the pool: as the model reads it, where its counted tokens lie, its turns."""
 
     rendered: Rendered
-    places: Places
+    places: TurnPositions
     turns: list[str]
 
 
@@ -200,14 +200,14 @@ def _words_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
         counts = np.zeros(len(text), np.bool_)
         for token in np.flatnonzero(places.turns == number):
             counts[places.starts[token] : places.ends[token]] = True
-        for first, end, word in word_places(text):
+        for first, end, word in word_spans(text):
             if counts[first]:
                 yield word_column(word), number, first, end
 
 
 def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
     """(token id, turn, first character, end) of every counted token that has a place."""
-    places, tokens = shown.places, shown.rendered.tokens[shown.rendered.counted]
+    places, tokens = shown.places, shown.rendered.tokens[shown.rendered.content_mask]
     for token in np.flatnonzero(places.turns >= 0):
         yield (
             int(tokens[token]), int(places.turns[token]), int(places.starts[token]),
@@ -221,5 +221,5 @@ def _rendered(material: Material, representer: Representer, rows: NDArray[np.int
     for row in material.pool.examples_at(rows).to_pylist():
         messages = json.loads(row["messages"])
         tools = json.loads(row["tools"]) if row["tools"] else None
-        found.append(Shown(*renderer.render_placed(messages, tools), turn_texts(messages)))
+        found.append(Shown(*renderer.render_with_positions(messages, tools), turn_texts(messages)))
     return found

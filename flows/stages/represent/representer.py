@@ -275,7 +275,7 @@ def units_of(rendered: RenderedPool, shards: ShardSet, size: int) -> list[NDArra
 def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[np.uint8]:
     """Vectors for a few samples in one unit, for example exemplars; returns their keys (m, 16)."""
     keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
-    rows = _first_of_each(keys, np.array([sample.counted.any() for sample in samples]))
+    rows = _first_of_each(keys, np.array([sample.content_mask.any() for sample in samples]))
     missing = rows[open_shards(representer.folder).missing(keys[rows])]
     if len(missing):
         unit = keys[missing]
@@ -323,7 +323,7 @@ def _refuse_uncounted(
 ) -> None:
     """An exemplar that says nothing would silently pull every score down."""
     for row, sample in zip(table.to_pylist(), samples, strict=True):
-        if not sample.counted.any():
+        if not sample.content_mask.any():
             raise InputError(
                 f"exemplar of `{name}` has no counted tokens (rendering.counted is"
                 f" `{config.rendering.counted}`)",

@@ -99,7 +99,7 @@ class Source:
         """Column -> term, for the columns of some samples; empty for an SAE."""
         renderer = self.representer.reader.renderer
         if self.settings.kind == "tokens":
-            ids = np.unique(np.concatenate([s.tokens[s.counted] for s in samples]))
+            ids = np.unique(np.concatenate([s.tokens[s.content_mask] for s in samples]))
             return {int(token): renderer.token_text(int(token)) for token in ids}
         if self.settings.kind == "words":
             return column_words(renderer.counted_text(sample) for sample in samples)

@@ -108,7 +108,7 @@ def _row(
 
 def _context(sample: Rendered, position: int, renderer: Renderer) -> dict[str, str]:
     """Counted tokens around one of them, as text."""
-    tokens: NDArray[np.uint32] = sample.tokens[sample.counted]
+    tokens: NDArray[np.uint32] = sample.tokens[sample.content_mask]
     start = max(0, position - BEFORE)
     return {
         "before": renderer.decode(tokens[start:position]),
