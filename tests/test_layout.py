@@ -1,6 +1,8 @@
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from storage.catalog.lookup import find_selection, picks
 from tests.catalog_fixture import made_workspace
+from tests.tree import TOP as TOP_ROOMS
+from tests.tree import format_rooms, read_layers, read_rooms, rooms_in
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
@@ -39,6 +43,22 @@ def test_init_files_hold_a_docstring_at_most() -> None:
         for file in (ROOT / room).rglob("*/__init__.py"):
             statements = ast.parse(file.read_text()).body
             assert len(statements) == (ast.get_docstring(ast.Module(statements, [])) is not None)
+
+
+def test_readme_lists_the_rooms_as_they_are() -> None:
+    """`python -m tests.tree --write` renews the list; sizes may be a quarter off."""
+    listed, real = (rooms_in(ROOT / "README.md"), format_rooms(read_rooms()))
+    assert re.sub(r" *\d+", "#", listed) == re.sub(r" *\d+", "#", real)
+    sizes = [[int(n) for n in re.findall(r"\d+", text)] for text in (listed, real)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.25)
+
+
+def test_every_room_beside_others_has_a_layer() -> None:
+    siblings = defaultdict(list)
+    for room in read_rooms():
+        siblings[room.path.rpartition("/")[0]].append(room.path.replace("/", "."))
+    named = {name for names in siblings.values() if len(names) > 1 for name in names}
+    assert named - set(read_layers()) == set(TOP_ROOMS)
 
 
 def test_nothing_is_called_utils() -> None:
