@@ -37,7 +37,7 @@ from selection.picking.pick import Diversity, Picks, Rules, choose
 from selection.picking.ranking import rank
 from selection.records import Budget, Ranking, SparseRows
 from selection.representation.represent import UnitReport
-from selection.similarity.queries import prepare, score, score_pairs
+from selection.similarity.queries import exemplar_queries, score, score_pairs
 from selection.similarity.sketches import build_index, search, sketch
 from selection.similarity.weights import idf_weights
 from storage.pools.shards import open_shards, write_shard
@@ -93,7 +93,9 @@ def planted(
     n, rng = len(rows), np.random.default_rng(SEED)
     frequency = document_frequency(rows)
     weights = idf_weights(frequency, n)
-    best = rank(score(rows, prepare(exemplars, weights, "mean")), np.ones(n, np.bool_)).rows
+    best = rank(
+        score(rows, exemplar_queries(exemplars, weights, "mean")), np.ones(n, np.bool_)
+    ).rows
     originals = np.sort(rng.choice(best[: n // 10], n_plants, replace=False))
     copies = changed(take(rows, originals), rng)
     texts = texts + [with_another_word(texts[row], rng) for row in originals]
@@ -123,7 +125,7 @@ def true_pairs(data: Data) -> NDArray[np.bool_]:
 
 def ranking_of(data: Data) -> Ranking:
     """All rows by the exact score, shard after shard."""
-    queries = prepare(data.exemplars, data.weights, "mean")
+    queries = exemplar_queries(data.exemplars, data.weights, "mean")
     scores = np.zeros(data.vectors.n_vectors)
     for numbers, rows in data.vectors.blocks():
         scores[numbers] = score(rows, queries)

@@ -48,7 +48,7 @@ from selection.core.sparse import concatenate, document_frequency, take
 from selection.records import SparseRows
 from selection.similarity.kernels.dispatch import make_plan
 from selection.similarity.kernels.rows import weighted_norms
-from selection.similarity.queries import Reduction, build_queries, score_rows
+from selection.similarity.queries import ExemplarReduction, exemplar_queries, score
 
 N_EXEMPLARS = 50
 REPEATS = 4
@@ -69,18 +69,18 @@ def time_ours(
     """CPU milliseconds of preparing the exemplars and of scoring all rows, by kernel."""
     weights = np.ones(rows.n_latents, np.int64)
     jobs: dict[str, Callable[[], object]] = {}
-    reductions: dict[str, Reduction] = {"saelect": "mean", "saelect_prototype": "prototype"}
+    reductions: dict[str, ExemplarReduction] = {"saelect": "mean", "saelect_prototype": "prototype"}
     for name, reduction in reductions.items():
-        block = build_queries(exemplars, weights, reduction)
-        expected = score_rows(rows, block, norms=norms)  # Compiles, plans, and tries both kernels.
-        jobs[name] = partial(score_rows, rows, block, norms=norms)
+        block = exemplar_queries(exemplars, weights, reduction)
+        expected = score(rows, block, norms=norms)  # Compiles, plans, and tries both kernels.
+        jobs[name] = partial(score, rows, block, norms=norms)
         for method in METHODS:
-            job = partial(score_rows, rows, block, norms=norms, method=method)
+            job = partial(score, rows, block, norms=norms, method=method)
             np.testing.assert_array_equal(job(), expected)
             jobs[f"{name}_{method}"] = job
 
     def build() -> None:
-        make_plan(build_queries(exemplars, weights, "mean").entries, weights, rows)
+        make_plan(exemplar_queries(exemplars, weights, "mean").entries, weights, rows)
 
     jobs["prepare"] = build
     return in_turn(jobs, REPEATS)
@@ -96,7 +96,7 @@ def time_peers(
     times: list[dict[str, float]] = []
     for j in range(n_timed):
         alone = take(exemplars, np.array([j]))
-        expected = score_rows(rows, build_queries(alone, weights, "max"), norms=norms)
+        expected = score(rows, exemplar_queries(alone, weights, "max"), norms=norms)
         np.testing.assert_allclose(scipy_scores(columns, norms, exemplars, j), expected, rtol=1e-12)
         index, query = faiss_columns(columns, norms, exemplars, j)
         similarity, order = index.search(query, min(1_000, len(rows)))

@@ -114,7 +114,7 @@ class SparseRows:
     indptr:    (n + 1,) int64, row i is entries indptr[i]:indptr[i + 1].
     latents:   (nnz,) int32 column ids, strictly increasing within a row.
     values:    (nnz,) uint16 in multiples of the representation's unit, never 0; uint32 where
-               spaces were joined (selection.spaces), which is never stored.
+               spaces were joined, which is never stored.
     n_latents: number of columns.
     An empty row is a vector without a direction; ranking drops it with a reason.
     """
@@ -135,13 +135,11 @@ class Exemplars:
 
     target: name of the target task.
     ids:    (m,) str example ids.
-    groups: (m,) int32 subtask number of each exemplar; zeros where there are no subtasks.
     rows:   their vectors, m rows.
     """
 
     target: str
     ids: NDArray[np.str_]
-    groups: NDArray[np.int32]
     rows: SparseRows
 
 

@@ -87,14 +87,6 @@ def joined_vector(
     return {column: amount for column, amount in whole.items() if amount}
 
 
-def contrast_weight(df: int, n: int, k: int, m: int, smoothing: int) -> int:
-    """1 + max(0, ln lift) in multiples of 2^-10, by 50-digit decimals."""
-    with localcontext(prec=50):
-        share = Decimal(1 + df) / Decimal(1 + n)
-        lift = (k + smoothing * share) / (m + smoothing) / share
-        return 1024 + max(0, round(lift.ln() * 1024))
-
-
 def round_robin(scores: list[list[float]]) -> list[int]:
     """Candidates in the order in which exemplars take them; scores[i][j] of candidate i."""
     order: list[int] = []

@@ -22,7 +22,7 @@ from storage.files.workspace import Workspace, open_workspace
 
 PLAIN: dict[str, Any] = {
     "representation": {"token_aggregate": "mean", "spaces": ["sae"]},
-    "ranking": {"values": "raw", "normalize": "none"},
+    "ranking": {"normalize": "none"},
 }
 """One space, one definition: what tests compare with slow oracles unless they say otherwise."""
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.core.sparse import take
 from selection.records import SparseRows
-from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.sketches import (
     Neighbors,
     build_index,
@@ -31,7 +31,7 @@ def related_rows(n: int, seed: int) -> SparseRows:
 
 
 def exact(rows: SparseRows, queries: SparseRows) -> NDArray[np.float64]:
-    return score_matrix(rows, build_queries(queries, ONES, "max"))[0].T
+    return score_each(rows, exemplar_queries(queries, ONES, "max"))[0].T
 
 
 def test_inner_products_of_sketches_estimate_those_of_square_roots() -> None:

@@ -40,8 +40,7 @@ for folder in map(Path, sys.argv[2:]):
         pass
     joint = Joint([Space("s", np.ones(1000, np.int64))], normalize=sys.argv[1] == "l1")
     parts = (vectors.gather_vectors(np.arange(8)),)
-    groups, shares = np.zeros(8, np.int32), np.zeros(1000)
-    target = JointTarget(joint, parts, joint.rows(parts), groups, ({},), shares)
+    target = JointTarget(joint, parts, joint.rows(parts), ({},), np.zeros(1000))
     scores = joint_scores(config, JointVectors(("s",), (vectors,)), {"t": target})
     assert rank(scores["t"], np.ones(len(keys), np.bool_)).scores[0] > 0.1
     print(len(keys), peak())

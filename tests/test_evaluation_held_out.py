@@ -12,7 +12,7 @@ from selection.evaluation.held_out import (
     scores_without,
     share_above,
 )
-from selection.similarity.queries import prepare, score, score_each
+from selection.similarity.queries import exemplar_queries, score, score_each
 from selection.similarity.weights import unit_weights
 from tests.planted_duplicates import N_LATENTS, planted
 
@@ -75,11 +75,11 @@ def test_one_fold_is_refused() -> None:
 def test_scores_without_a_fold_are_those_of_the_other_exemplars(how: FoldStatistic) -> None:
     made, weights = planted(200, 20, 7), unit_weights(N_LATENTS)
     folds = folds_of([f"{i}" for i in range(7)], 3)
-    each = score_each(made.pool, prepare(made.exemplars, weights, "max"))
+    each, _ = score_each(made.pool, exemplar_queries(made.exemplars, weights, "max"))
     found = scores_without(each, folds, how)
     for fold in range(3):
         rest = take(made.exemplars, np.flatnonzero(folds != fold))
-        expected = score(made.pool, prepare(rest, weights, how))
+        expected = score(made.pool, exemplar_queries(rest, weights, how))
         assert found[:, fold].tolist() == expected.tolist()
 
 
@@ -113,7 +113,7 @@ def test_the_estimate_lands_near_the_number_of_planted_samples(
         for fold in range(5):
             held = np.flatnonzero(folds == fold)
             rest = take(made.exemplars, np.flatnonzero(folds != fold))
-            queries = prepare(rest, weights(N_LATENTS), "mean")
+            queries = exemplar_queries(rest, weights(N_LATENTS), "mean")
             scores = score(made.pool, queries)
             own = score(take(made.exemplars, held), queries)
             none = np.zeros(1200, np.bool_)

@@ -16,7 +16,7 @@ from selection.evaluation.random_draws import (
     near_exemplars,
 )
 from selection.records import SparseRows
-from selection.similarity.queries import prepare, score_each
+from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.weights import unit_weights
 from tests.planted_duplicates import N_LATENTS, planted
 
@@ -116,15 +116,15 @@ def reach(
 ) -> tuple[int, float]:
     """(rank, share of all samples that beat their draws), by the steps that a run takes."""
     m, weights = len(exemplars), unit_weights(N_LATENTS)
-    scores = score_each(pool, prepare(exemplars, weights, "max"))
+    scores, _ = score_each(pool, exemplar_queries(exemplars, weights, "max"))
     by_score = scores.mean(axis=1) if statistic == "mean" else scores.max(axis=1)
     order = np.argsort(-by_score, kind="stable")
     below = np.sort(order[not_drawn:])
     sizes = np.diff(pool.indptr)
     names = [f"{row}" for row in below]
     drawn = below[draw_samples(np.diff(exemplars.indptr), sizes[below], names, 128, seed=0)]
-    queries = prepare(concatenate([exemplars, take(pool, drawn)]), weights, "max")
-    both = score_each(take(pool, order), queries)
+    queries = exemplar_queries(concatenate([exemplars, take(pool, drawn)]), weights, "max")
+    both, _ = score_each(take(pool, order), queries)
     own, theirs = both[:, :m], both[:, m:]
     theirs[order[:, None] == drawn] = 0
     effective = effective_exemplars(own, theirs)

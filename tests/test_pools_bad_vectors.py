@@ -17,7 +17,7 @@ from selection.core.sparse import from_lists
 from selection.picking.near_duplicates import KeptVectors
 from selection.records import SparseRows
 from selection.representation.aggregate import FloatRows, quantize
-from selection.similarity.queries import build_queries, score_rows
+from selection.similarity.queries import exemplar_queries, score
 from selection.similarity.sketches import sketch
 from storage.files.workspace import Workspace
 from tests.conftest import Paths, tiny_row, write_jsonl
@@ -177,9 +177,9 @@ def rows_of(values: Any) -> SparseRows:
 def test_vectors_of_floats_or_signed_numbers_are_refused_by_the_kernels(values: Any) -> None:
     good, weights = from_lists([{0: 3}], 4), np.ones(4, np.int64)
     with pytest.raises(ValueError, match="uint16 or uint32"):
-        score_rows(rows_of(values), build_queries(good, weights, "mean"))
+        score(rows_of(values), exemplar_queries(good, weights, "mean"))
     with pytest.raises(ValueError, match="uint16 or uint32"):
-        build_queries(rows_of(values), weights, "mean")
+        exemplar_queries(rows_of(values), weights, "mean")
     with pytest.raises(ValueError, match="uint16 or uint32"):
         KeptVectors(weights, np.arange(4), 0.9).close_to(rows_of(values), 0)
     with pytest.raises(ValueError, match="uint16 or uint32"):
@@ -197,7 +197,7 @@ def test_amounts_that_are_no_amounts_are_not_stored(value: float) -> None:
 
 def test_empty_vectors_score_nothing_and_an_empty_exemplar_is_refused() -> None:
     weights, rows = np.ones(4, np.int64), from_lists([{}, {1: 2}], 4)
-    scores = score_rows(rows, build_queries(from_lists([{1: 2}], 4), weights, "mean"))
+    scores = score(rows, exemplar_queries(from_lists([{1: 2}], 4), weights, "mean"))
     assert scores.tolist() == [0.0, 1.0]
     with pytest.raises(InputError, match="empty vector"):
-        build_queries(rows, weights, "mean")
+        exemplar_queries(rows, weights, "mean")

@@ -60,7 +60,7 @@ def targets() -> dict[str, JointTarget]:
         joint = Joint(spaces, normalize=True)
         parts: list[SparseRows] = [random_rows(4, w, 0.3, seed=seed + w) for w in WIDTHS]
         found[name] = JointTarget(
-            joint, tuple(parts), joint.rows(parts), np.array([0, 0, 1, 1], np.int32), ({}, {}),
+            joint, tuple(parts), joint.rows(parts), ({}, {}),
             np.zeros(sum(WIDTHS)),
         )  # fmt: skip
     return found
@@ -72,7 +72,7 @@ def equal(left: Scores, right: Scores) -> bool:
     )
 
 
-@pytest.mark.parametrize("reduction", ["mean", "max", "prototype", "subtask_mean", "round_robin"])
+@pytest.mark.parametrize("reduction", ["mean", "max", "prototype", "round_robin"])
 def test_the_largest_of_all_shares_is_the_whole(
     reduction: str, vectors: JointVectors, targets: dict[str, JointTarget]
 ) -> None:

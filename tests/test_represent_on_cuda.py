@@ -32,7 +32,7 @@ from selection.representation.represent import UnitReport, calibrate_head, repre
 from selection.sae.encode import encode
 from selection.sae.formats.load import SparseCoder, load_sae, make_coder
 from selection.sae.metadata import SaeInfo
-from selection.similarity.queries import build_queries, score_rows
+from selection.similarity.queries import exemplar_queries, score
 from storage.files.workspace import open_workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards
@@ -600,8 +600,8 @@ def support_jaccard(found: SparseRows, expected: SparseRows) -> float:
 def scores_of(rows: SparseRows, n_exemplars: int) -> NDArray[np.float64]:
     """Mean generalized Jaccard of the later rows with the first ones."""
     exemplars = take(rows, np.arange(n_exemplars))
-    block = build_queries(exemplars, np.ones(rows.n_latents, np.int64), "mean")
-    return score_rows(take(rows, np.arange(n_exemplars, len(rows))), block)
+    block = exemplar_queries(exemplars, np.ones(rows.n_latents, np.int64), "mean")
+    return score(take(rows, np.arange(n_exemplars, len(rows))), block)
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

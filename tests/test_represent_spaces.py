@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from selection.core.sparse import from_lists, take, to_dense
 from selection.records import SparseRows
-from selection.similarity.queries import build_queries, score_rows
+from selection.similarity.queries import exemplar_queries, score
 from selection.similarity.spaces import Joint, Space, average_length, column_masses
-from selection.similarity.weights import WEIGHT_ONE, square_roots
+from selection.similarity.weights import WEIGHT_ONE
 from tests.oracles import (
     generalized_jaccard,
     joined_vector,
@@ -81,7 +81,7 @@ def test_one_jaccard_over_all_spaces_equals_the_exact_fraction(
         return
     rows, queries = rows_of(joint, candidates), rows_of(joint, known)
     found = {
-        reduction: score_rows(rows, build_queries(queries, joint.weights, reduction))
+        reduction: score(rows, exemplar_queries(queries, joint.weights, reduction))
         for reduction in ("max", "mean", "prototype")
     }
     for i, candidate in enumerate(map(whole, candidates)):
@@ -95,7 +95,7 @@ def three_spaces(n: int, seed: int, normalize: bool) -> tuple[Joint, SparseRows]
     rng = np.random.default_rng(seed)
     widths, factors = (80, 300, 20), (3, 1, 7)
     spaces = [
-        Space(f"s{i}", rng.integers(0, 5_000, width), factor, square_root=i == 1)
+        Space(f"s{i}", rng.integers(0, 5_000, width), factor)
         for i, (width, factor) in enumerate(zip(widths, factors, strict=True))
     ]
     joint = Joint(spaces, normalize=normalize)
@@ -106,13 +106,13 @@ def three_spaces(n: int, seed: int, normalize: bool) -> tuple[Joint, SparseRows]
 @pytest.mark.parametrize("normalize", [False, True])
 def test_splits_threads_and_blocks_do_not_change_a_bit(normalize: bool) -> None:
     joint, rows = three_spaces(200, 5, normalize)
-    queries = build_queries(take(rows, np.arange(9)), joint.weights, "mean")
-    expected = score_rows(rows, queries)
+    queries = exemplar_queries(take(rows, np.arange(9)), joint.weights, "mean")
+    expected = score(rows, queries)
     for threads, block_rows in [(1, 1), (2, 7), (4, 64)]:
-        found = score_rows(rows, queries, threads=threads, block_rows=block_rows)
+        found = score(rows, queries, threads=threads, block_rows=block_rows)
         np.testing.assert_array_equal(found, expected)
     parts = [take(rows, np.arange(*ends)) for ends in [(0, 33), (33, 200)]]
-    found = np.concatenate([score_rows(part, queries) for part in parts])
+    found = np.concatenate([score(part, queries) for part in parts])
     np.testing.assert_array_equal(found, expected)
 
 
@@ -142,7 +142,7 @@ def test_each_space_of_a_normalized_vector_has_its_own_length() -> None:
 def test_a_heavier_text_of_the_same_kind_is_the_same_once_normalized() -> None:
     joint = joint_of([[3] * N_LATENTS, [2] * N_WORDS], [1, 1], normalize=True)
     rows = rows_of(joint, [({1: 4, 5: 12}, {2: 1}), ({1: 40, 5: 120}, {2: 9}), ({9: 1}, {3: 1})])
-    scores = score_rows(rows, build_queries(take(rows, np.array([0])), joint.weights, "max"))
+    scores = score(rows, exemplar_queries(take(rows, np.array([0])), joint.weights, "max"))
     assert scores.tolist() == [1.0, 1.0, 0.0]
 
 
@@ -158,17 +158,11 @@ def test_by_the_average_length_a_longer_vector_stays_longer_up_to_a_limit() -> N
     assert 0.999 * 2**26 < huge.sum() <= 2**26
 
 
-def test_masses_are_sums_of_values_or_of_their_roots() -> None:
+def test_masses_are_sums_of_values() -> None:
     rows, times = random_rows(40, N_LATENTS, 0.3, seed=3), np.arange(40) % 3
-    for roots in (False, True):
-        dense = to_dense(rows).astype(np.int64)
-        slow = [
-            sum(
-                int(times[i]) * int(square_roots()[v] if roots else v) for i, v in enumerate(column)
-            )
-            for column in dense.T
-        ]
-        assert column_masses(rows, times, roots=roots).tolist() == slow
+    dense = to_dense(rows).astype(np.int64)
+    slow = [sum(int(times[i]) * int(v) for i, v in enumerate(column)) for column in dense.T]
+    assert column_masses(rows, times).tolist() == slow
 
 
 def test_a_single_space_that_is_not_normalized_is_left_as_it_is() -> None:
@@ -177,18 +171,6 @@ def test_a_single_space_that_is_not_normalized_is_left_as_it_is() -> None:
     joint = Joint([Space("resid@2", weights)], normalize=False)
     np.testing.assert_array_equal(to_dense(joint.rows([rows])), to_dense(rows))
     np.testing.assert_array_equal(joint.weights, weights)
-
-
-def test_square_roots_come_before_the_weights() -> None:
-    joint = Joint([Space("resid@2", np.full(N_LATENTS, 5), square_root=True)], normalize=False)
-    rows = joint.rows([sparse_rows([{1: 4, 2: 65_535, 3: 1}])])
-    assert rows.values.tolist() == [512, 65_535, 256]
-    assert joint.weights.tolist() == [5] * N_LATENTS
-    table = square_roots().astype(np.int64)
-    exact = [round((a * 65_536) ** 0.5) for a in range(0, 1 << 16, 97)]
-    assert table[::97].tolist() == exact
-    assert (np.diff(table) >= 0).all()
-    assert table[0] == 0
 
 
 def test_columns_are_found_again_in_their_space() -> None:

@@ -11,7 +11,7 @@ from selection.similarity.explain import (
     explain_pairs,
     typical_latents,
 )
-from selection.similarity.queries import build_queries, score_rows
+from selection.similarity.queries import exemplar_queries, score
 from tests.oracles import generalized_jaccard
 from tests.sparse_strategies import (
     N_LATENTS,
@@ -77,7 +77,7 @@ def test_the_parts_of_all_exemplars_add_up_to_the_mean_score(
     candidates: list[Vector], exemplars: list[Vector], weight: list[int], n_nearest: int
 ) -> None:
     rows, others, weights = sparse_rows(candidates), sparse_rows(exemplars), np.array(weight)
-    scores = score_rows(rows, build_queries(others, weights, "mean"))
+    scores = score(rows, exemplar_queries(others, weights, "mean"))
     table = exemplar_parts(rows, others, weights, n_nearest)
     assert table.schema == PARTS_SCHEMA
     named = dict(enumerate(weight))

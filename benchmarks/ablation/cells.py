@@ -67,7 +67,7 @@ def _vector(factor: str, level: str, **keys: object) -> Cell:
 
 def _alone(space: str) -> dict[str, Any]:
     """A representation of one space, at the setting that representations are compared at."""
-    plain = {"weights": "idf", "values": "raw", "normalize": "none", "exemplar_reduction": "mean"}
+    plain = {"weights": "idf", "normalize": "none", "exemplar_reduction": "mean"}
     return {"representation": {"spaces": [space]}, "ranking": plain}
 
 
@@ -111,14 +111,9 @@ CELLS: tuple[Cell, ...] = (
     Cell("tokens counted", "template and BOS too", {"rendering": {"counted": "every_token"}}),
     _ranking("exemplar reduction", "prototype", exemplar_reduction="prototype"),
     _ranking("exemplar reduction", "max", exemplar_reduction="max"),
-    _ranking("exemplar reduction", "mean of the best 3", exemplar_reduction="best_mean"),
-    _ranking("exemplar reduction", "4 clusters", exemplar_reduction="clusters"),
     _ranking("exemplar reduction", "round robin", exemplar_reduction="round_robin"),
     _ranking("weights", "none", weights="none"),
-    _ranking("weights", "contrast", weights="contrast"),
-    _ranking("weights", "idf x contrast", weights="idf*contrast"),
     _ranking("weights", "idf, not in over half the pool", max_document_frequency=0.5),
-    _ranking("values", "square roots", values="sqrt"),
     _ranking("length", "each sample's brought to one", normalize="l1"),
     _ranking("length", "not normalized", normalize="none"),
     Cell("number of exemplars", "1", draws=_drawn(1)),

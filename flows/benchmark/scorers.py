@@ -42,7 +42,7 @@ from selection.evaluation.lexical_baselines import bag_of_tokens
 from selection.picking.ranking import take_turns
 from selection.records import SparseRows
 from selection.representation.aggregate import calibrate_unit, quantize
-from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.weights import idf_weights, unit_weights
 from storage.pools.vectors import PoolVectors
 
@@ -289,12 +289,12 @@ def jaccard_variants(
     prefix: str = "",
 ) -> Scores:
     """Generalized Jaccard by every reduction that the variants name after the prefix."""
-    each = build_queries(exemplars, weights, "max")
-    center = build_queries(exemplars, weights, "prototype")
+    each = exemplar_queries(exemplars, weights, "max")
+    center = exemplar_queries(exemplars, weights, "prototype")
     matrices, centers = [], []
     for rows in blocks:
-        matrices.append(score_matrix(rows, each)[0])
-        centers.append(score_matrix(rows, center)[0][:, 0])
+        matrices.append(score_each(rows, each)[0])
+        centers.append(score_each(rows, center)[0][:, 0])
     matrix = np.concatenate(matrices)
     for variant in variants:
         how: Reduced = variant.rpartition("/")[2]  # type: ignore[assignment]

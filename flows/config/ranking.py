@@ -6,8 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from flows.config.base import Strict
 
-Weights = Literal["none", "idf", "contrast", "idf*contrast"]
-Values = Literal["raw", "sqrt"]
+Weights = Literal["none", "idf"]
 
 
 class SpaceConfig(Strict):
@@ -28,7 +27,6 @@ class SpaceConfig(Strict):
         None, description="Default: that of the representation."
     )
     weights: Weights | None = Field(None, description="Default: `ranking.weights`.")
-    values: Values | None = Field(None, description="Default: `ranking.values`.")
 
     @property
     def is_own(self) -> bool:
@@ -67,8 +65,8 @@ class RepresentationConfig(Strict):
     max_norm_ratio: float | None = Field(
         10.0,
         gt=1,
-        description="Tokens whose activations are this many times longer than the median of the"
-        " calibration texts do not count; null: all count.",
+        description="Leave out tokens whose activation norm is above this many times the median of"
+        " the calibration texts; null: keep all.",
     )
     drop_ever_present: float | None = Field(
         None,
@@ -95,36 +93,30 @@ class RankingConfig(Strict):
     method: Literal["jaccard", "bm25", "random"] = Field(
         "jaccard", description="Exact generalized Jaccard of vectors; the others as baselines."
     )
-    exemplar_reduction: Literal[
-        "prototype", "max", "mean", "best_mean", "subtask_mean", "clusters", "round_robin"
-    ] = Field("mean", description="How several exemplars give a candidate one score.")
-    best: int = Field(3, ge=1, description="Similarities that `best_mean` averages.")
-    n_clusters: int = Field(4, ge=1, description="Prototypes that `clusters` makes.")
-    weights: Weights = Field(
-        "idf", description="Of latents: rarity in the pool, and lift of the exemplars over it."
+    exemplar_reduction: Literal["prototype", "max", "mean", "round_robin"] = Field(
+        "mean", description="How several exemplars give a candidate one score."
     )
-    contrast_smoothing: int = Field(
-        1, ge=1, description="Exemplars that look like the pool, added before contrast is taken."
+    weights: Weights = Field(
+        "idf", description="Of latents. idf: inverse document frequency in the pool."
     )
     max_document_frequency: float | None = Field(
-        None, gt=0, le=1, description="Latents in a larger share of the pool weigh nothing."
+        None, gt=0, le=1, description="Latents in a larger share of the pool get weight 0."
     )
-    values: Values = Field("raw", description="sqrt: square roots of the values, before weights.")
     search: Literal["exact", "faiss"] = Field(
-        "exact", description="faiss: only what sketches bring up is scored; needs `index: true`."
+        "exact", description="faiss: score only what FAISS retrieves; needs `index: true`."
     )
     candidates: int = Field(
-        2000, ge=1, description="search: faiss; vectors brought up for every exemplar."
+        2000, ge=1, description="search: faiss; candidates retrieved per exemplar."
     )
     recall_vectors: int = Field(
         100_000,
         ge=1,
-        description="search: faiss; so many vectors are scored whatever was found, for the recall.",
+        description="search: faiss; vectors scored exactly to measure the recall.",
     )
     normalize: Literal["none", "l1", "pool"] = Field(
         "none",
-        description="l1: each space of a sample is brought to one length; pool: each space to one"
-        " average length over the pool, so that a sample's own length goes on to count.",
+        description="l1: scale each sample's vector to unit L1 norm per space; pool: divide by the"
+        " pool's mean L1 norm per space, so that longer samples keep larger vectors.",
     )
 
 

@@ -128,7 +128,7 @@ def take_turns(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Rank
             f"{scores.shape[0]:,} candidates times {scores.shape[1]:,} exemplars are too many",
             field="ranking.exemplar_reduction",
             value="round_robin",
-            remedy="Use `max`, `mean` or `clusters`, or fewer exemplars.",
+            remedy="Use `max` or `mean`, or fewer exemplars.",
         )
     joint = combine_targets([rank(column, eligible) for column in scores.T])
     return Ranking(rows=joint.rows, scores=joint.scores)

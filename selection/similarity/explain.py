@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selection.records import SparseRows
 from selection.similarity.kernels.reduce import SCORE_BITS
 from selection.similarity.kernels.rows import weighted_norms
-from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.queries import exemplar_queries, score_each
 
 REST = -1
 """In place of a latent: all shared latents beyond the listed ones together."""
@@ -72,8 +72,8 @@ def explain_pairs(
     Returns EXPLANATION_SCHEMA in order of candidate, exemplar (best first), place; sums last. A
     pair without a shared latent has no rows.
     """
-    queries = build_queries(exemplars, weights, "max")
-    scores, numerators = score_matrix(candidates, queries)
+    queries = exemplar_queries(exemplars, weights, "max")
+    scores, numerators = score_each(candidates, queries)
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, :n_nearest]
     columns: list[list[NDArray[np.generic]]] = [[] for _ in EXPLANATION_SCHEMA]
     for i, rank in np.ndindex(nearest.shape):
@@ -109,8 +109,8 @@ def exemplar_parts(
     Returns PARTS_SCHEMA in order of candidate and nearness; equal ones by smaller position. Over
     the rows of a candidate, sum(part) / (sum(n) 2^40) is the score that the reduction "mean" gives.
     """
-    queries = build_queries(exemplars, weights, "max")
-    scores, numerators = score_matrix(candidates, queries)
+    queries = exemplar_queries(exemplars, weights, "max")
+    scores, numerators = score_each(candidates, queries)
     n, m = scores.shape
     k = min(n_nearest, m)
     parts = np.rint(scores * float(1 << SCORE_BITS)).astype(np.int64)

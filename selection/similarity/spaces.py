@@ -20,13 +20,9 @@ from selection.core.sparse import indptr_of
 from selection.records import SparseRows
 from selection.similarity.kernels.limits import AVERAGE_BITS, EXCESS_BITS, LENGTH_BITS, most_weight
 from selection.similarity.kernels.rows import RowArrays, row_arrays
-from selection.similarity.weights import square_roots
 
 COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
 SPACE_WEIGHT_LIMIT = 1000
-
-SQUARE_ROOTS = square_roots()
-"""Of stored values, as `Space.square_root` takes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +32,6 @@ class Space:
     name:        for explanations, e.g. "resid@4" or "words".
     weights:     (n_columns,) int64, 0 excludes a column.
     weight:      of the whole space beside the others, 1 to 1000.
-    square_root: take square roots of the stored values first.
     length:      where spaces are normalized: the length that becomes 2^18, `average_length` of the
                  pool; 0 for every vector's own.
     """
@@ -44,7 +39,6 @@ class Space:
     name: str
     weights: NDArray[np.int64]
     weight: int = 1
-    square_root: bool = False
     length: int = 0
 
 
@@ -54,7 +48,7 @@ class Joint:
     spaces:    in the order of their columns.
     normalize: whether each space of a vector is brought to one length.
     offsets:   (n_spaces + 1,) int64, first column of each space, and the end.
-    weights:   (n_columns,) int64, what `build_queries` and `score_rows` take beside `rows`.
+    weights:   (n_columns,) int64, what `exemplar_queries` and `score` take beside `rows`.
     """
 
     def __init__(self, spaces: Sequence[Space], *, normalize: bool) -> None:
@@ -84,7 +78,7 @@ class Joint:
         digest = hashlib.sha256(f"{self.normalize}".encode())
         for space in self.spaces:
             length = f" {space.length}" if space.length else ""
-            digest.update(f"{space.name} {space.weight} {space.square_root}{length}".encode())
+            digest.update(f"{space.name} {space.weight}{length}".encode())
             digest.update(np.ascontiguousarray(space.weights, "<i8").tobytes())
         return digest.hexdigest()
 
@@ -105,7 +99,7 @@ class Joint:
 
     def _amounts(self, part: SparseRows, space: Space) -> NDArray[np.uint16] | NDArray[np.uint32]:
         """Values of a space's entries as they enter the whole."""
-        values = SQUARE_ROOTS[part.values] if space.square_root else part.values
+        values = part.values
         if not self.normalize:
             return np.asarray(values, np.uint16)
         arrays = row_arrays(SparseRows(part.indptr, part.latents, values, part.n_latents))
@@ -148,15 +142,9 @@ def average_length(weights: NDArray[np.int64], masses: NDArray[np.integer], n: i
     return max(1, sum(weight * mass for weight, mass in pairs) // max(n, 1))  # beyond 64 bits
 
 
-def column_masses(
-    rows: SparseRows, times: NDArray[np.int64], *, roots: bool = False
-) -> NDArray[np.int64]:
-    """(n_columns,) int64 sum of each column's values, every row `times` over.
-
-    roots: of the square roots that a space may take.
-    """
-    values = SQUARE_ROOTS[rows.values] if roots else rows.values
-    amounts = values * np.repeat(times.astype(np.float64), np.diff(rows.indptr))
+def column_masses(rows: SparseRows, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n_columns,) int64 sum of each column's values, every row `times` over."""
+    amounts = rows.values * np.repeat(times.astype(np.float64), np.diff(rows.indptr))
     # Sums of whole numbers below 2^53 are exact in any order.
     return np.bincount(rows.latents, amounts, rows.n_latents).astype(np.int64)
 

@@ -50,7 +50,7 @@ TERMS = {
     "target": ("target task", "What the model that will be trained should do well."),
     "token_aggregate": ("token aggregate", "How the latents of a sample's tokens become one vector:"
         " mean, sum or maximum."),
-    "weights": ("weights", "What a latent counts in the similarity: all the same (none), idf, or"
-        " contrast, which favours what exemplars have more of than the pool."),
+    "weights": ("weights", "What a latent counts in the similarity: all the same (none) or"
+        " its rarity in the pool (idf)."),
 }  # fmt: skip
 """Id -> (term, what it means), in alphabetical order of the ids."""

@@ -19,7 +19,7 @@ from flows.stages.decide.decide import JOINT, Decided, Race, seed_of
 from flows.stages.decide.ranking_depth import Reach, look_down
 from flows.stages.prepare.rules import texts_of
 from flows.stages.rank.score import queries_of
-from flows.stages.represent.spaces import JointTarget, SpaceVectors, joint_of, weighs_by_target
+from flows.stages.represent.spaces import JointTarget, SpaceVectors
 from selection.core.sparse import take
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import (
@@ -32,7 +32,7 @@ from selection.evaluation.held_out import (
 )
 from selection.picking.controls import random_scores
 from selection.records import Exemplars, SparseRows
-from selection.similarity.queries import Queries, score, score_each
+from selection.similarity.queries import ExemplarQueries, score, score_each
 from storage.pools.prepare import PreparedPool
 
 BLOCK = 4096
@@ -159,7 +159,7 @@ class _Asked:
 
     name: str
     part: JointTarget
-    queries: Queries
+    queries: ExemplarQueries
     folds: NDArray[np.int64] | None = None
     fold: int = 0
 
@@ -169,7 +169,7 @@ class _Asked:
             return score(joined, self.queries, threads=threads)[:, None]
         statistic: FoldStatistic = "mean" if self.queries.reduction == "mean" else "max"
         return scores_without(
-            score_each(joined, self.queries, threads=threads), self.folds, statistic
+            score_each(joined, self.queries, threads=threads)[0], self.folds, statistic
         )
 
 
@@ -182,11 +182,9 @@ def _by_similarity(
     advance: Advance,
 ) -> dict[str, Scored]:
     """Target -> scores by the run's method, weights made without the held-out exemplars."""
-    apart, threads = weighs_by_target(config), config.compute.n_threads
+    threads = config.compute.n_threads
     asked = [
-        each
-        for name, fold_of in folds.items()
-        for each in _questions(config, vectors, race, name, fold_of)
+        each for name, fold_of in folds.items() for each in _questions(config, race, name, fold_of)
     ]
     found = {
         name: (np.zeros((len(rows), int(fold_of.max()) + 1)), np.zeros(len(fold_of)))
@@ -199,10 +197,8 @@ def _by_similarity(
             found[each.name][1][held] = scores[held, column]
     for first in range(0, len(rows), BLOCK):
         chunk = rows[first : first + BLOCK]
-        parts, joined = vectors.gather(chunk), None
+        joined = asked[0].part.joint.rows(vectors.gather(chunk))
         for each in asked:
-            if joined is None or apart:
-                joined = each.part.joint.rows(parts)
             scores = each.scores(joined, threads)
             columns = slice(each.fold, each.fold + scores.shape[1])
             found[each.name][0][first : first + len(chunk), columns] = scores
@@ -211,39 +207,20 @@ def _by_similarity(
 
 
 def _questions(
-    config: SelectConfig,
-    vectors: SpaceVectors,
-    race: Race,
-    name: str,
-    folds: NDArray[np.int64],
+    config: SelectConfig, race: Race, name: str, folds: NDArray[np.int64]
 ) -> Iterator[_Asked]:
     """What has to be scored for a target: all folds at once where one pass can tell."""
     target, reduction = race.targets[name], config.ranking.exemplar_reduction
     # Taking turns gives an order but no score: nearness to the nearest exemplar stands for it.
     how = "max" if reduction == "round_robin" else reduction
-    if how in ("mean", "max") and not weighs_by_target(config):
+    if how in ("mean", "max"):
         yield _Asked(name, target, queries_of(config, name, target, how), folds)
         return
     for fold in range(int(folds.max()) + 1):
-        part = _without(config, vectors, race, target, np.flatnonzero(folds != fold))
+        kept = np.flatnonzero(folds != fold)
+        parts = tuple(take(part, kept) for part in target.parts)
+        part = replace(target, parts=parts, rows=take(target.rows, kept))
         yield _Asked(name, part, queries_of(config, name, part, how), fold=fold)
-
-
-def _without(
-    config: SelectConfig,
-    vectors: SpaceVectors,
-    race: Race,
-    target: JointTarget,
-    kept: NDArray[np.int64],
-) -> JointTarget:
-    """The target as if only the kept exemplars had been given."""
-    parts = tuple(take(part, kept) for part in target.parts)
-    joint = target.joint
-    if weighs_by_target(config):
-        joint = joint_of(config, vectors, race.counts, parts)
-    return replace(
-        target, joint=joint, parts=parts, rows=joint.rows(parts), groups=target.groups[kept]
-    )
 
 
 def _by_words(

@@ -6,7 +6,7 @@ the cost follows the answer, not the size of the pool.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.decide.decide import Decided, Race, seed_of
-from flows.stages.represent.spaces import JointTarget, SpaceVectors, joint_of, weighs_by_target
+from flows.stages.represent.spaces import JointTarget, SpaceVectors
 from selection.core.sparse import concatenate, take
 from selection.evaluation.random_draws import (
     PAIRS_LIMIT,
@@ -30,7 +30,7 @@ from selection.evaluation.random_draws import (
 )
 from selection.records import SparseRows
 from selection.similarity.kernels.rows import weighted_norms
-from selection.similarity.queries import Queries, prepare, score_each
+from selection.similarity.queries import ExemplarQueries, exemplar_queries, score_each
 from storage.pools.prepare import PreparedPool
 
 BLOCK = 1024
@@ -38,7 +38,7 @@ LEAST_LOOKED = 2048  # Ranks that are looked at in any case.
 CANDIDATES = 4096  # Random samples among which those of the exemplars' lengths are found.
 SCALED = 512  # Of them, those that tell how many unrelated samples the exemplars are worth.
 FEWEST_CANDIDATES = 20  # Fewer random samples cannot tell the best twentieth.
-OF_NEAREST = ("max", "best_mean", "subtask_mean", "clusters", "round_robin")
+OF_NEAREST = ("max", "round_robin")
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,11 @@ class Reach:
 class _Yardstick:
     """Exemplars, then random samples, as queries; and the draws made of the samples.
 
-    target:  weighed without contrast, which would favor the exemplars over any samples.
     m:       number of exemplars. rows: (b,) pool rows of the samples.
     """
 
     target: JointTarget
-    queries: Queries
+    queries: ExemplarQueries
     m: int
     rows: NDArray[np.int64]
     effective: float
@@ -159,7 +158,7 @@ def _yardstick(
     """Random samples of the exemplars' lengths from the rows `below`, and draws of them."""
     rule, threads = config.check, config.compute.n_threads
     assert rule is not None
-    target = _without_contrast(config, vectors, race, race.targets[name])
+    target = race.targets[name]
     rng = np.random.default_rng(seed_of(config, "check", name, "candidates"))
     rows = np.sort(rng.choice(below, min(CANDIDATES, len(below)), replace=False))
     joined = target.joint.rows(vectors.gather(rows))
@@ -175,7 +174,7 @@ def _yardstick(
         seed_of(config, "check", name, "samples"),
     )
     both, m = concatenate([target.rows, take(joined, chosen)]), len(target.rows)
-    queries = prepare(both, target.joint.weights, "max")
+    queries = exemplar_queries(both, target.joint.weights, "max")
     few = np.arange(min(SCALED, len(rows)))
     similar = _similarities(take(joined, few), rows[few], queries, m, rows[chosen], threads)
     effective = effective_exemplars(*similar)
@@ -186,32 +185,15 @@ def _yardstick(
     return _Yardstick(target, queries, m, rows[chosen], effective, sets, statistic, threads)
 
 
-def _without_contrast(
-    config: SelectConfig, vectors: SpaceVectors, race: Race, target: JointTarget
-) -> JointTarget:
-    """The target under weights that know the pool alone."""
-    if not weighs_by_target(config):
-        return target
-    plain = {"contrast": "none", "idf*contrast": "idf"}
-    sources = []
-    for source in vectors.sources:
-        kind = source.settings.weights or config.ranking.weights
-        settings = source.settings.model_copy(update={"weights": plain.get(kind, kind)})
-        sources.append(replace(source, settings=settings))
-    spaces = replace(vectors, sources=tuple(sources))
-    joint = joint_of(config, spaces, race.counts, target.parts)
-    return replace(target, joint=joint, rows=joint.rows(target.parts))
-
-
 def _similarities(
     joined: SparseRows,
     rows: NDArray[np.int64],
-    queries: Queries,
+    queries: ExemplarQueries,
     m: int,
     drawn_rows: NDArray[np.int64],
     threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    scores = score_each(joined, queries, threads=threads)
+    scores = score_each(joined, queries, threads=threads)[0]
     own, drawn = scores[:, :m], scores[:, m:]
     drawn[rows[:, None] == drawn_rows] = 0.0
     return own, drawn

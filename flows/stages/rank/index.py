@@ -13,7 +13,7 @@ from flows.orchestration.progress import stage
 from flows.stages.represent.representer import Representer, pool_vectors
 from selection.core.hashing import content_id
 from selection.records import SparseRows
-from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.sketches import (
     Index,
     Neighbors,
@@ -245,10 +245,10 @@ def measured_recall(
 
 def _true_kth_score(vectors: PoolVectors, queries: SparseRows, k: int) -> NDArray[np.float64]:
     """(q,) the k-th largest exact score of each query over all vectors, itself included."""
-    block = build_queries(queries, unit_weights(queries.n_latents), "max")
+    block = exemplar_queries(queries, unit_weights(queries.n_latents), "max")
     best = np.full((len(queries), 0), -np.inf)
     for _, rows in vectors.blocks():
-        scores, _ = score_matrix(rows, block)
+        scores, _ = score_each(rows, block)
         best = np.sort(np.concatenate([best, scores.T], axis=1), axis=1)[:, -k:]
     return best[:, 0]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.rank.score_block import BlockScorer, Scores, Scoring
-from flows.stages.represent.spaces import JointTarget, JointVectors, weighs_by_target
+from flows.stages.represent.spaces import JointTarget, JointVectors
 from selection.core.errors import InputError
-from selection.similarity.queries import ExemplarReduction, Queries, prepare
+from selection.similarity.queries import ExemplarQueries, ExemplarReduction, exemplar_queries
 
 if TYPE_CHECKING:  # helpers that score need no torch
     from flows.stages.represent.spaces import SpaceVectors
@@ -31,13 +31,10 @@ def joint_scores(
     of several processes have in common is 0, and the largest score of each row is the whole.
     """
     first, in_turn = vectors.parts[0], config.ranking.exemplar_reduction == "round_robin"
-    # Without contrast, targets weigh columns alike.
-    together = [[name] for name in targets] if weighs_by_target(config) else [list(targets)]
     scoring = Scoring(
-        joints={name: target.joint for name, target in targets.items()},
+        joint=next(iter(targets.values())).joint,
         queries={name: queries_of(config, name, target) for name, target in targets.items()},
         in_turn=in_turn,
-        together=tuple(map(tuple, together)),
         threads=config.compute.n_threads,
     )
     found = {
@@ -77,17 +74,14 @@ def queries_of(
     name: str,
     target: JointTarget,
     reduction: ExemplarReduction | None = None,
-) -> Queries:
+) -> ExemplarQueries:
     """The exemplars of a target, ready to score; by default under the config's reduction."""
     ranking = config.ranking
     try:
-        return prepare(
+        return exemplar_queries(
             target.rows,
             target.joint.weights,
             reduction or ranking.exemplar_reduction,
-            groups=target.groups,
-            best=ranking.best,
-            n_clusters=ranking.n_clusters,
         )
     except InputError as error:
         raise InputError(

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from flows.stages.decide.decide import Decided
 from flows.stages.record.material import Material, Row, top_of
 from selection.records import DropReason
-from selection.similarity.queries import build_queries, score_matrix
+from selection.similarity.queries import exemplar_queries, score_each
 
 _CHUNK = 4096  # Picks that are compared with the exemplars at once.
 
@@ -74,12 +74,12 @@ def _flagged(material: Material, least: float) -> list[Row]:
         ids = top["example_id"].to_pylist()
         for target, (_, exemplars) in material.targets.items():
             joined = material.race.targets[target]
-            queries = build_queries(joined.rows, joined.joint.weights, "max")
+            queries = exemplar_queries(joined.rows, joined.joint.weights, "max")
             mine = np.flatnonzero(owners == target)
             for first in range(0, len(mine), _CHUNK):
                 part = mine[first : first + _CHUNK]
                 rows_of_part = joined.joint.rows(material.spaces.gather(picked[part]))
-                scores, _ = score_matrix(rows_of_part, queries)
+                scores, _ = score_each(rows_of_part, queries)
                 for i in np.flatnonzero(scores.max(axis=1) >= least):
                     nearest = int(scores[i].argmax())
                     key = (ids[part[i]], target, str(exemplars.ids[nearest]))

@@ -310,11 +310,8 @@ def embed_targets(
     for name, table in targets.items():
         rows = shards.gather(keys[first : first + len(table)])
         first += len(table)
-        _, groups = np.unique(
-            [row or "" for row in table["subtask"].to_pylist()], return_inverse=True
-        )
         ids = np.array(table["example_id"].to_pylist())
-        found[name] = (table, Exemplars(name, ids, groups.astype(np.int32), rows))
+        found[name] = (table, Exemplars(name, ids, rows))
     return found
 
 

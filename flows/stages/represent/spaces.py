@@ -197,29 +197,18 @@ def _report(counted: SparseRows) -> UnitReport:
     )
 
 
-def _weighted(
-    config: SelectConfig,
-    source: Source,
-    counted: SpaceCounts,
-    exemplars: SparseRows,
-) -> Space:
+def _weighted(config: SelectConfig, source: Source, counted: SpaceCounts) -> Space:
     ranking, settings = config.ranking, source.settings
     weights = latent_weights(
         settings.weights or ranking.weights,
         counted.frequency,
         counted.n,
-        exemplars,
-        smoothing=ranking.contrast_smoothing,
         max_document_frequency=ranking.max_document_frequency,
     )
-    roots, length = _takes_roots(config, source), 0
+    length = 0
     if ranking.normalize == "pool":
         length = average_length(weights, counted.masses, counted.n)
-    return Space(source.name, weights, settings.weight, square_root=roots, length=length)
-
-
-def _takes_roots(config: SelectConfig, source: Source) -> bool:
-    return (source.settings.values or config.ranking.values) == "sqrt"
+    return Space(source.name, weights, settings.weight, length=length)
 
 
 @dataclass(frozen=True)
@@ -276,7 +265,7 @@ def count_documents(
     times, fires = first.multiplicity(), np.zeros(first.n_vectors, np.bool_)
     counts: list[SpaceCounts] = []
     with stage("weights", first.n_vectors * len(vectors.parts), "vectors") as handle:
-        for part, source in zip(vectors.parts, vectors.sources, strict=True):
+        for part in vectors.parts:
             frequency, masses = np.zeros(0, np.int64), np.zeros(0, np.int64)
             own = np.zeros(first.n_vectors, np.bool_)
             for numbers, rows in part.blocks(verify=verify):
@@ -284,7 +273,7 @@ def count_documents(
                     frequency = np.zeros(rows.n_latents, np.int64)
                 frequency += document_frequency(rows, times[numbers])
                 if config.ranking.normalize == "pool":
-                    found = column_masses(rows, times[numbers], roots=_takes_roots(config, source))
+                    found = column_masses(rows, times[numbers])
                     masses = masses + found if len(masses) else found
                 own[numbers] = np.diff(rows.indptr) > 0
                 handle.advance(len(numbers))
@@ -295,13 +284,11 @@ def count_documents(
     return counts, fires
 
 
-def joint_of(
-    config: SelectConfig, vectors: SpaceVectors, counts: Counts, parts: Sequence[SparseRows]
-) -> Joint:
-    """The spaces with their weights for exemplars whose vectors in each space are `parts`."""
+def joint_of(config: SelectConfig, vectors: SpaceVectors, counts: Counts) -> Joint:
+    """The spaces with their weights."""
     spaces = [
-        _weighted(config, source, counted, part)
-        for source, counted, part in zip(vectors.sources, counts, parts, strict=True)
+        _weighted(config, source, counted)
+        for source, counted in zip(vectors.sources, counts, strict=True)
     ]
     return Joint(spaces, normalize=config.ranking.normalize != "none")
 
@@ -315,10 +302,9 @@ def own_number(vectors: SpaceVectors) -> int:
 class JointTarget:
     """One target task in the joined spaces.
 
-    joint:  spaces and weights, frozen for this target.
+    joint:  spaces and weights, the same for every target.
     parts:  the exemplars' vectors in each space.
     rows:   the same as vectors of the whole.
-    groups: (m,) subtask of each exemplar.
     terms:  for every space, column -> term of the exemplars; empty for an SAE.
     shares: (n_columns,) share of the pool's examples that have each column.
     """
@@ -326,7 +312,6 @@ class JointTarget:
     joint: Joint
     parts: tuple[SparseRows, ...]
     rows: SparseRows
-    groups: NDArray[np.int32]
     terms: tuple[Mapping[int, str], ...]
     shares: NDArray[np.float64]
 
@@ -352,12 +337,11 @@ def join_targets(
             found[name].append(source.counts(samples[name]) if lexical else exemplars.rows)
             terms[name].append(source.terms(samples[name]))
     shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
-    joints = {}
-    for name, parts in found.items():
-        joint, groups = joint_of(config, vectors, counts, parts), targets[name][1].groups
-        rows = joint.rows(parts)
-        joints[name] = JointTarget(joint, tuple(parts), rows, groups, tuple(terms[name]), shares)
-    return joints
+    joint = joint_of(config, vectors, counts)
+    return {
+        name: JointTarget(joint, tuple(parts), joint.rows(parts), tuple(terms[name]), shares)
+        for name, parts in found.items()
+    }
 
 
 def own_space(
@@ -370,9 +354,3 @@ def own_space(
     number, target = own_number(vectors), next(iter(targets.values()))
     first, last = target.joint.offsets[number : number + 2]
     return target.joint.spaces[number].weights, target.shares[first:last]
-
-
-def weighs_by_target(config: SelectConfig) -> bool:
-    """Whether weights depend on the exemplars; otherwise a block is joined once for all targets."""
-    kinds = [space.weights or config.ranking.weights for space in config.representation.spaces]
-    return any("contrast" in kind for kind in kinds)
