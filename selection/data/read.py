@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -11,6 +11,7 @@ from selection.core.hashing import canonical_json, example_id
 from selection.data.checks import check_mapped, check_source, check_tables, no_shape, refuse_broken
 from selection.data.columns import ColumnKinds, propose_roles, role_text
 from selection.data.readers.files import find_files, is_dataset_name, open_parts, source_name
+from selection.data.readers.memory import iter_memory
 from selection.data.readers.rows import RawRow
 from selection.data.readers.streams import DataFile
 from selection.data.readers.tables import parquet_rows
@@ -160,6 +161,23 @@ def read_pool(source: PoolSource) -> Iterator[ReadBatch]:
             seen.merge(batch.kinds)
             yield batch
     check_mapped(source, seen.names)
+
+
+def read_rows(data: object, source: PoolSource) -> Iterator[ReadBatch]:
+    """Read rows in memory as if they stood in one file: the same ids, drops and shapes.
+
+    data:   see `iter_memory`.
+    source: the settings; `path` is what `file` says of the rows, and the source's name by default.
+    """
+    check_source(replace(source, path=_IN_MEMORY))
+    seen = ColumnKinds()
+    for batch in _read_file(source.path, iter_memory(data, source.path), source):
+        seen.merge(batch.kinds)
+        yield batch
+    check_mapped(source, seen.names)
+
+
+_IN_MEMORY = "memory.jsonl"  # a path that is no dataset's name
 
 
 def _read_file(file: str, raws: Iterator[RawRow], source: PoolSource) -> Iterator[ReadBatch]:
