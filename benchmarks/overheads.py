@@ -35,8 +35,7 @@ RUN_SECONDS = 600.0
 N_TASKS = 200
 EMPTY_TASKS = """
 import sys, time
-from flows.orchestration import prefect_settings as quiet_prefect
-quiet_prefect.set_defaults()
+import flows  # Prefect's settings, before it is imported
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 

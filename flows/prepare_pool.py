@@ -6,7 +6,7 @@ from flows.config.jobs import PoolJob, VectorJob
 from flows.orchestration.artifacts import reported
 from flows.orchestration.stage_task import stage_task
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_reader, render
+from flows.stages.prepare.render import open_model_input, render
 from storage.files.workspace import open_workspace
 from storage.pools.prepare import open_pool
 
@@ -21,7 +21,7 @@ def prepare_task(config: PoolJob, workspace: str) -> str:
 def render_task(config: VectorJob, workspace: str, pool_id: str) -> None:
     """Turn every example into tokens, once per rendering."""
     place = open_workspace(workspace)
-    render(place, open_pool(place.pools / pool_id), open_reader(config))
+    render(place, open_pool(place.pools / pool_id), open_model_input(config))
 
 
 def run_prepare(config: VectorJob, workspace: str) -> str:

@@ -6,7 +6,7 @@ from flows.config.jobs import VectorJob
 from flows.orchestration.artifacts import reported
 from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
-from flows.stages.prepare.render import open_reader, rendering_folder
+from flows.stages.prepare.render import open_model_input, rendering_folder
 from flows.stages.represent.sae import ensure_sae
 from storage.files.workspace import open_workspace
 from storage.pools.renderings import open_rendering
@@ -15,9 +15,9 @@ from storage.pools.renderings import open_rendering
 @stage_task("train-sae")
 def train_sae_task(config: VectorJob, workspace: str, pool_id: str) -> str:
     """The folder of the config's SAE; trained now if the config asks for one not yet there."""
-    place, reader = open_workspace(workspace), open_reader(config)
-    rendered = open_rendering(rendering_folder(place, pool_id, reader.renderer))
-    return str(ensure_sae(config, place, reader, rendered))
+    place, model_input = open_workspace(workspace), open_model_input(config)
+    rendered = open_rendering(rendering_folder(place, pool_id, model_input.renderer))
+    return str(ensure_sae(config, place, model_input, rendered))
 
 
 def run_training(config: VectorJob, workspace: str) -> str:

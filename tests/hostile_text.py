@@ -78,7 +78,7 @@ def hostile_workspace(root: Path, n_selected: int = 45) -> Workspace:
             "space": TEXT, "latent": shared["latent"], "strength": 1.0}  # fmt: skip
     marks = [{**mark, "first_char": at, "end_char": at + 9} for at in range(0, 90, 9)]
     marks.append({**marks[0], "space": "tokens", "latent": 0})
-    tables["fired"] = table_of("fired", marks)
+    tables["token_activations"] = table_of("token_activations", marks)
     tables["target_latent"] = table_of("target_latent", [
         {"run_id": run["run_id"], "target": TEXT, "place": 1, "space": TEXT, "term": TEXT,
          "latent": shared["latent"], "share": 0.5, "n_exemplars": 1}])  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from flows.config.jobs import SelectConfig
 from flows.config.load import merge, resolve
 from flows.stages.prepare.inputs import prepare, read_targets
-from flows.stages.prepare.render import open_reader, render
+from flows.stages.prepare.render import open_model_input, render
 from flows.stages.publish import export_and_report
 from flows.stages.rank.index import index_pool_vectors
 from flows.stages.record.material import RunFacts
@@ -57,10 +57,10 @@ def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
     check_config(config, workspace)
     pool = prepare(config, workspace)
     check_before_model(config, workspace, pool.pool_id)
-    reader = open_reader(config)
-    rendered = render(workspace, pool, reader)
+    model_input = open_model_input(config)
+    rendered = render(workspace, pool, model_input)
     refuse_large_token_budget(config, workspace, pool.pool_id)
-    sae = str(ensure_sae(config, workspace, reader, rendered))
+    sae = str(ensure_sae(config, workspace, model_input, rendered))
     representer = open_representer(config, workspace, sae)
     embed_rendered(representers_of(config, representer), rendered)
     count_terms(config, representer, rendered)

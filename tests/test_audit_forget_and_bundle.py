@@ -141,7 +141,7 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     plain = max(re.split(r"[^\w ]", needle), key=len)  # pages write other characters their own way
     assert any(name.endswith(".html") for name in files_with(workspace.root, plain))
     vectors = {p: np.load(p) for p in workspace.shards.glob("*/*/keys.npy")}
-    assert list(workspace.fired.glob("*/*.parquet"))
+    assert list(workspace.token_activations.glob("*/*.parquet"))
 
     wanted = meant(workspace, [str(gone.own_id)], None)
     assert wanted == [gone.example_id]
@@ -159,10 +159,13 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     ]
     changed = sum(int((np.load(p) != keys).any(axis=1).sum()) for p, keys in vectors.items())
     assert changed == 1
-    assert not workspace.fired.exists()
+    assert not workspace.token_activations.exists()
     (lines,) = workspace.exports.glob("*/train.jsonl")
     assert len(lines.read_text().splitlines()) == len(before) - 1
-    marks = f"SELECT example_id = '{gone.example_id}', count(*) > 0, count(turn) > 0 FROM fired"
+    marks = (
+        f"SELECT example_id = '{gone.example_id}', count(*) > 0, count(turn) > 0"
+        " FROM token_activations"
+    )
     assert {row[0]: row[2] for row in run_sql(workspace, f"{marks} GROUP BY 1").rows} == {
         True: False,
         False: True,
@@ -204,7 +207,8 @@ def test_a_bundle_is_read_without_saelect_from_anywhere(
     with duckdb.connect(str(moved / "catalog.duckdb"), read_only=True) as connection:
         rows = connection.execute("SELECT rank, example_id FROM v_selection ORDER BY 1").fetchall()
         assert connection.execute("SELECT count(*) FROM v_why").fetchall()[0][0] > 0
-        places = "SELECT count(*), count(turn), count(first_char), count(strength) FROM fired"
+        counts = "count(*), count(turn), count(first_char), count(strength)"
+        places = f"SELECT {counts} FROM token_activations"
         n, *kept = connection.execute(places).fetchall()[0]
         assert n > 0
         assert kept == [n if with_text else 0] * 3

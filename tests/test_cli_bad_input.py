@@ -13,7 +13,7 @@ import pytest
 
 import flows.stages.represent.representer as vectors_stage
 import flows.stages.represent.sae as sae_stage
-from flows.stages.prepare.render import hookpoints_of, open_reader
+from flows.stages.prepare.render import hookpoints_of, open_model_input
 from selection.core.errors import InputError
 from storage.files import atomic
 from tests.conftest import tiny_row, write_jsonl
@@ -234,7 +234,7 @@ def test_another_sae_that_a_space_names_is_held_against_the_model(
         tmp_path, tmp_path, tiny_model_dir, tiny_sae_dir, representation={"spaces": spaces}
     )
     with pytest.raises(InputError) as caught:
-        hookpoints_of(config, open_reader(config))
+        hookpoints_of(config, open_model_input(config))
     assert str(caught.value).startswith("`representation.spaces[].sae`: the SAE reads ")
     message = refused(representation={"spaces": spaces})
     for text in (message, str(caught.value)):
@@ -249,7 +249,7 @@ def test_an_sae_is_read_where_it_was_trained_however_its_library_spells_that(
     shutil.copytree(tiny_sae_dir, tmp_path / "h.1")
     model = {"name": str(tiny_model_dir), "hookpoint": ""}
     config = tiny_config(tmp_path, tmp_path, tiny_model_dir, tmp_path / "h.1", model=model)
-    assert str(open_reader(config).hookpoint) == "resid@1"
+    assert str(open_model_input(config).hookpoint) == "resid@1"
 
 
 def test_where_only_the_hookpoint_differs_the_saes_own_is_offered(

@@ -12,7 +12,7 @@ import yaml
 from benchmarks.sae_loaders import MEASURED, PAGE, by_family, measured, page
 from flows.cli.models import NO_SAE, demo_combination, print_card, print_loaders, print_models
 from flows.config.jobs import VectorJob
-from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
 from selection.sae.compatibility import check_fits
 from selection.sae.formats.registry import FAMILIES
@@ -153,7 +153,7 @@ def test_the_training_that_is_named_is_one_that_runs(tiny_model_dir: Path) -> No
         config | {"model": config["model"] | {"name": str(tiny_model_dir)}}
     )
     assert job.sae.train is not None
-    assert open_reader(job).hookpoint.site == "resid"
+    assert open_model_input(job).hookpoint.site == "resid"
 
 
 def test_the_card_of_an_sae_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from flows.config.jobs import SelectConfig
 from flows.config.load import resolve
 from flows.orchestration.run_page import selection_page
 from flows.stages.prepare.inputs import read_targets
-from flows.stages.prepare.render import open_reader, render_rows
+from flows.stages.prepare.render import open_model_input, render_rows
 from selection.data.messages import plain_text
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import median_interval
@@ -118,7 +118,7 @@ def in_order(workspace: Workspace, ids: Any, exemplars: Vectors) -> list[dict[in
     text = query(workspace, "SELECT config FROM run ORDER BY created_at DESC LIMIT 1")[0]["config"]
     config: SelectConfig = resolve(json.loads(text))
     found = {}
-    renderer = open_reader(config).renderer
+    renderer = open_model_input(config).renderer
     for table in read_targets(config.exemplars).values():
         for name, sample in zip(
             table["example_id"].to_pylist(), render_rows(renderer, table), strict=True

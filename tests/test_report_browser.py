@@ -51,7 +51,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if row["selection_id"] == why[0]["selection_id"]
     ]  # fmt: skip
     tables["why"] = table_of("why", [*why, *tokens])
-    tables["fired"] = table_of("fired", fired)
+    tables["token_activations"] = table_of("token_activations", fired)
     workspace = open_workspace(tmp_path_factory.mktemp("made"))
     commit(workspace, tables)
     return write_report(workspace, "calm-otter")

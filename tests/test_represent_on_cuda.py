@@ -15,7 +15,7 @@ import selection.models.batching
 import selection.representation.heads
 from flows.config.load import resolve
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_reader, render
+from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.devices import claim_device
 from flows.stages.represent.representer import Representer, open_representer
 from flows.stages.represent.sae import calibration_samples
@@ -447,8 +447,8 @@ def small_pool(root: Path, paths: Paths, **model: Any) -> tuple[Representer, Ren
     where = {"name": str(paths[2]), "hookpoint": "resid@2", "dtype": "float32", **model}
     config = tiny_config(*paths, model=where)
     workspace = open_workspace(root)
-    pool, reader = prepare(config, workspace), open_reader(config)
-    rendered = render(workspace, pool, reader)
+    pool, model_input = prepare(config, workspace), open_model_input(config)
+    rendered = render(workspace, pool, model_input)
     return open_representer(config, workspace, str(paths[3])), rendered
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.orchestration.signals import RESUME_ME
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_reader, render
+from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.representer import open_representer
 from flows.stages.represent.units import embed_rendered
 from flows.stages.represent.workers import embed_by_workers
@@ -27,8 +27,8 @@ def prepared(root: Path, paths: tuple[Path, ...]) -> tuple[Workspace, Path]:
     """A workspace ready for helpers, and the job file that they are given."""
     config = tiny_config(*paths, compute=SMALL)
     workspace = open_workspace(root)
-    pool, reader = prepare(config, workspace), open_reader(config)
-    render(workspace, pool, reader)
+    pool, model_input = prepare(config, workspace), open_model_input(config)
+    render(workspace, pool, model_input)
     representer = open_representer(config, workspace, str(paths[3]))
     assert representer.unit > 0
     job = root / "job.json"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flows.config.model import SaeConfig
-from flows.stages.represent.sae import hold_to_its_word
+from flows.stages.represent.sae import check_declared_quality
 from selection.core.errors import InputError
 from selection.sae.coder import make_coder
 from selection.sae.metadata import SaeInfo
@@ -37,13 +37,15 @@ def test_the_config_decides_between_silence_a_warning_and_a_refusal(
     coder = make_coder(*weights, info=INFO)
     bad = SaeQuality(1.2, 40.0, 0.0, 4096)
     with caplog.at_level(logging.WARNING):
-        hold_to_its_word(SaeConfig(path="x", check="off"), coder, bad)
-        hold_to_its_word(SaeConfig(path="x", check="refuse"), coder, SaeQuality(0.2, 10, 0, 9))
+        check_declared_quality(SaeConfig(path="x", check="off"), coder, bad)
+        check_declared_quality(
+            SaeConfig(path="x", check="refuse"), coder, SaeQuality(0.2, 10, 0, 9)
+        )
     assert not caplog.records
-    hold_to_its_word(SaeConfig(path="x"), coder, bad)
+    check_declared_quality(SaeConfig(path="x"), coder, bad)
     assert "40.0 latents are active per token, 10 are declared; its recon" in caplog.text
     with pytest.raises(InputError, match=r"`sae`.*1\.20 of the variance.*saes/x.*check: warn"):
-        hold_to_its_word(SaeConfig(path="x", check="refuse"), coder, bad)
+        check_declared_quality(SaeConfig(path="x", check="refuse"), coder, bad)
 
 
 @pytest.mark.parametrize("fault", ["none", "no subtraction", "transposed decoder", "no norm"])

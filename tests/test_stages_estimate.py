@@ -8,7 +8,7 @@ import pytest
 
 from flows.stages.estimate import _tokens_to_run, estimate, print_dry_run
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_reader, render
+from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.representer import missing_rows, open_representer
 from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import embed_rendered
@@ -58,7 +58,7 @@ def test_it_counts_the_tokens_that_are_run(
     print_dry_run(config, workspace)
     printed = capsys.readouterr().out
     [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", printed)
-    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    rendered = render(workspace, prepare(config, workspace), open_model_input(config))
     representer = open_representer(config, workspace, str(tiny_sae_dir))
     missing = missing_rows(representer, rendered)
     expected = _tokens_to_run(representer.model, config, rendered, missing)
@@ -88,7 +88,7 @@ def test_every_space_of_a_run_is_counted(
     workspace = open_workspace(tmp_path / "workspace")
     print_dry_run(config, workspace)
     assert "would be computed, each in 2 spaces" in capsys.readouterr().out
-    rendered = render(workspace, prepare(config, workspace), open_reader(config))
+    rendered = render(workspace, prepare(config, workspace), open_model_input(config))
     first = open_representer(config, workspace, str(tiny_sae_dir))
     both, missing = representers_of(config, first), missing_rows(first, rendered)
     sizes = [estimate(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)]

@@ -131,7 +131,7 @@ def test_tokens_of_the_first_picks_say_where_their_latents_fire(
     done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
 ) -> None:
     _, workspace, _ = done
-    rows = query(workspace, "SELECT * FROM v_fired")
+    rows = query(workspace, "SELECT * FROM v_token_activations")
     explained = query(workspace, "SELECT DISTINCT example_id, latent FROM v_why WHERE latent >= 0")
     assert {(r["example_id"], r["latent"]) for r in rows} <= {
         (r["example_id"], r["latent"]) for r in explained
@@ -147,12 +147,14 @@ def test_tokens_of_the_first_picks_say_where_their_latents_fire(
         assert row["strength"] > 0
 
 
-def fired_in(workspace: Workspace, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of `fired` of a run, less the selection's id."""
+def token_activations_of(
+    workspace: Workspace, results: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of `token_activations` of a run, less the selection's id."""
     mine = [str(row["selection_id"]) for row in results]
     return [
         {name: value for name, value in row.items() if name != "selection_id"}
-        for row in query(workspace, "SELECT * FROM fired ORDER BY ALL")
+        for row in query(workspace, "SELECT * FROM token_activations ORDER BY ALL")
         if row["selection_id"] in mine
     ]
 
@@ -165,7 +167,7 @@ def test_tokens_that_were_found_before_need_no_model(
     config, workspace, results = done
     shutil.copytree(workspace.root, tmp_path / "w")
     copy = Workspace(tmp_path / "w")
-    (kept,) = copy.fired.glob("*/*.parquet")
+    (kept,) = copy.token_activations.glob("*/*.parquet")
 
     def no_model(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the model was loaded")
@@ -173,7 +175,7 @@ def test_tokens_that_were_found_before_need_no_model(
     with monkeypatch.context() as patched:
         patched.setattr(vectors_stage, "load_activation_model", no_model)
         _, again = run_job(config, copy.root)
-        assert fired_in(copy, again) == fired_in(copy, results) != []
+        assert token_activations_of(copy, again) == token_activations_of(copy, results) != []
         whole = kept.read_bytes()
         # Another question, and an answer that does not read, are for the model.
         with pytest.raises(AssertionError, match="was loaded"):
@@ -188,7 +190,7 @@ def test_tokens_that_were_found_before_need_no_model(
         with pytest.raises(AssertionError, match="was loaded"):
             run_job(config, copy.root)
     _, again = run_job(config, copy.root)
-    assert fired_in(copy, again) == fired_in(copy, results)
+    assert token_activations_of(copy, again) == token_activations_of(copy, results)
     assert kept.read_bytes() == whole
 
 
@@ -196,10 +198,10 @@ def test_a_run_goes_on_where_the_places_cannot_be_kept(
     paths: tuple[Path, Path, Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "fired").write_text("in the way of the folder")
+    (tmp_path / "w" / "token_activations").write_text("in the way of the folder")
     copy, results = run_job(tiny_config(*paths), tmp_path / "w")
-    assert fired_in(copy, results)
-    assert (copy.root / "fired").is_file()
+    assert token_activations_of(copy, results)
+    assert (copy.root / "token_activations").is_file()
 
 
 def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(

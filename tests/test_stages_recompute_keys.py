@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from flows.config.jobs import SelectConfig
 from flows.config.load import resolve
 from flows.config.model import SaeTraining
-from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.render import open_model_input
 from flows.stages.represent.sae import trained_folder
 from storage.files.atomic import is_complete, read_json
 from storage.files.workspace import Workspace, open_workspace
@@ -282,7 +282,7 @@ def value_at(config: BaseModel, key: str) -> object:
 
 def test_every_key_of_the_training_names_another_sae(names: dict[str, str], tmp_path: Path) -> None:
     config = config_of(names, {})
-    reader = open_reader(config)
+    model_input = open_model_input(config)
     base = SaeTraining.model_validate(TRAIN)
     others: dict[str, Any] = {
         "architecture": "batchtopk", "num_latents": 65, "k": 5, "k_start": 6, "k_anneal_share": 0.1,
@@ -292,5 +292,5 @@ def test_every_key_of_the_training_names_another_sae(names: dict[str, str], tmp_
     }  # fmt: skip
     assert set(others) == set(SaeTraining.model_fields)
     changed = [base, *(base.model_copy(update={key: value}) for key, value in others.items())]
-    folders = {trained_folder(settings, config, tmp_path, reader) for settings in changed}
+    folders = {trained_folder(settings, config, tmp_path, model_input) for settings in changed}
     assert len(folders) == len(changed)

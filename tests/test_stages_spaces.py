@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flows.config.jobs import SelectConfig
-from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.render import open_model_input
 from flows.stages.represent import units
 from flows.stages.represent.representer import embed_samples, open_representer, represent_samples
 from flows.stages.represent.spaces import open_sources, open_spaces
@@ -105,7 +105,7 @@ def exemplar_parts(config: SelectConfig, workspace: Workspace, representer: Any)
     from storage.pools.shards import open_shards
 
     (table,) = read_targets(config.exemplars).values()
-    samples = render_rows(representer.reader.renderer, table)
+    samples = render_rows(representer.model_input.renderer, table)
     parts = []
     for source in open_sources(config, representer):
         if source.is_lexical:
@@ -141,7 +141,8 @@ def test_words_and_tokens_that_explain_are_marked_where_they_stand(
     _, workspace, _ = joined
     rows = query(
         workspace,
-        "SELECT DISTINCT f.space, f.example_id, f.latent, f.token, w.description FROM v_fired f"
+        "SELECT DISTINCT f.space, f.example_id, f.latent, f.token, w.description"
+        " FROM v_token_activations f"
         " JOIN v_why w USING (selection_id, example_id, space, latent)",
     )
     assert {"words", "tokens", "resid@2"} <= {row["space"] for row in rows}
@@ -162,8 +163,8 @@ def test_lexical_shards_are_made_once_and_hold_what_counts(
     again, _ = run_job(config_of(paths, ["words", "sae"]), workspace.root)
     assert {p: p.stat().st_mtime_ns for p in again.shards.rglob("*.npy")} == before
     (pool_id,) = (p.name for p in workspace.pools.iterdir() if (p / "manifest.json").exists())
-    reader = open_reader(config)
-    rendering = workspace.pools / pool_id / "renderings" / reader.renderer.rendering_id
+    model_input = open_model_input(config)
+    rendering = workspace.pools / pool_id / "renderings" / model_input.renderer.rendering_id
     samples = open_rendering(rendering).samples(np.arange(3))
     source = open_sources(config, open_representer(config, workspace, str(paths[3])))[3]
     stored = source.vectors(pool_id).gather(np.arange(3))

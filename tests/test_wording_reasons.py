@@ -329,7 +329,7 @@ def workspace(tmp_path: Path) -> Workspace:
             ("tokens", 4, "ils ", 1.0), (SPACE, 999, "SE", 2.0), (SPACE, 999, "15", 3.0)
         )
     ]  # fmt: skip
-    tables["fired"] = table_of("fired", fired)
+    tables["token_activations"] = table_of("token_activations", fired)
     texts = [{**row, "messages": TEXT} for row in tables["sample"].to_pylist()]
     tables["sample"] = table_of("sample", texts)
     workspace = open_workspace(tmp_path)

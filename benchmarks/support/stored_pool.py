@@ -45,7 +45,7 @@ def stored_pool(
     field = BenchField(labelled, tasks, setting, open_workspace(workspace), UnderTest())
     [method] = find_methods(["best"], field.given)
     representer = Scorers(field, [method]).representers[method.name]
-    render(field.workspace, field.prepared, representer.reader)
+    render(field.workspace, field.prepared, representer.model_input)
     embed_rendered([representer], representer.rendered(field.prepared.pool_id))
     everything = np.arange(field.prepared.n_examples)
     vectors = pool_vectors(representer, field.prepared.pool_id)

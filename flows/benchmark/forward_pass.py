@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from flows.benchmark.setting import BenchField
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.render import Reader, open_reader, render, render_rows
+from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows
 from flows.stages.represent.representer import Representer
 from selection.core.hashing import content_id
 from selection.core.sparse import take
@@ -57,27 +57,29 @@ class Reading:
     @cached_property
     def rendered(self) -> RenderedPool:
         """Tokens of the pool."""
-        return render(self.field.workspace, self.field.prepared, self._reader)
+        return render(self.field.workspace, self.field.prepared, self._model_input)
 
     @cached_property
     def rendered_for(self) -> tuple[RenderedPool, ...]:
         """The same with the tokens that each representer counts."""
-        own = {self._reader.renderer.rendering_id: self.rendered}
+        own = {self._model_input.renderer.rendering_id: self.rendered}
         for representer in self.representers:
-            name = representer.reader.renderer.rendering_id
+            name = representer.model_input.renderer.rendering_id
             if name not in own:
-                own[name] = render(self.field.workspace, self.field.prepared, representer.reader)
-        return tuple(own[each.reader.renderer.rendering_id] for each in self.representers)
+                own[name] = render(
+                    self.field.workspace, self.field.prepared, representer.model_input
+                )
+        return tuple(own[each.model_input.renderer.rendering_id] for each in self.representers)
 
     @cached_property
-    def _reader(self) -> Reader:
-        return open_reader(self.config)
+    def _model_input(self) -> ModelInput:
+        return open_model_input(self.config)
 
     @property
     def places(self) -> list[Hookpoint]:
         """Everything that is read, shallow first."""
         found = {Hookpoint("resid", block) for block in self.blocks.values()}
-        found |= {representer.reader.hookpoint for representer in self.representers}
+        found |= {representer.model_input.hookpoint for representer in self.representers}
         return sorted(found, key=lambda place: (place.block, place.site))
 
     @cached_property
@@ -86,7 +88,7 @@ class Reading:
         options, compute = self.config.model, self.config.compute
         with stage("model") as handle:
             model = load_activation_model(
-                self._reader.model,
+                self._model_input.model,
                 self.places,
                 device=options.device,
                 dtype=options.dtype,
@@ -95,7 +97,7 @@ class Reading:
                 share_prefixes=compute.share_prefixes,
             )
             names = ", ".join(map(str, self.places))
-            handle.detail = f"{self._reader.model.name}, read at {names} on {model.device}"
+            handle.detail = f"{self._model_input.model.name}, read at {names} on {model.device}"
         return model
 
     @cached_property
@@ -110,8 +112,8 @@ class Reading:
         """Where the dense readings are; everything that decides them is in its name."""
         key = content_id(
             {
-                "model": self._reader.model.weights_sha256,
-                "rendering": self._reader.renderer.rendering_id,
+                "model": self._model_input.model.weights_sha256,
+                "rendering": self._model_input.renderer.rendering_id,
                 "pool": self.field.prepared.pool_id,
                 "blocks": dict(self.blocks),
                 "gate_k": self.gate_k,
@@ -205,7 +207,9 @@ class Reading:
         file = self.folder / f"exemplars-{content_id(names)}.npz"
         tables = self.field.exemplars
         if not file.exists():
-            samples = [s for t in tables.values() for s in render_rows(self._reader.renderer, t)]
+            samples = [
+                s for t in tables.values() for s in render_rows(self._model_input.renderer, t)
+            ]
             dense, _ = replace(self, representers=()).read(samples)
             write_atomically(file, lambda temp: _save(temp, dense))
         found, first = {}, 0

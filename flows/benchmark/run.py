@@ -19,7 +19,7 @@ from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
 from flows.config.data import BenchRequest
 from flows.config.load import explain
 from flows.orchestration.progress import stage
-from flows.stages.prepare.render import open_reader, sae_path
+from flows.stages.prepare.render import open_model_input, sae_path
 from selection.core.hashing import content_id, file_sha256
 from selection.evaluation.labelled import (
     SETTINGS,
@@ -161,8 +161,12 @@ def _identity(method: Method, field: BenchField) -> list[object]:
     if method.kind in (*NEEDS_PASS, "tokens", "ranking"):
         scorers = Scorers(field, ())
         config = method.config or scorers.config_of(method)
-        reader = open_reader(config)
-        identity += [reader.model.weights_sha256, str(reader.hookpoint), reader.renderer.settings]
+        model_input = open_model_input(config)
+        identity += [
+            model_input.model.weights_sha256,
+            str(model_input.hookpoint),
+            model_input.renderer.settings,
+        ]
         if method.config is not None:
             identity.append(load_sae(sae_path(config)).info.sae_id)
     return identity

@@ -13,7 +13,7 @@ from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
 from flows.benchmark.setting import BenchField
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
-from flows.stages.prepare.render import Reader, open_reader, render, render_rows, sae_path
+from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows, sae_path
 from flows.stages.rank.score import joint_scores
 from flows.stages.represent.representer import (
     Representer,
@@ -105,17 +105,17 @@ class Scorers:
     @cached_property
     def reading(self) -> Reading:
         """The one pass over the model under test."""
-        reader = open_reader(self.base)
+        model_input = open_model_input(self.base)
         blocks: dict[str, int] = {}
         wanted = {method.kind for method in self.methods}
         if wanted & {"dense", "gate", "split_relu"}:
-            blocks = {"sae": reader.hookpoint.block, "last": reader.model.n_layers - 1}
+            blocks = {"sae": model_input.hookpoint.block, "last": model_input.model.n_layers - 1}
         mine = {
             each.representation_id: each
             for own in self.representers.values()
             for each in representers_of(own.config, own)
-            if each.reader.model.weights_sha256 == reader.model.weights_sha256
-            and tokens_of(each.reader) == tokens_of(reader)
+            if each.model_input.model.weights_sha256 == model_input.model.weights_sha256
+            and tokens_of(each.model_input) == tokens_of(model_input)
         }
         gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
         reading = Reading(self.field, self.base, blocks, gate, tuple(mine.values()))
@@ -127,15 +127,15 @@ class Scorers:
         if method.kind != "encoder":
             return self.reading
         config = self.config_of(method)
-        last = open_reader(config).model.n_layers - 1
+        last = open_model_input(config).model.n_layers - 1
         reading = Reading(self.field, config, {"last": last}, None)
         reading.run()
         return reading
 
 
-def tokens_of(reader: Reader) -> dict[str, object]:
+def tokens_of(model_input: ModelInput) -> dict[str, object]:
     """What decides the tokens of a rendering, whichever of them count."""
-    settings = reader.renderer.settings
+    settings = model_input.renderer.settings
     return {name: value for name, value in settings.items() if name != "counted"}
 
 
@@ -145,7 +145,7 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     assert method.config is not None
     config = field.configured(method.config)
     scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
-    render(field.workspace, field.prepared, representer.reader)
+    render(field.workspace, field.prepared, representer.model_input)
     rendered = representer.rendered(field.prepared.pool_id)
     embed_rendered(representers_of(config, representer), rendered)
     count_terms(config, representer, rendered)
@@ -250,15 +250,15 @@ def _in_pool_order(vectors: PoolVectors) -> Iterator[SparseRows]:
 
 def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
     """Bag of the model's tokens, those that the model's methods count, cut where they are cut."""
-    field, reader = scorers.field, open_reader(scorers.base)
-    rendered = render(field.workspace, field.prepared, reader)
+    field, model_input = scorers.field, open_model_input(scorers.base)
+    rendered = render(field.workspace, field.prepared, model_input)
     n = field.prepared.n_examples
     starts = range(0, n, UNIT)
     bags = [
         bag_of_tokens(rendered.samples(np.arange(first, min(first + UNIT, n)))) for first in starts
     ]
     of_target = {
-        name: bag_of_tokens(render_rows(reader.renderer, table))
+        name: bag_of_tokens(render_rows(model_input.renderer, table))
         for name, table in field.exemplars.items()
     }
     width = max(rows.n_latents for rows in (*bags, *of_target.values()))

@@ -13,7 +13,7 @@ from flows.config.load import PRESETS
 from flows.config.reference import config_keys
 from flows.orchestration.terminal import say
 from flows.stages.prepare.inputs import read_targets, source_of
-from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
 from selection.data.read import Look, look_at
 from storage.files.atomic import write_bytes
@@ -81,7 +81,7 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
         {"pool": pool, "exemplars": exemplars, "budget": {"examples": 1}, "model": model,
          "sae": sae}
     )  # fmt: skip
-    renderer = open_reader(config).renderer
+    renderer = open_model_input(config).renderer
     console = Console(highlight=False)
     # Where reverse video is lost, as in a pipe, brackets mark what counts.
     left, right = ("", "") if console.is_terminal else ("⟦", "⟧")

@@ -113,7 +113,7 @@ def run_embed(
     Hosts that start together wait for the first one to prepare, then share the units.
     """
     from flows.stages.prepare.inputs import prepare
-    from flows.stages.prepare.render import open_reader, render
+    from flows.stages.prepare.render import open_model_input, render
     from flows.stages.represent.sae import ensure_sae
     from flows.stages.represent.workers import embed_by_workers
 
@@ -121,8 +121,8 @@ def run_embed(
     config, place = load_config(config_name, {**overrides, **chosen}), open_workspace(workspace)
     try:
         with ending_on_sigterm(), listening(for_terminal()):
-            pool, reader = prepare(config, place), open_reader(config)
-            sae = str(ensure_sae(config, place, reader, render(place, pool, reader)))
+            pool, model_input = prepare(config, place), open_model_input(config)
+            sae = str(ensure_sae(config, place, model_input, render(place, pool, model_input)))
             representer, counts = embed_by_workers(config, place, pool.pool_id, sae)
     except Terminated:
         say(f"Stopped; finished units are kept. The same command goes on (exit code {RESUME_ME}).")

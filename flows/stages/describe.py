@@ -10,7 +10,7 @@ import numpy as np
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_reader, render, sae_path
+from flows.stages.prepare.render import open_model_input, render, sae_path
 from flows.stages.represent.representer import Representer, open_representer
 from flows.stages.represent.sae import trained_folder
 from selection.core.errors import InputError
@@ -58,7 +58,7 @@ def describe_latents(
             raise InputError("the SAE has no such latent", field="--latent", value=latent,
                              remedy=f"Its latents are 0 to {n_latents - 1}.")  # fmt: skip
     pool = prepare(config, workspace)
-    rendered = render(workspace, pool, representer.reader)
+    rendered = render(workspace, pool, representer.model_input)
     rows = np.flatnonzero(rendered.usable())[:n_samples]
     samples = rendered.samples(rows)
     names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
@@ -72,7 +72,7 @@ def describe_latents(
                 1 + max(int(sample.tokens.max()) for sample in samples),
                 _labels(pool, rows),
                 config.compute.tokens_per_batch,
-                representer.reader.hookpoint,
+                representer.model_input.hookpoint,
                 None if cache is None else cache.add,
             )
         if cache is not None and cache.n_clipped:
@@ -82,12 +82,12 @@ def describe_latents(
                 cache.n_clipped,
             )
         lens = None
-        if representer.reader.model.kind == "causal":
+        if representer.model_input.model.kind == "causal":
             try:
-                lens = lens_of(coder, representer.reader.model.path)
+                lens = lens_of(coder, representer.model_input.model.path)
             except InputError as error:
                 log.warning("no logit lens: %s", error)
-        found = described(profile, facets, lens, samples, names, representer.reader.renderer)
+        found = described(profile, facets, lens, samples, names, representer.model_input.renderer)
         handle.advance(len(samples))
         handle.detail = f"{len(found):,} of {coder.info.num_latents:,} latents fired"
     file = workspace.described(coder.info.sae_id) / FILE
@@ -109,34 +109,36 @@ def _cache(
     """
     if folder is None:
         return nullcontext()
-    reader, config = representer.reader, representer.config
-    local = reader.model.revision is None
+    model_input, config = representer.model_input, representer.config
+    local = model_input.model.revision is None
     return delphi_cache(
         folder,
-        representer.model.module_name(reader.hookpoint),
+        representer.model.module_name(model_input.hookpoint),
         [sample.tokens[sample.content_mask] for sample in samples],
         names,
         n_latents=representer.coder.info.num_latents,
         window=window,
-        pad=reader.renderer.pad_id,
+        pad=model_input.renderer.pad_id,
         about={
             "dataset_repo": without_secrets(", ".join(pool.path for pool in config.pool)),
-            "model_name": str(reader.model.path.absolute()) if local else reader.model.name,
-            "model_revision": reader.model.revision,
+            "model_name": str(model_input.model.path.absolute())
+            if local
+            else model_input.model.name,
+            "model_revision": model_input.model.revision,
             "sae_sha256": representer.coder.info.sha256,
             "sae_scale": config.sae.scale,
-            "hookpoint": str(reader.hookpoint),
-            "rendering": reader.renderer.settings,
+            "hookpoint": str(model_input.hookpoint),
+            "rendering": model_input.renderer.settings,
         },
     )
 
 
 def _about(representer: Representer, profile: object) -> dict[str, object]:
-    info, model = representer.coder.info, representer.reader.model
+    info, model = representer.coder.info, representer.model_input.model
     return {
         "sae_sha256": info.sha256,
         "model_sha256": model.weights_sha256,
-        "hookpoint": str(representer.reader.hookpoint),
+        "hookpoint": str(representer.model_input.hookpoint),
         "n_tokens": getattr(profile, "n_tokens", 0),
         "n_latents": info.num_latents,
     }
@@ -145,7 +147,7 @@ def _about(representer: Representer, profile: object) -> dict[str, object]:
 def _existing_sae(config: VectorJob, workspace: Workspace) -> str:
     if config.sae.train is None:
         return sae_path(config)
-    folder = trained_folder(config.sae.train, config, workspace.saes, open_reader(config))
+    folder = trained_folder(config.sae.train, config, workspace.saes, open_model_input(config))
     if family_of(folder) is None:
         raise InputError(
             "this SAE was not trained yet",

@@ -15,8 +15,8 @@ from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration import terminal
 from flows.orchestration.terminal import say
 from flows.stages import estimate as dry_run
-from flows.stages.prepare.inputs import field_of, prepare, read_targets
-from flows.stages.prepare.render import open_reader, render, sae_path
+from flows.stages.prepare.inputs import eligible_examples, prepare, read_targets
+from flows.stages.prepare.render import open_model_input, render, sae_path
 from flows.stages.represent.representer import (
     BYTES_PER_POSTING,
     Representer,
@@ -68,15 +68,15 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
     check_config(config, workspace)
     targets = read_targets(config.exemplars)
     pool = prepare(config, workspace)
-    field = field_of(config, pool, targets)
-    rendered = render(workspace, pool, open_reader(config))
+    eligibility = eligible_examples(config, pool, targets)
+    rendered = render(workspace, pool, open_model_input(config))
     totals = rendered.totals
     say("\nWhat a run would do")
     say(f"  rows       {pool.n_rows:,} read, {pool.n_examples:,} unique examples")
-    for reason, n in [*pool.drops.items(), *field.drops.items()]:
+    for reason, n in [*pool.drops.items(), *eligibility.drops.items()]:
         say(f"  dropped    {n:,} {reason}")
     truncated = totals["n_truncated"] / max(1, pool.n_examples)
-    say(f"  eligible   {int(field.eligible.sum()):,}")
+    say(f"  eligible   {int(eligibility.eligible.sum()):,}")
     say(f"  tokens     {totals['n_tokens']:,}, {totals['n_counted']:,} of them counted")
     say(f"  truncated  {totals['n_truncated']:,} examples ({truncated:.1%}), response cut away"
         f" whole in {totals['n_response_lost']:,}")  # fmt: skip
@@ -88,21 +88,21 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
 
 def _is_trained(config: SelectConfig, workspace: Workspace) -> bool:
     settings = config.sae.train
-    reader = open_reader(config)
+    model_input = open_model_input(config)
     return (
         settings is not None
-        and family_of(trained_folder(settings, config, workspace.saes, reader)) is not None
+        and family_of(trained_folder(settings, config, workspace.saes, model_input)) is not None
     )
 
 
 def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
     """Without its SAE a run's cost is known in part: the forward passes."""
-    settings, reader = config.sae.train, open_reader(config)
+    settings, model_input = config.sae.train, open_model_input(config)
     if settings is None:
         return
     model = load_activation_model(
-        reader.model,
-        reader.hookpoint,
+        model_input.model,
+        model_input.hookpoint,
         device=config.model.device,
         dtype=config.model.dtype,
         threads=config.compute.threads,
@@ -128,9 +128,9 @@ def _print_training_cost(config: SelectConfig, rendered: RenderedPool) -> None:
 
 
 def _print_cost(config: SelectConfig, workspace: Workspace, rendered: RenderedPool) -> None:
-    reader = open_reader(config)
+    model_input = open_model_input(config)
     settings = config.sae.train
-    trained = settings and trained_folder(settings, config, workspace.saes, reader)
+    trained = settings and trained_folder(settings, config, workspace.saes, model_input)
     representer = open_representer(config, workspace, str(trained or sae_path(config)))
     found = [(each, missing_rows(each, rendered)) for each in representers_of(config, representer)]
     lacking = [each for each, rows in found if len(rows)]

@@ -84,7 +84,7 @@ def from_scratch(workspace: Workspace, run: RecordedRun) -> Agreement:
         sae = run.sae if config.sae.train is not None else sae_path(config)
         representer = open_representer(config, scratch, sae)
         pool = open_pool(scratch.pools / run.pool_id)
-        rendered = render(scratch, pool, representer.reader)
+        rendered = render(scratch, pool, representer.model_input)
         embed_rendered(representers_of(config, representer), rendered)
         count_terms(config, representer, rendered)
         scratch.scores.mkdir(exist_ok=True)

@@ -92,8 +92,8 @@ def recorded_representer(
     sae = run.sae if config.sae.train is not None else sae_path(config)
     representer = open_representer(config, workspace, sae, computes=False)
     for what, expected, found, place in (
-        ("model", run.model_sha256, representer.reader.model.weights_sha256,
-         representer.reader.model.path),
+        ("model", run.model_sha256, representer.model_input.model.weights_sha256,
+         representer.model_input.model.path),
         ("SAE", run.sae_sha256, representer.coder.info.sha256, sae),
         ("representation", run.representation_id, representer.representation_id,
          workspace.units),

@@ -14,13 +14,13 @@ from flows.config.rules import BudgetConfig
 from flows.orchestration.progress import Clock, listening, stage
 from flows.stages.decide.decide import Decided, Race, decide, enter_race
 from flows.stages.decide.held_out import check_label_free
-from flows.stages.prepare.inputs import Field, field_of, read_targets
-from flows.stages.prepare.render import Reader, open_reader, render_rows, rendering_folder
+from flows.stages.prepare.inputs import Eligibility, eligible_examples, read_targets
+from flows.stages.prepare.render import ModelInput, open_model_input, render_rows, rendering_folder
 from flows.stages.rank.candidates import measured_recall
 from flows.stages.rank.index import index_facts
 from flows.stages.record.material import Material, RunFacts
 from flows.stages.record.rows import catalog_rows, stage_rows
-from flows.stages.record.token_latents import fired_rows
+from flows.stages.record.token_activations import token_activation_rows
 from flows.stages.represent.representer import (
     Representer,
     embed_targets,
@@ -50,7 +50,7 @@ def select_and_record(
         with stage("explain", unit="rows") as handle:
             rows = catalog_rows(material)
             handle.detail = f"{len(rows.get('why', ())):,} shared latents of picks and near misses"
-        rows |= fired_rows(material, rows.get("why"))
+        rows |= token_activation_rows(material, rows.get("why"))
         rows |= stage_rows(facts, clock.stages)
     with stage("record", unit="rows") as handle:
         commit(workspace, rows)
@@ -74,11 +74,11 @@ def decide_run(
     pool = open_pool(workspace.pools / pool_id)
     rendered, vectors = representer.rendered(pool_id), pool_vectors(representer, pool_id)
     targets = embed_targets(representer, config, tables)
-    field = field_of(config, pool, tables)
+    eligibility = eligible_examples(config, pool, tables)
     spaces = open_spaces(config, representer, pool_id)
-    race = enter_race(config, field, pool, rendered, spaces, targets)
-    tokens = token_counter(config.budget, representer.reader, pool, rendered)
-    n_promised = int(field.eligible.sum())
+    race = enter_race(config, eligibility, pool, rendered, spaces, targets)
+    tokens = token_counter(config.budget, representer.model_input, pool, rendered)
+    n_promised = int(eligibility.eligible.sum())
     run = (facts.run_id, facts.name)
     decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
@@ -89,7 +89,8 @@ def decide_run(
         )
         index["search"] = {**race.candidates.facts, "recall": recall}
     facts = replace(
-        facts, counts=_counts(pool, rendered, field, race, vectors.n_vectors, representer, index)
+        facts,
+        counts=_counts(pool, rendered, eligibility, race, vectors.n_vectors, representer, index),
     )
     return Material(
         config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens, checks
@@ -101,11 +102,11 @@ def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_i
     asked = config.budget.tokens
     if asked is None:
         return
-    pool, reader = open_pool(workspace.pools / pool_id), open_reader(config)
-    rendered = open_rendering(rendering_folder(workspace, pool_id, reader.renderer))
-    field = field_of(config, pool, read_targets(config.exemplars))
-    count = token_counter(config.budget, reader, pool, rendered)
-    rows = np.flatnonzero(field.eligible)
+    pool, model_input = open_pool(workspace.pools / pool_id), open_model_input(config)
+    rendered = open_rendering(rendering_folder(workspace, pool_id, model_input.renderer))
+    eligibility = eligible_examples(config, pool, read_targets(config.exemplars))
+    count = token_counter(config.budget, model_input, pool, rendered)
+    rows = np.flatnonzero(eligibility.eligible)
     parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
     n_tokens = sum(int(count(part).sum()) for part in parts)
     if asked > n_tokens:
@@ -119,10 +120,10 @@ def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_i
 
 
 def token_counter(
-    budget: BudgetConfig, reader: Reader, pool: PreparedPool, rendered: RenderedPool
+    budget: BudgetConfig, model_input: ModelInput, pool: PreparedPool, rendered: RenderedPool
 ) -> TokenCount:
     """Pool rows -> tokens that training on them costs, after the training max_length."""
-    limit = budget.max_length or int(reader.renderer.settings["max_length"])
+    limit = budget.max_length or int(model_input.renderer.settings["max_length"])
     if budget.trainee_tokenizer is None:
         full = rendered.full_lengths()
         return lambda rows: np.minimum(full[rows], limit).astype(np.int64)
@@ -142,7 +143,7 @@ def token_counter(
 def _counts(
     pool: PreparedPool,
     rendered: RenderedPool,
-    field: Field,
+    eligibility: Eligibility,
     race: Race,
     n_vectors: int,
     representer: Representer,
@@ -155,7 +156,7 @@ def _counts(
         "occurrences": pool.n_occurrences,
         "examples": pool.n_examples,
         "dropped_before_ranking": {str(reason): n for reason, n in race.drops.items()},
-        "passed_where": int(field.eligible.sum()),
+        "passed_where": int(eligibility.eligible.sum()),
         "ranked": int(race.eligible.sum()),
         "vectors": n_vectors,
         "fixed_point": representer.fixed_point_totals(),

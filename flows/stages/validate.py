@@ -2,8 +2,13 @@
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.inputs import field_of, read_targets, refuse_without_response, source_of
-from flows.stages.prepare.render import open_reader
+from flows.stages.prepare.inputs import (
+    eligible_examples,
+    read_targets,
+    refuse_without_response,
+    source_of,
+)
+from flows.stages.prepare.render import open_model_input
 from flows.stages.prepare.rules import included_rows, quota_columns
 from flows.stages.represent.sae import load_fitting
 from selection.data.read import look_at
@@ -24,19 +29,19 @@ def check_config(config: SelectConfig, workspace: Workspace) -> None:
             look_at(source_of(pool), 50)
         if config.where is not None:
             compile_where(config.where)
-        reader = open_reader(config)
+        model_input = open_model_input(config)
         if config.sae.train is None:
-            load_fitting(config, workspace, reader)
+            load_fitting(config, workspace, model_input)
         ensure_free(workspace.root, FREE_BYTES, "a selection run")
         names = ", ".join(f"{name} ({len(table)})" for name, table in targets.items())
         handle.detail = f"exemplars: {names}"
 
 
 def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str) -> dict[str, int]:
-    """Counts of the field; raises InputError where `where` or the budget leave nothing to do."""
+    """Counts of what is eligible. Raises InputError where `where` or the budget leave nothing."""
     pool = open_pool(workspace.pools / pool_id)
-    field = field_of(config, pool, read_targets(config.exemplars))
+    eligibility = eligible_examples(config, pool, read_targets(config.exemplars))
     included_rows(config, pool)
-    quota_columns(config, pool, field.eligible)
-    counts = {"eligible": int(field.eligible.sum())}
-    return counts | {str(reason): n for reason, n in field.drops.items()}
+    quota_columns(config, pool, eligibility.eligible)
+    counts = {"eligible": int(eligibility.eligible.sum())}
+    return counts | {str(reason): n for reason, n in eligibility.drops.items()}

@@ -127,7 +127,7 @@ ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contri
 
 
 _PLACES = """
-SELECT space, latent, turn, first_char, end_char FROM fired
+SELECT space, latent, turn, first_char, end_char FROM token_activations
 WHERE selection_id = ? AND example_id = ? AND turn IS NOT NULL
 ORDER BY strength DESC, turn, first_char"""
 

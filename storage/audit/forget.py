@@ -88,7 +88,7 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     for folder in folders(workspace.pools):
         forget_in_pool(workspace, folder, wanted)
     shutil.rmtree(workspace.indexes, ignore_errors=True)  # built again from shards when needed
-    _remove(workspace.fired)  # asked of the model again when needed
+    _remove(workspace.token_activations)  # asked of the model again when needed
     if not workspace.snapshot.exists():
         return Forgotten(wanted, [], [])
     exports = _exports_with(workspace, wanted)
@@ -97,7 +97,9 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
     root = workspace.root.resolve()
     inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
     _write_again(workspace, inside, wanted)
-    _remove(workspace.fired)  # a run that had read the sample before may have kept places of it
+    _remove(
+        workspace.token_activations
+    )  # a run that had read the sample before may have kept places of it
     outside = [path for path, *_ in exports if path not in {row[0] for row in inside}]
     return Forgotten(wanted, [path for path, *_ in inside], outside)
 

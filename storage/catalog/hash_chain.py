@@ -26,7 +26,7 @@ NOT_COVERED = {
     "benchmark": "measures methods; no selection follows from it",
     "benchmark_result": "see benchmark",
     "benchmark_mean": "see benchmark",
-    "fired": "places of tokens, which may be forgotten; they explain and decide nothing",
+    "token_activations": "may be forgotten; they explain and decide nothing",
     "target_latent": "describes exemplars, whose ids are covered; decides nothing",
     "run_stage": "how long stages took",
     "catalog_commit": "numbers commits for the publishing of snapshots",

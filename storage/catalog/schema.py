@@ -96,7 +96,7 @@ KEYS = (
     *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
                                                            "why_exemplar", "selection_drop",
                                                            "label_free_check", "held_out",
-                                                           "fired", "event")),
+                                                           "token_activations", "event")),
     *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
 )  # fmt: skip
 """References between tables, checked over new rows at every commit and over all by `verify`.
@@ -142,7 +142,7 @@ TEXT_COLUMNS = (
     TextColumn("near_miss", "text", "example_id", "NULL"),
     TextColumn("occurrence", "raw", "example_id", "NULL"),
     *(
-        TextColumn("fired", name, "example_id", "NULL")  # how long its tokens are
+        TextColumn("token_activations", name, "example_id", "NULL")  # how long its tokens are
         for name in ("turn", "first_char", "end_char", "strength")
     ),
     TextColumn("exemplar", "messages", "exemplar_id", "'[]'"),

@@ -74,9 +74,9 @@ class Workspace:
         return self.root / "indexes"
 
     @property
-    def fired(self) -> Path:
-        """Where latents fired in samples that were explained, `fired/<representation_id>/`."""
-        return self.root / "fired"
+    def token_activations(self) -> Path:
+        """Token activations of explained samples, `token_activations/<representation_id>/`."""
+        return self.root / "token_activations"
 
     @property
     def scores(self) -> Path:

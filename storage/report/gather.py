@@ -191,7 +191,7 @@ ORDER BY t.target, t.place"""
 
 _EXAMPLES = """
 SELECT f.space, f.latent, p.rank, f.turn, f.first_char, f.end_char, x.messages
-FROM (FROM fired WHERE selection_id = $1 AND turn IS NOT NULL
+FROM (FROM token_activations WHERE selection_id = $1 AND turn IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY space, latent, example_id
         ORDER BY strength DESC, turn, first_char) = 1) f
 JOIN pick p ON p.selection_id = f.selection_id AND p.example_id = f.example_id

@@ -168,7 +168,10 @@ def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
     if facts.facts.selection["method"] == "jaccard":
         found[1:1] = [
             ("Why each is there", f"FROM v_why WHERE {where} ORDER BY example_id, share DESC"),
-            ("Which tokens fired", f"FROM v_fired WHERE {where} ORDER BY rank, turn, first_char"),
+            (
+                "Which tokens fired",
+                f"FROM v_token_activations WHERE {where} ORDER BY rank, turn, first_char",
+            ),
         ]
     return found
 

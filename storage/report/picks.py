@@ -67,7 +67,8 @@ ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
 
 _FIRED = """
 SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.strength
-FROM fired f JOIN {table} p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
+FROM token_activations f JOIN {table} p
+  ON p.selection_id = f.selection_id AND p.example_id = f.example_id
 WHERE f.selection_id = $chosen AND {ranks} AND f.turn IS NOT NULL
 ORDER BY f.example_id, f.turn, f.first_char, f.end_char, f.latent"""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.inputs import Field
+from flows.stages.prepare.inputs import Eligibility
 from flows.stages.prepare.rules import (
     Contamination,
     contamination_of,
@@ -90,7 +90,7 @@ class Decided:
 
 def enter_race(
     config: SelectConfig,
-    field: Field,
+    eligibility: Eligibility,
     pool: PreparedPool,
     rendered: RenderedPool,
     vectors: SpaceVectors,
@@ -100,7 +100,7 @@ def enter_race(
     counts, fires = count_documents(config, vectors, verify=config.compute.verify_shards)
     joined = join_targets(config, vectors, counts, targets)
     has_direction = vectors.parts[0].spread(fires, fill=False)
-    drops, left = dict(field.drops), field.eligible.copy()
+    drops, left = dict(eligibility.drops), eligibility.eligible.copy()
     tables = {name: table for name, (table, _) in targets.items()}
     contamination = contamination_of(config, pool, tables)
     holds_item = np.zeros(len(left), np.bool_)

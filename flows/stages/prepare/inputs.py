@@ -117,8 +117,8 @@ def id_names(listed: str | Sequence[str], field: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Field:
-    """Who is in the race before a model is asked.
+class Eligibility:
+    """Examples that may be ranked, as far as that is known before a model runs.
 
     eligible:    (n,) bool over the prepared pool.
     drops:       examples dropped here, by reason.
@@ -128,7 +128,9 @@ class Field:
     drops: dict[DropReason, int]
 
 
-def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.Table]) -> Field:
+def eligible_examples(
+    config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.Table]
+) -> Eligibility:
     """Apply `where`, take out exact copies of exemplars, and hold the budget against the rest.
 
     Raises InputError where the budget asks for more than survives.
@@ -152,7 +154,7 @@ def field_of(config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.
         DropReason.EXCLUDED: int(excluded.sum()),
         DropReason.NO_RESPONSE: int(silent.sum()),
     }
-    return Field(eligible, {reason: n for reason, n in drops.items() if n})
+    return Eligibility(eligible, {reason: n for reason, n in drops.items() if n})
 
 
 def _refuse_large_budget(config: SelectConfig, n_eligible: int, n_examples: int) -> None:

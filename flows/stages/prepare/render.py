@@ -31,7 +31,7 @@ from storage.pools.renderings import RenderedPool, open_rendering, rows_done, wr
 
 
 @dataclass(frozen=True)
-class Reader:
+class ModelInput:
     """The model as far as reading goes: where it is, where it is read, how text becomes tokens."""
 
     model: ResolvedModel
@@ -39,7 +39,7 @@ class Reader:
     renderer: Renderer
 
 
-def open_reader(config: VectorJob) -> Reader:
+def open_model_input(config: VectorJob) -> ModelInput:
     """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded."""
     name = packaged(f"{DEMO}:model") if config.model.name == DEMO else config.model.name
     model = resolve_model(name, config.model.revision, config.model.trust_remote_code)
@@ -47,7 +47,7 @@ def open_reader(config: VectorJob) -> Reader:
         hookpoint = parse_hookpoint(config.model.hookpoint, model.n_layers)
     else:  # the place where the SAE was trained
         hookpoint = _hookpoint_of(None if config.sae.train else sae_path(config), model)
-    return Reader(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
+    return ModelInput(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
 
 
 def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
@@ -97,18 +97,18 @@ def _hookpoint_of(
     return Hookpoint(*place)
 
 
-def hookpoints_of(config: VectorJob, reader: Reader) -> list[Hookpoint]:
+def hookpoints_of(config: VectorJob, model_input: ModelInput) -> list[Hookpoint]:
     """Everywhere the run reads the model: its own hookpoint and those of other SAEs it joins.
 
     Shallow ones first. Raises InputError for an SAE that does not say where it was trained or
     that was trained on another model.
     """
-    found = {reader.hookpoint}
+    found = {model_input.hookpoint}
     for space in config.representation.spaces:
         if space.sae is not None and space.hookpoint:
-            found.add(parse_hookpoint(space.hookpoint, reader.model.n_layers))
+            found.add(parse_hookpoint(space.hookpoint, model_input.model.n_layers))
         elif space.sae is not None:
-            found.add(_hookpoint_of(space.sae, reader.model, _SPACE, _SPACE))
+            found.add(_hookpoint_of(space.sae, model_input.model, _SPACE, _SPACE))
     return sorted(found, key=lambda place: (place.block, place.site))
 
 
@@ -117,29 +117,29 @@ def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> 
     return workspace.pools / pool_id / "renderings" / renderer.rendering_id
 
 
-def render(workspace: Workspace, pool: PreparedPool, reader: Reader) -> RenderedPool:
+def render(workspace: Workspace, pool: PreparedPool, model_input: ModelInput) -> RenderedPool:
     """Tokens of every example of the pool, kept in the workspace; reused where complete."""
-    folder = rendering_folder(workspace, pool.pool_id, reader.renderer)
+    folder = rendering_folder(workspace, pool.pool_id, model_input.renderer)
     with stage("render", pool.n_examples, "examples") as handle:
 
         def batches() -> Iterator[list[Rendered]]:
             first = rows_done(folder)
             handle.advance(first)
             for batch in pool.iter_examples(first):
-                yield render_rows(reader.renderer, batch)
+                yield render_rows(model_input.renderer, batch)
                 handle.advance(batch.num_rows)
 
         do_once(
             workspace.leases,
             f"render-{pool.pool_id[:12]}-{folder.name[:12]}",
             lambda: is_complete(folder),
-            lambda: write_rendering(folder, batches(), reader.renderer.settings),
+            lambda: write_rendering(folder, batches(), model_input.renderer.settings),
         )
         rendered = open_rendering(folder)
         totals = rendered.totals
         handle.detail = (
             f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
-            f"{totals['n_truncated']:,} examples truncated{_fallbacks(reader.renderer)}"
+            f"{totals['n_truncated']:,} examples truncated{_fallbacks(model_input.renderer)}"
         )
     return rendered
 

@@ -70,7 +70,7 @@ def identity_of(representer: Representer, pool_id: str) -> dict[str, object]:
     """Which vectors an index is of."""
     return {
         "pool_id": pool_id,
-        "rendering_id": representer.reader.renderer.rendering_id,
+        "rendering_id": representer.model_input.renderer.rendering_id,
         "representation_id": representer.representation_id,
     }
 

@@ -28,7 +28,7 @@ PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", 
 def run_row(material: Material) -> Row:
     """Who asked for what, when, and with which model, SAE and versions."""
     config, facts, representer = material.config, material.facts, material.representer
-    model, sae = representer.reader.model, representer.coder.info
+    model, sae = representer.model_input.model, representer.coder.info
     return {
         "run_id": facts.run_id,
         "name": facts.name,
@@ -50,7 +50,7 @@ def run_row(material: Material) -> Row:
         "sae_sha256": sae.sha256,
         "sae_licence": sae.licence,
         "data_licences": material.pool.licence_counts(material.race.eligible, config.where),
-        "hookpoint": str(representer.reader.hookpoint),
+        "hookpoint": str(representer.model_input.hookpoint),
         "unit": representer.unit,
         "seed": config.seed,
         "is_demo": config.model.name == DEMO,
@@ -112,7 +112,7 @@ def artifact_rows(material: Material) -> list[Row]:
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
-    model, sae = representer.reader.model, representer.coder.info
+    model, sae = representer.model_input.model, representer.coder.info
     rows.append(("represent", f"model {model.name}", model.weights_sha256, None))
     rows.append(("represent", f"sae {representer.sae}", sae.sha256, f"model {model.name}"))
     units = {shard.folder.name: shard.sha256 for shard in material.vectors.shards.shards}

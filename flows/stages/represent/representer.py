@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import (
-    Reader,
+    ModelInput,
     hookpoints_of,
-    open_reader,
+    open_model_input,
     render_rows,
     rendering_folder,
 )
@@ -26,7 +26,7 @@ from flows.stages.represent.devices import claim_device
 from flows.stages.represent.sae import (
     CALIBRATION_TEXTS,
     calibration_samples,
-    hold_to_its_word,
+    check_declared_quality,
     measure_sae,
 )
 from selection.core.errors import InputError
@@ -65,7 +65,7 @@ class Representer:
     """
 
     config: VectorJob
-    reader: Reader
+    model_input: ModelInput
     coder: SparseCoder
     sae: str
     workspace: Workspace
@@ -86,11 +86,11 @@ class Representer:
         """The model up to the last place that the run reads."""
         if self.host is not None:
             return self.host.model
-        places = hookpoints_of(self.config, self.reader)
+        places = hookpoints_of(self.config, self.model_input)
         options, compute = self.config.model, self.config.compute
         with stage("model") as handle:
             model = load_activation_model(
-                self.reader.model,
+                self.model_input.model,
                 places,
                 device=options.device,
                 dtype=options.dtype,
@@ -99,7 +99,7 @@ class Representer:
                 share_prefixes=compute.share_prefixes,
             )
             names = ", ".join(map(str, places))
-            handle.detail = f"{self.reader.model.name}, read at {names} on {model.device}"
+            handle.detail = f"{self.model_input.model.name}, read at {names} on {model.device}"
         return model
 
     @cached_property
@@ -118,8 +118,8 @@ class Representer:
     def _calibration_key(self) -> dict[str, object]:
         options = self.config.representation
         return {
-            "model": self.reader.model.weights_sha256,
-            "hookpoint": str(self.reader.hookpoint),
+            "model": self.model_input.model.weights_sha256,
+            "hookpoint": str(self.model_input.hookpoint),
             "sae": self.coder.info.sae_id,
             "token_aggregate": options.token_aggregate,
             "max_norm_ratio": options.max_norm_ratio,
@@ -144,15 +144,15 @@ class Representer:
         if not do_once(self.workspace.leases, name, file.exists, self._calibrate):
             known = read_json(file).get("sae_quality")
             if isinstance(known, dict):
-                hold_to_its_word(self.config.sae, self.coder, SaeQuality(**known))
+                check_declared_quality(self.config.sae, self.coder, SaeQuality(**known))
         return _read_calibration(file)
 
     def _calibrate(self) -> None:
-        options, place = self.config.representation, self.reader.hookpoint
-        samples = calibration_samples(self.config, self.reader.model)
+        options, place = self.config.representation, self.model_input.hookpoint
+        samples = calibration_samples(self.config, self.model_input.model)
         per_batch = self.config.compute.tokens_per_batch
         quality = measure_sae(self.coder, self.model, samples, per_batch, place)
-        hold_to_its_word(self.config.sae, self.coder, quality)
+        check_declared_quality(self.config.sae, self.coder, quality)
         found = calibrate_head(
             samples,
             self.model,
@@ -170,7 +170,7 @@ class Representer:
         options, known = self.config.representation, self.calibration
         ratio = options.max_norm_ratio
         return Head(
-            self.reader.hookpoint,
+            self.model_input.hookpoint,
             self.coder,
             options.token_aggregate,
             known.unit,
@@ -190,8 +190,8 @@ class Representer:
     def representation_id(self) -> str:
         """Names the folder of shards; everything that changes a vector is in it."""
         return representation_id(
-            model_sha256=self.reader.model.weights_sha256,
-            hookpoint=str(self.reader.hookpoint),
+            model_sha256=self.model_input.model.weights_sha256,
+            hookpoint=str(self.model_input.hookpoint),
             sae_id=self.coder.info.sae_id,
             token_aggregate=self.config.representation.token_aggregate,
             keep_top=self.config.representation.keep_top,
@@ -205,7 +205,7 @@ class Representer:
 
     def rendered(self, pool_id: str) -> RenderedPool:
         """The tokens of a pool that was rendered before."""
-        return open_rendering(rendering_folder(self.workspace, pool_id, self.reader.renderer))
+        return open_rendering(rendering_folder(self.workspace, pool_id, self.model_input.renderer))
 
     def fixed_point_totals(self) -> dict[str, float]:
         """What storing cost, over all shards of the representation: values, shares of L1 mass."""
@@ -252,7 +252,7 @@ def open_representer(
     if config.sae.scale == "decoder_norm":
         coder = scaled_by_decoder_norm(coder)
     may = computes if host is None else host.computes
-    return Representer(config, open_reader(config), coder, sae, workspace, host, may)
+    return Representer(config, open_model_input(config), coder, sae, workspace, host, may)
 
 
 def pool_vectors(representer: Representer, pool_id: str) -> PoolVectors:
@@ -299,7 +299,8 @@ def embed_targets(
     """
     tables = list(targets.values())
     samples = {
-        name: render_rows(representer.reader.renderer, table) for name, table in targets.items()
+        name: render_rows(representer.model_input.renderer, table)
+        for name, table in targets.items()
     }
     for (name, rendered), table in zip(samples.items(), tables, strict=True):
         _refuse_uncounted(config, name, table, rendered)

@@ -13,7 +13,7 @@ import numpy as np
 from flows.config.jobs import VectorJob
 from flows.config.model import SaeConfig, SaeTraining
 from flows.orchestration.progress import stage
-from flows.stages.prepare.render import DEMO_SAES, Reader, renderer_of, sae_path
+from flows.stages.prepare.render import DEMO_SAES, ModelInput, renderer_of, sae_path
 from flows.stages.represent.devices import claim_device
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
@@ -40,56 +40,64 @@ BLOCK_EXAMPLES = 512  # Examples whose tokens are shuffled together.
 TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting.
 
 
-def load_fitting(config: VectorJob, workspace: Workspace, reader: Reader) -> SparseCoder:
+def load_fitting(config: VectorJob, workspace: Workspace, model_input: ModelInput) -> SparseCoder:
     """The config's existing SAE. Raises InputError when it is missing or of another model."""
     folders = [workspace.saes, DEMO_SAES]
     coder = load_sae(sae_path(config), local=folders)
     asked = config.model.hookpoint or ""
-    check_fits(coder.info, reader.model, reader.hookpoint, list_local_saes(folders), asked=asked)
+    check_fits(
+        coder.info, model_input.model, model_input.hookpoint, list_local_saes(folders), asked=asked
+    )
     return coder
 
 
-def trained_folder(settings: SaeTraining, config: VectorJob, home: Path, reader: Reader) -> Path:
+def trained_folder(
+    settings: SaeTraining, config: VectorJob, home: Path, model_input: ModelInput
+) -> Path:
     """Where the SAE of these settings lives; its name does not depend on the pool."""
     identity = {
         "train": settings.model_dump(),
-        "model": reader.model.weights_sha256,
-        "hookpoint": str(reader.hookpoint),
+        "model": model_input.model.weights_sha256,
+        "hookpoint": str(model_input.hookpoint),
         "counted": config.rendering.counted,
         "template": config.rendering.template,
         "dtype": config.model.dtype,
     }
-    return home / content_id(identity) / hookpoint_name(reader)
+    return home / content_id(identity) / hookpoint_name(model_input)
 
 
 def ensure_sae(
-    config: VectorJob, workspace: Workspace, reader: Reader, rendered: RenderedPool
+    config: VectorJob, workspace: Workspace, model_input: ModelInput, rendered: RenderedPool
 ) -> Path | str:
     """Path of the SAE that the config names or asks to train; none is trained twice."""
     settings = config.sae.train
     if settings is None:
-        load_fitting(config, workspace, reader)
+        load_fitting(config, workspace, model_input)
         return sae_path(config)
-    folder = trained_folder(settings, config, workspace.saes, reader)
+    folder = trained_folder(settings, config, workspace.saes, model_input)
     if family_of(folder) is None:
         claim_device(workspace.leases, config.model.device)
     do_once(
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
         lambda: family_of(folder) is not None,
-        lambda: _train(settings, config, folder, reader, rendered),
+        lambda: _train(settings, config, folder, model_input, rendered),
     )
     return folder
 
 
 def _train(
-    settings: SaeTraining, config: VectorJob, folder: Path, reader: Reader, rendered: RenderedPool
+    settings: SaeTraining,
+    config: VectorJob,
+    folder: Path,
+    model_input: ModelInput,
+    rendered: RenderedPool,
 ) -> None:
     options = config.model
     # Packed and shared as the device's default says: how a pool is cut must not change an SAE.
     model = load_activation_model(
-        reader.model,
-        reader.hookpoint,
+        model_input.model,
+        model_input.hookpoint,
         device=options.device,
         dtype=options.dtype,
         threads=config.compute.threads,
@@ -101,7 +109,7 @@ def _train(
         handle.advance(skipped)
         coder, report = train_sae(
             token_batches(model, rendered, settings.batch_tokens, settings.seed, skipped),
-            d_in=reader.model.d_model,
+            d_in=model_input.model.d_model,
             num_latents=settings.num_latents,
             k=settings.k,
             n_steps=n_steps,
@@ -120,20 +128,22 @@ def _train(
             checkpoint=checkpoint,
             batches_skipped=skipped,
             on_step=lambda _: handle.advance(1),
-            hookpoint=hookpoint_name(reader),
-            model_name=reader.model.name,
-            model_sha256=reader.model.weights_sha256,
+            hookpoint=hookpoint_name(model_input),
+            model_name=model_input.model.name,
+            model_sha256=model_input.model.weights_sha256,
         )
         handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
-    samples = calibration_samples(config, reader.model)
-    quality = measure_sae(coder, model, samples, config.compute.tokens_per_batch, reader.hookpoint)
+    samples = calibration_samples(config, model_input.model)
+    quality = measure_sae(
+        coder, model, samples, config.compute.tokens_per_batch, model_input.hookpoint
+    )
     save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
     checkpoint.unlink(missing_ok=True)  # three times the weights, and of no use any more
 
 
-def hookpoint_name(reader: Reader) -> str:
+def hookpoint_name(model_input: ModelInput) -> str:
     """As the SAE records it: "layers.4" for the residual stream, "mlp@4" for others."""
-    return canonical(str(reader.hookpoint)) or str(reader.hookpoint)
+    return canonical(str(model_input.hookpoint)) or str(model_input.hookpoint)
 
 
 def save_trained(coder: SparseCoder, folder: Path, record: Mapping[str, object]) -> None:
@@ -219,7 +229,7 @@ def measure_sae(
     return found
 
 
-def hold_to_its_word(config: SaeConfig, coder: SparseCoder, found: SaeQuality) -> None:
+def check_declared_quality(config: SaeConfig, coder: SparseCoder, found: SaeQuality) -> None:
     """Warn of an SAE that does not do what was declared, or refuse it, as the config says.
 
     Raises InputError with `sae.check: refuse`.

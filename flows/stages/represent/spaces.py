@@ -78,7 +78,7 @@ class Source:
         """Name of the folder of shards."""
         if not self.is_lexical:
             return self.representer.representation_id
-        tokenizer = self.representer.reader.renderer.settings["tokenizer"]
+        tokenizer = self.representer.model_input.renderer.settings["tokenizer"]
         kind = self.settings.kind
         return content_id({"kind": kind, "tokenizer": tokenizer, "version": VERSION})
 
@@ -90,14 +90,14 @@ class Source:
 
     def counts(self, samples: Sequence[Rendered]) -> SparseRows:
         """Lexical vectors of some samples."""
-        renderer = self.representer.reader.renderer
+        renderer = self.representer.model_input.renderer
         if self.settings.kind == "tokens":
             return token_rows(samples, renderer.n_token_ids)
         return word_rows(renderer.counted_text(sample) for sample in samples)
 
     def terms(self, samples: Sequence[Rendered]) -> Mapping[int, str]:
         """Column -> term, for the columns of some samples; empty for an SAE."""
-        renderer = self.representer.reader.renderer
+        renderer = self.representer.model_input.renderer
         if self.settings.kind == "tokens":
             ids = np.unique(np.concatenate([s.tokens[s.content_mask] for s in samples]))
             return {int(token): renderer.token_text(int(token)) for token in ids}
@@ -113,7 +113,7 @@ def open_sources(config: VectorJob, representer: Representer) -> tuple[Source, .
         if settings.kind != "sae":
             sources.append(Source(settings.kind, settings, representer))
         elif settings.is_own:
-            sources.append(Source(str(representer.reader.hookpoint), settings, representer))
+            sources.append(Source(str(representer.model_input.hookpoint), settings, representer))
         else:
             sources.append(_other_sae(config, settings, representer))
     names = [source.name for source in sources]
@@ -135,7 +135,7 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
     )
     if settings.sae is None:
         other = open_representer(changed, representer.workspace, representer.sae, representer)
-        return Source(f"{other.reader.hookpoint}/{aggregate}", settings, other)
+        return Source(f"{other.model_input.hookpoint}/{aggregate}", settings, other)
     changed = changed.model_copy(
         update={
             "model": config.model.model_copy(update={"hookpoint": settings.hookpoint or ""}),
@@ -144,7 +144,7 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
     )
     other = open_representer(changed, representer.workspace, settings.sae, representer)
     sae = other.coder.info.sae_id[:6]
-    return Source(f"{other.reader.hookpoint}:{sae}/{aggregate}", settings, other)
+    return Source(f"{other.model_input.hookpoint}:{sae}/{aggregate}", settings, other)
 
 
 def representers_of(config: VectorJob, representer: Representer) -> list[Representer]:
@@ -326,7 +326,7 @@ def join_targets(
     found: dict[str, list[SparseRows]] = {name: [] for name in targets}
     terms: dict[str, list[Mapping[int, str]]] = {name: [] for name in targets}
     tables = {name: table for name, (table, _) in targets.items()}
-    renderer = vectors.sources[0].representer.reader.renderer
+    renderer = vectors.sources[0].representer.model_input.renderer
     samples = {name: render_rows(renderer, table) for name, table in tables.items()}
     for source in vectors.sources:
         embedded = targets

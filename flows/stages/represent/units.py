@@ -166,7 +166,7 @@ def _plan_file(representer: Representer, rendered: RenderedPool) -> Path:
 
 def _sorts(representer: Representer) -> bool:
     """Whether the samples of a unit may share a pass over what they begin with."""
-    is_causal = representer.reader.model.kind == "causal"
+    is_causal = representer.model_input.model.kind == "causal"
     return is_causal and representer.config.compute.share_prefixes
 
 

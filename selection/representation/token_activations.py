@@ -19,7 +19,7 @@ from selection.sae.encode import encode
 
 
 @dataclass(frozen=True, slots=True)
-class Firings:
+class TokenActivations:
     """One entry per sample, latent and token on which it is active; arrays of one length.
 
     samples:   int64 position in the list of samples, non-decreasing.
@@ -33,20 +33,20 @@ class Firings:
     tokens: NDArray[np.int64]
     strengths: NDArray[np.float32]
 
-    def at(self, rows: NDArray[np.int64]) -> "Firings":
+    def at(self, rows: NDArray[np.int64]) -> "TokenActivations":
         """Some of the entries, in this order."""
-        return Firings(
+        return TokenActivations(
             self.samples[rows], self.latents[rows], self.tokens[rows], self.strengths[rows]
         )
 
 
-def firings(
+def token_activations(
     samples: Sequence[Rendered],
     wanted: Sequence[NDArray[np.integer]],
     model: ActivationModel,
     head: Head,
     tokens_per_batch: int | None = None,
-) -> Firings:
+) -> TokenActivations:
     """Where the wanted latents of each sample are active; tokens left out of vectors are left out.
 
     wanted: for each sample the latents to look for.
@@ -75,10 +75,10 @@ def firings(
     tokens = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in found)])
     strengths = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in found)])
     owner, latent = np.divmod(key, width)
-    return Firings(owner, latent, tokens, strengths).at(np.lexsort((tokens, key)))
+    return TokenActivations(owner, latent, tokens, strengths).at(np.lexsort((tokens, key)))
 
 
-def strongest(found: Firings, most: int) -> Firings:
+def strongest(found: TokenActivations, most: int) -> TokenActivations:
     """At most `most` tokens of each sample and latent, the strongest, ties to the earlier one."""
     order = np.lexsort((found.tokens, -found.strengths, found.latents, found.samples))
     pairs = np.stack([found.samples[order], found.latents[order]])

@@ -6,7 +6,11 @@ import pytest
 from selection.models.activations import ActivationModel
 from selection.representation.heads import Head
 from selection.representation.represent import represent
-from selection.representation.token_latents import Firings, firings, strongest
+from selection.representation.token_activations import (
+    TokenActivations,
+    strongest,
+    token_activations,
+)
 from selection.sae.coder import SparseCoder
 from tests.test_representation_represent import SAMPLES, coder, model
 
@@ -17,7 +21,7 @@ def test_strengths_add_up_to_the_vectors(model: ActivationModel, coder: SparseCo
     settings = {"token_aggregate": "sum", "unit": 1e-2, "keep_top": None}
     rows, _ = represent(SAMPLES, model, coder, tokens_per_batch=128, **settings)  # type: ignore[arg-type]
     wanted = [rows.latents[a:b] for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True)]
-    found = firings(SAMPLES, wanted, model, Head(model.hookpoint, coder, "sum"), 128)
+    found = token_activations(SAMPLES, wanted, model, Head(model.hookpoint, coder, "sum"), 128)
     for number, latents in enumerate(wanted):
         for latent, value in zip(latents, rows.values[rows.indptr[number] :], strict=False):
             here = (found.samples == number) & (found.latents == latent)
@@ -32,14 +36,14 @@ def test_only_what_is_wanted_is_found_and_long_tokens_are_left_out(
 ) -> None:
     every = [np.arange(len(coder.encoder_bias))] * len(SAMPLES)
     head = Head(model.hookpoint, coder, "mean")
-    whole = firings(SAMPLES, every, model, head, 64)
+    whole = token_activations(SAMPLES, every, model, head, 64)
     some = [np.unique(whole.latents[whole.samples == i])[:2] for i in range(len(SAMPLES))]
-    part = firings(SAMPLES, some, model, head, 64)
+    part = token_activations(SAMPLES, some, model, head, 64)
     kept = [i for i in range(len(whole.samples)) if whole.latents[i] in some[whole.samples[i]]]
     assert_same(part, whole.at(np.array(kept)))
     none = Head(model.hookpoint, coder, "mean", largest_norm=1e-9)
-    assert len(firings(SAMPLES, every, model, none, 64).tokens) == 0
-    assert len(firings([], [], model, head).tokens) == 0
+    assert len(token_activations(SAMPLES, every, model, none, 64).tokens) == 0
+    assert len(token_activations([], [], model, head).tokens) == 0
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
@@ -48,14 +52,14 @@ def test_the_strongest_tokens_of_each_pair_stay(most: int) -> None:
     keys = sorted({tuple(rng.integers(0, n) for n in (3, 4, 6)) for _ in range(60)})
     samples, latents, tokens = (np.array(c, np.int64) for c in zip(*keys, strict=True))
     strengths = rng.integers(1, 4, len(keys)).astype(np.float32)
-    found = strongest(Firings(samples, latents, tokens, strengths), most)
+    found = strongest(TokenActivations(samples, latents, tokens, strengths), most)
     expected = []
     for pair in sorted({key[:2] for key in keys}):
         mine = [i for i, key in enumerate(keys) if key[:2] == pair]
         expected += sorted(sorted(mine, key=lambda i: (-strengths[i], tokens[i]))[:most])
-    assert_same(found, Firings(samples, latents, tokens, strengths).at(np.array(expected)))
+    assert_same(found, TokenActivations(samples, latents, tokens, strengths).at(np.array(expected)))
 
 
-def assert_same(one: Firings, two: Firings) -> None:
+def assert_same(one: TokenActivations, two: TokenActivations) -> None:
     for name in ("samples", "latents", "tokens", "strengths"):
         assert np.array_equal(getattr(one, name), getattr(two, name))

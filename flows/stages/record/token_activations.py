@@ -1,4 +1,4 @@
-"""Which tokens and words of the first picks and near misses explain them: rows of the table fired.
+"""Tokens and words of the first picks and near misses that explain them, as catalog rows.
 
 For latents one more pass of the model over a few samples, after everything is decided; words and
 tokens of lexical spaces are found in the text.
@@ -26,9 +26,9 @@ from selection.data.messages import turn_texts
 from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions
 from selection.representation.lexical import word_column
-from selection.representation.token_latents import firings, strongest
+from selection.representation.token_activations import strongest, token_activations
 from storage.catalog.tables import table_of
-from storage.pools.token_latents import SCHEMA, keep_fired, read_fired
+from storage.pools.token_activations import SCHEMA, read_token_activations, save_token_activations
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ TOKENS = 48  # per sample and latent, the strongest
 Wanted = dict[str, dict[int, set[int]]]  # space -> pool row -> latents
 
 
-def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
-    """The table `fired` for all selections with explanations; empty where none are asked for.
+def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
+    """The table `token_activations` of all selections; empty where none are asked for.
 
     why: explanations as `flows.stages.record.explanations` makes them.
     """
@@ -70,7 +70,7 @@ def fired_rows(material: Material, why: pa.Table | None) -> dict[str, pa.Table]:
             for space, latent in named.get((selection_id, example_id), ()):
                 part = places.get(space, {}).get((row, latent), ())
                 found += [{**base, "space": space, "latent": latent, **each} for each in part]
-    return {"fired": table_of("fired", found)} if found else {}
+    return {"token_activations": table_of("token_activations", found)} if found else {}
 
 
 def _named_latents(
@@ -115,18 +115,18 @@ def _fired(
     compute = representer.config.compute
     asked = [
         FORMAT,
-        representer.reader.renderer.rendering_id,
+        representer.model_input.renderer.rendering_id,
         TOKENS,
         compute.plan_key,
         [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
     ]
-    folder = representer.workspace.fired / representer.representation_id
+    folder = representer.workspace.token_activations / representer.representation_id
     file = folder / f"{content_id(asked)}.parquet"
-    found = read_fired(file)
+    found = read_token_activations(file)
     if found is None:
         found = _asked_of_the_model(material, representer, rows, latents)
         try:
-            keep_fired(file, found)
+            save_token_activations(file, found)
         except (OSError, InputError) as error:  # only the next run would have gained by it
             log.warning("where latents fired is not kept: %s", error)
     else:
@@ -145,12 +145,14 @@ def _asked_of_the_model(
     rows: NDArray[np.int64],
     latents: Sequence[NDArray[np.int64]],
 ) -> pa.Table:
-    """One more pass over the samples of these rows: a table of `storage.pools.token_latents`."""
+    """One more pass over these rows' samples: a table of `storage.pools.token_activations`."""
     shown = _rendered(material, representer, rows)
     per_batch, model = representer.config.compute.tokens_per_batch, representer.model
     samples = [each.rendered for each in shown]
     with stage("tokens", len(samples), "samples") as handle:
-        found = strongest(firings(samples, latents, model, representer.head, per_batch), TOKENS)
+        found = strongest(
+            token_activations(samples, latents, model, representer.head, per_batch), TOKENS
+        )
         handle.detail = f"{len(found.tokens):,} places where explaining latents fire"
     places = np.zeros((len(found.tokens), 3), np.int64)  # turn, first character, end
     for n, (sample, token) in enumerate(zip(found.samples, found.tokens, strict=True)):
@@ -217,7 +219,7 @@ def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
 
 def _rendered(material: Material, representer: Representer, rows: NDArray[np.int64]) -> list[Shown]:
     """Samples of the pool as they are marked."""
-    renderer, found = representer.reader.renderer, []
+    renderer, found = representer.model_input.renderer, []
     for row in material.pool.examples_at(rows).to_pylist():
         messages = json.loads(row["messages"])
         tools = json.loads(row["tools"]) if row["tools"] else None

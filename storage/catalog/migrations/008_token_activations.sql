@@ -1,25 +1,25 @@
 -- Which tokens of a pick made the latents fire that explain it.
-CREATE TABLE fired (
+CREATE TABLE token_activations (
     selection_id VARCHAR NOT NULL, example_id VARCHAR NOT NULL, space VARCHAR NOT NULL,
     latent BIGINT NOT NULL, turn BIGINT, first_char BIGINT, end_char BIGINT, strength DOUBLE);
-COMMENT ON TABLE fired IS 'Tokens of the first picks and near misses on which latents of their explanation are active, the strongest of each; holds no text.';
-COMMENT ON COLUMN fired.selection_id IS 'The selection.';
-COMMENT ON COLUMN fired.example_id IS 'The pick or near miss.';
-COMMENT ON COLUMN fired.space IS 'Space of the latent.';
-COMMENT ON COLUMN fired.latent IS 'Number of the latent, as in `why`.';
-COMMENT ON COLUMN fired.turn IS 'Number of the message, from 0; null once the text was forgotten.';
-COMMENT ON COLUMN fired.first_char IS 'First character of the token in the turn: its reasoning, text and tool calls, joined by newlines.';
-COMMENT ON COLUMN fired.end_char IS 'Character behind the token.';
-COMMENT ON COLUMN fired.strength IS 'Activation of the latent on this token; over all tokens it has the mean, sum or maximum that the vector holds.';
+COMMENT ON TABLE token_activations IS 'Tokens of the first picks and near misses on which latents of their explanation are active, the strongest of each; holds no text.';
+COMMENT ON COLUMN token_activations.selection_id IS 'The selection.';
+COMMENT ON COLUMN token_activations.example_id IS 'The pick or near miss.';
+COMMENT ON COLUMN token_activations.space IS 'Space of the latent.';
+COMMENT ON COLUMN token_activations.latent IS 'Number of the latent, as in `why`.';
+COMMENT ON COLUMN token_activations.turn IS 'Number of the message, from 0; null once the text was forgotten.';
+COMMENT ON COLUMN token_activations.first_char IS 'First character of the token in the turn: its reasoning, text and tool calls, joined by newlines.';
+COMMENT ON COLUMN token_activations.end_char IS 'Character behind the token.';
+COMMENT ON COLUMN token_activations.strength IS 'Activation of the latent on this token; over all tokens it has the mean, sum or maximum that the vector holds.';
 
-CREATE VIEW v_fired AS
+CREATE VIEW v_token_activations AS
 SELECT f.selection_id, coalesce(p.rank, m.rank) AS rank, f.example_id, f.space, f.latent,
     d.description, f.turn, f.first_char, f.end_char, f.strength,
     CASE WHEN json_type(x.messages, '$[' || f.turn || '].content') = 'VARCHAR'
             AND NOT json_exists(x.messages, '$[' || f.turn || '].reasoning_content')
         THEN substr(x.messages ->> ('$[' || f.turn || '].content'), f.first_char + 1,
             f.end_char - f.first_char) END AS token
-FROM fired f
+FROM token_activations f
 JOIN selection s ON s.selection_id = f.selection_id
 JOIN run r ON r.run_id = s.run_id
 LEFT JOIN pick p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
@@ -27,18 +27,18 @@ LEFT JOIN near_miss m ON m.selection_id = f.selection_id AND m.example_id = f.ex
 LEFT JOIN sample x ON x.example_id = f.example_id
 LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = f.latent
     AND (f.space = r.hookpoint OR starts_with(f.space, r.hookpoint || '/'));
-COMMENT ON VIEW v_fired IS 'The tokens that fired, with the text of each where a turn is plain text.';
-COMMENT ON COLUMN v_fired.selection_id IS 'The selection.';
-COMMENT ON COLUMN v_fired.rank IS 'Rank of the pick or near miss.';
-COMMENT ON COLUMN v_fired.example_id IS 'The pick or near miss.';
-COMMENT ON COLUMN v_fired.space IS 'Space of the latent.';
-COMMENT ON COLUMN v_fired.latent IS 'Number of the latent.';
-COMMENT ON COLUMN v_fired.description IS 'A hint at what the latent responds to.';
-COMMENT ON COLUMN v_fired.turn IS 'Number of the message, from 0.';
-COMMENT ON COLUMN v_fired.first_char IS 'First character of the token in the turn.';
-COMMENT ON COLUMN v_fired.end_char IS 'Character behind the token.';
-COMMENT ON COLUMN v_fired.strength IS 'Activation of the latent on this token.';
-COMMENT ON COLUMN v_fired.token IS 'The token as text; null where the turn has reasoning or tool calls, or was forgotten.';
+COMMENT ON VIEW v_token_activations IS 'The tokens with activations, with the text of each where a turn is plain text.';
+COMMENT ON COLUMN v_token_activations.selection_id IS 'The selection.';
+COMMENT ON COLUMN v_token_activations.rank IS 'Rank of the pick or near miss.';
+COMMENT ON COLUMN v_token_activations.example_id IS 'The pick or near miss.';
+COMMENT ON COLUMN v_token_activations.space IS 'Space of the latent.';
+COMMENT ON COLUMN v_token_activations.latent IS 'Number of the latent.';
+COMMENT ON COLUMN v_token_activations.description IS 'A hint at what the latent responds to.';
+COMMENT ON COLUMN v_token_activations.turn IS 'Number of the message, from 0.';
+COMMENT ON COLUMN v_token_activations.first_char IS 'First character of the token in the turn.';
+COMMENT ON COLUMN v_token_activations.end_char IS 'Character behind the token.';
+COMMENT ON COLUMN v_token_activations.strength IS 'Activation of the latent on this token.';
+COMMENT ON COLUMN v_token_activations.token IS 'The token as text; null where the turn has reasoning or tool calls, or was forgotten.';
 
 -- What the target tasks are made of, and what the run cost.
 CREATE TABLE target_latent (

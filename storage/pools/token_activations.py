@@ -1,7 +1,7 @@
 """Where explaining latents fired in samples, kept so that the same question needs no model again.
 
-One file per question, `fired/<representation_id>/<id>.parquet`. All of it can be found anew, so a
-file that does not read is as good as none.
+One file per question, `token_activations/<representation_id>/<id>.parquet`. All of it can be
+computed again, so a file that does not read is as good as none.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 """sample: its number in the question; first_char, end_char: characters of the turn's text."""
 
 
-def read_fired(file: Path) -> pa.Table | None:
+def read_token_activations(file: Path) -> pa.Table | None:
     """What was kept there; None where nothing was, or where it is damaged."""
     try:
         table = pq.read_table(file, page_checksum_verification=True)
@@ -33,7 +33,7 @@ def read_fired(file: Path) -> pa.Table | None:
     return table if table.schema.equals(SCHEMA) else None
 
 
-def keep_fired(file: Path, table: pa.Table) -> None:
+def save_token_activations(file: Path, table: pa.Table) -> None:
     """Write a table of SCHEMA, whole or not at all. Raises InputError when the disk is full."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.cast(SCHEMA), sink, write_page_checksum=True)
