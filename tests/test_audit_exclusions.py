@@ -16,8 +16,8 @@ from selection.core.hashing import content_id
 from storage.audit.explain import Explanation, explain
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
-from tests.conftest import tiny_row, write_jsonl
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 QUOTAS = [{"column": "source", "others": {"cap": 2}}]
 LONG = "The old harbor town held its market every second Sunday under the lime trees by the river"

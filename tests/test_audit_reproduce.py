@@ -21,8 +21,8 @@ from storage.audit.forget import forget
 from storage.audit.reproduction import recorded_run
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
-from tests.conftest import tiny_row, write_jsonl
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 
 @pytest.fixture(scope="module")

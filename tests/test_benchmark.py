@@ -28,7 +28,7 @@ from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
 from storage.pools.shards import open_shards
 from storage.report.benchmark import write_benchmark_report
-from tests.conftest import arithmetic, code, sentiment, translation, write_jsonl
+from tests.tiny_model import arithmetic, code, sentiment, translation, write_jsonl
 
 KINDS = {
     "arithmetic": arithmetic, "translation": translation, "code": code, "sentiment": sentiment

@@ -16,8 +16,8 @@ import flows.stages.represent.sae as sae_stage
 from flows.stages.prepare.render import hookpoints_of, open_model_input
 from selection.core.errors import InputError
 from storage.files import atomic
-from tests.conftest import tiny_row, write_jsonl
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 Case = Callable[[Path], dict[str, Any]]
 

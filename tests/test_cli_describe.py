@@ -14,7 +14,7 @@ from selection.core.errors import InputError
 from selection.sae.formats.load import load_sae
 from selection.sae.interpret.latents_file import SCHEMA, read_about, read_descriptions
 from storage.files.workspace import open_workspace
-from tests.conftest import TINY_N_LATENTS
+from tests.tiny_model import TINY_N_LATENTS
 
 
 def job(pool: Path, model: Path, sae: Any) -> dict[str, Any]:

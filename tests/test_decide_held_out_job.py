@@ -27,10 +27,11 @@ from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
 from storage.report.gather import report_facts
 from storage.wording.checks import check_lines
-from tests.conftest import Paths, tiny_row, write_jsonl
+from tests.conftest import Paths
 from tests.oracles import generalized_jaccard, mean_of_fixed_points, prototype_jaccard
 from tests.read_shards import stored_vectors
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 Vectors = Mapping[str, dict[int, int]]
 

@@ -29,7 +29,7 @@ from storage.export import delphi
 from storage.export.delphi import LEAST, cache_layout, delphi_cache, ensure_unused
 from storage.files.workspace import open_workspace
 from storage.pools.prepare import PreparedPool
-from tests.conftest import tiny_row, write_jsonl
+from tests.tiny_model import tiny_row, write_jsonl
 
 PER_ROW, SPLITS = 8, 5
 Found = dict[tuple[int, int, int], float]

@@ -17,8 +17,8 @@ from selection.data.read import look_at, read_pool
 from selection.data.readers.files import SUFFIXES
 from selection.data.shapes import SHAPES
 from selection.records import PoolSource
-from tests.conftest import tiny_row
 from tests.fuzz_cases import fuzz, nothing_written_outside, values, words
+from tests.tiny_model import tiny_row
 
 ROWS = [tiny_row(i) for i in range(3)]
 messages = st.lists(

@@ -20,8 +20,9 @@ from selection.representation.aggregate import FloatRows, quantize
 from selection.similarity.queries import exemplar_queries, score
 from selection.similarity.sketches import sketch
 from storage.files.workspace import Workspace
-from tests.conftest import Paths, tiny_row, write_jsonl
+from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 
 @pytest.fixture(scope="module")

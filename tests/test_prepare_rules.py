@@ -11,8 +11,8 @@ from flows.stages.validate import check_before_model
 from selection.core.errors import InputError
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
-from tests.conftest import tiny_row, write_jsonl
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 LONG = "The old harbor town held its market every second Sunday under the lime trees by the river"
 

@@ -36,9 +36,10 @@ from selection.similarity.queries import exemplar_queries, score
 from storage.files.workspace import open_workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards
-from tests.conftest import TINY_D_MODEL, TINY_K, TINY_N_LATENTS, Paths
+from tests.conftest import Paths
 from tests.fake_cuda import CUDA, UUID, FakeCuda, fake_cuda
 from tests.run_stages import tiny_config
+from tests.tiny_model import TINY_D_MODEL, TINY_K, TINY_N_LATENTS
 
 DEMO = Path(__file__).parents[1] / "flows" / "demo"
 LENGTHS = (20, 3, 60, 5, 33, 47, 12, 60, 28)

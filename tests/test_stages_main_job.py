@@ -21,10 +21,10 @@ from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace
 from storage.report.page import write_report
-from tests.conftest import tiny_row, write_jsonl
 from tests.oracles import generalized_jaccard
 from tests.read_shards import stored_vectors
 from tests.run_stages import run_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 
 @pytest.fixture(scope="module")

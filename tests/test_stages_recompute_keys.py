@@ -21,8 +21,8 @@ from flows.stages.prepare.render import open_model_input
 from flows.stages.represent.sae import trained_folder
 from storage.files.atomic import is_complete, read_json
 from storage.files.workspace import Workspace, open_workspace
-from tests.conftest import tiny_row, write_jsonl
 from tests.run_stages import compute_job, tiny_config
+from tests.tiny_model import tiny_row, write_jsonl
 
 N_POOL, N_EXEMPLARS = 60, 6
 TRAIN = {"num_latents": 64, "k": 4, "tokens": 1024, "batch_tokens": 256}
