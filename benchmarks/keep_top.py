@@ -332,9 +332,9 @@ def main() -> None:
     pool = chosen_pool(arguments)
     targets = list(with_relevant(pool, read_labelled_targets(arguments.targets)))
     found = run(pool, targets, open_workspace(arguments.workspace), arguments.setting)
-    print(table_text(HEADER, cells(found, None), right=set(range(1, 5))))
+    print(table_text(HEADER, cells(found, None)))
     for ranking in RANKINGS:
-        table = table_text(("kept", *BY_RANKING), cells(found, ranking), right={1, 2, 3})
+        table = table_text(("kept", *BY_RANKING), cells(found, ranking))
         print(f"{ranking}\n{table}")
     if arguments.page is not None:
         facts = {"n_rows": len(pool), "n_targets": len(targets), "setting": arguments.setting}

@@ -156,7 +156,7 @@ def main() -> None:
     targets = read_labelled_targets(arguments.targets)
     workspace = open_workspace(arguments.workspace)
     field = BenchField(pool, targets, "full", workspace, UnderTest())
-    prefect_settings.leave_the_terminal_alone()
+    prefect_settings.silence_prefect()
     found = {}
     for seed in (0, 1):
         with listening(for_terminal()):

@@ -1,4 +1,4 @@
-r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the losers.
+r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the winners.
 
     python -m benchmarks.retrieval --pool pool.parquet --targets targets.jsonl --workspace DIR \
         [--subpool ids.txt --encoder FOLDER] [--page docs/retrieval.md]
@@ -17,7 +17,7 @@ from flows.bench_retrieval import bench_retrieval
 from flows.benchmark.methods import DEFAULT
 from flows.benchmark.run import Outcome
 from flows.benchmark.summary import BEST, MethodSummary
-from flows.cli.bench import losers
+from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from flows.config.jobs import VectorJob
 from flows.config.model import ComputeConfig
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
     workspace = open_workspace(arguments.workspace)
-    prefect_settings.leave_the_terminal_alone()
+    prefect_settings.silence_prefect()
     with listening(for_terminal()):
         packaged = of_packaged_model(arguments, workspace)
         encoder = of_encoder(arguments, workspace) if arguments.encoder else None
@@ -143,7 +143,7 @@ def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -
 def _tables(outcome: Outcome) -> Iterator[str]:
     for setting, summaries in outcome.summaries.items():
         yield f"### Setting {setting}\n\n" + _means(summaries) + "\n"
-        yield "\n".join(f"- {line}" for line in losers(summaries)) + "\n\n"
+        yield "\n".join(f"- {line}" for line in comparison_lines(summaries)) + "\n\n"
         yield f"<details><summary>{setting}: every target</summary>\n\n"
         yield _per_target(outcome, summaries) + "\n</details>\n\n"
 

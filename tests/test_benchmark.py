@@ -18,7 +18,7 @@ from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.benchmark.setting import BenchField
 from flows.benchmark.summary import as_json
-from flows.cli.bench import losers
+from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from selection.core.errors import InputError
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets, turns_of
@@ -292,7 +292,7 @@ def test_the_json_line_keeps_its_contract(outcome: Outcome) -> None:
 
 
 def test_losers_are_named(outcome: Outcome) -> None:
-    lines = "\n".join(losers(outcome.summaries["instance"]))
+    lines = "\n".join(comparison_lines(outcome.summaries["instance"]))
     for summary in outcome.summaries["instance"]:
         for name in summary.lost_to:
             assert f"best loses to {summary.method} on" in lines

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from flows.orchestration.signals import TimeIsUp
+from flows.orchestration.signals import TimeLimitExceeded
 from flows.orchestration.stage_task import DELAYS_S, is_passing, stage_task
 from selection.core.errors import InputError
 
@@ -21,7 +21,7 @@ def test_trouble_of_networks_and_disks_is_tried_again(error: BaseException) -> N
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"), FileNotFoundError(), PermissionError(),
-        MemoryError(), RuntimeError("CUDA out of memory"), TimeIsUp(), ValueError(),
+        MemoryError(), RuntimeError("CUDA out of memory"), TimeLimitExceeded(), ValueError(),
         InputError("wrong", remedy="Correct it."),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from flows.orchestration.signals import RESUME_ME
+from flows.orchestration.signals import EX_TEMPFAIL
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.representer import open_representer
@@ -128,7 +128,7 @@ def test_four_workers_of_which_three_die_at_work_write_the_bytes_of_one(
             worker.kill()
             worker.wait()
     # The last one may come too late: this process does not wait for it.
-    assert codes.pop("asked") in (RESUME_ME, 0)
+    assert codes.pop("asked") in (EX_TEMPFAIL, 0)
     assert codes == {"first": -signal.SIGKILL, "later": -signal.SIGKILL}
     assert hashes(shared) == expected
     assert not list(shared.shards.rglob("*.lease"))
@@ -137,13 +137,13 @@ def test_four_workers_of_which_three_die_at_work_write_the_bytes_of_one(
 def test_sigterm_ends_with_the_code_that_asks_to_be_resumed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from flows.orchestration.signals import Terminated, ending_on_sigterm, RESUME_ME\n"
+        "from flows.orchestration.signals import Terminated, ending_on_sigterm, EX_TEMPFAIL\n"
         "try:\n"
         "    with ending_on_sigterm():\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        signal.pause()\n"
         "except Terminated:\n"
-        "    sys.exit(RESUME_ME)\n"
+        "    sys.exit(EX_TEMPFAIL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False)
-    assert ended.returncode == RESUME_ME == 75
+    assert ended.returncode == EX_TEMPFAIL == 75

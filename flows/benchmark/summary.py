@@ -1,4 +1,4 @@
-"""From results per target to means with intervals, differences to `best`, and the losers."""
+"""From results per target to means with intervals, differences to `best`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,39 +1,31 @@
 """`saelect verify`, `saelect forget` and `saelect bundle`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import DEFAULT_WORKSPACE, SelectionArgument, WorkspaceOption
 from flows.orchestration.progress import for_terminal, listening
-from flows.orchestration.terminal import say, table_text
+from flows.orchestration.terminal import print_table, say
 from selection.core.errors import InputError
-from storage.files.workspace import DEFAULT, find_workspace, open_workspace
+from storage.files.workspace import find_workspace, open_workspace
 
 if TYPE_CHECKING:
     from storage.audit.reproduction import Comparison
 
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option(
-        "--workspace", "-w", envvar="SAELECT_WORKSPACE", help="Folder that keeps everything."
-    ),
-]
-HERE = Path(DEFAULT)
 
+def verify(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+    """Check the hashes of pools, shards, SAEs, rankings, exports and recorded decisions.
 
-def verify(workspace: WorkspaceOption = HERE) -> None:
-    """Hash pools, shards, SAEs, rankings and exports again, and recheck the chain of decisions.
-
-    Ends with code 1 if anything was altered; what `saelect forget` took out says "redacted".
+    Exit code 1 if anything was altered; what `saelect forget` removed is listed as "redacted".
     """
     from storage.audit.verify import ALTERED, summary
     from storage.audit.verify import verify as check
 
     findings = list(check(find_workspace(workspace)))
     rows = [(each.state, each.kind, each.name, each.detail) for each in findings]
-    sys.stdout.write(table_text(("state", "what", "name", "detail"), rows))
+    print_table(("state", "what", "name", "detail"), rows)
     counts = summary(findings)
     say(", ".join(f"{n:,} {state}" for state, n in sorted(counts.items())))
     if counts.get(ALTERED):
@@ -42,49 +34,48 @@ def verify(workspace: WorkspaceOption = HERE) -> None:
 
 def forget(
     ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Example id, or the data's own id.")
+        list[str] | None, typer.Option("--id", help="Example id, or the id in the data.")
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="Boolean expression over the pools' columns.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Kept with the tombstone.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what is meant.")] = (
-        False
-    ),
-    workspace: WorkspaceOption = HERE,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; otherwise only list them.")
+    ] = (False),
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Remove samples' text and vectors from everything in the workspace, and leave a tombstone."""
+    """Remove text and vectors of samples from the whole workspace, and leave a tombstone."""
     from storage.audit.forget import forget as remove
     from storage.audit.forget import meant
 
     if not ids and where is None:
         raise InputError(
-            "no sample is named", field="--id", remedy="Give --id ID (repeatable) or --where EXPR."
+            "no sample named", field="--id", remedy="Give --id ID (repeatable) or --where EXPR."
         )
-    place = open_workspace(workspace)
-    wanted = meant(place, ids or [], where)
-    say(f"{len(wanted):,} samples: {', '.join(wanted[:5])}{', …' if len(wanted) > 5 else ''}")
+    root = open_workspace(workspace)
+    example_ids = meant(root, ids or [], where)
+    more = ", …" if len(example_ids) > 5 else ""
+    say(f"{len(example_ids):,} samples: {', '.join(example_ids[:5])}{more}")
     if not yes:
         say("Nothing was changed; add --yes to remove their text and vectors for good.")
         return
-    done = remove(place, wanted, reason)
-    say(f"{len(done.example_ids):,} samples forgotten.")
-    for path in done.exports_rewritten:
-        say(f"  written again without them: {path}")
-    for path in done.exports_outside:
-        say(f"  still holds them, outside of the workspace: {path}")
-    say("The pool's own files are yours: take the samples out of them, or they come back.")
+    removed = remove(root, example_ids, reason)
+    say(f"{len(removed.example_ids):,} samples removed.")
+    for path in removed.exports_rewritten:
+        say(f"  rewritten without them: {path}")
+    for path in removed.exports_outside:
+        say(f"  outside the workspace, still contains them: {path}")
+    say("Remove them from the pool's own files too, or the next run reads them again.")
 
 
 def bundle(
-    selection: Annotated[
-        str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")
-    ] = "latest",
+    selection: SelectionArgument = "latest",
     out: Annotated[Path | None, typer.Option(help="Folder; default bundles/<selection>.")] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Leave all sample text out.")] = False,
-    workspace: WorkspaceOption = HERE,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
-    """Write one folder that answers for a selection without saelect: catalog, Parquet, README."""
+    """Write a folder that documents a selection without saelect: catalog, Parquet, README."""
     from storage.audit.bundle import write_bundle
 
     folder = write_bundle(find_workspace(workspace), selection, out, with_text=not no_text)
@@ -92,26 +83,26 @@ def bundle(
 
 
 def reproduce_run(reference: str, root: Path, *, scratch: bool) -> None:
-    """Print the comparison; ends with code 1 where a decision differs."""
+    """Print the comparison; exit code 1 where a decision differs."""
     workspace = find_workspace(root)
     from storage.audit.reproduction import recorded_run
 
     run = recorded_run(workspace, reference)
     say(f"saelect: run {run.name} of {run.created_at:%Y-%m-%d %H:%M} UTC")
     with listening(for_terminal()):
-        if scratch:
-            from flows.stages.recompute import from_scratch
-
-            found = from_scratch(workspace, run)
-        else:
+        if not scratch:
             from flows.stages.reproduce import reproduce
 
-            compared = reproduce(workspace, run)
+            comparisons = reproduce(workspace, run)
+        else:
+            from flows.stages.recompute import from_scratch
+
+            recomputed = from_scratch(workspace, run)
     if not scratch:
-        _say_comparison(compared)
+        _print_comparison(comparisons)
         return
-    vectors = found.vectors
-    say(f"pool read from {found.pool}")
+    vectors = recomputed.vectors
+    say(f"pool read from {recomputed.pool}")
     say(
         f"{vectors.n:,} vectors: {vectors.latents_within:.2%} of their latents within tolerance,"
         f" generalized Jaccard {vectors.similarity_mean:.4f} on average,"
@@ -120,23 +111,21 @@ def reproduce_run(reference: str, root: Path, *, scratch: bool) -> None:
     rows = [
         (each.selection, f"{each.n_top_both:,} of {each.n_top:,}",
          f"{each.n_picks_both:,} of {each.n_picks:,}")
-        for each in found.rankings
+        for each in recomputed.rankings
     ]  # fmt: skip
-    sys.stdout.write(table_text(("selection", "top in both", "picks in both"), rows, right={1, 2}))
+    print_table(("selection", "top in both", "picks in both"), rows)
 
 
-def _say_comparison(compared: "list[Comparison]") -> None:
+def _print_comparison(comparisons: "list[Comparison]") -> None:
     rows = [
         (each.table, f"{each.n_recorded:,}", "same" if each.is_same else "DIFFERS", each.first)
-        for each in compared
+        for each in comparisons
     ]
-    sys.stdout.write(table_text(("what", "rows", "made again", "first difference"), rows,
-                                right={1}))  # fmt: skip
-    for each in compared:
+    print_table(("table", "rows", "repeated", "first difference"), rows)
+    for each in comparisons:
         if each.unrecorded:
-            names = ", ".join(each.unrecorded)
-            say(f"{each.table}: {names} were not recorded by the run's version")
-    differing = [each.table for each in compared if not each.is_same]
+            say(f"{each.table}: the run's version did not record {', '.join(each.unrecorded)}")
+    differing = [each.table for each in comparisons if not each.is_same]
     if differing:
         say(f"not reproduced: {', '.join(differing)}")
         raise typer.Exit(1)

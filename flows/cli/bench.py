@@ -1,7 +1,6 @@
-"""`saelect bench retrieval`: run the comparison and print it, target by target, losers named."""
+"""`saelect bench retrieval`: run the comparison and print it, target by target."""
 
 import json
-import os
 from pathlib import Path
 
 from flows.benchmark.run import Outcome
@@ -9,7 +8,7 @@ from flows.benchmark.summary import BEST, MethodSummary, as_json
 from flows.config.data import BenchRequest
 from flows.orchestration import prefect_settings
 from flows.orchestration.progress import for_terminal, listening
-from flows.orchestration.terminal import say, table_text
+from flows.orchestration.terminal import print_table, say
 from storage.files.workspace import open_workspace
 
 _SHOWN_LOSSES = 8
@@ -17,28 +16,27 @@ _SHOWN_LOSSES = 8
 
 def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_line: bool) -> None:
     """Run the flow in this process; tables first, then, if asked for, one line of JSON."""
-    place = open_workspace(workspace)
-    say(f"saelect: retrieval benchmark in {place.root}")
-    say(f"  Prefect   {os.environ.get('PREFECT_API_URL') or 'ephemeral server, starting'}")
-    prefect_settings.leave_the_terminal_alone()
+    root = open_workspace(workspace).root
+    say(f"saelect: retrieval benchmark in {root}")
+    prefect_settings.announce()
     from flows.bench_retrieval import bench_retrieval
 
     with listening(for_terminal()):
-        outcome, report = bench_retrieval(request, str(place.root))
+        outcome, report = bench_retrieval(request, str(root))
     for setting, summaries in outcome.summaries.items():
         say(f"\n{setting}: nDCG@1000 per target")
-        say(_per_target(outcome, summaries).rstrip())
+        _print_per_target(outcome, summaries)
         say(f"\n{setting}: means over targets, 95 % bootstrap intervals")
-        say(_means(summaries).rstrip())
-        for line in losers(summaries):
+        _print_means(summaries)
+        for line in comparison_lines(summaries):
             say(line)
     say(f"\nDone in {outcome.seconds:.0f} s. Report: {report}")
     if as_json_line:
-        found = as_json(outcome.summaries, request.model, outcome.pool.sha256, len(outcome.targets))
-        say(json.dumps(found))
+        say(json.dumps(as_json(outcome.summaries, request.model, outcome.pool.sha256,
+                               len(outcome.targets))))  # fmt: skip
 
 
-def _per_target(outcome: Outcome, summaries: list[MethodSummary]) -> str:
+def _print_per_target(outcome: Outcome, summaries: list[MethodSummary]) -> None:
     names = [summary.method for summary in summaries]
     rows = []
     for row, target in enumerate(outcome.targets):
@@ -46,12 +44,12 @@ def _per_target(outcome: Outcome, summaries: list[MethodSummary]) -> str:
         top = max(values)
         cells = [f"{value:.3f}{'*' if value == top else ' '}" for value in values]
         rows.append((target.name, target.kind[:2], *cells))
-    return table_text(("target", "kind", *names), rows, right=set(range(2, len(names) + 2)))
+    print_table(("target", "kind", *names), rows)
 
 
-def _means(summaries: list[MethodSummary]) -> str:
+def _print_means(summaries: list[MethodSummary]) -> None:
     kinds = list(summaries[0].ndcg)
-    header = ["method", "stands by", *kinds, "R-prec", "rec@1%", "rec@5%", "rec@10%", "AP"]
+    header = ["method", "variant", *kinds, "R-prec", "rec@1%", "rec@5%", "rec@10%", "AP"]
     header += ["best - it", "best wins, ties"]
     rows = []
     for summary in summaries:
@@ -67,21 +65,21 @@ def _means(summaries: list[MethodSummary]) -> str:
         rows.append(
             (summary.method, summary.variant, *cells, *[""] * (2 - 2 * bool(summary.behind)))
         )
-    return table_text(header, rows, right=set(range(2, len(header))))
+    print_table(header, rows)
 
 
-def losers(summaries: list[MethodSummary]) -> list[str]:
-    """Who loses to whom, in sentences: first where `best` is not clearly ahead, then its losses."""
+def comparison_lines(summaries: list[MethodSummary]) -> list[str]:
+    """How `best` compares with each other method, in sentences."""
     if BEST not in {summary.method for summary in summaries}:
         worst = summaries[-1]
         return [f"Last: {worst.method} ({worst.ndcg['all'].mean:.3f})."]
     others = [summary for summary in summaries if summary.method != BEST]
-    open_ = [s.method for s in others if s.behind["all"].lo <= 0 < s.behind["all"].hi]
+    undecided = [s.method for s in others if s.behind["all"].lo <= 0 < s.behind["all"].hi]
     ahead = [s.method for s in others if s.behind["all"].hi <= 0]
-    beaten = [s.method for s in others if s.behind["all"].lo > 0]
-    lines = [f"Behind best (interval above zero): {', '.join(beaten) or 'none'}."]
-    if open_:
-        lines.append(f"Not told apart from best: {', '.join(open_)}.")
+    behind = [s.method for s in others if s.behind["all"].lo > 0]
+    lines = [f"Behind best (interval above zero): {', '.join(behind) or 'none'}."]
+    if undecided:
+        lines.append(f"Not distinguishable from best: {', '.join(undecided)}.")
     if ahead:
         lines.append(f"best LOSES to: {', '.join(ahead)}.")
     for summary in others:

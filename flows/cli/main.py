@@ -8,6 +8,15 @@ from typing import Annotated
 
 import typer
 
+from flows.cli import audit, look
+from flows.cli.options import (
+    DEFAULT_WORKSPACE,
+    ConfigArgument,
+    ExampleArgument,
+    SetOption,
+    WorkspaceOption,
+    parse_overrides,
+)
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 
@@ -20,24 +29,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option(
-        "--workspace", "-w", envvar="SAELECT_WORKSPACE", help="Folder that keeps everything."
-    ),
-]
-DEFAULT_WORKSPACE = Path("workspace")
-SelectionArgument = Annotated[
-    str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")
-]
-
 
 def main() -> None:
     """Run the command line; a user's mistake becomes a sentence and exit code 2."""
     status = {"code": 1}
     # Registered before anything else, so it runs after every other exit handler. Prefect leaves
     # daemon threads behind, and with those alive DuckDB's bindings print lists of "leaks" at exit.
-    atexit.register(_leave, status)
+    atexit.register(_hard_exit, status)
     try:
         status["code"] = _run()
     except SystemExit as stop:
@@ -59,7 +57,7 @@ def _run() -> int:
     return 0
 
 
-def _leave(status: dict[str, int]) -> None:
+def _hard_exit(status: dict[str, int]) -> None:
     """End the process at once if Prefect was used; otherwise let Python end it."""
     if "prefect" in sys.modules:
         sys.stdout.flush()
@@ -69,7 +67,7 @@ def _leave(status: dict[str, int]) -> None:
 
 @app.command()
 def demo(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
-    """Run the main job on the packaged model and pool, offline, in a minute or two."""
+    """Run the main job on the packaged model and pool, offline, in about a minute."""
     from flows.cli.run import run_config
 
     run_config("demo", workspace, overrides={}, dry_run=False)
@@ -84,7 +82,7 @@ def init(
     sae: Annotated[str, typer.Option(help="SAE checkpoint, or `demo`.")] = "demo",
     force: Annotated[bool, typer.Option(help="Replace an existing config.")] = False,
 ) -> None:
-    """Look at pool and exemplars, and write a short commented config for them."""
+    """Inspect pool and exemplars, and write a short commented config for them."""
     from flows.cli.init import init_config
 
     init_config(pool, exemplars, out, model=model, sae=sae, force=force)
@@ -92,36 +90,18 @@ def init(
 
 @app.command()
 def run(
-    config: Annotated[str, typer.Argument(help="Config file, or a preset by name: `demo`.")],
+    config: ConfigArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="Override a key: --set budget.examples=500"),
-    ] = None,
+    sets: SetOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say rows, tokens, disk and time; select nothing.")
+        bool,
+        typer.Option("--dry-run", help="Estimate rows, tokens, disk and time without selecting."),
     ] = False,
 ) -> None:
     """Select: read, represent, rank, cut, record, export and report."""
     from flows.cli.run import run_config
 
-    run_config(config, workspace, overrides=_overrides(sets or []), dry_run=dry_run)
-
-
-def _overrides(sets: list[str]) -> dict[str, str]:
-    """`key=value` strings as a mapping; a budget in one unit replaces the config's."""
-    overrides = {}
-    for item in sets:
-        key, found, value = item.partition("=")
-        if not found or not key:
-            raise InputError(
-                "not of the form key=value",
-                field="--set",
-                value=item,
-                remedy="For example: --set budget.examples=500",
-            )
-        overrides[key] = value
-    return overrides
+    run_config(config, workspace, overrides=parse_overrides(sets), dry_run=dry_run)
 
 
 @app.command()
@@ -130,13 +110,13 @@ def reproduce(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     from_scratch: Annotated[
         bool,
-        typer.Option("--from-scratch", help="Compute vectors again and say how far they agree."),
+        typer.Option("--from-scratch", help="Compute vectors again and measure the agreement."),
     ] = False,
 ) -> None:
-    """Decide a recorded run again from its recorded vectors, and compare bit by bit.
+    """Repeat a recorded run from its recorded vectors, and compare bit by bit.
 
-    Ends with code 0 where every decision and explanation is the same, 1 where one differs, and 2
-    where it cannot be told: pool, vectors, exemplars, model or SAE are gone or altered. With
+    Exit code 0: every decision and explanation is the same. 1: one differs. 2: it cannot be
+    repeated, because pool, vectors, exemplars, model or SAE are missing or altered. With
     --from-scratch, agreement is reported and the code is 0.
     """
     from flows.cli.audit import reproduce_run
@@ -146,27 +126,29 @@ def reproduce(
 
 @app.command()
 def embed(
-    config: Annotated[str, typer.Argument(help="Config file, or a preset by name: `demo`.")],
+    config: ConfigArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     workers: Annotated[
         int | None, typer.Option(help="Processes on this host; default: compute.workers.", min=1)
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a key.")] = None,
+    sets: SetOption = None,
 ) -> None:
-    """Compute the vectors of a config's pool only; may run on several hosts at once."""
+    """Compute only the vectors of a config's pool; may run on several hosts at once."""
     from flows.cli.run import run_embed
 
-    raise typer.Exit(run_embed(config, workspace, workers, _overrides(sets or [])))
+    raise typer.Exit(run_embed(config, workspace, workers, parse_overrides(sets)))
 
 
 @app.command()
 def neighbors(
-    example: Annotated[str, typer.Argument(help="Example id (or a prefix), or the data's own id.")],
+    example: ExampleArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     n: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 10,
-    run_name: Annotated[str, typer.Option("--run", help="Whose pool and model.")] = "latest",
+    run_name: Annotated[str, typer.Option("--run", help="Run that names pool and model.")] = (
+        "latest"
+    ),
 ) -> None:
-    """The pool's nearest samples to one of them, by exact generalized Jaccard."""
+    """The nearest samples of the pool to a sample, by exact generalized Jaccard."""
     from flows.cli.neighbors import print_neighbors
 
     print_neighbors(workspace, example, n, run_name)
@@ -177,7 +159,7 @@ def config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema.")] = False,
     preset: Annotated[str, typer.Option(help="Print a preset.")] = "",
 ) -> None:
-    """What a config may say."""
+    """List all config keys."""
     from flows.cli.init import print_config
 
     print_config(schema=schema, preset=preset)
@@ -185,33 +167,34 @@ def config(
 
 @app.command(name="train-sae")
 def train_sae(
-    config: Annotated[str, typer.Argument(help="Config file with `sae: {train: ...}`.")],
+    config: ConfigArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Override: --set sae.train.k=64")
-    ] = None,
+    sets: SetOption = None,
 ) -> None:
-    """Train the config's SAE on its pool; a stopped training goes on where it was."""
+    """Train the config's SAE (`sae: {train: ...}`) on its pool; resumes from its checkpoint."""
     from flows.cli.saes import train_from_config
 
-    train_from_config(config, workspace, _overrides(sets or []))
+    train_from_config(config, workspace, parse_overrides(sets))
 
 
 @app.command()
 def describe(
-    config: Annotated[str, typer.Argument(help="Config file whose SAE is described on its pool.")],
+    config: ConfigArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     samples: Annotated[int, typer.Option(help="Samples of the pool to read.", min=1)] = 2000,
     latent: Annotated[
-        list[int] | None, typer.Option("--latent", help="Show these; else the most leaning ones.")
+        list[int] | None,
+        typer.Option(
+            "--latent", help="Latents to show (default: those most specific to a source)."
+        ),
     ] = None,
     delphi: Annotated[
         Path | None,
-        typer.Option(help="New folder for what they did, as EleutherAI's delphi reads it."),
+        typer.Option(help="New folder for a cache of activations that EleutherAI's delphi reads."),
     ] = None,
     delphi_window: Annotated[
         int | None,
-        typer.Option(help="Tokens of an example there; default: 32, as delphi's.", min=1, max=8192),
+        typer.Option(help="Tokens per example in that cache (default: 32).", min=1, max=8192),
     ] = None,
 ) -> None:
     """Describe an SAE's latents without a language model: tokens, examples, lens, facets."""
@@ -222,12 +205,12 @@ def describe(
 
 @app.command()
 def models(
-    model: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
-    gpu: Annotated[float | None, typer.Option(help="Show only what fits so many GB.")] = None,
-    loaders: Annotated[bool, typer.Option("--loaders", help="Formats that are read.")] = False,
+    model: Annotated[str | None, typer.Argument(help="Show only this model.")] = None,
+    gpu: Annotated[float | None, typer.Option(help="Show only what fits in this many GB.")] = None,
+    loaders: Annotated[bool, typer.Option("--loaders", help="List the SAE formats.")] = False,
     sae: Annotated[str, typer.Option(help="Show the conventions of this SAE.")] = "",
 ) -> None:
-    """Which models and SAEs go together, and what they need."""
+    """List models and SAEs that go together, and what they need."""
     from flows.cli.models import print_card, print_loaders, print_models
 
     if sae:
@@ -241,20 +224,20 @@ def models(
 @app.command()
 def serve(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 4200,
+    port: Annotated[int, typer.Option(help="Port of the pages.", min=1, max=65535)] = 4200,
     host: Annotated[
-        str, typer.Option(help="Address to bind; anything but loopback needs a password.")
+        str, typer.Option(help="Address to listen on; all but loopback need a password.")
     ] = "127.0.0.1",
     password: Annotated[
         str | None,
         typer.Option(
             envvar="SAELECT_PASSWORD",
-            help="User is `saelect`. Better given as SAELECT_PASSWORD: others can read arguments.",
+            help="The user is `saelect`. Prefer the variable: other users can read arguments.",
         ),
     ] = None,
     runs: Annotated[int, typer.Option(help="Runs at the same time.", min=1)] = 2,
 ) -> None:
-    """Server, pages, worker and deployments in one command; Ctrl-C stops all of it."""
+    """Start Prefect's server and pages, a worker and the deployments; Ctrl-C stops all of it."""
     from flows.cli.serve import serve as start
 
     start(workspace, host=host, port=port, password=password, runs_at_once=runs)
@@ -272,18 +255,18 @@ def bench_retrieval(
     subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
     setting: Annotated[str, typer.Option(help="full, instance or both.")] = "both",
     methods: Annotated[
-        str, typer.Option(help="Names, name:variant or YAML files, by comma; default: all.")
+        str, typer.Option(help="Names, name:variant or YAML files, by comma (default: all).")
     ] = "",
     model: Annotated[str, typer.Option(help="Model under test.")] = "demo",
     sae: Annotated[str, typer.Option(help="SAE under test.")] = "demo",
     hookpoint: Annotated[str, typer.Option(help="Default: where the SAE was trained.")] = "",
     encoder: Annotated[str | None, typer.Option(help="Folder of a sentence encoder.")] = None,
     scores: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE with columns id, score, maybe target.")
+        list[str] | None, typer.Option(help="NAME=FILE with columns id, score and maybe target.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line: one JSON object.")] = False,
 ) -> None:
-    """Compare ranking methods on a pool with labels: nDCG, recall and more, with intervals."""
+    """Compare ranking methods on a labelled pool: nDCG, recall and more, with intervals."""
     from flows.benchmark.run import request_of
     from flows.cli.bench import bench_retrieval_command
 
@@ -297,33 +280,16 @@ def bench_retrieval(
         sae=sae,
         hookpoint=hookpoint,
         encoder=encoder,
-        scores=_overrides(scores or []),
+        scores=parse_overrides(scores),
     )
     bench_retrieval_command(request, workspace, as_json_line=as_json)
 
 
-def _add_light_commands() -> None:
-    """Commands that read the published snapshot only; they import neither torch nor prefect."""
-    from flows.cli import audit
-    from flows.cli import look as cli_read
-
-    for command in (
-        cli_read.ls,
-        cli_read.show,
-        cli_read.why,
-        cli_read.diff,
-        cli_read.where_used,
-        cli_read.sql,
-        cli_read.export,
-        cli_read.report,
-        audit.verify,
-        audit.forget,
-        audit.bundle,
-    ):
-        app.command()(command)
-
-
-_add_light_commands()
+for _command in (
+    look.ls, look.show, look.why, look.diff, look.where_used, look.sql, look.export, look.report,
+    audit.verify, audit.forget, audit.bundle,
+):  # fmt: skip
+    app.command()(_command)
 
 if __name__ == "__main__":
     main()

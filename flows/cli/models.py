@@ -96,7 +96,7 @@ _HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gat
 
 def _print_table(found: Sequence[Combination]) -> None:
     """The rows, how to use them, and what the columns mean."""
-    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found], right={2, 3, 4, 5}))
+    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found]))
     say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
     for c in found:
         say(f"  {c.model}: {c.sae}")

@@ -1,7 +1,6 @@
-"""`saelect run` and `saelect demo`: start the flow, say what happens, end with what to do next."""
+"""`saelect run`, `saelect demo`, `saelect embed`: run here, print results and next commands."""
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,11 @@ from flows.config.jobs import SelectConfig
 from flows.config.load import load_config
 from flows.orchestration import prefect_settings
 from flows.orchestration.progress import for_terminal, listening
-from flows.orchestration.signals import RESUME_ME, Terminated, ending_on_sigterm
-from flows.orchestration.terminal import say, table_text
+from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
+from flows.orchestration.terminal import print_table, say
 from selection.core.redaction import without_secrets
 from storage.catalog.lookup import free_run_name
-from storage.files.workspace import Workspace, open_workspace
+from storage.files.workspace import DEFAULT, Workspace, open_workspace
 
 DEMO_WARNING = """\
   !! This run represents samples with saelect's small DEMONSTRATION model.
@@ -28,9 +27,9 @@ def run_config(
     """Load the config, run the flow in this process, print the result and the next commands."""
     started = time.monotonic()
     config = load_config(config_name, overrides)
-    place = open_workspace(workspace)
-    config = config.model_copy(update={"name": free_run_name(place, config.name or "run")})
-    say(f"saelect: run {config.name} in {place.root}")
+    root = open_workspace(workspace)
+    config = config.model_copy(update={"name": free_run_name(root, config.name or "run")})
+    say(f"saelect: run {config.name} in {root.root}")
     say(f"  pool      {', '.join(without_secrets(pool.path) for pool in config.pool)}")
     say(f"  exemplars {without_secrets(config.exemplars.path)}")
     from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool  # after the first lines
@@ -41,29 +40,27 @@ def run_config(
         from flows.stages.estimate import print_dry_run
 
         with listening(for_terminal()):
-            print_dry_run(config, place)
+            print_dry_run(config, root)
         return
     with listening(for_terminal()):
         from flows.stages.validate import check_config
 
-        check_config(config, place)  # A mistake is said before a server is started.
-        results = _run_flow(config, place)
-    _say_results(results, place, time.monotonic() - started)
+        check_config(config, root)  # A mistake is reported before a server starts.
+        results = _run_flow(config, root)
+    _print_results(results, root, time.monotonic() - started)
 
 
-def _run_flow(config: SelectConfig, place: Workspace) -> list[dict[str, object]]:
+def _run_flow(config: SelectConfig, workspace: Workspace) -> list[dict[str, object]]:
     """Run the Prefect flow here, on the server in PREFECT_API_URL or on an ephemeral one."""
-    server = os.environ.get("PREFECT_API_URL")
-    say(f"  Prefect   {server or 'ephemeral server, starting'}")
-    prefect_settings.leave_the_terminal_alone()
+    prefect_settings.announce()
     from flows.select_data import select_data
 
-    return select_data(config, str(place.root), trigger="cli", run_name=config.name or "select")
+    return select_data(config, str(workspace.root), trigger="cli", run_name=config.name or "select")
 
 
-def _say_results(results: list[dict[str, object]], place: Workspace, seconds: float) -> None:
-    """The selections as a table, and the commands that lead on."""
-    header = ("selection", "target", "method", "picks", "eligible", "tokens", "cut score")
+def _print_results(results: list[dict[str, object]], workspace: Workspace, seconds: float) -> None:
+    """The selections as a table, their checks, files and the next commands."""
+    say("")
     rows = [
         (
             str(row["name"]),
@@ -76,16 +73,17 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
         )
         for row in results
     ]
-    say("\n" + table_text(header, rows, right={3, 4, 5, 6}).rstrip())
-    _say_checks(results, place)
-    mine = [str(row["name"]) for row in results if row["role"] == "main"]
-    first = mine[0]
-    option = "" if str(place.root) == "workspace" else f" -w {place.root}"
+    print_table(("selection", "target", "method", "picks", "eligible", "tokens", "cut score"), rows)
+    main = [row for row in results if row["role"] == "main"]
+    for row in main:
+        _print_check(row, workspace)
     say(f"\nDone in {seconds:.0f} s. For each selection, training files and a report:")
-    for name in mine:
-        say(f"  {place.exports / name}/  {place.reports / name}.html")
+    for row in main:
+        name = str(row["name"])
+        say(f"  {workspace.exports / name}/  {workspace.reports / name}.html")
+    option = "" if str(workspace.root) == DEFAULT else f" -w {workspace.root}"
     say("Next:")
-    say(f"  saelect show {first}{option}")
+    say(f"  saelect show {main[0]['name']}{option}")
     say(f"  saelect sql{option} \"SELECT source, n_pool, n_selected FROM v_source_mix"
         f" WHERE selection_id = '{results[0]['selection_id']}'\"")  # fmt: skip
     for row in results:
@@ -93,16 +91,15 @@ def _say_results(results: list[dict[str, object]], place: Workspace, seconds: fl
             say(f"  note: {row['name']}: {row['shortfall']}")
 
 
-def _say_checks(results: list[dict[str, object]], place: Workspace) -> None:
-    """The label-free check of every main selection."""
+def _print_check(row: dict[str, object], workspace: Workspace) -> None:
+    """The label-free check of a selection."""
     from storage.wording.checks import check_lines
 
-    for row in results:
-        lines = check_lines(place, str(row["selection_id"])) if row["role"] == "main" else []
-        if lines:
-            say(f"\nLabel-free check of {row['name']}:")
-        for line in lines:
-            say(f"  {line}")
+    lines = check_lines(workspace, str(row["selection_id"]))
+    if lines:
+        say(f"\nLabel-free check of {row['name']}:")
+    for line in lines:
+        say(f"  {line}")
 
 
 def run_embed(
@@ -117,15 +114,17 @@ def run_embed(
     from flows.stages.represent.sae import ensure_sae
     from flows.stages.represent.workers import embed_by_workers
 
-    chosen = {} if workers is None else {"compute.workers": str(workers)}
-    config, place = load_config(config_name, {**overrides, **chosen}), open_workspace(workspace)
+    option = {} if workers is None else {"compute.workers": str(workers)}
+    config, root = load_config(config_name, {**overrides, **option}), open_workspace(workspace)
     try:
         with ending_on_sigterm(), listening(for_terminal()):
-            pool, model_input = prepare(config, place), open_model_input(config)
-            sae = str(ensure_sae(config, place, model_input, render(place, pool, model_input)))
-            representer, counts = embed_by_workers(config, place, pool.pool_id, sae)
+            pool, model_input = prepare(config, root), open_model_input(config)
+            sae = str(ensure_sae(config, root, model_input, render(root, pool, model_input)))
+            representer, counts = embed_by_workers(config, root, pool.pool_id, sae)
     except Terminated:
-        say(f"Stopped; finished units are kept. The same command goes on (exit code {RESUME_ME}).")
-        return RESUME_ME
+        say(
+            f"Stopped; finished units are kept. The same command resumes (exit code {EX_TEMPFAIL})."
+        )
+        return EX_TEMPFAIL
     say(json.dumps({"representation": representer.representation_id, **counts}))
     return 0

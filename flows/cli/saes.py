@@ -1,6 +1,5 @@
 """`saelect train-sae` and `saelect describe`: an SAE of your own, and what its latents mean."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,8 +89,7 @@ def train_from_config(config_name: str, workspace: Path, overrides: Mapping[str,
             remedy="Write `sae: {train: {num_latents: 4096, k: 32, tokens: 2000000}}`.",
         )
     say(f"saelect: train an SAE in {place.root}")
-    say(f"  Prefect   {os.environ.get('PREFECT_API_URL') or 'ephemeral server, starting'}")
-    prefect_settings.leave_the_terminal_alone()
+    prefect_settings.announce()
     from flows.train_sae import train_sae
 
     with listening(for_terminal()):

@@ -2,14 +2,21 @@
 
 import os
 
-
-def leave_the_terminal_alone() -> None:
-    """The command line says progress and errors itself; Prefect's copy of them stays away."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-
+from flows.orchestration.terminal import say
 
 FILES_URL = "SAELECT_FILES_URL"
 """Environment: the path under which `saelect serve` serves reports and exports."""
 
 LIVE = "SAELECT_LIVE"
 """Environment: the folder in which every live run holds a lock."""
+
+
+def silence_prefect() -> None:
+    """Hide Prefect's copy of the progress and errors that the command line prints itself."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def announce() -> None:
+    """Print which Prefect server is used, and silence Prefect. Call it before Prefect's import."""
+    say(f"  Prefect   {os.environ.get('PREFECT_API_URL') or 'ephemeral server, starting'}")
+    silence_prefect()

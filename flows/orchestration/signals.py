@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-RESUME_ME = 75
+EX_TEMPFAIL = 75
 """Exit code after SIGTERM: finished units are kept, and the same command goes on (EX_TEMPFAIL)."""
 
 
@@ -29,17 +29,17 @@ def ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-AGAIN_S = 60.0
+RETRY_S = 60.0
 """Somebody else's code may have swallowed the first one."""
 
 
-class TimeIsUp(Exception):
+class TimeLimitExceeded(Exception):
     """The run reached its `max_hours`."""
 
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds; None means no limit.
+    """Raise TimeLimitExceeded in the block after so many seconds; None means no limit.
 
     Works in the main thread, where a deployment's run is; elsewhere there is no limit.
     """
@@ -49,13 +49,13 @@ def within(seconds: float | None) -> Iterator[None]:
 
     def ring(number: int, frame: FrameType | None) -> None:
         del number, frame
-        raise TimeIsUp(
+        raise TimeLimitExceeded(
             f"stopped after {seconds / 3600:g} hours (max_hours); finished work is kept,"
             " and a new run with the same fields resumes"
         )
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    signal.setitimer(signal.ITIMER_REAL, seconds, RETRY_S)
     try:
         yield
     finally:

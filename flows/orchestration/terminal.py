@@ -1,5 +1,6 @@
-"""What commands write to a terminal: lines and plain aligned tables."""
+"""Lines and aligned tables that commands write to standard output."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ _collector: ContextVar[list[str] | None] = ContextVar("collector", default=None)
 
 
 def say(line: str) -> None:
-    """One line to standard output, at once; or to the list of an enclosing `collected`."""
+    """Write one line to standard output at once, or to the list of an enclosing `collected`."""
     collector = _collector.get()
     if collector is not None:
         collector.append(line.strip("\n"))
@@ -21,7 +22,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
-    """Collect what is said in the block instead of writing it."""
+    """Collect lines in the block instead of writing them."""
     lines: list[str] = []
     token = _collector.set(lines)
     try:
@@ -31,22 +32,28 @@ def collected() -> Iterator[list[str]]:
 
 
 def one_line(text: str | None) -> str:
-    """Text on one line, cut for a terminal."""
+    """The text on one line, cut for a terminal."""
     flat = " ".join((text or "").split())
     return flat if len(flat) <= TEXT_WIDTH else flat[: TEXT_WIDTH - 1] + "…"
 
 
-def table_text(
-    header: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | None = None
-) -> str:
-    """An aligned plain table; columns numbered in `right` are aligned to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned plain table; columns of numbers are aligned to the right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    is_number = [
+        all(re.fullmatch(r"[-+\d.,:%*\[\] ]*", c) for c in column[1:]) for column in columns
+    ]
     text = ""
-    for line in lines:
+    for line in (header, *rows):
         cells = (
-            cell.rjust(width) if column in (right or set()) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, is_number, strict=True)
         )
         text += "  ".join(cells).rstrip() + "\n"
     return text
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write an aligned table to standard output."""
+    sys.stdout.write(table_text(header, rows))

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.config.jobs import SelectConfig, VectorJob
-from flows.orchestration.signals import RESUME_ME, Terminated, ending_on_sigterm
+from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from flows.stages.represent.representer import Representer, open_representer
 from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import embed_rendered, n_waiting
@@ -94,7 +94,7 @@ def main() -> None:
         with ending_on_sigterm():
             help_with(Path(sys.argv[1]))
     except Terminated:
-        raise SystemExit(RESUME_ME) from None
+        raise SystemExit(EX_TEMPFAIL) from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Options and arguments that several commands share, and `key=value` strings as a mapping."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selection.core.errors import InputError
+from storage.files.workspace import DEFAULT, ENVIRONMENT_VARIABLE
+
+DEFAULT_WORKSPACE = Path(DEFAULT)
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar=ENVIRONMENT_VARIABLE, help="Folder of all results."),
+]
+SelectionArgument = Annotated[
+    str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")
+]
+ExampleArgument = Annotated[
+    str, typer.Argument(help="Example id, a prefix of it, or the id in the data.")
+]
+ConfigArgument = Annotated[
+    str, typer.Argument(help="Config file, or the name of a preset, such as `demo`.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Replace a key: --set budget.examples=500"),
+]
+
+
+def parse_overrides(items: list[str] | None) -> dict[str, str]:
+    """`key=value` strings as a mapping. Raises InputError for any other form."""
+    overrides = {}
+    for item in items or []:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise InputError(
+                "not of the form key=value", field="--set", value=item,
+                remedy="For example: --set budget.examples=500",
+            )  # fmt: skip
+        overrides[key] = value
+    return overrides
