@@ -40,9 +40,9 @@ def forget(
         str | None, typer.Option(help="Boolean expression over the pools' columns.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Kept with the tombstone.")] = "",
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove them; otherwise only list them.")
-    ] = (False),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; otherwise only list them.")] = (
+        False
+    ),
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Remove text and vectors of samples from the whole workspace, and leave a tombstone."""

@@ -32,22 +32,23 @@ REASONS = 3  # shown beside a pick, with the number of signs between them
 def ls(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     """List runs and their selections, newest first."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
     from rich.tree import Tree
 
     from storage.catalog.lookup import list_selections
 
     tree = Tree(str(workspace), guide_style="dim")
+    header = ("selection", "role", "target", "method", "picks", "tokens", "id")
     selections = list_selections(find_workspace(workspace))
     for (run, created_at), rows in groupby(selections, lambda row: (row.run, row.created_at)):
-        table = Table.grid(padding=(0, 2))
-        for row in rows:
-            tokens = "" if row.n_tokens is None else f"{row.n_tokens:,} tokens"
-            table.add_row(row.name, row.role, row.target or "", row.method,
-                          f"{row.n_selected:,} picks", tokens, row.selection_id)  # fmt: skip
-        tree.add(f"[bold]{run}[/]  {created_at:%Y-%m-%d %H:%M} UTC").add(table)
-    console = Console(highlight=False)
-    console.print(tree, width=None if console.is_terminal else 200, soft_wrap=False)
+        cells = [
+            (row.name, row.role, row.target or "", row.method, f"{row.n_selected:,}",
+             "" if row.n_tokens is None else f"{row.n_tokens:,}", row.selection_id)
+            for row in rows
+        ]  # fmt: skip
+        branch = tree.add(f"[bold]{run}[/]  {created_at:%Y-%m-%d %H:%M} UTC")
+        branch.add(Text(table_text(header, cells).rstrip()))
+    Console(highlight=False).print(tree, soft_wrap=True)
 
 
 def show(

@@ -122,9 +122,7 @@ def run_embed(
             sae = str(ensure_sae(config, root, model_input, render(root, pool, model_input)))
             representer, counts = embed_by_workers(config, root, pool.pool_id, sae)
     except Terminated:
-        say(
-            f"Stopped; finished units are kept. The same command resumes (exit code {EX_TEMPFAIL})."
-        )
+        say(f"Stopped; finished units are kept. Run it again to resume (exit code {EX_TEMPFAIL}).")
         return EX_TEMPFAIL
     say(json.dumps({"representation": representer.representation_id, **counts}))
     return 0
