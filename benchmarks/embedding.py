@@ -46,15 +46,15 @@ from benchmarks.support.embedding_parts import (
 )
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import needed_lengths, plan_of, tokens_to_run
-from selection.models.hookpoints import parse_hookpoint
+from selection.models.hookpoints import hookpoint_of, parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import SparseRows
 from selection.rendering.renderer import Renderer, load_renderer, render_key
 from selection.representation.heads import Head
 from selection.representation.represent import calibrate_head, represent_heads
-from selection.sae.coder import SparseCoder
-from selection.sae.formats.load import load_sae, make_coder
-from selection.sae.metadata import SaeInfo, block_of
+from selection.sae.coder import SparseCoder, make_coder
+from selection.sae.formats.load import load_sae
+from selection.sae.metadata import SaeInfo
 from storage.pools.shards import write_shard
 
 RATIOS = (
@@ -77,7 +77,8 @@ class Shape:
 def demo_shape() -> Shape:
     """The packaged model at its SAE's place."""
     coder = load_sae(DEMO / "sae")
-    return Shape("demo", DEMO / "model", block_of(coder.info.hookpoint) or 0, coder)
+    hookpoint = hookpoint_of(coder.info.hookpoint)
+    return Shape("demo", DEMO / "model", hookpoint.block if hookpoint else 0, coder)
 
 
 def wide_shape(folder: Path) -> Shape:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from selection.sae.encode import encode
+from selection.sae.formats.find import FAMILIES
 from selection.sae.formats.load import load_sae
-from selection.sae.formats.registry import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 SAES, MEASURED = ROOT / "tests" / "saes", ROOT / "selection" / "sae" / "formats" / "measured.json"

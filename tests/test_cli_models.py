@@ -14,8 +14,9 @@ from flows.cli.models import NO_SAE, demo_combination, print_card, print_loaders
 from flows.config.jobs import VectorJob
 from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint
 from selection.sae.compatibility import check_fits
-from selection.sae.formats.registry import FAMILIES
+from selection.sae.formats.find import FAMILIES
 from selection.sae.metadata import SaeInfo
 from selection.sae.published import known, matching, recommended
 
@@ -30,10 +31,7 @@ class Model:
     n_layers: int = 26
 
 
-@dataclass
-class Point:
-    site: str = "resid"
-    block: int = 17
+HOOKPOINT = Hookpoint("resid", 17)
 
 
 def test_the_list_is_whole_and_says_what_was_not_tried() -> None:
@@ -180,9 +178,9 @@ def test_the_matrix_and_its_page_are_what_is_measured(capsys: pytest.CaptureFixt
 def test_a_foreign_sae_is_refused_with_those_that_fit() -> None:
     sae = SaeInfo("x", "layers.5", 1152, 16384, 0, model_name="google/gemma-3-1b-it")
     with pytest.raises(InputError, match=r"resid@5.*resid@17.*google/gemma-scope-2-1b-it/resid"):
-        check_fits(sae, Model(), Point())
+        check_fits(sae, Model(), HOOKPOINT)
     with pytest.raises(InputError, match="trained on org/other") as error:
-        check_fits(replace(sae, model_name="org/other"), Model(name="nobody/x"), Point())
+        check_fits(replace(sae, model_name="org/other"), Model(name="nobody/x"), HOOKPOINT)
     assert "Published" not in str(error.value)
 
 

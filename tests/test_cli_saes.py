@@ -250,7 +250,7 @@ def hub_error(kind: str, status: int) -> Exception:
     ("kind", "status", "message"),
     [
         ("GatedRepoError", 403, r"gated.*HTTP 403.*Accept its terms.*hf auth login"),
-        ("RepositoryNotFoundError", 401, r"no model org/model.*HTTP 401.*spelling.*HF_TOKEN"),
+        ("RepositoryNotFoundError", 401, r"no repository org/model.*HTTP 401.*spelling.*HF_TOKEN"),
         ("RevisionNotFoundError", 404, r"no such revision.*'v9'"),
         ("HfHubHTTPError", 503, r"refused org/model.*HTTP 503.*hf auth whoami"),
     ],

@@ -29,8 +29,9 @@ from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
 from selection.representation.represent import UnitReport, calibrate_head, represent_heads
+from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import encode
-from selection.sae.formats.load import SparseCoder, load_sae, make_coder
+from selection.sae.formats.load import load_sae
 from selection.sae.metadata import SaeInfo
 from selection.similarity.queries import exemplar_queries, score
 from storage.files.workspace import open_workspace

@@ -24,8 +24,9 @@ from selection.representation.represent import (
     represent_heads,
     representation_id,
 )
+from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import TopActs, encode
-from selection.sae.formats.load import SparseCoder, load_sae, make_coder
+from selection.sae.formats.load import load_sae
 from selection.sae.metadata import SaeInfo
 
 

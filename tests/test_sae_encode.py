@@ -3,8 +3,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import chunk_rows, decode, encode
-from selection.sae.formats.load import SparseCoder, make_coder
 from selection.sae.metadata import SaeInfo
 
 D, M, K = 16, 96, 6

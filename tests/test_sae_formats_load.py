@@ -9,11 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint, hookpoint_of
+from selection.sae.coder import make_coder
 from selection.sae.compatibility import check_fits
 from selection.sae.encode import encode
-from selection.sae.formats.load import load_sae, make_coder, read_sae_info, save_sparsify
-from selection.sae.formats.registry import list_local_saes
-from selection.sae.metadata import SaeInfo, block_of, read_info
+from selection.sae.formats.find import list_local_saes
+from selection.sae.formats.load import load_sae, read_sae_info
+from selection.sae.formats.save import save_sparsify
+from selection.sae.metadata import SaeInfo
 
 D, M, K = 8, 24, 3
 
@@ -51,10 +54,8 @@ class Model:
     n_layers: int = 6
 
 
-@dataclass
-class Point:
-    site: str = "resid"
-    block: int = 4
+def at(site: str = "resid", block: int = 4) -> Hookpoint:
+    return Hookpoint(site, block)
 
 
 def test_a_checkpoint_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_the_id_depends_on_weights_and_k(tmp_path: Path) -> None:
         ({"activation": "relu"}, r"`activation`: expected topk or groupmax \(found: 'relu'\)"),
         ({"signed": True}, "`signed`"),
         ({"k": 0}, "`k`: expected a whole number, 1 or more"),
-        ({"k": M + 1}, "`k`: expected at most the number of latents, 24"),
+        ({"k": M + 1}, "`k`: expected 1 to 24"),
         ({"k": 5, "activation": "groupmax"}, "`k`: expected a divisor"),
         ({"num_latents": -1}, "`num_latents`"),
         ({"num_latents": 0, "expansion_factor": None}, "`expansion_factor`"),
@@ -203,7 +204,7 @@ def test_the_model_is_read_from_the_run_above_and_the_licence_from_its_card(tmp_
     folder = write(tmp_path / "run" / "layers.4")
     (tmp_path / "run" / "config.json").write_text('{"model": "org/tiny"}')
     (tmp_path / "run" / "README.md").write_text("---\ntags: [sae]\nlicense: apache-2.0\n---\n# A")
-    info = read_info(folder)
+    info = read_sae_info(folder)
     assert (info.model_name, info.licence, info.model_sha256) == ("org/tiny", "apache-2.0", None)
 
 
@@ -222,17 +223,17 @@ def test_local_saes_are_listed_in_order_without_broken_ones(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("model", "point", "message"),
     [
-        (Model(d_model=9), Point(), "reads activations of width 8, org/tiny has 9"),
-        (Model(), Point(block=5), r"reads layers\.4 \(resid@4\), the hookpoint is resid@5"),
-        (Model(), Point(site="mlp"), "the hookpoint is mlp@4"),
-        (Model(name="org/other"), Point(), "trained on someone/Tiny, not on org/other"),
+        (Model(d_model=9), at(), "reads activations of width 8, org/tiny has 9"),
+        (Model(), at(block=5), r"reads layers\.4 \(resid@4\), the hookpoint is resid@5"),
+        (Model(), at(site="mlp"), "the hookpoint is mlp@4"),
+        (Model(name="org/other"), at(), "trained on someone/Tiny, not on org/other"),
     ],
 )
 def test_an_sae_of_another_model_width_or_place_is_refused(
-    model: Model, point: Point, message: str
+    model: Model, point: Hookpoint, message: str
 ) -> None:
     sae = SaeInfo("saes/x/layers.4", "layers.4", D, M, K, model_name="someone/Tiny")
-    check_fits(sae, Model(), Point())
+    check_fits(sae, Model(), at())
     fitting = SaeInfo("saes/y", None, model.d_model, M, K)
     with pytest.raises(InputError, match=message) as error:
         check_fits(sae, model, point, local=[sae, fitting])
@@ -243,13 +244,13 @@ def test_an_sae_of_another_model_width_or_place_is_refused(
 def test_where_only_the_place_differs_the_saes_own_is_the_remedy() -> None:
     sae = SaeInfo("saes/x", "layers.4", D, M, K)
     with pytest.raises(InputError) as error:
-        check_fits(sae, Model(), Point(block=3), asked="resid@0.66")
+        check_fits(sae, Model(), at(block=3), written="resid@0.66")
     assert str(error.value) == (
         "`sae`: the SAE reads layers.4 (resid@4), the hookpoint is resid@0.66 (resid@3)"
         " (found: 'saes/x'). Leave `model.hookpoint` out, or write `resid@4`."
     )
     with pytest.raises(InputError, match=r"the hookpoint is resid@3 \(found"):
-        check_fits(sae, Model(), Point(block=3), asked="resid@3")
+        check_fits(sae, Model(), at(block=3), written="resid@3")
 
 
 def test_where_no_place_was_asked_for_every_sae_of_the_model_fits() -> None:
@@ -270,16 +271,16 @@ def test_where_no_place_was_asked_for_every_sae_of_the_model_fits() -> None:
         check_fits(foreign, Model(), None, [foreign, deep])
     at_their_own = r"of width 9.*These would fit, at their own hookpoint: saes/1 \(width 8"
     with pytest.raises(InputError, match=at_their_own):
-        check_fits(foreign, Model(), Point(), fitting[1:2])
+        check_fits(foreign, Model(), at(), fitting[1:2])
 
 
 def test_recorded_weights_decide_over_names(tmp_path: Path) -> None:
     sae = SaeInfo("x", None, D, M, K, model_name="org/other", model_sha256="aa")
-    check_fits(sae, Model(), Point())
+    check_fits(sae, Model(), at())
     with pytest.raises(InputError, match="trained on other weights"):
-        check_fits(sae, Model(weights_sha256="bb"), Point())
+        check_fits(sae, Model(weights_sha256="bb"), at())
     unhashed = SaeInfo("x", None, D, M, K, model_name="org/other")
-    check_fits(unhashed, Model(name=str(tmp_path)), Point())  # a folder may have any name
+    check_fits(unhashed, Model(name=str(tmp_path)), at())  # a folder may have any name
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,8 @@ def test_recorded_weights_decide_over_names(tmp_path: Path) -> None:
     ],
 )
 def test_block_of_a_module_name(name: str | None, block: int | None) -> None:
-    assert block_of(name) == block
+    found = hookpoint_of(name)
+    assert (found.block if found and found.site == "resid" else None) == block
 
 
 def test_the_shared_tiny_sae_loads(tiny_sae_dir: Path) -> None:

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from selection.core.errors import InputError
 from selection.sae.coder import card
 from selection.sae.encode import encode, reconstruct
+from selection.sae.formats.find import FAMILIES, family_of, list_local_saes
 from selection.sae.formats.load import load_sae, read_sae_info
-from selection.sae.formats.registry import FAMILIES, family_of, list_local_saes
 from selection.sae.metadata import SaeInfo
 
 SAES = Path(__file__).parent / "saes"
@@ -163,7 +163,7 @@ def test_an_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
         ("saelens_standard", "cfg.json", {"metadata": {"hook_name": "blocks.3.attn.hook_z"}},
          "side by side"),
         ("saelens_standard", "cfg.json", {"metadata": {"hook_name": "blocks.0.hook_resid_pre"}},
-         "reads a place that saelect cannot"),
+         "reads activations that saelect cannot"),
         ("saelens_standard", "cfg.json",
          {"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}},
          "centered writing weights"),

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import encode, reconstruct
-from selection.sae.formats.load import load_sae, save_sparsify
-from selection.sae.formats.save import save_saelens
+from selection.sae.formats.load import load_sae
+from selection.sae.formats.save import save_saelens, save_sparsify
 from selection.sae.metadata import SaeInfo
 
 SAES = Path(__file__).parent / "saes"

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from selection.core.errors import InputError
-from selection.sae.formats.load import SparseCoder, make_coder
+from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.metadata import SaeInfo
 from selection.sae.quality import measure
 

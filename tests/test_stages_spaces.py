@@ -17,7 +17,8 @@ from flows.stages.represent.spaces import open_sources, open_spaces
 from selection.core.errors import InputError
 from selection.core.sparse import document_frequency
 from selection.core.words import words
-from selection.sae.formats.load import load_sae, save_sparsify
+from selection.sae.formats.load import load_sae
+from selection.sae.formats.save import save_sparsify
 from selection.similarity.weights import idf_weights
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace

@@ -27,8 +27,9 @@ from benchmarks.demo.corpus import read_corpus
 from benchmarks.demo.dense import content_states
 from benchmarks.demo.measure_sae import quality
 from selection.models.resolve import resolve_model
-from selection.sae.formats.load import SparseCoder, make_coder, save_sparsify
-from selection.sae.metadata import WEIGHTS
+from selection.sae.coder import SparseCoder, make_coder
+from selection.sae.formats.libraries import SPARSIFY
+from selection.sae.formats.save import save_sparsify
 from selection.sae.training.train import StepMetrics, shuffled, train_sae
 
 LOGGER = logging.getLogger(__name__)
@@ -69,10 +70,12 @@ def as_half(coder: SparseCoder) -> SparseCoder:
 def save_half(coder: SparseCoder, folder: Path, record: dict[str, Any]) -> None:
     """Write a sparsify checkpoint whose weight file is fp16."""
     save_sparsify(coder, folder, record)
-    tensors = {name: tensor.half() for name, tensor in load_file(folder / WEIGHTS).items()}
-    temporary = folder / f"{WEIGHTS}.tmp"
+    tensors = {
+        name: tensor.half() for name, tensor in load_file(folder / SPARSIFY.files[-1]).items()
+    }
+    temporary = folder / f"{SPARSIFY.files[-1]}.tmp"
     save_file(tensors, temporary)
-    os.replace(temporary, folder / WEIGHTS)
+    os.replace(temporary, folder / SPARSIFY.files[-1])
 
 
 def build(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from benchmarks.demo.batches import Encoded, encode_rows, length_batches, pad_ba
 from benchmarks.demo.corpus import read_corpus
 from benchmarks.demo.dense import reading
 from selection.core.errors import InputError
+from selection.models.hookpoints import hookpoint_of
 from selection.sae.coder import SparseCoder
 from selection.sae.formats.load import load_sae
 from selection.sae.loss_recovered import TokenBatch, spliced_loss
-from selection.sae.metadata import RECORD, block_of
+from selection.sae.metadata import RECORD
 from selection.sae.quality import measure
 from storage.files.atomic import read_json, write_json
 
@@ -82,12 +83,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     coder = load_sae(arguments.sae)
-    block = block_of(coder.info.hookpoint)
-    if block is None:
+    hookpoint = hookpoint_of(coder.info.hookpoint)
+    if hookpoint is None:
         raise InputError("the SAE names no block", file=arguments.sae, remedy="Name its hookpoint.")
     file = Path(coder.info.path) / RECORD
     record = read_json(file)
-    record["quality"] = quality(coder, arguments.model, arguments.pool, block)
+    record["quality"] = quality(coder, arguments.model, arguments.pool, hookpoint.block)
     write_json(file, record)
     print(json.dumps(record["quality"]))
 

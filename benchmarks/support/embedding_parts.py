@@ -37,7 +37,7 @@ from selection.models.resolve import parse_hookpoint, resolve_model
 from selection.rendering.renderer import load_renderer
 from selection.representation.heads import Head
 from selection.representation.represent import represent_heads
-from selection.sae.formats.load import make_coder
+from selection.sae.coder import make_coder
 from selection.sae.metadata import SaeInfo
 n, width = int(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from flows.config.base import DEMO
 from flows.orchestration.terminal import say, table_text
 from selection.core.errors import InputError
-from selection.sae.formats.registry import FAMILIES, differences
+from selection.sae.formats.find import FAMILIES, differences
 from selection.sae.published import Combination, known, matching, recommended
 
 GPU_SIZES = (0, 8, 16, 24, 48, 80)

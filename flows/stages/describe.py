@@ -16,7 +16,7 @@ from flows.stages.represent.sae import trained_folder
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 from selection.records import Rendered
-from selection.sae.formats.registry import family_of
+from selection.sae.formats.find import family_of
 from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically

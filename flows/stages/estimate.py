@@ -31,7 +31,7 @@ from flows.stages.validate import check_config
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import iter_activations, needed_lengths, tokens_to_run
 from selection.sae.encode import chunks
-from selection.sae.formats.registry import family_of
+from selection.sae.formats.find import family_of
 from storage.files.atomic import free_bytes
 from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool

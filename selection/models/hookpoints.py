@@ -1,4 +1,4 @@
-"""Names of places in a model, as SAE libraries write them, and what they mean here."""
+"""Where in a model activations are read, and the names that SAE libraries give these hookpoints."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from fractions import Fraction
 from selection.core.errors import InputError
 
 _BLOCK = r"(?:layers|layer|h|blocks)\.(\d+)"
-_MODULES = (
+_SPELLINGS = (
     (rf"(?:^|\.){_BLOCK}(?:\.output)?$", "resid"),
     (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp"),
     (rf"(?:^|\.){_BLOCK}\.(?:self_attn|attn|attention|self_attention)(?:\.output)?$", "attn"),
@@ -19,53 +19,13 @@ _MODULES = (
     (r"^mlp@(\d+)$", "mlp"),
     (r"^attn@(\d+)$", "attn"),
 )
-
-
-def place_of(hookpoint: str | None) -> tuple[str, int] | None:
-    """(site, block) of a hookpoint's name, e.g. ("resid", 4); None where it says neither.
-
-    Understands module names ("layers.4", "h.3.attn", "model.layers.5.output"), TransformerLens
-    names ("blocks.4.hook_resid_post") and ours ("mlp@4").
-    """
-    for pattern, site in _MODULES:
-        match = re.search(pattern, hookpoint or "")
-        if match:
-            return site, int(match[1])
-    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_pre", hookpoint or "")
-    if match and int(match[1]) > 0:  # what enters block L has left block L - 1
-        return "resid", int(match[1]) - 1
-    return None
-
-
-def canonical(hookpoint: str | None) -> str | None:
-    """The name that saelect shows and reads: "layers.4" or "mlp@4"; others as they are."""
-    place = place_of(hookpoint)
-    if place is None:
-        return hookpoint
-    return f"layers.{place[1]}" if place[0] == "resid" else f"{place[0]}@{place[1]}"
-
-
-def refuse_inputs(hookpoint: str | None, file: object, field: str) -> None:
-    """Refuse a place that is no output of a block, MLP or attention. Raises InputError."""
-    name = hookpoint or ""
-    if place_of(name) is not None or not name:
-        return
-    inputs = ("hook_z", "o_proj", "ln2", "hook_mlp_in", ".input", "hook_embed", "resid_pre",
-              "hook_resid_mid", "pre_feedforward")  # fmt: skip
-    if any(part in name for part in inputs):
-        raise InputError(
-            "this SAE reads a place that saelect cannot: only outputs of blocks, MLPs and"
-            " attention are read",
-            file=str(file),
-            field=field,
-            value=name,
-            remedy="Use an SAE of the residual stream, for example at the next block.",
-        )
+_INPUTS = ("hook_z", "o_proj", "ln2", "hook_mlp_in", ".input", "hook_embed", "resid_pre",
+           "hook_resid_mid", "pre_feedforward")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Hookpoint:
-    """A place in a model at block `block`, counted from 0.
+    """Where a model is read: a site at block `block`, counted from 0.
 
     site: "resid" is the block's output; "mlp" and "attn" are what its MLP and its attention add to
           the residual stream: their outputs, behind the norm that some models apply to these.
@@ -75,8 +35,45 @@ class Hookpoint:
     block: int
 
     def __str__(self) -> str:
-        """The canonical spelling, e.g. resid@4."""
+        """The spelling of configs, e.g. resid@4."""
         return f"{self.site}@{self.block}"
+
+
+def hookpoint_of(name: str | None) -> Hookpoint | None:
+    """The hookpoint that a name means; None where it says neither site nor block.
+
+    Understands module names ("layers.4", "h.3.attn", "model.layers.5.output"), TransformerLens
+    names ("blocks.4.hook_resid_post") and ours ("mlp@4").
+    """
+    for pattern, site in _SPELLINGS:
+        match = re.search(pattern, name or "")
+        if match:
+            return Hookpoint(site, int(match[1]))
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_pre", name or "")
+    if match and int(match[1]) > 0:  # what enters block L has left block L - 1
+        return Hookpoint("resid", int(match[1]) - 1)
+    return None
+
+
+def canonical(name: str | None) -> str | None:
+    """The name that SAEs are shown and saved with: "layers.4" or "mlp@4"; others as they are."""
+    hookpoint = hookpoint_of(name)
+    if hookpoint is None:
+        return name
+    return f"layers.{hookpoint.block}" if hookpoint.site == "resid" else str(hookpoint)
+
+
+def refuse_inputs(name: str, file: object, field: str) -> None:
+    """Refuse a name that is no output of a block, MLP or attention. Raises InputError."""
+    if hookpoint_of(name) is None and any(part in name for part in _INPUTS):
+        raise InputError(
+            "this SAE reads activations that saelect cannot: only outputs of blocks, MLPs and"
+            " attention are read",
+            file=str(file),
+            field=field,
+            value=name,
+            remedy="Use an SAE of the residual stream, for example at the next block.",
+        )
 
 
 def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
@@ -94,12 +91,12 @@ def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
             field="hookpoint",
             value=text,
         )
-    site, place = match[1] or "resid", match[2]
-    if "." in place:
-        depth = Fraction(place)  # Exact: as a float, 0.29 of 100 steps would be block 28.
+    site, number = match[1] or "resid", match[2]
+    if "." in number:
+        depth = Fraction(number)  # Exact: as a float, 0.29 of 100 steps would be block 28.
         block = math.floor(depth * (n_layers - 1)) if depth <= 1 else n_layers
     else:
-        block = int(place)
+        block = int(number)
     if block >= n_layers:
         raise InputError(
             f"the model has {n_layers} blocks, so there is no such hookpoint",

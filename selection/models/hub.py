@@ -55,10 +55,17 @@ def fetch(name: str, revision: str | None, patterns: Sequence[str]) -> Snapshot:
             remedy="Give a folder with config.json and weights, or a name like org/model.",
             value=name,
         )
-    return _fetch_from_hub(name, revision, patterns)
+    # Below the top are other formats of the same weights.
+    return download(name, revision, patterns, ignore=["*/*", "consolidated*"])
 
 
-def _fetch_from_hub(name: str, revision: str | None, patterns: Sequence[str]) -> Snapshot:
+def download(
+    name: str, revision: str | None, patterns: Sequence[str], ignore: Sequence[str] = ()
+) -> Snapshot:
+    """Those files of a hub repository that match the patterns, from the cache where they are there.
+
+    Raises InputError; see `fetch`.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -74,7 +81,7 @@ def _fetch_from_hub(name: str, revision: str | None, patterns: Sequence[str]) ->
             name,
             revision=revision,
             allow_patterns=list(patterns),
-            ignore_patterns=["*/*", "consolidated*"],  # Other formats of the same weights.
+            ignore_patterns=list(ignore),
         )
     except GatedRepoError as error:  # A RepositoryNotFoundError too, so it comes first.
         raise InputError(
@@ -83,7 +90,7 @@ def _fetch_from_hub(name: str, revision: str | None, patterns: Sequence[str]) ->
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"Hugging Face has no model {name}, or it is private ({_status(error)})",
+            f"Hugging Face has no repository {name}, or it is private ({_status(error)})",
             remedy="Check the spelling; for a private model run `hf auth login` or set HF_TOKEN. "
             "A local folder must exist under the path given.",
         ) from error
@@ -95,7 +102,7 @@ def _fetch_from_hub(name: str, revision: str | None, patterns: Sequence[str]) ->
             value=revision,
         ) from error
     except LocalEntryNotFoundError as error:
-        raise _unreachable(name) from error
+        raise _unreachable(name, revision) from error
     except HFValidationError as error:
         raise InputError(
             "this is not a Hugging Face name", remedy="Use org/model.", value=name
@@ -114,13 +121,23 @@ def _status(error: Exception) -> str:
     return f"HTTP {status}" if status else type(error).__name__
 
 
-def _unreachable(name: str) -> InputError:
+def _unreachable(name: str, revision: str | None) -> InputError:
     """The hub is out of reach and the cache does not have the files."""
     from huggingface_hub import constants
 
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "Hugging Face is not reachable"
+    cache = Path(constants.HF_HUB_CACHE)
+    cached = sorted((cache / f"models--{name.replace('/', '--')}" / "snapshots").glob("*"))
+    if revision is not None and cached:
+        return InputError(
+            f"this revision of {name} is not in this machine's cache, and {why}",
+            remedy=f"Cached are: {', '.join(folder.name for folder in cached)}. Leave the revision"
+            f" out, or run `hf download {name} --revision {revision}` where there is network.",
+            field="revision",
+            value=revision,
+        )
     return InputError(
         f"{name} is not in this machine's cache, and {why}",
         remedy=f"Run `hf download {name}` where there is network and copy the cache "
-        f"({constants.HF_HUB_CACHE}), or give the path of a folder with the files.",
+        f"({cache}), or give the path of a folder with the files.",
     )

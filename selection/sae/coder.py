@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from selection.models.hookpoints import place_of
+from selection.models.hookpoints import hookpoint_of
 from selection.sae.metadata import ACTIVATIONS, NORMS, SaeInfo
 
 
@@ -123,9 +123,8 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
     norms = coder.decoder_weight.norm(dim=1)
     low, high = float(norms.min()), float(norms.max())
     norm = {"layer_norm": "each token to mean 0, deviation 1", "sqrt_d": "each token to sqrt(D)"}
-    place = place_of(info.hookpoint)
-    ours = f"{place[0]}@{place[1]}" if place else info.hookpoint
-    at = info.hookpoint if ours == info.hookpoint else f"{info.hookpoint} ({ours})"
+    spelled = str(hookpoint_of(info.hookpoint) or info.hookpoint)
+    at = info.hookpoint if spelled == info.hookpoint else f"{info.hookpoint} ({spelled})"
     dtype = info.dtype or "float32"
     scale = "" if info.input_scale == 1 else f"times {info.input_scale:.4g}, in the weights"
     l0 = "not declared" if info.expected_l0 is None else f"{info.expected_l0:g} per token"

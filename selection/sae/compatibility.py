@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from selection.core.errors import InputError
-from selection.models.hookpoints import place_of
+from selection.models.hookpoints import Hookpoint, hookpoint_of
 from selection.sae.metadata import SaeInfo
 from selection.sae.published import known, matching
 
@@ -39,57 +39,47 @@ class ModelLike(Protocol):
         """Number of blocks."""
 
 
-class HookpointLike(Protocol):
-    """What the check needs of a hookpoint."""
-
-    @property
-    def site(self) -> str:
-        """resid, mlp or attn."""
-
-    @property
-    def block(self) -> int:
-        """0-based block index."""
-
-
 def check_fits(
     sae: SaeInfo,
     model: ModelLike,
-    hookpoint: HookpointLike | None,
+    hookpoint: Hookpoint | None,
     local: Sequence[SaeInfo] = (),
     *,
-    asked: str = "",
+    written: str = "",
     field: str = "sae",
 ) -> None:
     """Refuse an SAE that was made for another width, model or hookpoint.
 
-    hookpoint: None where nobody asked for a place: the SAE's own is meant, if the model has it.
+    hookpoint: None where the config names none: the SAE's own is meant, if the model has it.
     local: SAEs to choose from; those that fit are named in the message.
-    asked: the hookpoint as the user wrote it, e.g. a depth; named where it is spelled otherwise.
+    written: the hookpoint as the user wrote it, e.g. a depth; named where it is spelled otherwise.
     field: key of the config that names the SAE.
     A model is compared by its weights where the SAE records their hash, else by the last part of
     its name. What is not recorded is not compared. Raises InputError.
     """
     problem, remedy = _other_model(sae, model), ""
     fitting = [s for s in local if _other_model(s, model) is None]
-    there = [s for s in fitting if hookpoint is None or _other_place(s, hookpoint) is None]
+    same_hookpoint = [
+        s for s in fitting if hookpoint is None or _other_hookpoint(s, hookpoint) is None
+    ]
     if problem is not None:
-        remedy = _choices(there)
-        if fitting and not there:
+        remedy = _choices(same_hookpoint)
+        if fitting and not same_hookpoint:
             remedy = f"These would fit, at their own hookpoint: {_listed(fitting)}"
     elif hookpoint is not None:
-        problem = _other_place(sae, hookpoint, asked)
-        remedy = f"Leave `model.hookpoint` out, or write `{_own_place(sae)}`."
-        remedy += f" {_choices(there)}" if there else ""
+        problem = _other_hookpoint(sae, hookpoint, written)
+        remedy = f"Leave `model.hookpoint` out, or write `{hookpoint_of(sae.hookpoint)}`."
+        remedy += f" {_choices(same_hookpoint)}" if same_hookpoint else ""
     if problem is None:
         return
     remedy += _published(model.name)
     raise InputError(problem, field=field, value=sae.path or None, remedy=remedy)
 
 
-def missing_sae(path: str, why: str, local: Sequence[SaeInfo]) -> InputError:
+def missing_sae(path: str, why: str, local: Sequence[SaeInfo], remedy: str = "") -> InputError:
     """The error for an SAE that is not there; it lists the local ones, which nobody compared."""
-    remedy = f"These are on this machine: {_listed(local)}" if local else f"Give {_ANOTHER}"
-    return InputError(why, field="sae", value=path, remedy=remedy)
+    others = f"These are on this machine: {_listed(local)}" if local else f"Give {_ANOTHER}"
+    return InputError(why, field="sae", value=path, remedy=f"{remedy} {others}".strip())
 
 
 def several_saes(
@@ -134,31 +124,25 @@ def _other_model(sae: SaeInfo, model: ModelLike) -> str | None:
     # Without a hash the name decides, but a local folder may be called anything.
     elif sae.model_name and not Path(model.name).exists() and not _same_name(sae, model):
         return f"the SAE was trained on {sae.model_name}, not on {model.name}"
-    place = place_of(sae.hookpoint)
-    if place is not None and place[1] >= model.n_layers:
-        return f"the SAE reads {_shown_place(sae)}, {model.name} has {model.n_layers} blocks"
+    hookpoint = hookpoint_of(sae.hookpoint)
+    if hookpoint is not None and hookpoint.block >= model.n_layers:
+        return f"the SAE reads {_shown_hookpoint(sae)}, {model.name} has {model.n_layers} blocks"
     return None
 
 
-def _other_place(sae: SaeInfo, hookpoint: HookpointLike, asked: str = "") -> str | None:
-    """That the SAE reads another place than the hookpoint, as a clause; or None."""
-    place = place_of(sae.hookpoint)
-    if place is None or (hookpoint.site, hookpoint.block) == place:
+def _other_hookpoint(sae: SaeInfo, hookpoint: Hookpoint, written: str = "") -> str | None:
+    """That the SAE reads another hookpoint, as a clause; or None."""
+    own = hookpoint_of(sae.hookpoint)
+    if own is None or hookpoint == own:
         return None
-    meant = f"{hookpoint.site}@{hookpoint.block}"
-    meant = f"{asked} ({meant})" if asked not in ("", meant) else meant
-    return f"the SAE reads {_shown_place(sae)}, the hookpoint is {meant}"
+    meant = f"{written} ({hookpoint})" if written not in ("", str(hookpoint)) else str(hookpoint)
+    return f"the SAE reads {_shown_hookpoint(sae)}, the hookpoint is {meant}"
 
 
-def _shown_place(sae: SaeInfo) -> str:
-    """The SAE's hookpoint, with our spelling beside its own where they differ."""
-    ours = _own_place(sae)
-    return ours if ours == sae.hookpoint else f"{sae.hookpoint} ({ours})"
-
-
-def _own_place(sae: SaeInfo) -> str:
-    """The SAE's hookpoint in our spelling, e.g. "resid@4"; empty where it is unknown."""
-    return "@".join(map(str, place_of(sae.hookpoint) or ()))
+def _shown_hookpoint(sae: SaeInfo) -> str:
+    """The SAE's hookpoint, with the spelling of configs beside its own where they differ."""
+    spelled = str(hookpoint_of(sae.hookpoint) or "")
+    return spelled if spelled == sae.hookpoint else f"{sae.hookpoint} ({spelled})"
 
 
 def _same_name(sae: SaeInfo, model: ModelLike) -> bool:

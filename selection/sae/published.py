@@ -17,7 +17,7 @@ class Combination:
     """A model, an SAE of it and where that reads.
 
     sae:       hub name with the folder inside, as `sae: {path: ...}` takes it.
-    family:    format, a name of `selection.sae.formats.registry`.
+    family:    format, a name of `selection.sae.formats.find`.
     block:     0-based block whose output (resid) is read; n_layers: blocks of the model.
     l0:        published mean of active latents, None where not looked up.
     n_params:  of embedding and all blocks.

@@ -16,13 +16,13 @@ from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
 from selection.core.errors import InputError
-from selection.models.hookpoints import Hookpoint, parse_hookpoint, place_of
+from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
 from selection.rendering.renderer import Renderer, load_renderer
 from selection.sae.compatibility import check_fits
+from selection.sae.formats.find import list_local_saes
 from selection.sae.formats.load import read_sae_info
-from selection.sae.formats.registry import list_local_saes
 from storage.files.atomic import is_complete
 from storage.files.leases import do_once
 from storage.files.workspace import Workspace
@@ -87,14 +87,14 @@ def _hookpoint_of(
     info = None if sae is None else read_sae_info(sae, local=[DEMO_SAES], model=model)
     if info is not None:
         check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
-    place = None if info is None else place_of(info.hookpoint)
-    if place is None:
+    hookpoint = None if info is None else hookpoint_of(info.hookpoint)
+    if hookpoint is None:
         raise InputError(
             "is missing, and the SAE does not say where it was trained",
             field=f"{own}hookpoint",
             remedy="Name the place, for example `resid@0.66` or `resid@12`.",
         )
-    return Hookpoint(*place)
+    return hookpoint
 
 
 def hookpoints_of(config: VectorJob, model_input: ModelInput) -> list[Hookpoint]:

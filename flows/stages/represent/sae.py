@@ -24,9 +24,9 @@ from selection.models.resolve import ResolvedModel
 from selection.records import Rendered
 from selection.sae.coder import SparseCoder, card
 from selection.sae.compatibility import check_fits
-from selection.sae.formats.load import load_sae, save_sparsify
-from selection.sae.formats.registry import family_of, list_local_saes
-from selection.sae.formats.save import save_saelens
+from selection.sae.formats.find import family_of, list_local_saes
+from selection.sae.formats.load import load_sae
+from selection.sae.formats.save import save_saelens, save_sparsify
 from selection.sae.quality import SaeQuality, measure, problems
 from selection.sae.training.train import steps_done, train_sae
 from storage.files.leases import do_once
@@ -46,7 +46,11 @@ def load_fitting(config: VectorJob, workspace: Workspace, model_input: ModelInpu
     coder = load_sae(sae_path(config), local=folders)
     asked = config.model.hookpoint or ""
     check_fits(
-        coder.info, model_input.model, model_input.hookpoint, list_local_saes(folders), asked=asked
+        coder.info,
+        model_input.model,
+        model_input.hookpoint,
+        list_local_saes(folders),
+        written=asked,
     )
     return coder
 

@@ -1,15 +1,20 @@
-"""Write SAEs in SAELens' format (version 6), for its users and for what sparsify's cannot hold."""
+"""Write SAEs in the formats of sparsify and SAELens.
 
+SAELens' (version 6) is for its users and for what sparsify's cannot hold.
+"""
+
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
-from selection.models.hookpoints import place_of
+from selection.models.hookpoints import hookpoint_of
 from selection.sae.coder import SparseCoder
-from selection.sae.formats.load import write_json
-from selection.sae.formats.saelens import CONFIG, WEIGHTS
+from selection.sae.formats.layout import Layout
+from selection.sae.formats.libraries import SAELENS, SPARSIFY
 from selection.sae.metadata import RECORD
 
 _ARCHITECTURES = {"topk": "topk", "relu": "standard", "jumprelu": "jumprelu"}
@@ -17,15 +22,41 @@ _HOOKS = {"resid": "hook_resid_post", "mlp": "hook_mlp_out", "attn": "hook_attn_
 _WRITTEN_FOR = "6.0.0"  # without a version of 6 or later SAELens takes a config for an older one
 
 
-def save_saelens(
+def save_sparsify(
     coder: SparseCoder, folder: Path, record: Mapping[str, object] | None = None
 ) -> None:
-    """Write `cfg.json` and `sae_weights.safetensors` that SAELens reads.
+    """Write a checkpoint that `load_sae` and eai-sparsify read.
 
-    record: goes to `saelect.json`, as in `save_sparsify`.
+    record: goes to `saelect.json`; the keys model, model_sha256, hookpoint and licence come back
+            as fields of SaeInfo, others (training, quality) as `SaeInfo.record`. Defaults to
+            what `coder.info` knows.
     cfg.json is written last: without it the folder is no SAE. Raises ValueError for a coder that
     the format cannot hold.
     """
+    info = coder.info
+    fits = info.activation in ("topk", "groupmax") and info.centers and info.input_norm == "none"
+    if not fits or coder.act_scale is not None:
+        raise ValueError(f"the sparsify format cannot hold this SAE ({info.activation})")
+    config = {
+        "activation": info.activation,
+        "expansion_factor": max(1, round(info.num_latents / info.d_in)),
+        "normalize_decoder": True,
+        "num_latents": info.num_latents,
+        "k": info.k,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": info.d_in,
+    }
+    main = (coder.encoder_weight, coder.encoder_bias, coder.decoder_weight, coder.decoder_bias)
+    tensors = dict(zip(SPARSIFY.names[""].main, main, strict=True))
+    _write(coder, folder, SPARSIFY, tensors, config, record)
+
+
+def save_saelens(
+    coder: SparseCoder, folder: Path, record: Mapping[str, object] | None = None
+) -> None:
+    """Write `cfg.json` and `sae_weights.safetensors` that SAELens reads; see `save_sparsify`."""
     info = coder.info
     if info.activation not in _ARCHITECTURES or coder.act_scale is not None:
         raise ValueError(f"SAELens' format is not written for this SAE ({info.activation})")
@@ -33,10 +64,13 @@ def save_saelens(
                "W_dec": coder.decoder_weight, "b_dec": coder.decoder_bias}  # fmt: skip
     if coder.threshold is not None:
         tensors["threshold"] = coder.threshold
-    place = place_of(info.hookpoint)
-    hook = f"blocks.{place[1]}.{_HOOKS[place[0]]}" if place else info.hookpoint
+    hookpoint = hookpoint_of(info.hookpoint)
+    hook = info.hookpoint
+    if hookpoint is not None:
+        hook = f"blocks.{hookpoint.block}.{_HOOKS[hookpoint.site]}"
     metadata = {"sae_lens_version": _WRITTEN_FOR, "model_name": info.model_name,
                 "hook_name": hook, "l0": info.declared_l0}  # fmt: skip
+    norm = "constant_norm_rescale" if info.input_norm == "sqrt_d" else info.input_norm
     config: dict[str, object] = {
         "architecture": _ARCHITECTURES[info.activation],
         "d_in": info.d_in,
@@ -44,21 +78,37 @@ def save_saelens(
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": info.centers,
-        "normalize_activations": {"sqrt_d": "constant_norm_rescale"}.get(
-            info.input_norm, info.input_norm
-        ),
+        "normalize_activations": norm,
         "reshape_activations": "none",
         "metadata": {name: value for name, value in metadata.items() if value is not None},
     }
     if info.activation == "topk":
         config |= {"k": info.k, "rescale_acts_by_decoder_norm": False}
+    _write(coder, folder, SAELENS, tensors, config, record)
+
+
+def _write(
+    coder: SparseCoder,
+    folder: Path,
+    layout: Layout,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, object],
+    record: Mapping[str, object] | None,
+) -> None:
+    """Weights, then `saelect.json`, then the configuration."""
+    info, (config_name, weights_name) = coder.info, layout.files
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)
-    temp = folder / f".tmp-{os.getpid()}-{WEIGHTS}"
+    (folder / config_name).unlink(missing_ok=True)
+    temp = folder / f".tmp-{os.getpid()}-{weights_name}"
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temp)
-    os.replace(temp, folder / WEIGHTS)
+    os.replace(temp, folder / weights_name)
     known = {"model": info.model_name, "model_sha256": info.model_sha256,
              "hookpoint": info.hookpoint, "licence": info.licence}  # fmt: skip
     full = {key: value for key, value in known.items() if value} | dict(info.record)
-    write_json(folder / RECORD, full | dict(record or {}) | {"sha256": info.sha256})
-    write_json(folder / CONFIG, config)
+    _write_json(folder / RECORD, full | dict(record or {}) | {"sha256": info.sha256})
+    _write_json(folder / config_name, config)
+
+
+def _write_json(file: Path, value: Mapping[str, object]) -> None:
+    """An object on several lines."""
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

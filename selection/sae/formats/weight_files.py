@@ -1,11 +1,13 @@
-"""Reading weight files of every kind as data: nothing in them is ever executed."""
+"""Weight files of every kind as data: nothing in them is ever executed."""
 
 import pickle
 import struct
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +17,119 @@ from torch import Tensor
 
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
+from selection.sae.formats.layout import Checkpoint
 from selection.sae.metadata import SaeInfo
 
 _AGAIN = "Download or train it again."
 _DAMAGED = (
     OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-    OverflowError, MemoryError, AssertionError, struct.error,
+    OverflowError, MemoryError, AssertionError, struct.error, zipfile.BadZipFile, SafetensorError,
 )  # fmt: skip
-"""What unpickler and unzipper raise when bytes are not those that were written."""
+"""What is raised when bytes are not those that were written."""
 
 
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, on the CPU. Raises InputError."""
+@dataclass(slots=True)
+class Weights:
+    """Tensors on their way to a SparseCoder, in its shapes.
+
+    extra: threshold, magnitude_scale, magnitude_bias, act_scale. input_scale: as in SaeInfo.
+    """
+
+    w_enc: Tensor
+    b_enc: Tensor
+    w_dec: Tensor
+    b_dec: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    input_scale: float = 1.0
+
+    def fold_decoder_norms(self) -> None:
+        """Values in units of decoder rows of norm 1: the norms go into the encoder."""
+        norms = self.w_dec.norm(dim=1)
+        self.w_enc, self.b_enc = self.w_enc * norms[:, None], self.b_enc * norms
+        self.w_dec = self.w_dec / norms[:, None]
+
+    def add_negatives(self) -> None:
+        """Latent M + j becomes the negative side of latent j."""
+        self.w_enc, self.b_enc, self.w_dec = (
+            torch.cat([tensor, -tensor]) for tensor in (self.w_enc, self.b_enc, self.w_dec)
+        )
+
+    def set_threshold(self, value: float) -> None:
+        """One threshold for all latents."""
+        self.extra["threshold"] = torch.full((len(self.w_enc),), value)
+
+    def coder(self, file: Path, info: SaeInfo) -> SparseCoder:
+        """The finished coder. Raises InputError naming the file where the shapes contradict."""
+        try:
+            return make_coder(self.w_enc, self.b_enc, self.w_dec, self.b_dec, info=info,
+                              **self.extra)  # fmt: skip
+        except ValueError as error:
+            raise InputError(
+                f"the weights do not agree with the configuration: {error}",
+                file=file,
+                remedy=_AGAIN,
+            ) from None
+
+
+def main_weights(found: Checkpoint, info: SaeInfo) -> Weights:
+    """The tensors that the layout names, as float32 and transposed where it says so.
+
+    Raises InputError naming what is missing.
+    """
+    names, file, contents = found.names, found.weights_file, found.contents
+    key = found.layout.bias_key
+    biased = not key or found.config.get(key, names.b_dec in contents)
+    tensors = tensors_of(file, contents, names.main if biased else names.main[:3])
+    w_enc, b_enc, w_dec, b_dec = (*tensors, torch.zeros(info.d_in))[:4]
+    weights = Weights(w_enc, b_enc, w_dec, b_dec)
+    for name in names.transposed:
+        setattr(weights, name, getattr(weights, name).T.contiguous())
+    if names.magnitudes is not None:
+        log_scale, bias = tensors_of(file, contents, names.magnitudes)
+        weights.extra |= {"magnitude_scale": log_scale.exp(), "magnitude_bias": bias}
+    if info.activation == "jumprelu" and names.log_threshold:
+        weights.extra["threshold"] = _threshold(found, info.num_latents)
+    return weights
+
+
+def _threshold(found: Checkpoint, n_latents: int) -> Tensor:
+    names = found.names
+    if names.threshold not in found.contents and names.log_threshold in found.contents:
+        (logarithm,) = tensors_of(found.weights_file, found.contents, [names.log_threshold])
+        return logarithm.exp()
+    (threshold,) = tensors_of(found.weights_file, found.contents, [names.threshold])
+    return threshold if threshold.ndim else torch.full((n_latents,), float(threshold))
+
+
+def read_weights(file: Path) -> dict[str, Any]:
+    """Everything in a file of weights, on the CPU, by its suffix.
+
+    Raises InputError for a damaged file, and for a pickle of anything but tensors, numbers, strings
+    and containers of them: code in it is never run.
+    """
     try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        if file.suffix == ".npz":
+            # Opened here: of a damaged archive, numpy would leave the file open.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that nobody wrote
+            contents = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            "this file holds more than weights, and Python code in it is never run"
+            f" ({str(error).splitlines()[0][:120]})",
+            file=file,
+            remedy="Use a file of tensors only (a state dict), better a safetensors file.",
+        ) from None
+    except _DAMAGED as error:
         raise _unreadable(file, error) from None
+    if not isinstance(contents, dict):
+        raise InputError("expected a dict of tensors", file=file, value=type(contents).__name__,
+                         remedy=_AGAIN)  # fmt: skip
+    return contents
 
 
 def safetensors_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -43,94 +142,19 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise _unreadable(file, error) from None
 
 
-def read_npz(file: Path) -> dict[str, Tensor]:
-    """Arrays of an .npz file as tensors; an array of Python objects is refused.
-
-    Raises InputError.
-    """
-    try:
-        # Opened here: of a damaged archive, numpy would leave the file open.
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (*_DAMAGED, zipfile.BadZipFile) as error:
-        raise _unreadable(file, error) from None
-
-
-def read_pickle(file: Path) -> dict[str, object]:
-    """A dict of tensors and plain values from a torch file, without running code in it.
-
-    Raises InputError for anything but tensors, numbers, strings and containers of them.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that nobody wrote
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            "this file holds more than weights, and Python code in it is never run"
-            f" ({str(error).splitlines()[0][:120]})",
-            file=file,
-            remedy="Use a file of tensors only (a state dict), better a safetensors file.",
-        ) from None
-    except _DAMAGED as error:
-        raise _unreadable(file, error) from None
-    if not isinstance(found, dict):
-        raise InputError("expected a dict of tensors", file=file, value=type(found).__name__,
-                         remedy=_AGAIN)  # fmt: skip
-    return found
-
-
-def tensors_of(file: Path, found: Mapping[str, object], names: Sequence[str]) -> list[Tensor]:
+def tensors_of(file: Path, contents: Mapping[str, object], names: Sequence[str]) -> list[Tensor]:
     """These tensors as float32, in order. Raises InputError naming what is missing."""
-    missing = [name for name in names if not isinstance(found.get(name), Tensor)]
-    if missing:
+    tensors = [value.detach().to(torch.float32) for value in map(contents.get, names)
+               if isinstance(value, Tensor)]  # fmt: skip
+    if len(tensors) < len(names):
+        missing = [name for name in names if not isinstance(contents.get(name), Tensor)]
         raise InputError(
             f"the tensors {', '.join(missing)} are missing",
             file=file,
-            value=sorted(found),
+            value=sorted(map(str, contents)),
             remedy="Use a checkpoint with encoder and decoder.",
         )
-    return [_as_float(found[name]) for name in names]
-
-
-def built(
-    file: Path,
-    info: SaeInfo,
-    main: tuple[Tensor, Tensor, Tensor, Tensor],
-    **extra: Tensor | None,
-) -> SparseCoder:
-    """`make_coder`, with a contradiction told as the file's fault. Raises InputError."""
-    try:
-        w_enc, b_enc, w_dec, b_dec = main
-        return make_coder(w_enc, b_enc, w_dec, b_dec, info=info, **extra)
-    except ValueError as error:
-        raise InputError(
-            f"the weights do not agree with the configuration: {error}", file=file, remedy=_AGAIN
-        ) from None
-
-
-def refuse(
-    file: Path, problem: str, *, field: str | None = None, value: object = None
-) -> InputError:
-    """The error for an SAE of a kind that cannot be read correctly."""
-    return InputError(
-        problem,
-        file=file,
-        field=field,
-        value=value,
-        remedy="This SAE cannot be used; choose another (`saelect models` lists formats).",
-    )
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """For people, e.g. "float32"."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _as_float(tensor: object) -> Tensor:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"expected a tensor, found {type(tensor).__name__}")
-    return tensor.detach().to(torch.float32)
+    return tensors
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
