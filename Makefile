@@ -4,16 +4,29 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test check e2e faults fuzz bench nightly lock clean help
+.PHONY: demo test test-fast check fix coverage e2e faults fuzz bench nightly lock clean help
 
 help:            ## This list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: $(VENV)/.runtime  ## Install from the lock and run the main job on the demo model, offline
 	$(BIN)/saelect demo
 
-test: $(VENV)/.dev      ## All tests: no network, no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev      ## All tests on two cores: no network, no GPU
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.dev ## The tests that take no more than a moment each
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+fix: $(VENV)/.dev       ## Mend format and lint, renew README's list of rooms
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/python -m tests.tree --write
+
+coverage: $(VENV)/.dev  ## Lines that no test runs (compiled kernels and child processes aside)
+	$(BIN)/pip install --quiet --constraint constraints.lock coverage
+	$(BIN)/coverage run --source=flows,selection,storage -m pytest
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/ruff format --check .
@@ -26,7 +39,7 @@ faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what co
 	$(BIN)/python -m tests.faults_main --n $(N)
 	$(BIN)/python -m tests.faults_catalog --n $(N)
 
-fuzz: $(VENV)/.dev      ## Made-up and damaged input: 10,000 cases each of files, configs, SAEs, SQL
+fuzz: $(VENV)/.dev      ## Random and damaged input: 10,000 cases each of files, configs, SAEs, SQL
 	SAELECT_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/test_fuzz_*.py
 
 e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill, start, read, be refused

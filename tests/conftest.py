@@ -12,6 +12,10 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # A test that reaches for the network must fail at once.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_EXTRA_LOGGERS"] = ""  # Prefect would keep our messages from caplog.
+if "PYTEST_XDIST_WORKER" in os.environ:  # Each of several workers has one core for itself.
+    for _name in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{_name}_NUM_THREADS"] = "1"
+    os.environ["POLARS_MAX_THREADS"] = "1"
 
 import pytest
 
@@ -25,6 +29,26 @@ from tests.tiny_model import (
 )
 
 _EXIT_STATUS: dict[str, int] = {}
+
+
+SLOW_MODULES = {
+    "test_audit_exclusions", "test_audit_forget_and_bundle", "test_audit_reproduce",
+    "test_benchmark", "test_catalog_commit", "test_catalog_hash_chain", "test_catalog_lookup",
+    "test_catalog_sql", "test_cli", "test_data_memory", "test_decide_held_out_job",
+    "test_docs_questions", "test_export", "test_flows", "test_fuzz_catalog", "test_fuzz_configs",
+    "test_fuzz_pools", "test_fuzz_saes", "test_layout", "test_models_activations",
+    "test_models_shared_prefixes", "test_rank_processes", "test_report_page",
+    "test_represent_on_cuda", "test_represent_workers", "test_sae_training_architectures",
+    "test_stages_main_job", "test_stages_recompute_keys", "test_stages_spaces",
+}  # fmt: skip  # by name, several a line
+"""Test files that take more than 4 s in all; `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of a slow file."""
+    for item in items:
+        if item.path.stem in SLOW_MODULES:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
