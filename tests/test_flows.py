@@ -68,9 +68,9 @@ def test_select_data_leaves_selections_exports_reports_and_artifacts(
     with get_client(sync_client=True) as client:
         artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
     keys = {artifact["key"] for artifact in artifacts}
-    assert {"selections", "selection-tiny"} <= keys
-    page = next(a["data"] for a in artifacts if a["key"] == "selection-tiny")
-    for words in ("7 of", "score curve", "Sources, before", "dropped", "Top picks", "saelect sql"):
+    assert {"selections", "selection-target"} <= keys
+    page = next(a["data"] for a in artifacts if a["key"] == "selection-target")
+    for words in ("7 of", "score curve", "Sources: pool", "Dropped", "Top picks", "saelect sql"):
         assert words in page
     tables = {a["key"]: a["data"] for a in artifacts if a["type"] == "table"}
     assert "word" not in tables["selections"]
@@ -133,7 +133,7 @@ def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
     assert first[0]["cut_score"] == second[0]["cut_score"]
     with get_client(sync_client=True) as client:
         artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
-    pages = [a["data"] for a in artifacts if a["key"] == f"selection-{second[0]['name']}"]
+    pages = [a["data"] for a in artifacts if a["key"] == f"selection-{second[0]['target']}"]
     assert any("60 reused" in page for page in pages)
     folder = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
     assert (Path(folder) / "ids.csv").exists()

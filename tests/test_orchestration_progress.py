@@ -1,10 +1,10 @@
-from flows.orchestration.progress import Bars, Clock, Lines, listening, stage
+from flows.orchestration.progress import Bars, Lines, Listener, listening, stage
 
 
 def test_a_stage_tells_every_listener_and_says_what_came_out() -> None:
     first: list[str] = []
     second: list[str] = []
-    with listening(Lines(first.append)), listening(Lines(second.append)):
+    with listening(Lines(write=first.append)), listening(Lines(write=second.append)):
         with stage("embed", 10, "tokens") as handle:
             handle.advance(4)
             handle.advance(6)
@@ -16,37 +16,37 @@ def test_a_stage_tells_every_listener_and_says_what_came_out() -> None:
 
 
 def test_nobody_listens_outside_the_block() -> None:
-    said: list[str] = []
-    with listening(Lines(said.append)):
+    lines: list[str] = []
+    with listening(Lines(write=lines.append)):
         pass
     with stage("quiet") as handle:
         handle.advance(1)
-    assert said == []
+    assert lines == []
 
 
 def test_a_stage_that_fails_still_ends() -> None:
-    said: list[str] = []
+    lines: list[str] = []
     try:
-        with listening(Lines(said.append)), stage("doomed", 2) as handle:
+        with listening(Lines(write=lines.append)), stage("doomed", 2) as handle:
             handle.advance(1)
             raise RuntimeError("no")
     except RuntimeError:
         pass
-    assert said[0].startswith("doomed: stopped")
+    assert lines[0].startswith("doomed: stopped")
 
 
 def test_a_stage_within_another_is_a_part_of_it() -> None:
     """Listeners keep one stage: a bar at a terminal would move one that is gone."""
-    said: list[str] = []
-    clock = Clock()
-    with listening(Lines(said.append), clock):
+    lines: list[str] = []
+    clock = Listener()
+    with listening(Lines(write=lines.append), clock):
         with stage("embed", 2, "tokens") as outer:
             with stage("model") as inner:
                 inner.detail = "loaded"
             outer.advance(2)
         with stage("rank"):
             pass
-    assert [line.partition(":")[0] for line in said] == ["embed", "rank"]
+    assert [line.partition(":")[0] for line in lines] == ["embed", "rank"]
     assert [record.name for record in clock.stages] == ["embed", "rank"]
     bars = Bars()
     with listening(bars), stage("embed", 2) as outer:

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from flows.orchestration.signals import TimeLimitExceeded
-from flows.orchestration.stage_task import DELAYS_S, is_passing, stage_task
+from flows.orchestration.stage_task import DELAYS_S, is_transient, stage_task
 from selection.core.errors import InputError
 
 
@@ -14,7 +14,7 @@ from selection.core.errors import InputError
     [ConnectionResetError(), TimeoutError(), OSError(errno.ESTALE, "Stale file handle")],
 )
 def test_trouble_of_networks_and_disks_is_tried_again(error: BaseException) -> None:
-    assert is_passing(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_trouble_of_networks_and_disks_is_tried_again(error: BaseException) -> N
     ],
 )  # fmt: skip
 def test_what_stays_wrong_is_not(error: BaseException) -> None:
-    assert not is_passing(error)
+    assert not is_transient(error)
 
 
 def test_every_stage_has_these_rules_and_keeps_no_results() -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from flows.cli.serve import refuse_open_door, refuse_taken_port
-from flows.orchestration.signals import TimeLimitExceeded, within
+from flows.orchestration.signals import TimeLimitExceeded, time_limit
 from flows.server import liveness
 from flows.server.app import FILE_POLICY, WorkspaceFiles, guard
 from flows.server.liveness import reconcile
@@ -203,10 +203,10 @@ def test_files_need_the_password_too(files: TestClient, monkeypatch: pytest.Monk
 
 
 def test_a_run_ends_at_its_limit_and_not_before() -> None:
-    with pytest.raises(TimeLimitExceeded, match="max_hours"), within(0.05):
+    with pytest.raises(TimeLimitExceeded, match="max_hours"), time_limit(0.05):
         time.sleep(5)
-    with within(5.0):
+    with time_limit(5.0):
         time.sleep(0.01)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    with within(None):
+    with time_limit(None):
         assert os.getpid()

@@ -1,13 +1,14 @@
-"""What a run leaves in the Prefect UI while it works: one progress artifact per stage.
+"""Best-effort Prefect artifacts: progress per stage, markdown, tables, links.
 
-Everything here is an ornament of the run: where the server cannot be reached, the work goes on.
+Where the server cannot be reached, the work goes on without them.
 """
 
 import logging
 import re
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,66 +19,71 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.runtime import deployment
 
-from flows.orchestration.progress import StageRecord, listening
+from flows.orchestration.progress import Listener, listening
 
 log = logging.getLogger(__name__)
 
-UPDATE_SECONDS = 3.0  # An update is an API call; one per shard of a large pool would be too many.
-CELL_CHARACTERS = 120  # The UI shows cells whole.
+UPDATE_SECONDS = 3.0  # A shorter stage leaves no progress artifact: an API call costs more than it.
+CELL_CHARACTERS = 60  # The UI shows cells whole, and cuts wide tables off.
+ROOMS = ("flows", "selection", "storage")
 
 
 @dataclass
-class PrefectProgress:
-    """One progress artifact per stage that takes a while, with rate and time left.
+class PrefectProgress(Listener):
+    """One progress artifact per stage that takes a while, updated by a thread every few seconds.
 
-    A stage of less than `UPDATE_SECONDS` makes no artifact: an API call would cost more than it.
-    stages: what finished stages said.
+    So a stage is seen to work however seldom it calls `advance`.
     """
 
-    stages: list[StageRecord] = field(default_factory=list)
-    name: str = ""
-    unit: str = ""
-    total: int | None = None
-    done: int = 0
-    started: float = 0.0
-    spoken: float = 0.0
     artifact: UUID | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
-        """Remember the stage."""
-        self.name, self.unit, self.total, self.done, self.artifact = name, unit, total, 0, None
-        self.started = self.spoken = time.monotonic()
-
-    def advance(self, amount: int) -> None:
-        """Count; tell the server now and then."""
-        self.done += amount
-        if self.total and time.monotonic() - self.spoken > UPDATE_SECONDS:
-            self.spoken = time.monotonic()
-            self._tell(min(100.0, 100.0 * self.done / self.total), self._pace())
+        """Start the thread, in the context of the stage's task run."""
+        super().begin(name, total, unit)
+        self.artifact, self.ended = None, threading.Event()
+        context = copy_context()
+        self.thread = threading.Thread(target=context.run, args=(self._watch,), daemon=True)
+        self.thread.start()
 
     def end(self, detail: str) -> None:
-        """Say what came out and close the artifact."""
-        self.stages.append(StageRecord(self.name, detail, time.monotonic() - self.started))
+        """Record the stage and close its artifact."""
+        super().end(detail)
+        self.ended.set()
+        if self.thread is not None:
+            self.thread.join()
         if self.artifact is not None:
-            percent = 100.0 * self.done / self.total if self.total else 100.0
-            stopped = detail == "stopped"
-            self._tell(min(100.0, percent) if stopped else 100.0, f"{self.name}: {detail}")
-            self.artifact = None
+            percent = self._percent if detail == "stopped" else 100.0
+            self._publish(percent, f"{self.name}: {detail}")
 
+    def _watch(self) -> None:
+        while not self.ended.wait(UPDATE_SECONDS):
+            self._publish(self._percent, self._pace)
+
+    @property
+    def _percent(self) -> float:
+        return min(100.0, 100.0 * self.done / self.total) if self.total else 0.0
+
+    @property
     def _pace(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        rate = self.done / seconds
-        left = (self.total or 0) - self.done
-        words = f"{self.done:,} of {self.total:,} {self.unit}, {rate:,.0f} {self.unit}/s"
-        return f"{self.name}: {words}, about {duration(left / max(rate, 1e-9))} left"
+        """What is done, how fast, and the time left where both are known."""
+        if not self.done or not self.total:
+            amount = f" of {self.total:,} {self.unit}" if self.total else ""
+            return f"{self.name}: {self.done:,}{amount} after {duration(self.seconds)}"
+        left = duration((self.total - self.done) * self.seconds / self.done)
+        return (
+            f"{self.name}: {self.done:,} of {self.total:,} {self.unit}, {self.rate},"
+            f" about {left} left"
+        )
 
-    def _tell(self, percent: float, description: str) -> None:
-        with unreachable_is_no_error():
+    def _publish(self, percent: float, description: str) -> None:
+        with best_effort():
             if self.artifact is None:
-                created = create_progress_artifact(
-                    progress=percent, key=f"progress-{key_of(self.name)}", description=description
-                )
+                key = f"progress-{key_of(self.name)}"
+                created = create_progress_artifact(percent, key=key, description=description)
                 self.artifact = created if isinstance(created, UUID) else None
             else:
                 update_progress_artifact(self.artifact, progress=percent, description=description)
@@ -85,32 +91,35 @@ class PrefectProgress:
 
 @contextmanager
 def reported() -> Iterator[PrefectProgress]:
-    """Within the block, stages report to the Prefect run beside their other listeners."""
+    """Within the block, stages report to the Prefect run: artifacts, and lines under Logs."""
+    if deployment.id:  # The command line prints stages itself.
+        for room in ROOMS:
+            logging.getLogger(room).setLevel(logging.INFO)
     progress = PrefectProgress()
     with listening(progress):
         yield progress
 
 
 @contextmanager
-def unreachable_is_no_error() -> Iterator[None]:
-    """A server that is away costs the run its ornaments, not its work."""
+def best_effort() -> Iterator[None]:
+    """An unreachable server costs the run its artifacts, not its work."""
     try:
         yield
     except httpx.HTTPError as error:
-        log.warning("the Prefect server could not be told (%s); the work goes on", error)
+        log.warning("the Prefect server did not answer (%s); the work goes on", error)
 
 
 def publish_markdown(key: str, text: str, description: str) -> None:
-    """A markdown artifact."""
-    with unreachable_is_no_error():
+    """A markdown artifact; equal keys are versions of one artifact."""
+    with best_effort():
         create_markdown_artifact(markdown=text, key=key_of(key), description=description)
 
 
 def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
-    """A table artifact with long cells cut."""
-    cut = [{name: _cell(value) for name, value in row.items()} for row in rows]
-    with unreachable_is_no_error():
-        create_table_artifact(table=cut, key=key_of(key), description=description)
+    """A table artifact with long cells cut and decimals rounded."""
+    short = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    with best_effort():
+        create_table_artifact(table=short, key=key_of(key), description=description)
 
 
 def key_of(text: str) -> str:
@@ -126,5 +135,8 @@ def duration(seconds: float) -> str:
 
 
 def _cell(value: object) -> object:
-    text = value if isinstance(value, str) else None
-    return value if text is None or len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, str) and len(value) > CELL_CHARACTERS:
+        return value[:CELL_CHARACTERS] + "…"
+    return value

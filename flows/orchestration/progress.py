@@ -1,7 +1,7 @@
-"""Progress of long work, told to whoever listens: a terminal, a log, or Prefect.
+"""Progress of long work, reported to listeners: a terminal, a log, or Prefect.
 
-Stages call `stage(...)` and know nothing of terminals. The listener is a context variable, so two
-runs in one process do not mix.
+Stages call `stage(...)` and know nothing of terminals. Listeners are held in a context variable, so
+two runs in one process do not mix.
 """
 
 import logging
@@ -12,67 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
-
-
-class Listener(Protocol):
-    """What a listener must be able to do."""
-
-    def begin(self, name: str, total: int | None, unit: str) -> None:
-        """A stage starts; `total` is None where the amount is not known."""
-
-    def advance(self, amount: int) -> None:
-        """`amount` more units are done."""
-
-    def end(self, detail: str) -> None:
-        """The stage ended; `detail` says in a few words what came out."""
-
-
-@dataclass
-class Lines:
-    """One line per finished stage, for CI, log files and pipes."""
-
-    write: Callable[[str], None]
-    name: str = ""
-    unit: str = ""
-    done: int = 0
-    started: float = 0.0
-    spoken: float = 0.0
-    total: int | None = None
-
-    def begin(self, name: str, total: int | None, unit: str) -> None:
-        """Remember the stage; a line appears when it ends or every 30 seconds."""
-        self.name, self.unit, self.total, self.done = name, unit, total, 0
-        self.started = self.spoken = time.monotonic()
-
-    def advance(self, amount: int) -> None:
-        """Count, and speak every 30 seconds."""
-        self.done += amount
-        if time.monotonic() - self.spoken > 30:
-            self.spoken = time.monotonic()
-            share = f" ({self.done / self.total:.0%})" if self.total else ""
-            self.write(f"{self.name}: {self.done:,} {self.unit}{share}, {self._rate()}")
-
-    def end(self, detail: str) -> None:
-        """Say what came out and how long it took."""
-        seconds = time.monotonic() - self.started
-        speed = f", {self._rate()}" if self.done and seconds > 1 else ""
-        self.write(
-            f"{self.name}: {detail or f'{self.done:,} {self.unit}'} in {seconds:.1f} s{speed}"
-        )
-
-    def _rate(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        return f"{self.done / seconds:,.0f} {self.unit}/s"
+LINE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage said of itself: name, what came out, seconds."""
+    """A finished stage: name, result in a few words, seconds."""
 
     name: str
     detail: str
@@ -80,76 +29,116 @@ class StageRecord:
 
 
 @dataclass
-class Clock:
-    """Remembers every finished stage."""
+class Listener:
+    """The running stage and all finished ones; subclasses show them.
+
+    total: amount of the running stage in `unit`; None where it is not known.
+    stages: the finished stages.
+    """
 
     stages: list[StageRecord] = field(default_factory=list)
     name: str = ""
+    unit: str = ""
+    total: int | None = None
+    done: int = 0
     started: float = 0.0
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """A stage starts."""
-        self.name, self.started = name, time.monotonic()
+        self.name, self.unit, self.total, self.done = name, unit, total, 0
+        self.started = time.monotonic()
 
     def advance(self, amount: int) -> None:
-        """Nothing to remember."""
+        """`amount` more units are done."""
+        self.done += amount
 
     def end(self, detail: str) -> None:
-        """Keep it with its time."""
-        self.stages.append(StageRecord(self.name, detail, time.monotonic() - self.started))
+        """The stage ended; `detail` is its result in a few words."""
+        self.stages.append(StageRecord(self.name, detail, self.seconds))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the stage started."""
+        return max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def rate(self) -> str:
+        """Units per second in words."""
+        return f"{self.done / self.seconds:,.0f} {self.unit}/s"
 
 
-class Bars:
+@dataclass
+class Lines(Listener):
+    """One line per finished stage and every 30 seconds, for CI, log files and pipes."""
+
+    write: Callable[[str], object] = lambda line: sys.stderr.write(line + "\n")
+    last_line: float = 0.0
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        """A stage starts."""
+        super().begin(name, total, unit)
+        self.last_line = self.started
+
+    def advance(self, amount: int) -> None:
+        """Count; write a line every 30 seconds."""
+        super().advance(amount)
+        if time.monotonic() - self.last_line > LINE_SECONDS:
+            self.last_line = time.monotonic()
+            share = f" ({self.done / self.total:.0%})" if self.total else ""
+            self.write(f"{self.name}: {self.done:,} {self.unit}{share}, {self.rate}")
+
+    def end(self, detail: str) -> None:
+        """Write the result and the time."""
+        super().end(detail)
+        speed = f", {self.rate}" if self.done and self.seconds > 1 else ""
+        result = detail or f"{self.done:,} {self.unit}"
+        self.write(f"{self.name}: {result} in {self.seconds:.1f} s{speed}")
+
+
+class Bars(Lines):
     """A rich progress bar per stage, with rate and time left, for people at a terminal."""
 
     def __init__(self) -> None:
         """Draw on standard error, so that standard output stays clean."""
+        from rich import progress
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
 
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
+        console = Console(stderr=True)
+        super().__init__(write=lambda line: console.print(line, highlight=False, markup=False))
+        self.progress = progress.Progress(
+            progress.TextColumn("{task.description:<10}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
+            progress.TimeRemainingColumn(compact=True),
+            console=console,
             transient=True,
         )
-        self.lines = Lines(lambda line: self.console.print(line, highlight=False, markup=False))
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """Start a bar."""
-        self.lines.begin(name, total, unit)
+        super().begin(name, total, unit)
         self.task = self.progress.add_task(name, total=total, unit=unit, rate="")
         self.progress.start()
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
-        self.lines.done += amount
-        self.progress.update(self.task, advance=amount, rate=self.lines._rate())
+        self.done += amount
+        self.progress.update(self.task, advance=amount, rate=self.rate)
 
     def end(self, detail: str) -> None:
         """Replace the bar with one line."""
         self.progress.stop()
         self.progress.remove_task(self.task)
-        self.lines.end(detail)
+        super().end(detail)
 
 
 @dataclass
 class Stage:
-    """Handle of a running stage: call `advance`, and set `detail` to what came out."""
+    """Handle of a running stage: call `advance`, and set `detail` to its result."""
 
     advance: Advance
     detail: str = ""
-    started: float = field(default_factory=time.monotonic)
 
 
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
@@ -158,7 +147,7 @@ _is_running: ContextVar[bool] = ContextVar("is_running", default=False)
 
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
-    """Tell these listeners too, within the block."""
+    """Report to these listeners too, within the block."""
     token = _listeners.set((*_listeners.get(), *listeners))
     try:
         yield
@@ -168,7 +157,7 @@ def listening(*listeners: Listener) -> Iterator[None]:
 
 @contextmanager
 def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
-    """Announce a stage to all listeners and hand out its `Stage`.
+    """Announce a stage to all listeners and yield its `Stage`.
 
     Listeners know one stage at a time: one within another is a part of it, and only logged.
     """
@@ -178,7 +167,7 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         for listener in listeners:
             listener.advance(amount)
 
-    handle = Stage(advance)
+    handle, started = Stage(advance), time.monotonic()
     token = _is_running.set(True)
     for listener in listeners:
         listener.begin(name, total, unit)
@@ -191,16 +180,10 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         _is_running.reset(token)
         for listener in listeners:
             listener.end(handle.detail)
-        log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - handle.started)
-
-
-def _write_line(line: str) -> None:
-    sys.stderr.write(line + "\n")
+        log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - started)
 
 
 def for_terminal() -> Listener:
-    """Bars at a terminal; lines in CI, in pipes and where NO_COLOR or TERM=dumb ask for it."""
-    plain = os.environ.get("CI") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-    if plain:
-        return Lines(_write_line)
-    return Bars()
+    """Bars at a terminal; lines in CI, in pipes and where TERM=dumb asks for them."""
+    is_plain = os.environ.get("CI") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    return Lines() if is_plain else Bars()

@@ -1,7 +1,4 @@
-"""A finished run explains itself in the Prefect UI: what came in, what left, what was chosen, why.
-
-One markdown artifact per main selection, one table of all selections, tags on the run.
-"""
+"""The artifacts of a finished run: a table of all selections, a page per main selection."""
 
 import base64
 import os
@@ -30,52 +27,55 @@ def explain_run(
     stages: Sequence[StageRecord],
     reports: Sequence[ReportFacts],
 ) -> None:
-    """Leave the artifacts of a finished run. reports: what those of the main selections say."""
+    """Publish the artifacts of a finished run. reports: facts of its main selections.
+
+    The keys are the same in every run for a target, so that Prefect lists them as versions.
+    """
     publish_table("selections", results, f"Selections of {run_name}")
-    for said in reports:
-        name = said.facts.name
-        text = selection_page(workspace, said, stages)
-        publish_markdown(f"selection-{name}", text, f"What {name} chose, and why")
+    for report in reports:
+        text = selection_page(workspace, report, stages)
+        key = f"selection-{report.facts.selection['target']}"
+        publish_markdown(key, text, f"Picks of {report.facts.name}, with reasons")
 
 
-def selection_page(workspace: Workspace, said: ReportFacts, stages: Sequence[StageRecord]) -> str:
+def selection_page(workspace: Workspace, report: ReportFacts, stages: Sequence[StageRecord]) -> str:
     """The page of one selection as markdown."""
-    selection, name = said.facts.selection, said.facts.name
+    selection, name = report.facts.selection, report.facts.name
     parts = [
         f"## {name}: {selection['n_selected']:,} of {selection['n_eligible']:,} eligible examples",
         f"Target `{selection['target']}`, method {selection['method']},"
         f" {selection['n_tokens']:,} tokens.",
-        _links(workspace, said),
+        _links(workspace, report),
     ]
-    if said.check:
-        parts += ["### Did it work? The label-free check", _check(said)]
-    if said.curve:
-        parts += ["### Scores and the cut", f"![score curve]({data_uri(curve_svg(said.curve))})"]
-    parts += ["### Sources, before and after", _sources(said)]
-    parts += ["### What was dropped", _drops(said), "### Top picks", _picks(said.picks)]
-    parts += ["### What the stages did", _stages(stages), "### Ask yourself", _sql(workspace, said)]
+    if report.check:
+        parts += ["### Label-free check", _check(report)]
+    if report.curve:
+        parts += ["### Scores and the cut", f"![score curve]({data_uri(curve_svg(report.curve))})"]
+    parts += ["### Sources: pool and selection", _sources(report)]
+    parts += ["### Dropped samples", _drops(report), "### Top picks", _picks(report.picks)]
+    parts += ["### Stages", _stages(stages), "### In SQL", _sql(workspace, report)]
     return "\n\n".join(parts)
 
 
 def plan_page(lines: Sequence[str]) -> str:
-    """The lines of a dry run as markdown."""
-    return "## What a run would do\n\n```\n" + "\n".join(lines) + "\n```"
+    """The lines of an estimate as markdown."""
+    return "## Estimate of a run\n\n```\n" + "\n".join(lines) + "\n```"
 
 
 def export_page(workspace: Workspace, folder: Path) -> str:
-    """Where the training files are."""
+    """A link to training files as markdown."""
     base, path = os.environ.get(FILES_URL), workspace.relative(folder)
-    where = f"[{path}]({base}/{path}/)" if base else f"`{folder}`"
-    return f"## Training files\n\n{where}, with manifest, card and ready trainer settings."
+    link = f"[{path}]({base}/{path}/)" if base else f"`{folder}`"
+    return f"## Training files\n\n{link}, with manifest, card and trainer settings."
 
 
-def _check(said: ReportFacts) -> str:
-    return "\n".join(f"- {cell(line)}" for line in in_lines(said.check))
+def _check(report: ReportFacts) -> str:
+    return "\n".join(f"- {cell(line)}" for line in in_lines(report.check))
 
 
-def _links(workspace: Workspace, said: ReportFacts) -> str:
+def _links(workspace: Workspace, report: ReportFacts) -> str:
     """Links where a server serves the files, else paths."""
-    name, base = file_name(said.facts.name), os.environ.get(FILES_URL)
+    name, base = file_name(report.facts.name), os.environ.get(FILES_URL)
     report, export = f"reports/{name}.html", f"exports/{name}/"
     if base:
         return f"[Report]({base}/{report}) · [Training files and their card]({base}/{export})"
@@ -88,14 +88,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def cell(value: object) -> str:
-    """A value inside a markdown table: one line, nothing of it is markup."""
+    """A value for a markdown table: one line, without markup."""
     flat = " ".join(str(value).split())
     for sign in "\\`*_[]<>|!#":
         flat = flat.replace(sign, {"<": "&lt;", ">": "&gt;", "|": "&#124;"}.get(sign, "\\" + sign))
     return flat.replace("\\-\\-\\-", "---")
 
 
-def _sources(said: ReportFacts) -> str:
+def _sources(report: ReportFacts) -> str:
     rows = [
         (
             bar.source,
@@ -103,18 +103,18 @@ def _sources(said: ReportFacts) -> str:
             f"{bar.n_selected:,} ({bar.share_selected:.1%})",
             "" if bar.factor is None else f"x {bar.factor:.2g}",
         )
-        for bar in said.sources[:SOURCES]
+        for bar in report.sources[:SOURCES]
     ]
     return _table(("source", "eligible pool", "selected", "change"), rows)
 
 
-def _drops(said: ReportFacts) -> str:
-    rows = [(f"{drop.n:,}", drop.words, drop.stage) for drop in said.drops]
-    return _table(("how many", "because they", "stage"), rows) if rows else "Nothing."
+def _drops(report: ReportFacts) -> str:
+    rows = [(f"{drop.n:,}", drop.words, drop.stage) for drop in report.drops]
+    return _table(("dropped", "because they", "stage"), rows) if rows else "Nothing."
 
 
 def _picks(picks: Sequence[ShownPick]) -> str:
-    """A list, which fits any width: tables with texts in them are cut off by the page."""
+    """A list, since the UI cuts wide tables off."""
     lines = []
     for pick in picks[:SHOWN_PICKS]:
         text = next((t.text for t in pick.turns if t.role == "user"), "")
@@ -131,17 +131,17 @@ def _stages(stages: Sequence[StageRecord]) -> str:
     return _table(("stage", "result", "time"), rows)
 
 
-def _sql(workspace: Workspace, said: ReportFacts) -> str:
-    query = " ".join(picks_sql(said.facts).split()).rstrip(";")
-    place = shlex.quote(str(workspace.root))
+def _sql(workspace: Workspace, report: ReportFacts) -> str:
+    query = " ".join(picks_sql(report.facts).split()).rstrip(";")
+    root = shlex.quote(str(workspace.root))
     return (
-        f"Exactly these picks:\n\n```\nsaelect sql -w {place} {shlex.quote(query)}\n```\n\n"
-        f"Why a sample was chosen: `saelect why {said.facts.name} EXAMPLE -w {place}`"
+        f"Exactly these picks:\n\n```\nsaelect sql -w {root} {shlex.quote(query)}\n```\n\n"
+        f"Why a sample was chosen: `saelect why {report.facts.name} EXAMPLE -w {root}`"
     )
 
 
 def data_uri(svg: str) -> str:
-    """An SVG as a data URI: the page asks nobody for it."""
+    """An SVG as a data URI, so that the page needs no other request."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 

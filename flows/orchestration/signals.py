@@ -1,4 +1,4 @@
-"""SIGTERM ends a long command cleanly, with an exit code that says: start me again."""
+"""Clean ends of long runs: by SIGTERM, with an exit code that asks for a restart; by a time limit."""
 
 import signal
 import threading
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 EX_TEMPFAIL = 75
-"""Exit code after SIGTERM: finished units are kept, and the same command goes on (EX_TEMPFAIL)."""
+"""Exit code after SIGTERM: finished units are kept, and the same command resumes."""
 
 
 class Terminated(BaseException):
-    """SIGTERM came; raised in the main thread so that everything is given back on the way out."""
+    """SIGTERM, as an exception in the main thread, so that locks are released on the way out."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def ending_on_sigterm() -> Iterator[None]:
 
 
 RETRY_S = 60.0
-"""Somebody else's code may have swallowed the first one."""
+"""After which the limit is raised again, in case a library caught the first exception."""
 
 
 class TimeLimitExceeded(Exception):
@@ -38,7 +38,7 @@ class TimeLimitExceeded(Exception):
 
 
 @contextmanager
-def within(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise TimeLimitExceeded in the block after so many seconds; None means no limit.
 
     Works in the main thread, where a deployment's run is; elsewhere there is no limit.
@@ -47,14 +47,14 @@ def within(seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def raise_limit(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise TimeLimitExceeded(
             f"stopped after {seconds / 3600:g} hours (max_hours); finished work is kept,"
             " and a new run with the same fields resumes"
         )
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, raise_limit)
     signal.setitimer(signal.ITIMER_REAL, seconds, RETRY_S)
     try:
         yield

@@ -14,9 +14,9 @@ from flows import embed_pool as embedding
 from flows import prepare_pool as preparing
 from flows import train_sae as training
 from flows.config.jobs import SelectConfig
-from flows.orchestration.artifacts import publish_markdown, unreachable_is_no_error
+from flows.orchestration.artifacts import best_effort, publish_markdown
 from flows.orchestration.run_page import export_page, plan_page
-from flows.orchestration.signals import within
+from flows.orchestration.signals import time_limit
 from flows.select_data import run_selection
 from flows.server.forms import (
     BenchAdvanced,
@@ -66,13 +66,13 @@ def _tag(*tags: str) -> None:
     """Tags that say at a glance what a run is."""
     run_id = runtime.flow_run.id
     if run_id:
-        with unreachable_is_no_error(), get_client(sync_client=True) as client:
+        with best_effort(), get_client(sync_client=True) as client:
             known = client.read_flow_run(run_id).tags
             client.update_flow_run(run_id, tags=sorted({*known, *tags}))
 
 
 def _limit(hours: float | None) -> AbstractContextManager[None]:
-    return within(None if hours is None else hours * 3600)
+    return time_limit(None if hours is None else hours * 3600)
 
 
 def _select(config: SelectConfig, hours: float | None, name: str) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
-from flows.orchestration.progress import Clock, listening, stage
+from flows.orchestration.progress import Listener, listening, stage
 from flows.stages.decide.decide import Decided, Race, decide, enter_race
 from flows.stages.decide.held_out import check_label_free
 from flows.stages.prepare.inputs import Eligibility, eligible_examples, read_targets
@@ -42,7 +42,7 @@ def select_and_record(
     config: SelectConfig, workspace: Workspace, pool_id: str, sae: str, facts: RunFacts
 ) -> list[dict[str, object]]:
     """Everything from vectors to a committed run; returns one small record per selection."""
-    clock = Clock()
+    clock = Listener()
     with listening(clock):
         representer = open_representer(config, workspace, sae)
         targets = read_targets(config.exemplars)
