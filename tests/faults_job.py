@@ -2,14 +2,13 @@
 
 import json
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from flows.config.load import load_config
-from flows.orchestration.progress import listening
+from flows.orchestration.progress import Listener, listening
 from flows.stages.prepare.inputs import packaged
 from tests.run_stages import run_job
 
@@ -17,19 +16,16 @@ POOL_ROWS = 120
 UNIT_EXAMPLES = 4
 
 
-class Aloud:
+class Aloud(Listener):
     """Says when a stage begins and ends, in a form that a program can wait for."""
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
-        self.name, self.started = name, time.monotonic()
+        super().begin(name, total, unit)
         sys.stdout.write(f"begin {name} {total} {unit}\n")
 
-    def advance(self, amount: int) -> None:
-        del amount
-
     def end(self, detail: str) -> None:
-        del detail
-        sys.stdout.write(f"end {self.name} {time.monotonic() - self.started:.3f}\n")
+        super().end(detail)
+        sys.stdout.write(f"end {self.name} {self.seconds:.3f}\n")
 
 
 def write_config(folder: Path, compute: Mapping[str, object] | None = None) -> Path:

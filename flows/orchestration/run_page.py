@@ -76,10 +76,10 @@ def _check(report: ReportFacts) -> str:
 def _links(workspace: Workspace, report: ReportFacts) -> str:
     """Links where a server serves the files, else paths."""
     name, base = file_name(report.facts.name), os.environ.get(FILES_URL)
-    report, export = f"reports/{name}.html", f"exports/{name}/"
+    page, export = f"reports/{name}.html", f"exports/{name}/"
     if base:
-        return f"[Report]({base}/{report}) · [Training files and their card]({base}/{export})"
-    return f"Report `{workspace.root / report}`, training files `{workspace.root / export}`"
+        return f"[Report]({base}/{page}) · [Training files and their card]({base}/{export})"
+    return f"Report `{workspace.root / page}`, training files `{workspace.root / export}`"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,4 +1,4 @@
-"""Clean ends of long runs: by SIGTERM, with an exit code that asks for a restart; by a time limit."""
+"""Clean ends of long runs: SIGTERM with an exit code that asks for a restart, and a time limit."""
 
 import signal
 import threading
