@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from selection.core.errors import InputError
-from selection.sae.metadata import SaeInfo
 from selection.sae.quality import measure
-from selection.sae.training.settings import TrainReport, TrainSettings
+from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
 from selection.sae.training.step import Parameters, loss_and_gradient
-from selection.sae.training.train import StepMetrics, shuffled, steps_done, train_sae
+from selection.sae.training.train import shuffled, steps_done, train_sae
 from selection.sae.training.trainer import Trainer
 
 D, M, K = 12, 40, 3
@@ -112,10 +111,12 @@ def sparse_data(
 
 
 def train(batches: list[Tensor], n_steps: int, **more: object) -> tuple[list[Tensor], TrainReport]:
+    names = {field.name for field in fields(TrainSettings)}
+    settings = {"num_latents": M, **{n: v for n, v in more.items() if n in names}}
     coder, report = train_sae(
         batches,
-        n_steps=n_steps,
-        **({"d_in": D, "num_latents": M, "k": K} | more),  # type: ignore[arg-type]
+        TrainSettings(D, k=K, n_steps=n_steps, **settings),  # type: ignore[arg-type]
+        **{name: value for name, value in more.items() if name not in names},  # type: ignore[arg-type]
     )
     weights = [coder.encoder_weight, coder.encoder_bias, coder.decoder_weight, coder.decoder_bias]
     return weights, report
@@ -135,9 +136,8 @@ def test_fvu_falls_on_data_that_is_sparse() -> None:
 def test_the_coder_reconstructs_activations_as_they_come() -> None:
     from selection.sae.encode import decode, encode
 
-    coder, report = train_sae(
-        sparse_data(400), d_in=D, num_latents=M, k=K, n_steps=400, lr=5e-3, hookpoint="layers.2"
-    )
+    coder, report = train_sae(sparse_data(400), TrainSettings(D, M, K, 400, lr=5e-3))
+    coder = coder.trained_on("org/tiny", "ab", "layers.2")
     (x,) = sparse_data(1, seed=3)
     error = (decode(coder, encode(coder, x)) - x).square().sum()
     assert float(error / (x - x.mean(0)).square().sum()) < 0.1
@@ -170,7 +170,7 @@ def test_the_scale_of_training_is_folded_back(generator: torch.Generator) -> Non
     trainer.parameters.b_enc.copy_(torch.rand(M, generator=generator))
     dead = torch.zeros(M, dtype=torch.bool)
     inside = loss_and_gradient(trainer.parameters, x * trainer.scale, K, dead, 0.0)
-    outside = measure(trainer.coder(SaeInfo("", None, D, M, K)), [x])
+    outside = measure(trainer.coder(), [x])
     assert abs(trainer.scale - 1) > 0.5
     assert outside.fvu == pytest.approx(inside.fvu, rel=1e-4)
     assert outside.l0 == pytest.approx(inside.l0)
@@ -246,15 +246,15 @@ def test_training_needs_activations_of_the_right_width() -> None:
     with pytest.raises(ValueError, match="expected \\(n, 12\\)"):
         train([torch.zeros(5, D + 1)], 3)
     with pytest.raises(ValueError, match="n_steps or n_tokens"):
-        train_sae([], d_in=D, num_latents=M, k=K)
+        TrainSettings(D, M, K)
     with pytest.raises(ValueError, match="k is 41"):
-        train_sae([], d_in=D, num_latents=M, k=41, n_steps=1)
+        TrainSettings(D, M, 41, 1)
 
 
 def test_tokens_become_steps_of_the_first_batch(caplog: pytest.LogCaptureFixture) -> None:
-    _, report = train_sae(sparse_data(6), d_in=D, num_latents=M, k=K, n_tokens=256 * 4 + 1)
+    _, report = train_sae(sparse_data(6), TrainSettings(D, M, K, n_tokens=256 * 4 + 1))
     assert report.n_steps == 5
-    _, report = train_sae(sparse_data(2), d_in=D, num_latents=M, k=K, n_steps=5)
+    _, report = train_sae(sparse_data(2), TrainSettings(D, M, K, 5))
     assert report.n_steps == 2
     assert "ended after 2 of 5" in caplog.text
 

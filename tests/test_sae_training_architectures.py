@@ -15,9 +15,9 @@ from torch import Tensor
 
 from selection.sae.encode import encode
 from selection.sae.quality import measure
-from selection.sae.training.settings import TrainSettings
+from selection.sae.training.settings import StepMetrics, TrainSettings
 from selection.sae.training.step import Parameters, loss_and_gradient
-from selection.sae.training.train import StepMetrics, train_sae
+from selection.sae.training.train import train_sae
 
 D, M, K = 12, 40, 3
 WIDTHS = (5, 20, M)
@@ -110,8 +110,10 @@ def sparse_data(n_batches: int) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["batchtopk", "matryoshka"])
 def test_batchtopk_ends_as_an_sae_with_a_threshold(name: str) -> None:
     more = {"widths": (8, M)} if name == "matryoshka" else {}
-    coder, report = train_sae(sparse_data(300), d_in=D, num_latents=M, k=K, n_steps=300, lr=5e-3,
-                              architecture=name, **more)  # type: ignore[arg-type]  # fmt: skip
+    coder, report = train_sae(
+        sparse_data(300),
+        TrainSettings(D, M, K, 300, lr=5e-3, architecture=name, **more),  # type: ignore[arg-type]
+    )
     assert (coder.info.activation, coder.k, coder.info.expected_l0) == ("jumprelu", 0, K)
     assert coder.threshold is not None
     assert report.threshold is not None
@@ -128,8 +130,9 @@ def test_batchtopk_ends_as_an_sae_with_a_threshold(name: str) -> None:
 
 def test_the_first_latents_of_a_matryoshka_sae_are_an_sae_of_their_own() -> None:
     def fvu_of_first(name: str, **more: Any) -> float:
-        coder, _ = train_sae(sparse_data(300), d_in=D, num_latents=M, k=K, n_steps=300, lr=5e-3,
-                             architecture=name, **more)  # fmt: skip
+        coder, _ = train_sae(
+            sparse_data(300), TrainSettings(D, M, K, 300, lr=5e-3, architecture=name, **more)
+        )
         (x,) = sparse_data(1)
         found = encode(coder, x)
         acts = found.top_acts * (found.top_indices < 10)
@@ -149,17 +152,19 @@ def test_k_falls_from_its_start_to_its_end() -> None:
     assert set(seen[50:]) == {4}
     assert replace(settings, k_start=None).k_at(1) == 4
     l0: list[float] = []
-    train_sae(sparse_data(20), d_in=D, num_latents=M, k=2, n_steps=20, k_start=10,
-              k_anneal_share=0.5, on_step=lambda m: l0.append(m.l0))  # fmt: skip
+    train_sae(
+        sparse_data(20),
+        TrainSettings(D, M, 2, 20, k_start=10, k_anneal_share=0.5),
+        on_step=lambda m: l0.append(m.l0),
+    )
     assert l0[0] > 5 > l0[-1]
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_an_interrupted_training_ends_in_the_same_bytes(name: str, tmp_path: Path) -> None:
-    batches, settings = sparse_data(40), dict(ARCHITECTURES[name])
-    settings |= {"d_in": D, "num_latents": 400, "k": K, "n_steps": 40, "lr": 5e-3,
-                 "dead_after_tokens": 512}  # fmt: skip
-    whole, report = train_sae(batches, **settings)
+    batches = sparse_data(40)
+    settings = TrainSettings(D, 400, K, 40, lr=5e-3, dead_after_tokens=512, **ARCHITECTURES[name])
+    whole, report = train_sae(batches, settings)
 
     def stop(metrics: StepMetrics) -> None:
         if metrics.step == 27:
@@ -167,11 +172,11 @@ def test_an_interrupted_training_ends_in_the_same_bytes(name: str, tmp_path: Pat
 
     file = tmp_path / "c.pt"
     with pytest.raises(KeyboardInterrupt):
-        train_sae(batches, checkpoint=file, checkpoint_every=10, on_step=stop, **settings)
-    again, second = train_sae(batches, checkpoint=file, **settings)
+        train_sae(batches, settings, checkpoint=file, checkpoint_every=10, on_step=stop)
+    again, second = train_sae(batches, settings, checkpoint=file)
     assert again.info.sha256 == whole.info.sha256
     assert replace(second, seconds=report.seconds) == report
-    other, _ = train_sae(batches, **{**settings, "seed": 1})
+    other, _ = train_sae(batches, replace(settings, seed=1))
     assert other.info.sha256 != whole.info.sha256
 
 
@@ -179,12 +184,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.test_sae_training_architectures import D, sparse_data
+from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import train_sae
 def kill(metrics):
     if metrics.step == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-coder, _ = train_sae(sparse_data(12), d_in=D, num_latents=80, k=3, n_steps=12, lr=5e-3,
-    architecture="batchtopk", checkpoint=Path(sys.argv[1]), checkpoint_every=4, on_step=kill)
+settings = TrainSettings(D, 80, 3, 12, lr=5e-3, architecture="batchtopk")
+coder, _ = train_sae(sparse_data(12), settings, checkpoint=Path(sys.argv[1]),
+                     checkpoint_every=4, on_step=kill)
 print(coder.info.sha256)
 """
 
@@ -205,7 +212,7 @@ def test_a_training_killed_at_once_is_continued_to_the_same_bytes(tmp_path: Path
 
 
 def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
-    _, report = train_sae(sparse_data(250), d_in=D, num_latents=M, k=K, n_steps=250, lr=5e-3)
+    _, report = train_sae(sparse_data(250), TrainSettings(D, M, K, 250, lr=5e-3))
     assert 100 <= len(report.curve) <= 201
     steps, fvu = [p[0] for p in report.curve], [p[1] for p in report.curve]
     assert steps[0] == 1
@@ -225,4 +232,4 @@ def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
 )
 def test_contradictory_settings_are_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        train_sae([], d_in=D, num_latents=M, k=K, n_steps=1, **more)
+        TrainSettings(D, M, K, 1, **more)

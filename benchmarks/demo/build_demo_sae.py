@@ -30,7 +30,8 @@ from selection.models.resolve import resolve_model
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.formats.libraries import SPARSIFY
 from selection.sae.formats.save import save_sparsify
-from selection.sae.training.train import StepMetrics, shuffled, train_sae
+from selection.sae.training.settings import StepMetrics, TrainSettings
+from selection.sae.training.train import shuffled, train_sae
 
 LOGGER = logging.getLogger(__name__)
 FORWARD_TOKENS = 4096
@@ -90,19 +91,19 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
 
     coder, outcome = train_sae(
         activations.stream(arguments.batch_tokens, arguments.seed),
-        d_in=resolved.d_model,
-        num_latents=arguments.latents,
-        k=arguments.k,
-        n_tokens=arguments.tokens,
-        lr=arguments.lr,
-        warmup_steps=arguments.warmup_steps,
-        seed=arguments.seed,
+        TrainSettings(
+            resolved.d_model,
+            arguments.latents,
+            arguments.k,
+            n_tokens=arguments.tokens,
+            lr=arguments.lr,
+            warmup_steps=arguments.warmup_steps,
+            seed=arguments.seed,
+        ),
         checkpoint=arguments.state / "sae.pt",
         on_step=report,
-        hookpoint=f"layers.{arguments.block}",
-        model_name="demo",
-        model_sha256=resolved.weights_sha256,
     )
+    coder = coder.trained_on("demo", resolved.weights_sha256, f"layers.{arguments.block}")
     coder = as_half(replace(coder, info=replace(coder.info, licence=LICENCE)))
     measured = quality(coder, arguments.model, arguments.pool, arguments.block)
     record = {"training": outcome.as_record(), "quality": measured}

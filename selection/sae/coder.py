@@ -53,6 +53,13 @@ class SparseCoder:
         found = {name: getattr(self, name) for name in (*_MAIN, *_EXTRA)}
         return replace(self, **{n: t.to(device) for n, t in found.items() if t is not None})
 
+    def trained_on(self, model_name: str, model_sha256: str, hookpoint: str) -> "SparseCoder":
+        """The same coder with a record of the model and hookpoint whose activations it is for."""
+        info = replace(
+            self.info, model_name=model_name, model_sha256=model_sha256, hookpoint=hookpoint
+        )
+        return replace(self, info=info)
+
 
 _MAIN = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
 _EXTRA = ("threshold", "magnitude_scale", "magnitude_bias", "act_scale")

@@ -28,6 +28,7 @@ from selection.sae.formats.find import family_of, list_local_saes
 from selection.sae.formats.load import load_sae
 from selection.sae.formats.save import save_saelens, save_sparsify
 from selection.sae.quality import SaeQuality, measure, problems
+from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
 from storage.files.leases import do_once
 from storage.files.workspace import Workspace
@@ -113,36 +114,37 @@ def _train(
         handle.advance(skipped)
         coder, report = train_sae(
             token_batches(model, rendered, settings.batch_tokens, settings.seed, skipped),
-            d_in=model_input.model.d_model,
-            num_latents=settings.num_latents,
-            k=settings.k,
-            n_steps=n_steps,
-            lr=settings.learning_rate,
-            warmup_steps=settings.warmup_steps,
-            decay_share=settings.decay_share,
-            auxk_alpha=settings.auxk_alpha,
-            dead_after_tokens=settings.dead_after_tokens,
-            max_norm_ratio=settings.max_norm_ratio,
-            seed=settings.seed,
-            architecture=settings.architecture,
-            widths=settings.widths,
-            k_start=settings.k_start,
-            k_anneal_share=settings.k_anneal_share,
-            threshold_rate=settings.threshold_rate,
+            _train_settings(settings, model_input.model.d_model, n_steps),
             checkpoint=checkpoint,
             batches_skipped=skipped,
             on_step=lambda _: handle.advance(1),
-            hookpoint=hookpoint_name(model_input),
-            model_name=model_input.model.name,
-            model_sha256=model_input.model.weights_sha256,
         )
         handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
-    samples = calibration_samples(config, model_input.model)
+    resolved = model_input.model
+    coder = coder.trained_on(resolved.name, resolved.weights_sha256, hookpoint_name(model_input))
+    samples = calibration_samples(config, resolved)
     quality = measure_sae(
         coder, model, samples, config.compute.tokens_per_batch, model_input.hookpoint
     )
     save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
     checkpoint.unlink(missing_ok=True)  # three times the weights, and of no use any more
+
+
+def _train_settings(settings: SaeTraining, d_in: int, n_steps: int) -> TrainSettings:
+    """Those of the config, by the names of `selection`."""
+    return TrainSettings(
+        d_in,
+        settings.num_latents,
+        settings.k,
+        n_steps,
+        lr=settings.learning_rate or 0.0,
+        dead_after_tokens=settings.dead_after_tokens or 0,
+        **{
+            name: getattr(settings, name)
+            for name in ("warmup_steps", "decay_share", "auxk_alpha", "max_norm_ratio", "seed",
+                         "architecture", "widths", "k_start", "k_anneal_share", "threshold_rate")
+        },
+    )  # fmt: skip
 
 
 def hookpoint_name(model_input: ModelInput) -> str:

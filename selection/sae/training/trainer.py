@@ -4,7 +4,6 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -87,13 +86,15 @@ class Trainer:
         """(M,) bool: latents that did not fire within `dead_after_tokens`."""
         return self.tokens_since_fired >= self.settings.dead_after_tokens
 
-    def coder(self, info: SaeInfo) -> SparseCoder:
+    def coder(self) -> SparseCoder:
         """The trained coder, for activations as they come: the scale goes into the biases."""
-        p = self.parameters
+        p, s = self.parameters, self.settings
+        info = SaeInfo("", None, s.d_in, s.num_latents, s.k)
         threshold = self._threshold()
         if threshold is not None:
-            k = float(self.settings.k)
-            info = replace(info, activation="jumprelu", k=0, declared_l0=k, family="saelens")
+            info = replace(
+                info, activation="jumprelu", k=0, declared_l0=float(s.k), family="saelens"
+            )
         return make_coder(
             p.w_enc.cpu(),
             p.b_enc.cpu() / self.scale,
@@ -136,13 +137,14 @@ class Trainer:
             curve=tuple(self.curve),
         )
 
-    def save(self, file: Path, asked: Mapping[str, object]) -> None:
+    def save(self, file: Path, given: TrainSettings) -> None:
         """Write the whole state so that `file` is the old one or the new one, never half.
 
-        asked: the caller's arguments; `load_trainer` refuses to continue under others.
+        given: the settings before defaults were filled in; `load_trainer` refuses to continue
+        under others.
         """
         state = {
-            "asked": dict(asked),
+            "given": asdict(given),
             "settings": asdict(self.settings),
             "threshold": self.threshold,
             "curve": [list(point) for point in self.curve],
@@ -163,7 +165,7 @@ class Trainer:
         os.replace(temp, file)
 
     def _update(self, found: StepResult, lr: float) -> None:
-        """One step of Adam; decoder rows move across themselves only and stay at unit length."""
+        """One step of Adam; decoder rows move across themselves only and stay at unit norm."""
         w_dec, gradient = self.parameters.w_dec, found.gradient
         along = (gradient.w_dec * w_dec).sum(1, keepdim=True)
         gradient.w_dec.sub_(along * w_dec)
@@ -181,10 +183,10 @@ class Trainer:
         return s.lr * min(1.0, rise, fall)
 
 
-def load_trainer(file: Path, first: Tensor, asked: Mapping[str, object]) -> Trainer:
+def load_trainer(file: Path, first: Tensor, given: TrainSettings) -> Trainer:
     """Continue what `Trainer.save` wrote, on the device of `first`.
 
-    Raises InputError when the file is damaged or was made with other arguments.
+    Raises InputError when the file is damaged or was made with other settings.
     """
     try:
         state = torch.load(file, map_location=first.device, weights_only=True)
@@ -194,7 +196,8 @@ def load_trainer(file: Path, first: Tensor, asked: Mapping[str, object]) -> Trai
             file=file,
             remedy="Delete it; the training then starts from the beginning.",
         ) from None
-    other = {key: state["asked"].get(key) for key in asked if state["asked"].get(key) != asked[key]}
+    before = state["given"]
+    other = {key: before[key] for key, value in asdict(given).items() if before[key] != value}
     if other:
         raise InputError(
             f"the checkpoint is of a training with other settings ({', '.join(sorted(other))})",
@@ -202,8 +205,7 @@ def load_trainer(file: Path, first: Tensor, asked: Mapping[str, object]) -> Trai
             value=other,
             remedy="Delete it to start anew, or go back to those settings.",
         )
-    saved = state["settings"]
-    trainer = Trainer(TrainSettings(**{**saved, "widths": tuple(saved["widths"])}), first)
+    trainer = Trainer(TrainSettings(**state["settings"]), first)
     trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
     trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
     trainer.threshold = state["threshold"]
