@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.support.ranking_data import Setting, made_up_rows
+from benchmarks.support.ranking_data import Setting, synthetic_rows
 from benchmarks.support.stored_pool import stored_pool
 from selection.core.shingles import overlap, shingles
 from selection.core.sparse import concatenate, document_frequency, take
@@ -44,7 +44,7 @@ from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors
 
 FRACTION, SIMILARITY, TEXT_OVERLAP, SHINGLE_WORDS = 0.05, 0.9, 0.7, 3
-MADE_UP = Setting("nnz 700 of 2,048", 700, 2_048, 900, 0.3, 115_000, 10_000)
+SYNTHETIC = Setting("nnz 700 of 2,048", 700, 2_048, 900, 0.3, 115_000, 10_000)
 UNIT_ROWS, N_EXEMPLARS, CANDIDATES, SEED = 2048, 8, 2000, 0
 REPORT = UnitReport(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "full")
 
@@ -276,8 +276,11 @@ def main() -> None:
         every = np.linspace(0, len(exemplars) - 1, N_EXEMPLARS).astype(np.int64)
         exemplars = take(exemplars, every)
     else:
-        n = MADE_UP.n_rows_quick if given.quick else MADE_UP.n_rows
-        rows, exemplars = made_up_rows(MADE_UP, n, SEED), made_up_rows(MADE_UP, N_EXEMPLARS, 1)
+        n = SYNTHETIC.n_rows_quick if given.quick else SYNTHETIC.n_rows
+        rows, exemplars = (
+            synthetic_rows(SYNTHETIC, n, SEED),
+            synthetic_rows(SYNTHETIC, N_EXEMPLARS, 1),
+        )
         texts = made_up_texts(n)
     if given.quick and len(rows) > 10_000:
         rows, texts = take(rows, np.arange(10_000)), texts[:10_000]

@@ -4,12 +4,11 @@
         [--pool pool.parquet --targets targets.jsonl --workspace DIR [--subpool ids.txt]]
 
 The job of the first tables: stored rows in, the mean generalized Jaccard against 50 exemplars out.
-Made-up vectors have latents of different popularity (Zipf), topics, and lognormal values; DIR is a
-workspace in which `saelect bench retrieval` has read the pool. Times are CPU time of
-one thread, the least of several runs that take turns: a busy machine disturbs them little.
+Synthetic vectors have latents of different popularity (Zipf), topics, and lognormal values; DIR is
+a workspace in which `saelect bench retrieval` has read the pool. Times are CPU time of one thread,
+the least of several runs that take turns: a busy machine disturbs them little.
 
-saelect  reads the rows as they are stored; its preparation is the exemplars' arrays. `inverted` and
-         `forward` are its two kernels alone; the default tries both on the first rows.
+saelect  reads the rows as they are stored; its preparation is the exemplars' tables.
 scipy    CSC columns of the exemplar's latents, minima, bincount; its preparation is `tocsc`.
 faiss    IndexFlat with METRIC_Jaccard on the exemplar's latents and one column for everything else
          (the smallest dense form that is exact); its preparation is those columns, per exemplar.
@@ -17,10 +16,11 @@ memory   limit: reading the stored rows once at the rate of a plain sum over mem
 scatter  limit: one load, minimum, add, store for every entry that a row shares with an exemplar, at
          the rate that the first-level cache allows.
 
-All know the norms. Peers take one exemplar after the other and are timed on a few of the 50. All
-scores are compared. More tables are those of `benchmarks.ranking_scale`.
+All know the norms. Baselines take one exemplar after the other and are timed on a few of the 50.
+All scores are compared. More tables are those of `benchmarks.support.ranking_scale`.
 The last line is one JSON object; its first ratios are of the nnz 200 setting: `speedup_over_X` is
-of the whole job; `..._prepared` leaves out what the peer prepares, while ours reads stored rows.
+of the whole job; `..._prepared` leaves out what the baseline prepares, while saelect reads
+stored rows.
 """
 
 import argparse
@@ -34,21 +34,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from benchmarks.ranking_scale import METHODS, all_targets, growth
-from benchmarks.support.ranking_data import SETTINGS, made_up_rows
-from benchmarks.support.ranking_peers import (
+from benchmarks.support.ranking_baselines import (
     cpu_seconds,
     faiss_columns,
     read_rate,
     scatter_rate,
     scipy_scores,
 )
+from benchmarks.support.ranking_data import SETTINGS, synthetic_rows
+from benchmarks.support.ranking_scale import all_targets, growth
 from benchmarks.support.stored_pool import stored_pool
 from selection.core.sparse import concatenate, document_frequency, take
 from selection.records import SparseRows
-from selection.similarity.kernels.dispatch import make_plan
 from selection.similarity.kernels.rows import weighted_norms
 from selection.similarity.queries import ExemplarReduction, exemplar_queries, score
+from selection.similarity.scorer import Scorer
 
 N_EXEMPLARS = 50
 REPEATS = 4
@@ -63,30 +63,22 @@ def in_turn(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
     return best
 
 
-def time_ours(
+def time_saelect(
     rows: SparseRows, norms: NDArray[np.int64], exemplars: SparseRows
 ) -> dict[str, float]:
-    """CPU milliseconds of preparing the exemplars and of scoring all rows, by kernel."""
+    """CPU milliseconds of preparing the exemplars and of scoring all rows."""
     weights = np.ones(rows.n_latents, np.int64)
     jobs: dict[str, Callable[[], object]] = {}
     reductions: dict[str, ExemplarReduction] = {"saelect": "mean", "saelect_prototype": "prototype"}
     for name, reduction in reductions.items():
-        block = exemplar_queries(exemplars, weights, reduction)
-        expected = score(rows, block, norms=norms)  # Compiles, plans, and tries both kernels.
-        jobs[name] = partial(score, rows, block, norms=norms)
-        for method in METHODS:
-            job = partial(score, rows, block, norms=norms, method=method)
-            np.testing.assert_array_equal(job(), expected)
-            jobs[f"{name}_{method}"] = job
-
-    def build() -> None:
-        make_plan(exemplar_queries(exemplars, weights, "mean").entries, weights, rows)
-
-    jobs["prepare"] = build
+        queries = exemplar_queries(exemplars, weights, reduction)
+        jobs[name] = partial(score, rows, queries, norms=norms)
+        jobs[name]()  # Compiles.
+    jobs["prepare"] = lambda: Scorer(weights, [exemplar_queries(exemplars, weights, "mean").target])
     return in_turn(jobs, REPEATS)
 
 
-def time_peers(
+def time_baselines(
     rows: SparseRows, norms: NDArray[np.int64], exemplars: SparseRows, n_timed: int
 ) -> dict[str, float]:
     """CPU milliseconds: tocsc once, and per exemplar scipy, FAISS, and FAISS's columns."""
@@ -107,8 +99,8 @@ def time_peers(
         }
         columns_ms = 1e3 * cpu_seconds(partial(faiss_columns, columns, norms, exemplars, j), 1)
         times.append({**in_turn(jobs, 3), "faiss_columns": columns_ms})
-    found = {name: float(np.mean([each[name] for each in times])) for name in times[0]}
-    return {"tocsc": 1e3 * cpu_seconds(stored.tocsc, 2), **found}
+    means = {name: float(np.mean([each[name] for each in times])) for name in times[0]}
+    return {"tocsc": 1e3 * cpu_seconds(stored.tocsc, 2), **means}
 
 
 def measure(
@@ -117,56 +109,54 @@ def measure(
     """CPU milliseconds of the whole job by each method, the limits, and the ratios."""
     m = len(exemplars)
     norms = weighted_norms(rows, np.ones(rows.n_latents, np.int64))
-    own = time_ours(rows, norms, exemplars)
-    peers = time_peers(rows, norms, exemplars, n_timed)
-    scipy_job, faiss_job = m * peers["scipy"], m * peers["faiss"]
-    faiss_prepare = m * peers["faiss_columns"]
+    saelect = time_saelect(rows, norms, exemplars)
+    baselines = time_baselines(rows, norms, exemplars, n_timed)
+    scipy_job, faiss_job = m * baselines["scipy"], m * baselines["faiss"]
+    faiss_prepare = m * baselines["faiss_columns"]
     n_bytes = rows.indptr.nbytes + rows.latents.nbytes + rows.values.nbytes
     shared = float(document_frequency(rows) @ document_frequency(exemplars))
-    whole = own["prepare"] + own["saelect"]
-    better = min(own["saelect_inverted"], own["saelect_forward"])
-    found = {
+    whole = saelect["prepare"] + saelect["saelect"]
+    figures = {
         "rows": len(rows),
         "mean_nnz": len(rows.values) / len(rows),
         "exemplars": m,
-        "saelect_prepare_ms": own["prepare"],
-        **{f"{name}_ms": own[name] for name in own if name != "prepare"},
-        "scipy_prepare_ms": peers["tocsc"],
+        "saelect_prepare_ms": saelect["prepare"],
+        **{f"{name}_ms": saelect[name] for name in saelect if name != "prepare"},
+        "scipy_prepare_ms": baselines["tocsc"],
         "scipy_ms": scipy_job,
         "faiss_prepare_ms": faiss_prepare,
         "faiss_ms": faiss_job,
         "memory_ms": 1e3 * n_bytes / rates[0],
         "scatter_ms": 1e3 * shared / rates[1],
         "shared_entries_per_pair": shared / len(rows) / m,
-        "over_better_kernel": own["saelect"] / better,
-        "speedup_over_scipy": (peers["tocsc"] + scipy_job) / whole,
-        "speedup_over_scipy_prepared": scipy_job / own["saelect"],
+        "speedup_over_scipy": (baselines["tocsc"] + scipy_job) / whole,
+        "speedup_over_scipy_prepared": scipy_job / saelect["saelect"],
         "speedup_over_faiss_jaccard": (faiss_prepare + faiss_job) / whole,
-        "speedup_over_faiss_jaccard_prepared": faiss_job / own["saelect"],
+        "speedup_over_faiss_jaccard_prepared": faiss_job / saelect["saelect"],
     }
-    return {name: round(value, 3) for name, value in found.items()}
+    return {name: round(value, 3) for name, value in figures.items()}
 
 
-def print_table(name: str, found: dict[str, float]) -> None:
-    """One setting for people: CPU milliseconds of the job, and what they are of ours."""
-    whole = found["saelect_prepare_ms"] + found["saelect_ms"]
+def print_table(name: str, figures: dict[str, float]) -> None:
+    """One setting for people: CPU milliseconds of the job, and as multiples of saelect's."""
+    whole = figures["saelect_prepare_ms"] + figures["saelect_ms"]
     print(
-        f"\n{name}: {found['rows']:,.0f} rows, mean nnz {found['mean_nnz']:.0f},"
-        f" {found['shared_entries_per_pair']:.0f} shared with an exemplar"
+        f"\n{name}: {figures['rows']:,.0f} rows, mean nnz {figures['mean_nnz']:.0f},"
+        f" {figures['shared_entries_per_pair']:.0f} shared with an exemplar"
     )
-    print(f"{'50 exemplars, CPU ms of one thread':<44}{'prepare':>10}{'score':>10}{'x ours':>9}")
+    print(
+        f"{'50 exemplars, CPU ms of one thread':<44}{'prepare':>10}{'score':>10}{'x saelect':>11}"
+    )
     for label, key in [
         ("saelect, mean", "saelect"),
-        ("saelect, mean, inverted kernel alone", "saelect_inverted"),
-        ("saelect, mean, forward kernel alone", "saelect_forward"),
         ("saelect, prototype", "saelect_prototype"),
         ("scipy CSC and bincount", "scipy"),
         ("FAISS METRIC_Jaccard, restricted columns", "faiss"),
         ("limit: reading the rows once", "memory"),
         ("limit: scattering every shared entry", "scatter"),
     ]:
-        prepare, score = found.get(f"{key}_prepare_ms", 0.0), found[f"{key}_ms"]
-        print(f"{label:<44}{prepare:>10.1f}{score:>10.1f}{(prepare + score) / whole:>9.2f}")
+        prepare, score = figures.get(f"{key}_prepare_ms", 0.0), figures[f"{key}_ms"]
+        print(f"{label:<44}{prepare:>10.1f}{score:>10.1f}{(prepare + score) / whole:>11.2f}")
 
 
 def main() -> None:
@@ -187,8 +177,8 @@ def main() -> None:
     print(f"one thread reads {rates[0] / 1e9:.1f} GB/s, scatters {rates[1] / 1e9:.2f} G postings/s")
     results, n_timed = {}, 2 if quick else 5
     for setting in SETTINGS:
-        rows = made_up_rows(setting, setting.n_rows_quick if quick else setting.n_rows, seed=1)
-        exemplars = made_up_rows(setting, N_EXEMPLARS, seed=2)
+        rows = synthetic_rows(setting, setting.n_rows_quick if quick else setting.n_rows, seed=1)
+        exemplars = synthetic_rows(setting, N_EXEMPLARS, seed=2)
         results[setting.name] = measure(rows, exemplars, n_timed, rates)
         print_table(setting.name, results[setting.name])
     whole: dict[str, object] = {}

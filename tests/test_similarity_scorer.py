@@ -7,56 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from selection.core.sparse import from_lists, take
+from selection.core.sparse import from_lists
 from selection.records import SparseRows
-from selection.similarity.kernels.dispatch import Method, Trials, make_plan, rows_per_block
-from selection.similarity.kernels.forward import forward_sums, row_room_for
-from selection.similarity.kernels.inverted import inverted_sums, room_for
-from selection.similarity.kernels.layout import (
-    CHUNK,
-    QueryEntries,
-    column_queries,
-    fits_narrow,
-    row_queries,
-)
-from selection.similarity.kernels.minima import LANES
-from selection.similarity.kernels.rows import row_views, weighted_norms
-from selection.similarity.queries import (
-    ExemplarReduction,
-    exemplar_queries,
-    score,
-)
-from selection.similarity.scorer import Scorer
+from selection.similarity.kernels.rows import weighted_norms
+from selection.similarity.kernels.tables import LANES, LINE_LIMIT, query_tables
+from selection.similarity.queries import ExemplarReduction, exemplar_queries, score, score_each
+from selection.similarity.scorer import Scorer, Target
 from tests.oracles import generalized_jaccard, mean_of_fixed_points
 from tests.sparse_strategies import Vector, random_rows, to_dense, values
 
-METHODS: list[Method] = ["inverted", "forward"]
-WIDE = 400  # Latents; enough that most have no column, and are asked for by bits.
+WIDE = 400  # Latents; most have no column.
 EVERY: list[ExemplarReduction] = ["prototype", "max", "mean"]
 
 few_latents = st.integers(0, 11)
 spread_latents = st.integers(0, 39).map(lambda number: number * 10)
 some_latents = st.sampled_from([few_latents, spread_latents])
-
-
-def sums_of(
-    method: Method, rows: SparseRows, queries: QueryEntries, weights: NDArray[np.int64],
-    dense: NDArray[np.bool_],
-) -> NDArray[np.int64]:  # fmt: skip
-    n, arrays = len(rows), row_views(rows)
-    longest = int(np.diff(rows.indptr).max(initial=0))
-    sums = np.full((len(queries.norms), -(-n // LANES) * LANES), -1, np.int64)
-    if method == "inverted":
-        lookup, columns = column_queries(queries, weights, dense)
-        room = room_for(n, len(rows.latents), longest, columns)
-        inverted_sums(arrays, lookup, columns, 0, n, room, sums)
-    else:
-        lookup, by_row = row_queries(queries, weights)
-        norms = weighted_norms(rows, weights)
-        forward_sums(arrays, lookup, by_row, norms, 0, n, row_room_for(longest, by_row), sums)
-    return sums[:, :n].T
 
 
 def exact_sums(
@@ -70,7 +36,7 @@ def exact_sums(
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_both_kernels_give_exact_sums_whatever_is_dense(data: st.DataObject) -> None:
+def test_sums_of_minima_are_exact(data: st.DataObject) -> None:
     latents = data.draw(some_latents)
     candidates = data.draw(st.lists(st.dictionaries(latents, values), min_size=1, max_size=36))
     exemplars = data.draw(
@@ -79,33 +45,34 @@ def test_both_kernels_give_exact_sums_whatever_is_dense(data: st.DataObject) -> 
     weight = data.draw(st.sampled_from([1, 1_024, 20_000, 65_537]))
     multiplier = data.draw(st.sampled_from([1, 1, 3, 40_000]))
     rows, weights = from_lists(candidates, WIDE), np.full(WIDE, weight)
-    dense = np.zeros(WIDE, bool)
-    dense[data.draw(st.lists(latents))] = True
-    queries = exemplar_queries(from_lists(exemplars, WIDE), weights, "max").entries
-    queries = queries._replace(multipliers=queries.multipliers * multiplier)
-    expected = exact_sums(candidates, exemplars, weight, multiplier)
-    for method in METHODS:
-        if method == "forward" or fits_narrow(queries):
-            assert sums_of(method, rows, queries, weights, dense).tolist() == expected
+    entries = exemplar_queries(from_lists(exemplars, WIDE), weights, "max").entries
+    entries = entries._replace(multipliers=entries.multipliers * multiplier)
+    sums, norms = Scorer(weights, [Target(entries, averaged=False)]).minima(rows)
+    assert sums.tolist() == exact_sums(candidates, exemplars, weight, multiplier)
+    assert norms.tolist() == [weight * sum(candidate.values()) for candidate in candidates]
 
 
 @pytest.mark.parametrize("reduction", ["max", "prototype"])
-def test_both_kernels_agree_over_many_chunks_lines_and_lists(reduction: ExemplarReduction) -> None:
-    n_latents = 3 * CHUNK
-    rows, exemplars = random_rows(70, n_latents, 0.6, 1), random_rows(75, n_latents, 0.3, 2)
-    weights = np.random.default_rng(3).integers(0, 300_000, n_latents)
-    queries = exemplar_queries(exemplars, weights, reduction).target.entries
+def test_sums_are_exact_over_lines_and_lists(reduction: ExemplarReduction) -> None:
+    n_latents = 768
+    rows = random_rows(70, n_latents, 0.6, 1)
+    exemplars = random_rows(75, n_latents, 0.1, 2)
+    weights = np.random.default_rng(3).integers(0, 3_000_000, n_latents)
+    weights[::7] = 1
+    queries = exemplar_queries(exemplars, weights, reduction)
     amounts = to_dense(rows) * weights
     limits = to_dense(exemplars) * weights
     if reduction == "prototype":
         amounts, limits = amounts * len(exemplars), limits.sum(axis=0, keepdims=True)
     expected = np.stack([np.minimum(amounts, limit).sum(axis=1) for limit in limits], axis=1)
     assert expected.max() > 1 << 32
-    for share in (0.0, 0.2, 1.0):
-        dense = np.random.default_rng(4).random(n_latents) < share
-        for method in METHODS:
-            found = sums_of(method, rows, queries, weights, dense)
-            np.testing.assert_array_equal(found, expected)
+    tables = query_tables(queries.entries, weights)
+    assert len(tables.limits) > 0
+    if reduction == "max":
+        assert 0 < len(tables.lines) < n_latents
+        assert tables.lines.shape[1] == 3 * LANES
+        assert tables.limits.max() > LINE_LIMIT
+    np.testing.assert_array_equal(score_each(rows, queries)[1], expected)
 
 
 @pytest.mark.parametrize("how", EVERY)
@@ -118,13 +85,10 @@ def test_several_targets_in_one_pass_score_as_each_alone(
     targets = [exemplar_queries(e, weights, how) for e in exemplars]
     alone = np.stack([score(rows, target) for target in targets])
     norms = weighted_norms(rows, weights)
-    for method in METHODS:
-        for threads, block_rows in [(1, None), (2, 33), (3, 7)]:
-            together = Scorer(weights, [target.target for target in targets])
-            found = together.scores(
-                rows, norms=norms, threads=threads, block_rows=block_rows, method=method
-            )
-            np.testing.assert_array_equal(found, alone)
+    together = Scorer(weights, [target.target for target in targets])
+    for threads, block_rows in [(1, None), (2, 33), (3, 7), (2, 1 << 20)]:
+        scores = together.scores(rows, norms=norms, threads=threads, block_rows=block_rows)
+        np.testing.assert_array_equal(scores, alone)
     if how == "mean":
         named = dict(enumerate(weights.tolist()))
         for t, i in [(0, 5), (1, 17), (2, 250)]:
@@ -140,25 +104,6 @@ def vector(rows: SparseRows, i: int) -> Vector:
     return dict(zip(rows.latents[entries].tolist(), rows.values[entries].tolist(), strict=True))
 
 
-def test_both_kernels_are_tried_and_whichever_wins_the_bits_are_the_same() -> None:
-    rows, exemplars = random_rows(900, 200, 0.1, 1), random_rows(9, 200, 0.1, 2)
-    queries = exemplar_queries(exemplars, np.ones(200, np.int64), "mean")
-    expected = score(rows, queries, method="forward")
-    np.testing.assert_array_equal(score(rows, queries, block_rows=128), expected)
-    seconds = queries.scorer._trials.seconds
-    assert len(seconds["inverted"]) >= 1
-    assert len(seconds["forward"]) >= 3
-    for method in METHODS:
-        seconds[method][:] = [0.0] * 3
-        assert queries.scorer._trials.faster() == ("inverted" if method == "inverted" else None)
-        other: Method = "forward" if method == "inverted" else "inverted"
-        seconds[other][:] = [1.0] * 3
-        assert queries.scorer._trials.faster() == method
-        np.testing.assert_array_equal(score(rows, queries, block_rows=64), expected)
-        seconds["inverted"][:], seconds["forward"][:] = [], []
-    assert Trials().faster() is None
-
-
 def test_used_queries_travel_to_another_process() -> None:
     rows, exemplars = random_rows(50, 200, 0.1, 1), random_rows(9, 200, 0.1, 2)
     queries = exemplar_queries(exemplars, np.ones(200, np.int64), "mean")
@@ -167,38 +112,16 @@ def test_used_queries_travel_to_another_process() -> None:
     np.testing.assert_array_equal(score(rows, again), expected)
 
 
-def test_a_plan_is_made_anew_when_many_more_rows_come() -> None:
-    rows, exemplars = random_rows(600, 200, 0.1, 1), random_rows(9, 200, 0.1, 2)
-    queries = exemplar_queries(exemplars, np.ones(200, np.int64), "max")
-    first = score(take(rows, np.arange(3)), queries)
-    assert queries.scorer._plan is not None
-    assert queries.scorer._plan.n_sampled == 3
-    whole = score(rows, queries)
-    assert queries.scorer._plan.n_sampled == 256
-    np.testing.assert_array_equal(whole[:3], first)
-
-
-def test_blocks_suit_postings_sums_and_threads() -> None:
-    rows, exemplars = random_rows(600, 2_000, 0.02, 1), random_rows(9, 2_000, 0.02, 2)
-    entries = exemplar_queries(exemplars, np.ones(2_000, np.int64), "max").entries
-    plan = make_plan(entries, np.ones(2_000, np.int64), rows)
-    assert 0 < plan.queries.n_dense < plan.queries.n_columns
-    listed = plan.queries.n_columns - plan.queries.n_dense
-    assert 0 < plan.postings_per_row < listed / 40
-    assert rows_per_block(1 << 20, 9, plan, threads=1) == 4096
-    assert rows_per_block(1_000, 9, plan, threads=2) == 128
-    assert rows_per_block(1 << 20, 1 << 13, plan, threads=1) == 128
-    assert rows_per_block(1, 1 << 21, None, threads=1) == LANES
-
-
-def test_more_rows_than_a_posting_can_name_are_not_one_block() -> None:
-    n = (1 << 16) + 50
-    latents = np.arange(n, dtype=np.int32) % 97
-    rows = SparseRows(np.arange(n + 1), latents, np.ones(n, np.uint16), 97)
-    exemplar = from_lists([{c: c + 1 for c in range(9)}], 97)
-    queries = exemplar_queries(exemplar, np.ones(97, np.int64), "max")
-    found = score(rows, queries, block_rows=1 << 20, method="inverted")
-    np.testing.assert_array_equal(found, np.where(latents < 9, 1 / 45, 0.0))
+def test_four_of_the_largest_limits_in_lines_do_not_wrap_around() -> None:
+    weight = LINE_LIMIT // 3
+    exemplars = from_lists([{latent: 3 for latent in range(n)} for n in (3, 4, 5, 8)], 9)
+    weights = np.full(9, weight, np.int64)
+    queries = exemplar_queries(exemplars, weights, "max")
+    assert (queries.entries.limits == LINE_LIMIT).all()
+    assert len(query_tables(queries.entries, weights).lines) == 5
+    candidate = from_lists([{latent: 65_535 for latent in range(9)}], 9)
+    sums, _ = queries.scorer.minima(candidate)
+    assert sums.tolist() == [[n * LINE_LIMIT for n in (3, 4, 5, 8)]]
 
 
 SCRIPT = """

@@ -1,4 +1,4 @@
-"""What `benchmarks.ranking` ranks: made-up vectors, and those that a model made of a real pool."""
+"""What `benchmarks.ranking` ranks: synthetic vectors, and those of a real pool."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SETTINGS = [
 ]
 
 
-def made_up_rows(setting: Setting, n: int, seed: int) -> SparseRows:
+def synthetic_rows(setting: Setting, n: int, seed: int) -> SparseRows:
     """Half of a row's latents are of the pool's popular ones, half of its topic's."""
     rng, shared = np.random.default_rng(seed), np.random.default_rng(SEED)
     popularity = (np.arange(setting.n_latents) + 10.0) ** -setting.popularity
@@ -81,9 +81,9 @@ def _draw(
 
 
 def write_parts(setting: Setting, n: int, rows_per_part: int, folder: Path) -> None:
-    """Made-up rows as files that can be mapped, `rows_per_part` each."""
+    """Synthetic rows as files that can be mapped, `rows_per_part` each."""
     for number, first in enumerate(range(0, n, rows_per_part)):
-        rows = made_up_rows(setting, min(rows_per_part, n - first), seed=100 + number)
+        rows = synthetic_rows(setting, min(rows_per_part, n - first), seed=100 + number)
         for name in ("indptr", "latents", "values"):
             np.save(folder / f"{number:04d}-{name}.npy", getattr(rows, name))
 

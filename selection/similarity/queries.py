@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.core.sparse import indptr_of
 from selection.records import SparseRows
-from selection.similarity.kernels.dispatch import Method
-from selection.similarity.kernels.layout import QueryEntries
-from selection.similarity.kernels.reduce import MAX, MEAN
 from selection.similarity.kernels.rows import check_weights, pair_minima, row_arrays, weighted_norms
+from selection.similarity.kernels.tables import QueryEntries
 from selection.similarity.scorer import Scorer, Target, check_exact
 
 ExemplarReduction = Literal["prototype", "max", "mean", "round_robin"]
@@ -50,8 +48,7 @@ class ExemplarQueries:
     @property
     def target(self) -> Target:
         """For a `Scorer` of several target tasks."""
-        kind = MEAN if self.reduction == "mean" else MAX
-        return Target(self.entries, kind, 1, np.zeros(len(self), np.int64))
+        return Target(self.entries, self.reduction == "mean")
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -117,22 +114,18 @@ def score(
     norms: NDArray[np.int64] | None = None,
     threads: int = 1,
     block_rows: int | None = None,
-    method: Method | None = None,
 ) -> NDArray[np.float64]:
     """Score every row against the exemplars. Several targets in one pass: `Scorer`.
 
     norms:  (n,) int64 weighted norms of the rows, where known already: spares reading the weights.
-    method: which kernel; None tries both on the first rows.
     Returns (n,) float64 in [0, 1]; an empty row scores 0. The result does not depend on `threads`,
-    `block_rows`, `method`, or on how rows were split over calls.
+    `block_rows`, or on how rows were split over calls.
     Raises OverflowError if a sum reaches 2^53, where a score would no longer be exact, and
     ValueError for "round_robin", which orders candidates but gives them no score.
     """
     if queries.reduction == "round_robin":
         raise ValueError("round_robin orders candidates by turns; use score_each and take_turns")
-    (scores,) = queries.scorer.scores(
-        rows, norms=norms, threads=threads, block_rows=block_rows, method=method
-    )
+    (scores,) = queries.scorer.scores(rows, norms=norms, threads=threads, block_rows=block_rows)
     return np.asarray(scores)
 
 
@@ -142,15 +135,12 @@ def score_each(
     *,
     threads: int = 1,
     block_rows: int | None = None,
-    method: Method | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Score every row against every query; the result is dense.
 
     Returns (n, m) float64 scores and (n, m) int64 numerators, the sums of weighted minima.
     """
-    minima, norms = queries.scorer.minima(
-        rows, threads=threads, block_rows=block_rows, method=method
-    )
+    minima, norms = queries.scorer.minima(rows, threads=threads, block_rows=block_rows)
     total = norms[:, None] * queries.entries.multipliers + queries.entries.norms
     return _divide(minima, total - minima), minima
 

@@ -1,177 +1,84 @@
-"""The innermost loop of generalized Jaccard: LANES sums of minima at once, held in registers.
+"""The compiled loop of generalized Jaccard: sums of minima of every row with every query.
 
-numba leaves the accumulators of such a loop in memory, so it is written here as LLVM vectors, which
-LLVM turns into the widest instructions that the machine has (any machine: nothing names one).
-Integers only: the result is the same everywhere.
+A row is read once. A latent that many queries share is a line of limits, one for each query, and
+LLVM turns the loop over them into vectors; four lines at a time, so that sums are loaded and stored
+a quarter as often. A latent that few queries share is a short list of (query, limit).
 """
 
-from typing import Any
+from typing import NamedTuple
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
-LANES = 32  # Sums that one call adds to: two 512-bit registers, or four of 256 bits.
+from selection.similarity.kernels.rows import RowArrays
+from selection.similarity.kernels.tables import LINE_LIMIT, QueryTables
 
-_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
+_U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
 
 
-@intrinsic
-def add_minima(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    typing_context,  # noqa: ANN001
-    lines,  # noqa: ANN001
-    numbers,  # noqa: ANN001
-    limits,  # noqa: ANN001
-    first,  # noqa: ANN001
-    last,  # noqa: ANN001
-    sums,  # noqa: ANN001
-    at,  # noqa: ANN001
-):
-    """sums[at + j] += sum over p of min(lines[numbers[p] * LANES + j], limits[p]), j < LANES.
+class RowMemory(NamedTuple):
+    """Memory of one thread, (longest row + 4,) uint32 each: entries with a column, lines of them.
 
-    lines: uint32, lines of LANES amounts. numbers, limits: uint32; p runs over first..last - 1.
-    sums: int64. Wraps where a lane's sum of minima reaches 2^32: the caller's limits see to that.
-    All arrays one-dimensional and contiguous; nothing is checked.
+    Every entry is written and only the count decides whether it stays: no branch to mispredict.
     """
-    signature = types.void(lines, numbers, limits, types.uint64, types.uint64, sums, types.uint64)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        pointers = _pointers(context, builder, signature, arguments)
-        lines, numbers, limits, first, last, sums, at = pointers
-        vectors, lane = 2, ir.VectorType(_INT32, LANES // 2)
-
-        def add(p: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
-            limit = _splat(builder, _load(builder, limits, p), lane)
-            line = _line(builder, lines, _load(builder, numbers, p), lane)
-            found = []
-            for v in range(vectors):
-                place = builder.gep(line, [ir.Constant(_INT64, v)])
-                amounts = builder.load(place, align=4)
-                smaller = builder.select(builder.icmp_unsigned("<", amounts, limit), amounts, limit)
-                found.append(builder.add(totals[v], smaller))
-            return found
-
-        totals = _loop(builder, first, last, [ir.Constant(lane, None)] * vectors, add)
-        _add_to_sums(builder, sums, at, totals)
-        return context.get_dummy_value()
-
-    return signature, generate
+    positions: NDArray[np.uint32]
+    lines: NDArray[np.uint32]
+    amounts: NDArray[np.uint32]
 
 
-@intrinsic
-def add_multiplied_minima(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    typing_context,  # noqa: ANN001
-    lines,  # noqa: ANN001
-    numbers,  # noqa: ANN001
-    limits,  # noqa: ANN001
-    multiplier,  # noqa: ANN001
-    first,  # noqa: ANN001
-    last,  # noqa: ANN001
-    sums,  # noqa: ANN001
-    at,  # noqa: ANN001
-):
-    """sums[at + j] += sum over p of min(multiplier * lines[...], limits[p]), all in 64 bits.
+def row_memory(longest: int) -> RowMemory:
+    """Memory for rows of at most `longest` entries."""
+    return RowMemory(*np.empty((3, longest + 4), np.uint32))
 
-    As `add_minima`, but limits are int64 of at least 0 and the multiplier is below 2^31.
+
+@njit(nogil=True, cache=True)
+def sum_minima(
+    rows: RowArrays,
+    tables: QueryTables,
+    first: int,
+    last: int,
+    memory: RowMemory,
+    sums: NDArray[np.int64],
+) -> None:
+    """Write sums (>= last - first, width) of weighted minima of rows first..last - 1.
+
+    width: of the tables' lines; sums beyond the m queries mean nothing. Latents are not checked.
     """
-    signature = types.void(
-        lines, numbers, limits, types.uint64, types.uint64, types.uint64, sums, types.uint64
-    )
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        pointers = _pointers(context, builder, signature, arguments)
-        lines, numbers, limits, multiplier, first, last, sums, at = pointers
-        vectors, lane = 4, ir.VectorType(_INT64, LANES // 4)
-        stored = ir.VectorType(_INT32, LANES // 4)
-        # Both factors are seen to have 32 bits: one instruction then multiplies them.
-        small = builder.zext(builder.trunc(multiplier, _INT32), _INT64)
-        factor = _splat(builder, small, lane)
-
-        def add(p: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
-            limit = _splat(builder, _load(builder, limits, p), lane)
-            line = _line(builder, lines, _load(builder, numbers, p), stored)
-            found = []
-            for v in range(vectors):
-                place = builder.gep(line, [ir.Constant(_INT64, v)])
-                amounts = builder.zext(builder.load(place, align=4), lane)
-                amounts = builder.mul(amounts, factor)
-                smaller = builder.select(builder.icmp_unsigned("<", amounts, limit), amounts, limit)
-                found.append(builder.add(totals[v], smaller))
-            return found
-
-        totals = _loop(builder, first, last, [ir.Constant(lane, None)] * vectors, add)
-        _add_to_sums(builder, sums, at, totals)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def count_bits(typing_context, word):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Number of bits set in a uint64."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
-def _pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:  # noqa: ANN401
-    """The arguments, arrays as the address of their data."""
-    found = []
-    for kind, value in zip(signature.args, arguments, strict=True):
-        is_array = isinstance(kind, types.Array)
-        found.append(context.make_array(kind)(context, builder, value).data if is_array else value)
-    return found
-
-
-def _load(builder: Any, pointer: ir.Value, index: ir.Value) -> ir.Value:  # noqa: ANN401
-    return builder.load(builder.gep(pointer, [index]))
-
-
-def _splat(builder: Any, value: ir.Value, lane: ir.VectorType) -> ir.Value:  # noqa: ANN401
-    """The value in every lane."""
-    undefined = ir.Constant(lane, ir.Undefined)
-    one = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
-    zeros = ir.Constant(ir.VectorType(_INT32, lane.count), None)
-    return builder.shuffle_vector(one, undefined, zeros)
-
-
-def _line(builder: Any, lines: ir.Value, number: ir.Value, lane: ir.VectorType) -> ir.Value:  # noqa: ANN401
-    """Address of a line as vectors."""
-    start = builder.mul(builder.zext(number, _INT64), ir.Constant(_INT64, LANES))
-    return builder.bitcast(builder.gep(lines, [start]), lane.as_pointer())
-
-
-def _loop(builder: Any, first: ir.Value, last: ir.Value, start: list[ir.Value], body: Any) -> Any:  # noqa: ANN401
-    """Run `body(p, values)` for p in first..last - 1; returns the values after the last."""
-    slots = [cgutils.alloca_once_value(builder, value) for value in start]
-    counter = cgutils.alloca_once_value(builder, first)
-    head = builder.append_basic_block("minima.head")
-    inside = builder.append_basic_block("minima.body")
-    after = builder.append_basic_block("minima.after")
-    for slot, value in zip(slots, start, strict=True):
-        builder.store(value, slot)
-    builder.store(first, counter)
-    builder.branch(head)
-    builder.position_at_end(head)
-    p = builder.load(counter)
-    builder.cbranch(builder.icmp_unsigned("<", p, last), inside, after)
-    builder.position_at_end(inside)
-    for slot, value in zip(slots, body(p, [builder.load(slot) for slot in slots]), strict=True):
-        builder.store(value, slot)
-    builder.store(builder.add(p, ir.Constant(_INT64, 1)), counter)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return [builder.load(slot) for slot in slots]
-
-
-def _add_to_sums(builder: Any, sums: ir.Value, at: ir.Value, totals: list[ir.Value]) -> None:  # noqa: ANN401
-    """Add the lanes to sums[at:at + LANES]."""
-    wide = ir.VectorType(_INT64, LANES // len(totals))
-    place = builder.bitcast(builder.gep(sums, [at]), wide.as_pointer())
-    for v, total in enumerate(totals):
-        own = builder.gep(place, [ir.Constant(_INT64, v)])
-        amount = total if total.type == wide else builder.zext(total, wide)
-        builder.store(builder.add(builder.load(own, align=8), amount), own, align=8)
+    # Fields of tuples are taken out before the loops: each time costs two atomic counts.
+    indptr, latents, values = rows
+    weights, has_column, columns, lines, starts, owners, limits, multipliers = tables
+    positions, row_lines, amounts = memory
+    n_lines, width = _U(lines.shape[0]), _U(lines.shape[1])
+    for i in range(first, last):
+        begin, n = _U(indptr[i]), _U(0)
+        for q in range(_U(indptr[i + 1]) - begin):
+            positions[n] = q
+            n += _U(has_column[_U(latents[begin + q])])
+        row_sums = sums[i - first]
+        row_sums[:] = 0
+        n_lined = _U(0)
+        for p in range(n):
+            e = begin + _U(positions[p])
+            latent = _U(latents[e])
+            column, amount = _U(columns[latent]), np.int64(values[e]) * weights[latent]
+            if column < n_lines:
+                row_lines[n_lined] = column
+                amounts[n_lined] = min(amount, np.int64(LINE_LIMIT))
+                n_lined += _U(1)
+                continue
+            for k in range(_U(starts[column - n_lines]), _U(starts[column - n_lines + _U(1)])):
+                query = _U(owners[k])
+                row_sums[query] += min(multipliers[query] * amount, limits[k])
+        while n_lined & _U(3):  # A line too few for four: nothing is added for it.
+            row_lines[n_lined], amounts[n_lined] = 0, 0
+            n_lined += _U(1)
+        for p in range(_U(0), n_lined, _U(4)):
+            a, b, c, d = amounts[p], amounts[p + _U(1)], amounts[p + _U(2)], amounts[p + _U(3)]
+            line_a, line_b = lines[_U(row_lines[p])], lines[_U(row_lines[p + _U(1)])]
+            line_c, line_d = lines[_U(row_lines[p + _U(2)])], lines[_U(row_lines[p + _U(3)])]
+            for j in range(width):
+                left = np.uint32(min(a, line_a[j]) + min(b, line_b[j]))
+                right = np.uint32(min(c, line_c[j]) + min(d, line_d[j]))
+                row_sums[j] += np.int64(np.uint32(left + right))

@@ -33,27 +33,18 @@ def row_arrays(rows: SparseRows) -> RowArrays:
     values are not unsigned 16 or 32 bit: floats, NaN and negative numbers would wrap around.
     """
     arrays = row_views(rows)
-    if not latents_fit(arrays, rows.n_latents, 0, len(rows)):
-        raise damaged_latents(rows.n_latents)
+    check_latents(arrays, rows.n_latents, 0, len(rows))
     return arrays
 
 
-def damaged_latents(n_latents: int) -> ValueError:
-    """What is raised where a latent lies outside."""
-    return ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
-
-
 def row_views(rows: SparseRows) -> RowArrays:
-    """As `row_arrays`, but whoever reads latents asks `latents_fit` before, block by block."""
+    """As `row_arrays`, for callers that call `check_latents` themselves, block by block."""
     if rows.values.dtype not in (np.uint16, np.uint32):
         raise ValueError(f"values must be uint16 or uint32, not {rows.values.dtype}")
-    kind: type[np.unsignedinteger[Any]] = np.uint16
-    if rows.values.dtype == np.uint32:
-        kind = np.uint32
     arrays = RowArrays(
         np.ascontiguousarray(rows.indptr, np.int64).view(),
         np.ascontiguousarray(rows.latents, np.int32).view(),
-        np.ascontiguousarray(rows.values, kind).view(),
+        np.ascontiguousarray(rows.values).view(),
     )
     for array in arrays:
         array.flags.writeable = False
@@ -64,13 +55,11 @@ def row_views(rows: SparseRows) -> RowArrays:
     return arrays
 
 
-@njit(nogil=True, cache=True)
-def latents_fit(rows: RowArrays, n_latents: int, first: int, last: int) -> bool:
-    """Whether all latents of rows first..last - 1 are in [0, n_latents)."""
-    largest = np.uint32(0)
-    for p in range(_U(rows.indptr[first]), _U(rows.indptr[last])):
-        largest = max(largest, np.uint32(rows.latents[p]))  # A negative one becomes a large one.
-    return bool(np.int64(largest) < n_latents)
+def check_latents(rows: RowArrays, n_latents: int, first: int, last: int) -> None:
+    """Raise ValueError unless all latents of rows first..last - 1 are in [0, n_latents)."""
+    latents = rows.latents[rows.indptr[first] : rows.indptr[last]]
+    if latents.view(np.uint32).max(initial=0) >= max(n_latents, 1):  # Negative ones become large.
+        raise ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
 
 
 def weighted_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks.ranking`, and the limits of the machine it runs on."""
+"""The baselines of `benchmarks.ranking`, and the limits of the machine it runs on."""
 
 import time
 from collections.abc import Callable
