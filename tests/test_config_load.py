@@ -72,7 +72,7 @@ def test_a_preset_with_a_pool_runs_by_its_name(name: str) -> None:
         ("pool: a\nexemplars: b\nbudget: {examples: 1, tokens: 2}\n", ["exactly one of"]),
         ("exemplars: b\nbudget: {examples: 5}\n", ["`pool`", "saelect init"]),
         (GOOD + "sae: {path: x, train: {}}\n", ["`sae`", "either `path`"]),
-        ("- a\n- b\n", ["holds no keys"]),
+        ("- a\n- b\n", ["has no keys"]),
     ],
 )
 def test_a_wrong_config_is_refused_with_place_value_and_remedy(

@@ -17,7 +17,7 @@ from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchField
 from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
 from flows.config.data import BenchRequest
-from flows.config.load import explain
+from flows.config.load import input_error
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import open_model_input, sae_path
 from selection.core.hashing import content_id, file_sha256
@@ -43,7 +43,7 @@ def request_of(**values: object) -> BenchRequest:
     try:
         return BenchRequest.model_validate(values)
     except ValidationError as error:
-        raise explain(error, BenchRequest, "saelect bench retrieval", {}) from None
+        raise input_error(error, BenchRequest, "saelect bench retrieval", {}) from None
 
 
 def settings_of(request: BenchRequest) -> tuple[Setting, ...]:

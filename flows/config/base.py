@@ -1,11 +1,11 @@
-"""What all parts of a config share: unknown keys are errors, short forms are understood."""
+"""The base of all config sections: unknown keys are errors, short forms are accepted."""
 
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 DEMO = "demo"
-"""In place of a model or SAE name: the small demonstration model that ships with saelect."""
+"""Name of the packaged demonstration model and SAE."""
 
 
 class Strict(BaseModel):
@@ -15,13 +15,13 @@ class Strict(BaseModel):
 
 
 def as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts anything
-    """Let a bare string stand for `{key: string}`."""
+    """A validator that accepts a bare string for `{key: string}`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def as_list(value: object) -> object:
-    """Let one pool stand for a list of one."""
+    """Accept one pool for a list of one, and a path for a pool."""
     if value is None:
-        return None  # An untouched field of a page is not a list of nothing.
+        return None  # an empty field of a form
     items = value if isinstance(value, list | tuple) else [value]
     return [{"path": item} if isinstance(item, str) else item for item in items]

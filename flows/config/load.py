@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,9 @@ from selection.core.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+Lines = Mapping[KeyPath, int]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> SelectConfig:
@@ -24,61 +26,54 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
 
     Raises InputError for a missing file, broken YAML, unknown keys or presets and wrong values.
     """
-    text, name = _read(path)
-    given = _parse(text, name)
-    for key, value in (overrides or {}).items():
-        _set(given, key, _value(value, key) if isinstance(value, str) else value)
-    if "name" not in given and Path(name).suffix in (".yaml", ".yml"):
-        given["name"] = Path(name).stem
-    return resolve(given, source=name, lines=_lines(text))
+    given, lines = _read(str(path), overrides or {})
+    if "name" not in given and Path(path).suffix in (".yaml", ".yml"):
+        given["name"] = Path(path).stem
+    return resolve(given, source=str(path), lines=lines)
 
 
 def load_vector_job(path: Path | str, overrides: Mapping[str, object] | None = None) -> VectorJob:
-    """Pool, model, SAE and rendering of a config file; what only a selection needs is left aside.
+    """Pool, model, SAE and rendering of a config file; keys of a selection are ignored.
 
     So a config for `saelect run` serves, and so does one without exemplars and budget. Raises
     InputError as `load_config` does.
     """
-    text, name = _read(path)
-    given = _parse(text, name)
-    for key, value in (overrides or {}).items():
-        _set(given, key, _value(value, key) if isinstance(value, str) else value)
-    aside = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
-    below = _preset_below(given, name, _lines(text))
-    merged = {k: v for k, v in merge(below, given).items() if k not in aside}
-    try:
-        return VectorJob.model_validate(merged)
-    except ValidationError as error:
-        raise explain(error, VectorJob, name, _lines(text)) from None
+    given, lines = _read(str(path), overrides or {})
+    ignored = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
+    merged = _over_preset(given, str(path), lines)
+    return _validated(VectorJob, {k: v for k, v in merged.items() if k not in ignored},
+                      str(path), lines)  # fmt: skip
 
 
 def resolve(
-    given: Mapping[str, Any], source: str = "config", lines: Mapping[Place, int] | None = None
+    given: Mapping[str, Any], source: str = "config", lines: Lines | None = None
 ) -> SelectConfig:
     """Validate a mapping over its preset; the preset's sections are merged key by key."""
-    merged = merge(_preset_below(given, source, lines or {}), given)
+    merged = _over_preset(given, source, lines or {})
+    return _validated(SelectConfig, merged, source, lines or {})
+
+
+def _validated(model: type[Model], value: Mapping[str, Any], source: str, lines: Lines) -> Model:
     try:
-        return SelectConfig.model_validate(merged)
+        return model.model_validate(value)
     except ValidationError as error:
-        raise explain(error, SelectConfig, source, lines or {}) from None
+        raise input_error(error, model, source, lines) from None
 
 
-def _preset_below(
-    given: Mapping[str, Any], source: str, lines: Mapping[Place, int]
-) -> dict[str, Any]:
-    """The preset that a config names. Raises InputError for an unknown one."""
+def _over_preset(given: Mapping[str, Any], source: str, lines: Lines) -> dict[str, Any]:
+    """The mapping merged over the preset that it names. Raises InputError for an unknown one."""
     preset = given.get("preset", "best")
     if preset not in PRESETS:
         raise InputError(
-            "no such preset",
-            file=source,
-            line=lines.get(("preset",)),
-            field="preset",
-            value=preset,
-            remedy=f"Known presets: {', '.join(PRESETS)}.",
-        )
-    below: dict[str, Any] = yaml.safe_load(_preset_text(preset))
-    return below
+            "no such preset", file=source, line=lines.get(("preset",)), field="preset",
+            value=preset, remedy=f"Known presets: {', '.join(PRESETS)}.",
+        )  # fmt: skip
+    return merge(yaml.safe_load(preset_text(preset)), given)
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a preset."""
+    return (files("flows.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,43 +89,39 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    source: str,
-    lines: Mapping[Place, int],
+def input_error(
+    error: ValidationError, model: type[BaseModel], source: str, lines: Lines
 ) -> InputError:
-    """All mistakes of a config in one message; the first one gives the place."""
+    """All mistakes of a config in one message, in the order of their lines."""
     problems = [_problem(item, model, lines) for item in error.errors()]
     problems.sort(key=lambda problem: problem[0] or 0)
     line, field, value, text, remedy = problems[0]
     more = "".join(
         f"\n  also {f'line {n}: ' if n else ''}`{name}`: {other}"
-        f" (found: {shorten(found)}). {advice}"
-        for n, name, found, other, advice in problems[1:]
+        f" (found: {shorten(given)}). {advice}"
+        for n, name, given, other, advice in problems[1:]
     )
     return InputError(text, file=source, line=line, field=field, value=value, remedy=remedy + more)
 
 
 def _problem(
-    item: Mapping[str, Any], model: type[BaseModel], lines: Mapping[Place, int]
+    item: Mapping[str, Any], model: type[BaseModel], lines: Lines
 ) -> tuple[int | None, str, object, str, str]:
     """(line, field, value, problem, remedy) of one pydantic error."""
-    place: Place = tuple(item["loc"])
-    field = ".".join(str(part) for part in place) or "config"
-    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+    path: KeyPath = tuple(item["loc"])
+    field = ".".join(str(part) for part in path) or "config"
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     if item["type"] == "extra_forbidden":
-        known = sorted(_fields_at(model, place[:-1]))
-        close = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+        known = sorted(_fields_at(model, path[:-1]))
+        close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean `{close[0]}`? " if close else ""
         return line, field, item["input"], "no such key", f"{hint}Known keys: {', '.join(known)}."
     if item["type"] == "missing":
         remedy = _MISSING.get(field, f"Add `{field}` to the config.")
         return line, field, None, "is missing", remedy
+    remedy = f"`saelect config --schema` lists the values of `{field}`."
     if field == "budget":
         remedy = _MISSING["budget"]
-    else:
-        remedy = f"`saelect config --schema` says what `{field}` may be."
     return line, field, item["input"], item["msg"].removeprefix("Value error, "), remedy
 
 
@@ -142,9 +133,9 @@ _MISSING = {
 }
 
 
-def _fields_at(model: type[BaseModel], place: Place) -> Iterable[str]:
-    """Names of the keys that are known at a place in the config."""
-    for part in place:
+def _fields_at(model: type[BaseModel], path: KeyPath) -> Iterable[str]:
+    """Names of the keys that are known at a path of the config."""
+    for part in path:
         if isinstance(part, int) or part not in model.model_fields:
             continue
         inner = _model_in(model.model_fields[part].annotation)
@@ -159,14 +150,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any 
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = (_model_in(part) for part in getattr(annotation, "__args__", ()))
-    return next((found for found in inner if found is not None), None)
+    return next((model for model in inner if model is not None), None)
 
 
-def _read(path: Path | str) -> tuple[str, str]:
-    if str(path) in PRESETS and not Path(path).exists():
-        return _preset_text(str(path)), str(path)
+def _read(path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], Lines]:
+    """The mapping in a file or preset with overrides set, and the line of each of its keys."""
     try:
-        return Path(path).read_text(encoding="utf-8"), str(path)
+        is_preset = path in PRESETS and not Path(path).exists()
+        text = preset_text(path) if is_preset else Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
             "no such config file",
@@ -178,33 +169,21 @@ def _read(path: Path | str) -> tuple[str, str]:
         raise InputError(
             f"cannot be read ({error})", file=path, remedy="A config is a UTF-8 YAML file."
         ) from None
+    given, lines = _parse(text, file=path)
+    if not isinstance(given, dict):
+        raise InputError("has no keys", file=path, remedy="`saelect init` writes an example.")
+    for key, value in overrides.items():
+        _set(given, key, _parse(value, field=key)[0] if isinstance(value, str) else value)
+    return given, lines
 
 
-def _preset_text(name: str) -> str:
-    return (files("flows.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _parse(text: str, name: str) -> dict[str, Any]:
-    value = _load(text, file=name)
-    if not isinstance(value, dict):
-        raise InputError(
-            "holds no keys", file=name, value=value, remedy="See `saelect init` for a start."
-        )
-    return value
-
-
-def _value(text: str, key: str) -> object:
-    """The value of an override, read as YAML."""
-    return _load(text, field=key)
-
-
-def _load(text: str, file: str | None = None, field: str | None = None) -> object:
-    """What a YAML text means. Raises InputError for whatever the parser has to say."""
-    remedy = "Check indentation, quotes and brackets near that place."
-    line = None
+def _parse(text: str, file: str | None = None, field: str | None = None) -> tuple[Any, Lines]:
+    """The value of a YAML text, and the line of each key. Raises InputError for any mistake."""
+    remedy = "Check indentation, quotes and brackets near that line."
+    line, lines = None, {}
     try:
         value = yaml.safe_load(text)
-        _refuse_repeated_keys(yaml.compose(text), file or "")
+        _collect_lines(yaml.compose(text), (), lines, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problem = str(error.problem)
@@ -212,78 +191,58 @@ def _load(text: str, file: str | None = None, field: str | None = None) -> objec
         problem = " ".join(str(error).split())
     except RecursionError:
         problem = "it is nested too deeply, or contains itself"
+    except InputError:
+        raise
     except (ValueError, AttributeError, OverflowError) as error:  # a tag or date of no value
-        problem = f"a value is not what it looks like ({error})"
+        problem = f"a value cannot be read ({error})"
         remedy = "Put quotes around texts that look like dates or numbers, and write no tags."
     else:
-        return value
+        return value, lines
     raise InputError(f"not valid YAML: {problem}", file=file, line=line, field=field, remedy=remedy)
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
-    """YAML lets a later key replace an earlier one silently; a config must not."""
+def _collect_lines(
+    node: yaml.Node | None, path: KeyPath, lines: dict[KeyPath, int], file: str | None
+) -> None:
+    """Add the 1-based line of every key below a node; refuse keys that appear twice.
+
+    YAML lets a later key replace an earlier one silently; a config must not.
+    """
     if isinstance(node, yaml.ScalarNode):
-        node.value.encode()  # half a character, which only an escape can spell, is no text
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        node.value.encode()  # raises for half a character, which an escape can spell
+    elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value in seen:
-                raise InputError(
-                    "appears twice",
-                    file=name,
-                    line=key.start_mark.line + 1,
-                    field=key.value,
-                    remedy="Keep one of the two.",
-                )
-            seen.add(key.value)
-            _refuse_repeated_keys(key, name)
-            _refuse_repeated_keys(value, name)
+            inner, line = (*path, str(key.value)), key.start_mark.line + 1
+            if inner in lines:
+                raise InputError("appears twice", file=file, line=line, field=key.value,
+                                 remedy="Keep one of the two.")  # fmt: skip
+            lines[inner] = line
+            _collect_lines(key, path, {}, file)
+            _collect_lines(value, inner, lines, file)
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, name)
-
-
-def _lines(text: str) -> dict[Place, int]:
-    """Place in the config -> 1-based line of its key."""
-    found: dict[Place, int] = {}
-
-    def walk(node: yaml.Node | None, place: Place) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                found[(*place, key.value)] = key.start_mark.line + 1
-                walk(value, (*place, key.value))
-        elif isinstance(node, yaml.SequenceNode):
-            for position, item in enumerate(node.value):
-                found[(*place, position)] = item.start_mark.line + 1
-                walk(item, (*place, position))
-
-    walk(yaml.compose(text), ())
-    return found
+        for position, item in enumerate(node.value):
+            lines[(*path, position)] = item.start_mark.line + 1
+            _collect_lines(item, (*path, position), lines, file)
 
 
 def _set(config: dict[str, Any], key: str, value: object) -> None:
-    """Set a dotted key, making the sections on its way; a number counts in a list, from 0."""
+    """Set a dotted key, adding missing sections; numbers are positions in lists, from 0."""
     *sections, last = key.split(".")
-    place: Any = config
+    parent: Any = config
     for section in sections:
-        if isinstance(place, list):
-            place = place[_position(place, section, key)]
+        if isinstance(parent, list):
+            parent = parent[_position(parent, section, key)]
             continue
-        if not isinstance(place.get(section), (dict, list)):
-            place[section] = {}
-        place = place[section]
-    if isinstance(place, list):
-        place[_position(place, last, key)] = value
-    else:
-        place[last] = value
+        if not isinstance(parent.get(section), (dict, list)):
+            parent[section] = {}
+        parent = parent[section]
+    parent[_position(parent, last, key) if isinstance(parent, list) else last] = value
 
 
 def _position(items: list[Any], text: str, key: str) -> int:
     if not text.isdecimal() or int(text) >= len(items):
         raise InputError(
-            f"the config has {len(items)} entries there, counted from 0",
-            field=key,
-            value=text,
+            f"the list has {len(items)} entries, counted from 0", field=key, value=text,
             remedy="For example: --set pool.0.path=FILE",
-        )
+        )  # fmt: skip
     return int(text)

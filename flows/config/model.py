@@ -1,4 +1,4 @@
-"""What reads an example: model, SAE, rendering, and how the work is cut."""
+"""Model, SAE, rendering, and how the computation is divided."""
 
 import os
 from typing import Literal
@@ -29,7 +29,7 @@ class SaeTraining(Strict):
     """Train an SAE on the pool's activations; it is then frozen under its own id."""
 
     architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
-        "topk", description="batchtopk and matryoshka select by a threshold afterwards."
+        "topk", description="batchtopk and matryoshka use a threshold at inference."
     )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
     k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
@@ -38,28 +38,32 @@ class SaeTraining(Strict):
         0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
     )
     widths: tuple[int, ...] = Field(
-        (), description="matryoshka: first latents that reconstruct alone; default M/16, M/4, M."
+        (), description="matryoshka: sizes of the nested dictionaries; default M/16, M/4, M."
     )
     tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
     batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
     auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
     dead_after_tokens: int | None = Field(
-        None, ge=1, description="A latent that is silent so long is dead; default tokens / 20."
+        None,
+        ge=1,
+        description="Tokens without activation after which a latent is dead; default tokens / 20.",
     )
     learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
     warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
-    decay_share: float = Field(0.2, gt=0, le=1, description="Steps over which the rate ends.")
+    decay_share: float = Field(
+        0.2, gt=0, le=1, description="Share of the steps over which the learning rate decays to 0."
+    )
     max_norm_ratio: float = Field(
-        10.0, gt=1, description="Tokens so many median lengths from the mean are left out."
+        10.0, gt=1, description="Tokens this many median distances from the mean are left out."
     )
     threshold_rate: float = Field(
-        0.01, gt=0, le=1, description="How fast the running threshold of batchtopk follows."
+        0.01, gt=0, le=1, description="Update rate of the running threshold of batchtopk."
     )
-    seed: int = Field(0, description="Of initial weights and of the order of tokens.")
+    seed: int = Field(0, description="Seed of the initial weights and the order of tokens.")
 
     @model_validator(mode="after")
     def agrees_with_itself(self) -> "SaeTraining":
-        """Refuse what contradicts before any activation is made."""
+        """Refuse contradictions before any activation is computed."""
         if self.k > self.num_latents:
             raise ValueError(f"k is {self.k}, more than num_latents ({self.num_latents})")
         if self.k_start is not None and not self.k <= self.k_start <= self.num_latents:
@@ -82,10 +86,11 @@ class SaeConfig(Strict):
     )
     train: SaeTraining | None = None
     scale: Literal["as_saved", "decoder_norm"] = Field(
-        "as_saved", description="decoder_norm: values times the length of the decoder row."
+        "as_saved", description="decoder_norm: multiply values by the L2 norm of the decoder row."
     )
     check: Literal["warn", "refuse", "off"] = Field(
-        "warn", description="When L0 or FVU on a few thousand tokens are not as declared."
+        "warn",
+        description="What to do if L0 or FVU on a few thousand tokens differ from those declared.",
     )
 
     @model_validator(mode="after")
@@ -97,13 +102,13 @@ class SaeConfig(Strict):
 
 
 class RenderingConfig(Strict):
-    """How an example becomes tokens, and which of them count."""
+    """How an example becomes tokens, and which of them are content tokens."""
 
     template: str = Field("auto", description="auto (the tokenizer's), plain, or a Jinja file.")
     counted: Literal["all", "response", "prompt", "all_and_template", "every_token"] = Field(
         "all",
-        description="Content tokens that enter the aggregate; all_and_template adds what the"
-        " template writes, every_token also BOS.",
+        description="Content tokens that are aggregated; all_and_template adds template tokens,"
+        " every_token also BOS.",
     )
     max_length: int = Field(
         2048,
@@ -111,39 +116,39 @@ class RenderingConfig(Strict):
         description="Tokens per example, template included; at most what the model allows.",
     )
     truncation: Literal["end", "start", "keep_response"] = Field(
-        "end", description="What is cut from a longer example."
+        "end", description="Where a longer example is cut."
     )
 
 
 class ComputeConfig(Strict):
-    """How the work is cut; none of it changes which examples are chosen beyond float noise."""
+    """How the computation is divided; changes no pick beyond float rounding."""
 
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores.")
     tokens_per_batch: int | None = Field(
         None,
         ge=1,
-        description="Tokens run in one forward batch, padding included, a beginning that samples"
-        " share once; default: what suits the device.",
+        description="Tokens in one forward batch, padding included, a shared prefix once;"
+        " default: what suits the device.",
     )
     packing: Literal["auto", "packed", "padded"] = Field(
         "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
     )
     share_prefixes: bool = Field(
         True,
-        description="Run what samples begin with in common once; where they are packed and the"
-        " model is causal.",
+        description="Run a prefix that samples share once, where they are packed and the model is"
+        " causal.",
     )
     task_runner: Literal["local", "ray"] = Field(
-        "local", description="ray: units are tasks of the Ray cluster that the run is inside of."
+        "local", description="ray: units are tasks of the Ray cluster that the run is part of."
     )
     workers: int = Field(1, ge=1, description="Processes that compute vectors, one GPU each.")
     verify_shards: bool = Field(
-        True, description="Hash stored vectors before they are ranked; false trusts the disk."
+        True, description="Check the hashes of stored vectors before ranking."
     )
 
     @property
     def plan_key(self) -> list[object]:
-        """What decides which samples run beside each other, and so the last bits of floats."""
+        """The keys that decide which samples share a batch, and so the last bits of floats."""
         return [self.tokens_per_batch, self.packing, self.share_prefixes]
 
     @property

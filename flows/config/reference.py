@@ -1,4 +1,4 @@
-"""Every key that a config may have, from its schema: for `saelect config` and docs/config.md.
+"""All config keys from the schema, for `saelect config` and docs/config.md.
 
 `python -m flows.config.reference docs/config.md` writes the page.
 """
@@ -25,7 +25,7 @@ This page is written by `python -m flows.config.reference docs/config.md`.
 
 
 class Key(NamedTuple):
-    """One leaf: dotted name, what it may be, its default as JSON, what it does."""
+    """A key: dotted name, values, default as JSON, description."""
 
     name: str
     values: str
@@ -34,24 +34,24 @@ class Key(NamedTuple):
 
 
 def config_keys() -> list[Key]:
-    """All leaves, in the order of the config."""
+    """All keys, in the order of the config."""
     schema = SelectConfig.model_json_schema()
     return _keys(schema, schema, "")
 
 
 def _keys(schema: Schema, root: Schema, prefix: str) -> list[Key]:
-    found = []
+    keys = []
     for name, value in schema.get("properties", {}).items():
         inner, listed = _model_of(value, root)
         key = f"{prefix}{name}"
         if inner is not None:
-            found += _keys(inner, root, f"{key}[]." if listed else f"{key}.")
+            keys += _keys(inner, root, f"{key}[]." if listed else f"{key}.")
         else:
             required = name in schema.get("required", ())
             empty: dict[str, object] | None = {} if value.get("type") == "object" else None
             default = "required" if required else json.dumps(value.get("default", empty))
-            found.append(Key(key, _values(value), default, str(value.get("description", ""))))
-    return found
+            keys.append(Key(key, _values(value), default, str(value.get("description", ""))))
+    return keys
 
 
 def _model_of(value: Schema, root: Schema) -> tuple[Schema | None, bool]:
@@ -61,9 +61,9 @@ def _model_of(value: Schema, root: Schema) -> tuple[Schema | None, bool]:
         listed = isinstance(items, dict)
         reference = (items if listed else option).get("$ref")
         if reference:
-            found: Schema = root["$defs"][reference.rsplit("/", 1)[1]]
-            if "properties" in found:
-                return found, listed
+            model: Schema = root["$defs"][reference.rsplit("/", 1)[1]]
+            if "properties" in model:
+                return model, listed
     return None, False
 
 
@@ -94,7 +94,9 @@ def page() -> str:
     parts = [_HEAD]
     for section, keys in sections.items():
         title = f"`{section}`" if section else "The run"
-        parts.append(f"\n## {title}\n\n| key | values | default | what |\n|---|---|---|---|\n")
+        parts.append(
+            f"\n## {title}\n\n| key | values | default | description |\n|---|---|---|---|\n"
+        )
         for key in keys:
             cells = (f"`{key.name}`", key.values, f"`{key.default}`", key.what)
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from flows.config.jobs import SelectConfig
-from flows.config.load import explain
+from flows.config.load import input_error
 from flows.stages.prepare.render import sae_path
 from flows.stages.record.material import Material, RunFacts
 from flows.stages.record.provenance import listed_files, listed_names
@@ -53,7 +53,7 @@ def stored_config(run: RecordedRun) -> SelectConfig:
     try:
         return SelectConfig.model_validate(run.config)
     except ValidationError as error:
-        raise explain(error, SelectConfig, f"config of run {run.name}", {}) from None
+        raise input_error(error, SelectConfig, f"config of run {run.name}", {}) from None
 
 
 def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -> None:
