@@ -180,7 +180,8 @@ def _read(path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], L
 def _parse(text: str, file: str | None = None, field: str | None = None) -> tuple[Any, Lines]:
     """The value of a YAML text, and the line of each key. Raises InputError for any mistake."""
     remedy = "Check indentation, quotes and brackets near that line."
-    line, lines = None, {}
+    line = None
+    lines: dict[KeyPath, int] = {}
     try:
         value = yaml.safe_load(text)
         _collect_lines(yaml.compose(text), (), lines, file)
