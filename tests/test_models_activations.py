@@ -345,7 +345,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
     model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
     samples = samples_of([10, 11, 12, 13, 14])
     expected = activations_by_sample(model, samples, 1000)
-    run = model.picked
+    run = model.read_tokens
 
     def too_large(
         tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
@@ -354,7 +354,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
             raise torch.OutOfMemoryError("no memory")
         return run(tokens, counted)
 
-    monkeypatch.setattr(model, "picked", too_large)
+    monkeypatch.setattr(model, "read_tokens", too_large)
     assert not model.plan_reduced
     found = activations_by_sample(model, samples, 1000)
     assert model.plan_reduced
@@ -371,7 +371,7 @@ def test_one_sample_that_does_not_fit_in_memory_is_an_input_error(
     def too_large(*given: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(model, "picked", too_large)
+    monkeypatch.setattr(model, "read_tokens", too_large)
     with pytest.raises(InputError, match="Lower max_length"):
         list(iter_activations(model, samples_of([10, 11]), 1000))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from selection.models.prefixes import (
     MIN_SHARED,
     MOST_READ,
-    places_in_row,
+    positions_in_row,
     prefix_plan,
     shared_with_previous,
     sorted_by_tokens,
@@ -59,7 +59,7 @@ def test_what_is_shared_is_what_a_loop_counts(lists: list[list[int]]) -> None:
 def test_every_token_is_found_in_the_row(lists: list[list[int]]) -> None:
     shared = shared_with_previous(tokens_of(lists))
     row = [t for each, n in zip(lists, shared.tolist(), strict=True) for t in each[n:]]
-    places = places_in_row([len(each) for each in lists], shared)
+    places = positions_in_row([len(each) for each in lists], shared)
     for each, place in zip(lists, places, strict=True):
         assert [row[at] for at in place.tolist()] == each
     assert sorted({at for place in places for at in place.tolist()}) == list(range(len(row)))
@@ -103,4 +103,6 @@ def test_what_is_made_of_a_batch_is_bounded_where_nearly_everything_is_shared() 
 @pytest.mark.parametrize("tokens", [[], [np.zeros(0, np.uint32)]])
 def test_nothing_has_no_batches(tokens: list[Tokens]) -> None:
     assert prefix_plan(tokens, 10) == []
-    assert len(places_in_row([len(t) for t in tokens], shared_with_previous(tokens))) == len(tokens)
+    assert len(positions_in_row([len(t) for t in tokens], shared_with_previous(tokens))) == len(
+        tokens
+    )

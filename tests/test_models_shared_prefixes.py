@@ -147,8 +147,8 @@ def test_vectors_are_those_of_samples_that_share_nothing(
     tiny_model_dir: Path, coder: SparseCoder, limited: bool
 ) -> None:
     resolved, samples = resolve_model(tiny_model_dir), alike()
-    readings = [samples, [s for s in samples]]
-    readings[1] = [
+    variants = [samples, [s for s in samples]]
+    variants[1] = [
         Rendered(s.tokens, ~s.content_mask, s.n_full, s.truncated, s.response_lost) for s in samples
     ]
     place = parse_hookpoint("resid@2", resolved.n_layers)
@@ -157,8 +157,8 @@ def test_vectors_are_those_of_samples_that_share_nothing(
         model = load_activation_model(resolved, place, "cpu", share_prefixes=share)
         norms = torch.cat([b.hidden.norm(dim=1) for b in iter_activations(model, samples, 1000)])
         limit = float(norms.median()) + 1e-3 if limited else None
-        heads = [Head(place, coder, how, 1e-3, largest_norm=limit) for how in ("mean", "max")]
-        found.append(represent_heads(samples, model, heads, 1000, readings=readings))
+        heads = [Head(place, coder, how, 1e-3, max_norm=limit) for how in ("mean", "max")]
+        found.append(represent_heads(samples, model, heads, 1000, samples_by_head=variants))
     for (shared, report), (alone, own) in zip(*found, strict=True):
         assert np.abs(to_dense(shared).astype(int) - to_dense(alone)).max() <= 1
         assert len(alone.values) > 0

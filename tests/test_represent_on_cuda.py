@@ -86,7 +86,7 @@ def heads_of(model: ActivationModel, coder: SparseCoder) -> list[Head]:
     return [
         Head(high, coder, "mean", UNIT),
         Head(low, coder, "sum", UNIT),
-        Head(high, coder, "max", UNIT, largest_norm=12.0),
+        Head(high, coder, "max", UNIT, max_norm=12.0),
         Head(high, coder, "mean", UNIT, keep_top=5, excluded=np.array([3, 8], np.int32)),
     ]
 
@@ -224,7 +224,7 @@ def test_left_out_tokens_are_left_out_on_the_device(
     device: FakeCuda, resolved: ResolvedModel, coder: SparseCoder
 ) -> None:
     model = loaded(resolved)
-    head = Head(model.hookpoint, coder, "mean", UNIT, largest_norm=8.0)
+    head = Head(model.hookpoint, coder, "mean", UNIT, max_norm=8.0)
     device.copies.clear()
     [(_, report)] = represent_heads(SAMPLES, model, [head], 10_000)
     assert report.n_outliers > 0

@@ -171,13 +171,13 @@ def test_an_sae_in_which_nothing_fires_cannot_be_calibrated(
 def test_activations_that_are_not_finite_are_refused(
     model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picked = ActivationModel.picked
+    picked = ActivationModel.read_tokens
 
     def infinite(*given: Any) -> tuple[object, ...]:
         found, *where = picked(*given)
         return tuple(part * float("inf") for part in found), *where
 
-    monkeypatch.setattr(ActivationModel, "picked", infinite)
+    monkeypatch.setattr(ActivationModel, "read_tokens", infinite)
     with pytest.raises(InputError, match=r"`model\.dtype`: the model's activations are not finite"):
         vectors(SAMPLES, model, coder)
 
@@ -210,7 +210,7 @@ def test_tokens_of_outlying_norm_do_not_count(model: ActivationModel, coder: Spa
     [batch] = iter_activations(model, [SAMPLES[2]], 1000)
     norms = batch.hidden.norm(dim=1)
     limit = float(norms.median())
-    head = Head(model.hookpoint, coder, "mean", 1e-3, largest_norm=limit)
+    head = Head(model.hookpoint, coder, "mean", 1e-3, max_norm=limit)
     [(rows, report)] = represent_heads([SAMPLES[2]], model, [head])
     assert report.n_outliers == int((norms > limit).sum()) > 0
     mask = SAMPLES[2].content_mask.copy()
@@ -270,7 +270,7 @@ def test_the_id_depends_on_everything_that_decides_a_vector() -> None:
 def test_heads_that_count_other_tokens_read_the_same_pass(
     model: ActivationModel, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = [
+    variants = [
         SAMPLES,
         [replace(s, content_mask=np.ones_like(s.content_mask)) for s in SAMPLES],
         [replace(s, content_mask=~s.content_mask) for s in SAMPLES],
@@ -286,18 +286,18 @@ def test_heads_that_count_other_tokens_read_the_same_pass(
     monkeypatch.setattr(ActivationModel, "_run", counting)
     seen: list[int] = []
     together = represent_heads(
-        SAMPLES, model, heads, 1000, lambda batch: seen.append(len(batch.token_ids)), readings
+        SAMPLES, model, heads, 1000, lambda batch: seen.append(len(batch.token_ids)), variants
     )
     assert passes == [5]  # every sample, also the one that `SAMPLES` counts nothing of
     assert seen == [sum(int(s.content_mask.sum()) for s in SAMPLES)]
-    for head, reading, (rows, report) in zip(heads, readings, together, strict=True):
-        [(alone, own_report)] = represent_heads(reading, model, [head], 1000)
+    for head, variant, (rows, report) in zip(heads, variants, together, strict=True):
+        [(alone, own_report)] = represent_heads(variant, model, [head], 1000)
         a, b = to_dense(alone).astype(np.int64), to_dense(rows).astype(np.int64)
         assert np.abs(a - b).max() <= 1  # other tokens lie in a batch beside it
         assert (report.n_tokens, report.n_empty) == (own_report.n_tokens, own_report.n_empty)
 
 
-def test_readings_of_other_tokens_are_refused(model: ActivationModel, coder: SparseCoder) -> None:
+def test_samples_of_other_tokens_are_refused(model: ActivationModel, coder: SparseCoder) -> None:
     head = Head(model.hookpoint, coder, "mean", 1e-3)
     other = [replace(s, tokens=s.tokens + np.uint32(1)) for s in SAMPLES]
     with pytest.raises(ValueError, match="other tokens"):

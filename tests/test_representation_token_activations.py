@@ -41,7 +41,7 @@ def test_only_what_is_wanted_is_found_and_long_tokens_are_left_out(
     part = token_activations(SAMPLES, some, model, head, 64)
     kept = [i for i in range(len(whole.samples)) if whole.latents[i] in some[whole.samples[i]]]
     assert_same(part, whole.at(np.array(kept)))
-    none = Head(model.hookpoint, coder, "mean", largest_norm=1e-9)
+    none = Head(model.hookpoint, coder, "mean", max_norm=1e-9)
     assert len(token_activations(SAMPLES, every, model, none, 64).tokens) == 0
     assert len(token_activations([], [], model, head).tokens) == 0
 

@@ -11,7 +11,7 @@ from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
 from selection.rendering.renderer import load_renderer
 from selection.sae.formats.load import load_sae
-from selection.sae.interpret.describe import describe, description_rows, profile_samples
+from selection.sae.interpret.describe import describe, description_rows, profile_latents
 from selection.sae.interpret.latents_file import FILE, read_about, read_descriptions, write_latents
 from selection.sae.interpret.statistics import LatentStatistics
 
@@ -72,7 +72,7 @@ def test_examples_quote_the_token_on_which_the_latent_is_strongest(
     samples = renderer.render_batch([(chat, None) for chat in chats])
     model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 2))
     coder = load_sae(tiny_sae_dir)
-    profile = profile_samples(samples, model, coder, 400, tokens_per_batch=60)
+    profile, _ = profile_latents(samples, model, coder, tokens_per_batch=60)
     rows = description_rows(profile, samples, [f"s{i}" for i in range(6)], renderer)
     assert [row["latent"] for row in rows] == np.flatnonzero(profile.density).tolist()
     for row in rows:

@@ -23,7 +23,7 @@ from selection.models.resolve import resolve_model
 from selection.rendering.renderer import load_renderer
 from selection.sae.compatibility import check_fits
 from selection.sae.formats.load import load_sae
-from selection.sae.interpret.describe import description_rows, profile_samples
+from selection.sae.interpret.describe import description_rows, profile_latents
 from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.files.atomic import write_atomically
 
@@ -50,11 +50,10 @@ def describe(model: Path, sae: Path, pool: Path, *, threads: int) -> Path:
     renderer = load_renderer(resolved.path, max_length=MAX_LENGTH)
     rows = read_samples(pool)
     samples = renderer.render_batch([(row["messages"], row.get("tools")) for row in rows.values()])
-    profile = profile_samples(
+    profile, _ = profile_latents(
         samples,
         load_activation_model(resolved, hookpoint, device="cpu", threads=threads),
         coder,
-        n_vocab=1 + max(int(sample.tokens.max()) for sample in samples),
         tokens_per_batch=8192,
         n_examples=N_EXAMPLES,
     )

@@ -152,23 +152,23 @@ class Reading:
         for rendered in self.rendered_for:
             if id(rendered) not in read:
                 read[id(rendered)] = rendered.samples(rows)
-        readings = [read[id(rendered)] for rendered in self.rendered_for]
-        dense, sparse = self.read(read[id(self.rendered)], readings)
+        by_head = [read[id(rendered)] for rendered in self.rendered_for]
+        dense, sparse = self.read(read[id(self.rendered)], by_head)
         if dense:
             write_atomically(self._file(int(rows[0])), lambda temp: _save(temp, dense))
         for number, (vectors, report) in enumerate(sparse):
             keys = self.rendered_for[number].keys()[rows]
-            counted = np.array([bool(sample.content_mask.any()) for sample in readings[number]])
+            counted = np.array([bool(sample.content_mask.any()) for sample in by_head[number]])
             _, unique = np.unique(as_bytes(keys[counted]), return_index=True)
             mine = np.flatnonzero(counted)[np.sort(unique)]
             _write_missing(self.representers[number], keys, mine, vectors, report)
 
     def read(
-        self, samples: Sequence[Rendered], readings: Sequence[Sequence[Rendered]] = ()
+        self, samples: Sequence[Rendered], samples_by_head: Sequence[Sequence[Rendered]] = ()
     ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[SparseRows, UnitReport]]]:
         """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples.
 
-        readings: the samples as each representer counts them; default: as they are.
+        samples_by_head: the samples with each representer's content mask; default: as they are.
         """
         dense: dict[str, NDArray[np.float32]] = {}
         with ExitStack() as watching:
@@ -176,7 +176,7 @@ class Reading:
             if self.gate_k is not None:
                 gate = watching.enter_context(GateReader(self.model, self.blocks["sae"])).counted
 
-            def also(batch: ActivationBatch) -> None:
+            def on_batch(batch: ActivationBatch) -> None:
                 for name, values in self._dense_of(batch, gate):
                     table = dense.setdefault(
                         name, np.zeros((len(samples), values.shape[1]), np.float32)
@@ -184,7 +184,9 @@ class Reading:
                     table[batch.rows] = values
 
             budget = self.config.compute.tokens_per_batch
-            sparse = represent_heads(samples, self.model, self.heads, budget, also, readings)
+            sparse = represent_heads(
+                samples, self.model, self.heads, budget, on_batch, samples_by_head
+            )
         return dense, sparse
 
     def _dense_of(

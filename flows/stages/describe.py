@@ -47,7 +47,7 @@ def describe_latents(
     SAE has no such latent as is asked for.
     """
     # Both import torch.
-    from selection.sae.interpret.describe import described, lens_of, profile_pool
+    from selection.sae.interpret.describe import description_rows, lens_of, profile_latents
 
     if delphi is not None:
         ensure_unused(delphi)
@@ -65,15 +65,14 @@ def describe_latents(
     model, coder = representer.model, representer.coder
     with stage("describe", len(samples), "samples") as handle:
         with _cache(representer, samples, names, delphi, window) as cache:
-            profile, facets = profile_pool(
+            profile, facets = profile_latents(
                 samples,
                 model,
                 coder,
-                1 + max(int(sample.tokens.max()) for sample in samples),
-                _labels(pool, rows),
-                config.compute.tokens_per_batch,
-                representer.model_input.hookpoint,
-                None if cache is None else cache.add,
+                labels=_labels(pool, rows),
+                tokens_per_batch=config.compute.tokens_per_batch,
+                hookpoint=representer.model_input.hookpoint,
+                on_batch=None if cache is None else cache.add,
             )
         if cache is not None and cache.n_clipped:
             log.warning(
@@ -87,12 +86,15 @@ def describe_latents(
                 lens = lens_of(coder, representer.model_input.model.path)
             except InputError as error:
                 log.warning("no logit lens: %s", error)
-        found = described(profile, facets, lens, samples, names, representer.model_input.renderer)
+        renderer = representer.model_input.renderer
+        descriptions = description_rows(profile, samples, names, renderer, facets, lens)
         handle.advance(len(samples))
-        handle.detail = f"{len(found):,} of {coder.info.num_latents:,} latents fired"
+        handle.detail = f"{len(descriptions):,} of {coder.info.num_latents:,} latents fired"
     file = workspace.described(coder.info.sae_id) / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda temp: write_latents(temp, found, _about(representer, profile)))
+    write_atomically(
+        file, lambda temp: write_latents(temp, descriptions, _about(representer, profile))
+    )
     return file
 
 

@@ -43,7 +43,7 @@ class GateReader:
         """Inputs of the gate's nonlinearity at the tokens of the last batch, (n, d_mlp) float32."""
         if self._output is None:
             raise RuntimeError("the model has not run")
-        index = torch.from_numpy(batch.places[batch.which]).to(self._output.device)
+        index = torch.from_numpy(batch.row_positions[batch.index]).to(self._output.device)
         flat = self._output.reshape(-1, self._output.shape[-1])
         return flat.index_select(0, index).float()
 

@@ -1,7 +1,7 @@
 """Tokens to activations: the one file that runs a language model.
 
 The model is built only up to the last block that is read; deeper weights are never loaded. What it
-runs at once is packed (see `packing`), with common beginnings only once (see `prefixes`), or padded
+runs at once is packed (see `packing`), with shared prefixes only once (see `prefixes`), or padded
 on the right where the model or device has no packed attention that is tested.
 """
 
@@ -17,11 +17,12 @@ from selection.models.capture import module_names, watch
 from selection.models.hookpoints import Hookpoint
 from selection.models.loading import DTYPES, find_device, fitting, load_module, truncated_config
 from selection.models.packing import NAME, PACKED_KINDS, first_position, packed, register
-from selection.models.prefixes import places_in_row, shared_with_previous
+from selection.models.prefixes import positions_in_row, shared_with_previous
 from selection.models.resolve import ResolvedModel
 
 Packing = Literal["auto", "packed", "padded"]
-Places = list[NDArray[np.int64]]
+Positions = list[NDArray[np.int64]]
+"""For each token list where its tokens are in the row that the model runs."""
 
 _CPU_TOKENS_PER_BATCH = 2048  # measured: what a batch touches stays in the caches
 _TOKENS_PER_BATCH = 8192  # elsewhere; not measured
@@ -35,7 +36,7 @@ class ActivationModel:
     device:       where it runs.
     dtype:        of its weights, e.g. "float32".
     packs:        whether batches are packed; else they are padded on the right.
-    shares:       whether neighbors with a common beginning have it run once; packed causal models.
+    shares:       whether a prefix that neighbors share is run once; packed causal models.
     plan_reduced: whether a batch had to be halved because the device ran out of memory; floats may
                   then differ in the last bits from those of another run.
     """
@@ -82,9 +83,9 @@ class ActivationModel:
         """Whether a token's activations are independent of the tokens after it."""
         return self.resolved.kind == "causal"
 
-    def tokens_per_batch(self, asked: int | None) -> int:
-        """What was asked for, else what suits the kind of device."""
-        return asked or (_CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH)
+    def tokens_per_batch(self, limit: int | None) -> int:
+        """The limit, else what suits the kind of device."""
+        return limit or (_CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH)
 
     @torch.inference_mode()
     def hidden(self, tokens: Sequence[NDArray[np.uint32]]) -> torch.Tensor:
@@ -92,33 +93,34 @@ class ActivationModel:
 
         Positions behind a list's end hold padding and mean nothing.
         """
-        [found, *_], places = self._run(tokens)
+        [hidden, *_], positions = self._run(tokens)
         if not self.packs:
-            return found.reshape(len(tokens), max(map(len, tokens)), -1)
+            return hidden.reshape(len(tokens), max(map(len, tokens)), -1)
         return torch.nn.utils.rnn.pad_sequence(
-            [found[torch.from_numpy(each).to(found.device)] for each in places], batch_first=True
+            [hidden[torch.from_numpy(each).to(hidden.device)] for each in positions],
+            batch_first=True,
         )
 
-    def picked(
-        self, tokens: Sequence[NDArray[np.uint32]], counted: Sequence[NDArray[np.bool_]]
+    def read_tokens(
+        self, tokens: Sequence[NDArray[np.uint32]], masks: Sequence[NDArray[np.bool_]]
     ) -> tuple[tuple[torch.Tensor, ...], NDArray[np.int64], NDArray[np.int64]]:
-        """Activations of the counted tokens; what several lists begin with is there once.
+        """Activations of the masked tokens; a prefix that several lists share is there once.
 
-        counted: (t,) for each token list. Returns one (u, d_model) float32 tensor per hookpoint;
-        (u,) places of these activations in the row that the model ran, ascending; and for each of
-        the n counted tokens, list by list, which of the u it is, (n,). The tensors are usable
+        masks: (t,) for each token list. Returns one (u, d_model) float32 tensor per hookpoint;
+        (u,) positions of these activations in the row that the model ran, ascending; and for each
+        of the n masked tokens, list by list, which of the u it is, (n,). The tensors are usable
         outside inference mode, so that an SAE can be trained on them.
         """
-        found, places = self._run(tokens)
-        wanted = np.concatenate([each[mask] for each, mask in zip(places, counted, strict=True)])
-        distinct, which = wanted, np.arange(len(wanted))
+        outputs, positions = self._run(tokens)
+        wanted = np.concatenate([each[mask] for each, mask in zip(positions, masks, strict=True)])
+        distinct, index = wanted, np.arange(len(wanted))
         if self.shares:
-            distinct, which = np.unique(wanted, return_inverse=True)
-        index = self._to_device(torch.from_numpy(distinct))
-        return tuple(part.index_select(0, index).float() for part in found), distinct, which
+            distinct, index = np.unique(wanted, return_inverse=True)
+        chosen = self._to_device(torch.from_numpy(distinct))
+        return tuple(part.index_select(0, chosen).float() for part in outputs), distinct, index
 
     @torch.inference_mode()
-    def _run(self, tokens: Sequence[NDArray[np.uint32]]) -> tuple[list[torch.Tensor], Places]:
+    def _run(self, tokens: Sequence[NDArray[np.uint32]]) -> tuple[list[torch.Tensor], Positions]:
         """One forward pass; (tokens, d_model) per hookpoint, padding included where it is run.
 
         Also where each list's tokens are among them.
@@ -132,15 +134,17 @@ class ActivationModel:
             )
         options = {"use_cache": False} if self.is_causal else {}
         try:
-            places = (self._run_packed if self.packs else self._run_padded)(tokens, options)
-            found = [self._outputs.get(place) for place in self.hookpoints]
+            positions = (self._run_packed if self.packs else self._run_padded)(tokens, options)
+            outputs = [self._outputs.get(hookpoint) for hookpoint in self.hookpoints]
         finally:
             self._outputs.clear()  # of a pass without memory for its end too
-        if any(part is None for part in found):
+        if any(part is None for part in outputs):
             raise RuntimeError("the model did not run its last block")
-        return [part.reshape(-1, part.shape[-1]) for part in found if part is not None], places
+        return [part.reshape(-1, part.shape[-1]) for part in outputs if part is not None], positions
 
-    def _run_packed(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
+    def _run_packed(
+        self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]
+    ) -> Positions:
         shared = np.zeros(len(tokens), np.int64)
         if self.shares:
             shared = shared_with_previous(tokens)
@@ -148,23 +152,23 @@ class ActivationModel:
         own = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
         ids = torch.from_numpy(np.concatenate(own).astype(np.int64))
         at = [np.arange(start, len(ids)) for ids, start in zip(tokens, starts, strict=True)]
-        positions = torch.from_numpy(np.concatenate(at) + self._first_position)
-        places = places_in_row([len(each) for each in tokens], shared)
-        looked_up = self._to_device(torch.from_numpy(np.concatenate(places))).split(
-            [len(each) for each in places]
+        position_ids = torch.from_numpy(np.concatenate(at) + self._first_position)
+        positions = positions_in_row([len(each) for each in tokens], shared)
+        on_device = self._to_device(torch.from_numpy(np.concatenate(positions))).split(
+            [len(each) for each in positions]
         )
-        shared_places = [
-            place if start else None for place, start in zip(looked_up, starts, strict=True)
-        ]
-        with packed([len(each) for each in own], shared_places):
+        looked_up = [each if start else None for each, start in zip(on_device, starts, strict=True)]
+        with packed([len(each) for each in own], looked_up):
             self._module(
                 input_ids=self._to_device(ids)[None],
-                position_ids=self._to_device(positions)[None],
+                position_ids=self._to_device(position_ids)[None],
                 **options,
             )
-        return places
+        return positions
 
-    def _run_padded(self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]) -> Places:
+    def _run_padded(
+        self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]
+    ) -> Positions:
         """A causal model needs no mask: padding lies after every real token."""
         lengths = np.array([len(ids) for ids in tokens])
         padded = np.full((len(tokens), lengths.max()), self._pad_id, dtype=np.int64)
@@ -203,13 +207,13 @@ def load_activation_model(
     dtype:      "float32", "bfloat16" or "float16"; "auto" is float32 on CPU and bfloat16 on CUDA.
     threads:    CPU threads of torch for the whole process; None leaves them as they are.
     packing:    "packed", "padded", or "auto": packed on CPU, for the models of PACKED_KINDS.
-    share_prefixes: run what neighbors begin with once, where batches are packed and the model is
-                causal.
+    share_prefixes: run a prefix that neighbors share once, where batches are packed and the
+                model is causal.
 
     Raises InputError if device or dtype cannot be had, or weights are missing.
     """
     where = find_device(device)
-    places = (hookpoints,) if isinstance(hookpoints, Hookpoint) else tuple(hookpoints)
+    hookpoints = (hookpoints,) if isinstance(hookpoints, Hookpoint) else tuple(hookpoints)
     dtype = chosen_dtype(where, dtype)
     if dtype not in DTYPES:
         raise InputError(
@@ -220,7 +224,7 @@ def load_activation_model(
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    config = truncated_config(resolved, places)
+    config = truncated_config(resolved, hookpoints)
     kind = str(config.get_text_config().model_type)
     if dtype == "float16" and kind.startswith("gemma"):
         raise InputError(
@@ -234,7 +238,7 @@ def load_activation_model(
     module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
     with fitting("the model", "model"):
         module = module.to(where)
-    return ActivationModel(module.eval(), resolved, places, packs, share_prefixes)
+    return ActivationModel(module.eval(), resolved, hookpoints, packs, share_prefixes)
 
 
 def chosen_dtype(device: torch.device, dtype: str) -> str:

@@ -2,7 +2,7 @@
 
 Samples are cut into batches by a pure function of the list they came in, so that a sample's
 neighbors depend on nothing else: sorted by length where a batch is padded, by their tokens where
-common beginnings are run once.
+shared prefixes are run once.
 """
 
 import logging
@@ -29,40 +29,46 @@ Result = TypeVar("Result")
 class ActivationBatch:
     """Activations of the counted tokens of some samples.
 
-    A beginning that several samples share was run once, and its activations are there once.
+    A prefix that several samples share was run once, and its activations are there once.
 
     rows:            (b,) int64 positions in the list of samples.
     distinct:        one (u, d_model) float32 per hookpoint of the model, on its device.
-    places:          (u,) int64 where these activations are in the row that the model ran.
-    which:           (n,) int64 which of the u each token has, sample by sample, in token order.
+    row_positions:   (u,) int64 where these activations are in the row that the model ran.
+    index:           (n,) int64 which of the u each token has, sample by sample, in token order.
     sample_of_token: (n,) int64 which of `rows` a token belongs to, non-decreasing.
     token_ids:       (n,) int64.
     """
 
     rows: NDArray[np.int64]
     distinct: tuple[torch.Tensor, ...]
-    places: NDArray[np.int64]
-    which: NDArray[np.int64]
+    row_positions: NDArray[np.int64]
+    index: NDArray[np.int64]
     sample_of_token: NDArray[np.int64]
     token_ids: NDArray[np.int64]
 
     @property
     def hidden(self) -> torch.Tensor:
-        """Those of the first hookpoint; see `at`."""
+        """Activations at the first hookpoint; see `at`."""
         return self.at(0)
 
     def at(self, hookpoint: int) -> torch.Tensor:
         """(n, d_model) activations at one of the hookpoints, token by token."""
-        found = self.distinct[hookpoint]
-        if np.array_equal(self.which, np.arange(len(found))):  # nothing shared, nothing left out
-            return found
-        return found.index_select(0, torch.from_numpy(self.which).to(found.device))
+        hidden = self.distinct[hookpoint]
+        if np.array_equal(self.index, np.arange(len(hidden))):  # nothing shared, nothing left out
+            return hidden
+        return hidden.index_select(0, torch.from_numpy(self.index).to(hidden.device))
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(n,) which of its sample's counted tokens each is, from 0."""
+        first = np.searchsorted(self.sample_of_token, np.arange(len(self.rows)))
+        return np.arange(len(self.sample_of_token)) - first[self.sample_of_token]
 
     def only(self, kept: NDArray[np.bool_]) -> "ActivationBatch":
         """The same samples with some of the tokens; kept: (n,)."""
         return replace(
             self,
-            which=self.which[kept],
+            index=self.index[kept],
             sample_of_token=self.sample_of_token[kept],
             token_ids=self.token_ids[kept],
         )
@@ -109,7 +115,7 @@ def plan_of(
 def tokens_to_run(
     model: ActivationModel, samples: Sequence[Rendered], tokens_per_batch: int | None = None
 ) -> int:
-    """Tokens that the model runs for some samples: common beginnings once a batch, no padding."""
+    """Tokens that the model runs for some samples: shared prefixes once a batch, no padding."""
     lengths = needed_lengths(samples, model.is_causal)
     total = int(lengths.sum())
     if model.shares:
@@ -132,36 +138,34 @@ def needed_lengths(samples: Sequence[Rendered], is_causal: bool) -> NDArray[np.i
     return lengths
 
 
-def all_that_count(readings: Sequence[Sequence[Rendered]]) -> list[Rendered]:
-    """The samples with every token counted that any of their readings counts.
+def with_union_mask(variants: Sequence[Sequence[Rendered]]) -> list[Rendered]:
+    """The samples with the content mask that is the union of several.
 
-    readings: of the same samples; they differ in `counted` alone. Raises ValueError otherwise.
+    variants: the same samples with different content masks. Raises ValueError where tokens differ.
     """
-    first = list(readings[0])
-    for reading in readings[1:]:
-        if not all(map(np.array_equal, _tokens(first), _tokens(reading))):
-            raise ValueError("readings of other tokens cannot share a forward pass")
-        first = [
-            replace(mine, content_mask=mine.content_mask | other.content_mask)
-            for mine, other in zip(first, reading, strict=True)
+    union = list(variants[0])
+    for variant in variants[1:]:
+        if not all(
+            np.array_equal(ours.tokens, theirs.tokens)
+            for ours, theirs in zip(union, variant, strict=True)
+        ):
+            raise ValueError("samples of other tokens cannot share a forward pass")
+        union = [
+            replace(ours, content_mask=ours.content_mask | theirs.content_mask)
+            for ours, theirs in zip(union, variant, strict=True)
         ]
-    return first
+    return union
 
 
-def _tokens(samples: Sequence[Rendered]) -> list[NDArray[np.uint32]]:
-    return [sample.tokens for sample in samples]
-
-
-def counted_in(
-    batch: ActivationBatch, ran: Sequence[Rendered], reading: Sequence[Rendered]
+def mask_in_batch(
+    batch: ActivationBatch, ran: Sequence[Rendered], variant: Sequence[Rendered]
 ) -> NDArray[np.bool_]:
-    """(n,) which of a batch's tokens a reading counts.
+    """(n,) which of a batch's tokens are content tokens of a variant of the samples.
 
-    ran: the samples that the batch was made of; they count every token that `reading` does.
+    ran: the samples that the batch was made of; their masks hold every content token of `variant`.
     """
-    none = np.zeros(0, np.bool_)
-    masks = (reading[row].content_mask[ran[row].content_mask] for row in batch.rows)
-    return np.concatenate([none, *masks])
+    masks = (variant[row].content_mask[ran[row].content_mask] for row in batch.rows)
+    return np.concatenate([np.zeros(0, np.bool_), *masks])
 
 
 def iter_activations(
@@ -234,5 +238,7 @@ def _run_batch(
     counted = [samples[row].content_mask[:n] for row, n in zip(rows, lengths, strict=True)]
     sample_of_token = np.repeat(np.arange(len(rows)), [int(mask.sum()) for mask in counted])
     ids = np.concatenate([t[mask] for t, mask in zip(tokens, counted, strict=True)])
-    found, places, which = model.picked(tokens, counted)
-    return ActivationBatch(rows, found, places, which, sample_of_token, ids.astype(np.int64))
+    distinct, row_positions, index = model.read_tokens(tokens, counted)
+    return ActivationBatch(
+        rows, distinct, row_positions, index, sample_of_token, ids.astype(np.int64)
+    )

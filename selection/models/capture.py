@@ -20,28 +20,28 @@ def watch(
 
     module: ends at the last hookpoint's block. Raises InputError where a block has no such part.
     """
-    found: dict[Hookpoint, torch.Tensor] = {}
-    for place, part in _parts(module, hookpoints).items():
+    outputs: dict[Hookpoint, torch.Tensor] = {}
+    for hookpoint, part in _parts(module, hookpoints).items():
 
-        def keep(module: object, inputs: object, output: Any, place: Hookpoint = place) -> None:  # noqa: ANN401
+        def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:  # noqa: ANN401
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
-            found[place] = output if isinstance(output, torch.Tensor) else output[0]
+            outputs[at] = output if isinstance(output, torch.Tensor) else output[0]
 
         part.register_forward_hook(keep)
-    return found
+    return outputs
 
 
 def module_names(module: torch.nn.Module, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, str]:
     """How the watched parts are called inside the module, e.g. "layers.4" or "h.4.attn"."""
     names = {id(part): name for name, part in module.named_modules()}
-    return {place: names[id(part)] for place, part in _parts(module, hookpoints).items()}
+    return {hookpoint: names[id(part)] for hookpoint, part in _parts(module, hookpoints).items()}
 
 
 def _parts(
     module: torch.nn.Module, hookpoints: Sequence[Hookpoint]
 ) -> dict[Hookpoint, torch.nn.Module]:
-    blocks = find_blocks(module, max(place.block for place in hookpoints) + 1)
-    return {place: part_of(blocks[place.block], place.site) for place in hookpoints}
+    blocks = find_blocks(module, max(hookpoint.block for hookpoint in hookpoints) + 1)
+    return {each: part_of(blocks[each.block], each.site) for each in hookpoints}
 
 
 def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:

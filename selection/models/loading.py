@@ -58,7 +58,7 @@ def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -
         resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
     )
     text = config.get_text_config()
-    n_blocks = max(place.block for place in hookpoints) + 1
+    n_blocks = max(hookpoint.block for hookpoint in hookpoints) + 1
     for name, value in list(vars(text).items()):
         if isinstance(value, list) and len(value) == resolved.n_layers:
             setattr(text, name, value[:n_blocks])  # e.g. layer_types

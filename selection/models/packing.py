@@ -30,10 +30,10 @@ _POSITION_OFFSET_KINDS = ("roberta",)
 
 
 class _Row(NamedTuple):
-    """Tokens of each sample in the row, and the places of all its tokens if some are another's."""
+    """Tokens of each sample in the row; positions of all its tokens if some are another's."""
 
     lengths: tuple[int, ...]
-    places: tuple[Tensor | None, ...]
+    positions: tuple[Tensor | None, ...]
 
 
 _row: ContextVar[_Row] = ContextVar("the packed samples")
@@ -47,13 +47,15 @@ def register() -> None:
 
 
 @contextmanager
-def packed(lengths: Sequence[int], places: Sequence[Tensor | None] | None = None) -> Iterator[None]:
+def packed(
+    lengths: Sequence[int], positions: Sequence[Tensor | None] | None = None
+) -> Iterator[None]:
     """Inside, the row that a model runs consists of samples of these lengths.
 
-    places: for a sample that is run from where it differs from the one before it, where each of its
-    tokens is in the row, (t,) int64 on the model's device; None for one that is there whole.
+    positions: for a sample that is run from where it differs from the one before it, where each of
+    its tokens is in the row, (t,) int64 on the model's device; None for one that is there whole.
     """
-    token = _row.set(_Row(tuple(lengths), tuple(places or [None] * len(lengths))))
+    token = _row.set(_Row(tuple(lengths), tuple(positions or [None] * len(lengths))))
     try:
         yield
     finally:
@@ -84,7 +86,7 @@ def packed_attention(
     query: (1, heads, t, width); key, value: (1, key heads, t, width).
     Raises ValueError when the lengths do not add up to t, or for a mask: nobody may look across.
     """
-    lengths, places = _row.get()
+    lengths, positions = _row.get()
     if attention_mask is not None or sum(lengths) != query.shape[2]:
         raise ValueError(f"{sum(lengths)} packed tokens, {query.shape[2]} in the row, or a mask")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
@@ -92,11 +94,11 @@ def packed_attention(
         (1, query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device
     )
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
-    for place, q, k, v, into in zip(places, *parts, out.split(lengths, dim=1), strict=True):
-        if not q.shape[2]:  # of a sample that is another one's beginning
+    for looked_up, q, k, v, into in zip(positions, *parts, out.split(lengths, dim=1), strict=True):
+        if not q.shape[2]:  # of a sample that is a prefix of another
             continue
-        if place is not None:
-            k, v = key.index_select(2, place), value.index_select(2, place)
+        if looked_up is not None:
+            k, v = key.index_select(2, looked_up), value.index_select(2, looked_up)
         if softcap is None:
             mask = _mask(q.shape[2], k.shape[2], sliding_window, causal, q.device)
             found = scaled_dot_product_attention(

@@ -1,8 +1,8 @@
-"""Beginnings that samples share: a causal model reads each of them once.
+"""Prefixes that samples share: a causal model runs each of them once.
 
 What a token of a causal model is depends on nothing but the tokens up to it. Instruction data is
 full of samples that begin alike: one system prompt, one task description before many inputs, many
-answers to one question. Sorted by their tokens, samples with a common beginning are neighbors, and
+answers to one question. Sorted by their tokens, samples with a shared prefix are neighbors, and
 each is run from where it first differs from the one before it.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Tokens = NDArray[np.uint32]
 
 MIN_SHARED = 8
-"""Shorter common beginnings are run again: looking keys up costs as much as it saves."""
+"""Shorter prefixes are run again: looking keys up costs as much as it saves."""
 
 MOST_READ = 8
 """Tokens of a batch's samples, shared ones in every sample, for each token that may be run: what is
@@ -35,19 +35,19 @@ def shared_with_previous(tokens: Sequence[Tokens]) -> NDArray[np.int64]:
     return shared
 
 
-def places_in_row(lengths: Sequence[int], shared: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def positions_in_row(lengths: Sequence[int], shared: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """For each list where its tokens, all of them, are in the row of those that are run.
 
     lengths: of the lists, in their order. shared: from `shared_with_previous`. The row holds the
     first list, then of every other one what it does not share.
     """
-    places: list[NDArray[np.int64]] = []
+    positions: list[NDArray[np.int64]] = []
     end = 0
     for length, n in zip(lengths, shared.tolist(), strict=True):
         own = np.arange(end, end + length - n)
-        places.append(np.concatenate([places[-1][:n], own]) if n else own)
+        positions.append(np.concatenate([positions[-1][:n], own]) if n else own)
         end += length - n
-    return places
+    return positions
 
 
 def prefix_plan(tokens: Sequence[Tokens], tokens_per_batch: int) -> list[NDArray[np.int64]]:
@@ -78,5 +78,5 @@ def prefix_plan(tokens: Sequence[Tokens], tokens_per_batch: int) -> list[NDArray
 def _shared(first: Tokens, second: Tokens) -> int:
     n = min(len(first), len(second))
     differ = np.flatnonzero(first[:n] != second[:n])
-    found = int(differ[0]) if len(differ) else n
-    return found if found >= MIN_SHARED else 0
+    length = int(differ[0]) if len(differ) else n
+    return length if length >= MIN_SHARED else 0

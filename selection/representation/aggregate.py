@@ -65,48 +65,51 @@ def aggregate_tokens(
     sample_of_token: NDArray[np.integer],
     n_samples: int,
     n_latents: int,
-    how: TokenAggregate,
+    token_aggregate: TokenAggregate,
 ) -> FloatRows:
     """One vector per sample from the active latents of its tokens.
 
     top_acts, top_indices: (t, k), as `selection.sae.encode` gives them; zeros are no latents, and
                            indices are distinct within a token.
     sample_of_token:       (t,) non-decreasing, in [0, n_samples).
-    how:                   mean over all of the sample's tokens (also those where the latent is
+    token_aggregate:       mean over all of the sample's tokens (also those where the latent is
                            silent), sum, or max.
     A sample without tokens has an empty row.
     """
     n_tokens = np.bincount(sample_of_token, minlength=n_samples)
-    found = aggregate_cpu(top_acts, top_indices, n_tokens, n_latents)
-    return float_rows(found, n_tokens, n_latents, how)
+    aggregates = aggregate_cpu(top_acts, top_indices, n_tokens, n_latents)
+    return float_rows(aggregates, n_tokens, n_latents, token_aggregate)
 
 
 def float_rows(
-    found: Aggregates, n_tokens: NDArray[np.int64], n_latents: int, how: TokenAggregate
+    aggregates: Aggregates,
+    n_tokens: NDArray[np.int64],
+    n_latents: int,
+    token_aggregate: TokenAggregate,
 ) -> FloatRows:
     """One aggregate as float32; n_tokens: (n,) of each sample. What rounds to zero is left out."""
-    exact = found.maxima if how == "max" else found.sums
-    if how == "mean":
-        exact = exact / np.repeat(n_tokens, np.diff(found.indptr))
+    exact = aggregates.maxima if token_aggregate == "max" else aggregates.sums
+    if token_aggregate == "mean":
+        exact = exact / np.repeat(n_tokens, np.diff(aggregates.indptr))
     values = exact.astype(np.float32)
     if values.all():
-        return FloatRows(found.indptr, found.latents, values, n_latents)
+        return FloatRows(aggregates.indptr, aggregates.latents, values, n_latents)
     kept = values != 0
-    ends = np.concatenate([[0], np.cumsum(kept)])[found.indptr].astype(np.int64)
-    return FloatRows(ends, found.latents[kept], values[kept], n_latents)
+    ends = np.concatenate([[0], np.cumsum(kept)])[aggregates.indptr].astype(np.int64)
+    return FloatRows(ends, aggregates.latents[kept], values[kept], n_latents)
 
 
-def in_order(
+def in_sample_order(
     parts: Sequence[FloatRows],
-    places: Sequence[NDArray[np.int64]],
+    rows_of_part: Sequence[NDArray[np.int64]],
     n_samples: int,
     n_latents: int,
 ) -> FloatRows:
-    """Rows of all batches, moved to the places of their samples; rows without a batch are empty."""
+    """Rows of all batches in the order of the samples; samples without a batch have empty rows."""
     lengths = np.zeros(n_samples, np.int64)
     starts = np.zeros(n_samples, np.int64)
     first = 0
-    for part, rows in zip(parts, places, strict=True):
+    for part, rows in zip(parts, rows_of_part, strict=True):
         lengths[rows] = np.diff(part.indptr)
         starts[rows] = first + part.indptr[:-1]
         first += len(part.values)
@@ -129,8 +132,8 @@ def keep_top(rows: FloatRows, k: int) -> tuple[FloatRows, float]:
         return rows, 0.0
     row = np.repeat(np.arange(len(rows)), lengths)
     order = np.lexsort((rows.latents, -rows.values, row))  # rows stay where they are
-    place = np.arange(len(order)) - rows.indptr[row]
-    kept = np.sort(order[place < k])
+    rank = np.arange(len(order)) - rows.indptr[row]
+    kept = np.sort(order[rank < k])
     lost = float(rows.values.sum(dtype=np.float64) - rows.values[kept].sum(dtype=np.float64))
     indptr = indptr_of(np.minimum(lengths, k))
     return FloatRows(indptr, rows.latents[kept], rows.values[kept], rows.n_latents), lost

@@ -1,11 +1,12 @@
 """One pass over samples: batches of activations to rows of each head, before fixed point.
 
-A beginning that samples share is encoded once, as it is run once; so is a place and SAE that
+A prefix that samples share is encoded once, as it is run once; so is a hookpoint and SAE that
 several heads read.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.models.activations import ActivationModel
-from selection.models.batching import ActivationBatch, all_that_count, counted_in, each_batch
+from selection.models.batching import ActivationBatch, each_batch, mask_in_batch, with_union_mask
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered
-from selection.representation.aggregate import FloatRows, TokenAggregate, float_rows, in_order
+from selection.representation.aggregate import (
+    FloatRows,
+    TokenAggregate,
+    float_rows,
+    in_sample_order,
+)
 from selection.representation.aggregate_kernels import Aggregates, aggregate_cpu, aggregate_device
 from selection.sae.coder import SparseCoder
 from selection.sae.encode import TopActs, encode
@@ -31,7 +37,7 @@ class Head:
     token_aggregate: of token latents.
     unit:            value of one fixed-point step, from `calibrate`.
     keep_top:        number of largest latents to keep per sample, None for all.
-    largest_norm:    tokens whose activations are longer do not count, None for no limit.
+    max_norm:        tokens whose activations have a larger norm are left out, None for no limit.
     excluded:        (x,) latents that are left out, for example those that are always on.
     """
 
@@ -40,63 +46,67 @@ class Head:
     token_aggregate: TokenAggregate
     unit: float = 1.0
     keep_top: int | None = None
-    largest_norm: float | None = None
+    max_norm: float | None = None
     excluded: NDArray[np.int32] | None = None
 
 
-def read_heads(
+class HeadRows(NamedTuple):
+    """What a head makes of some samples.
+
+    rows: one a sample; n_outliers: tokens above `max_norm`; norms: (n,) of the content tokens.
+    """
+
+    rows: FloatRows
+    n_outliers: int
+    norms: NDArray[np.float32]
+
+
+def aggregate_heads(
     samples: Sequence[Rendered],
     model: ActivationModel,
     heads: Sequence[Head],
     tokens_per_batch: int | None,
-    also: Callable[[ActivationBatch], None] | None = None,
-    readings: Sequence[Sequence[Rendered]] = (),
-) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
-    """For each head: rows in the order of the samples, outliers, norms of the counted tokens.
+    on_batch: Callable[[ActivationBatch], None] | None = None,
+    samples_by_head: Sequence[Sequence[Rendered]] = (),
+) -> list[HeadRows]:
+    """For each head the rows in the order of the samples, before fixed point.
 
-    also, readings: see `selection.representation.represent.represent_heads`.
+    on_batch, samples_by_head: see `selection.representation.represent.represent_heads`.
     """
-    together = _alike(samples, readings or [samples] * len(heads))
-    ran = samples if len(together) == 1 else all_that_count([each for each, _ in together])
+    groups = _group_heads(samples, samples_by_head or [samples] * len(heads))
+    ran = samples if len(groups) == 1 else with_union_mask([variant for variant, _ in groups])
     heads = [replace(head, coder=head.coder.to(model.device)) for head in heads]
-    widths = [len(head.coder.encoder_bias) for head in heads]
-    parts: list[list[FloatRows]] = [[] for _ in heads]
-    norms: list[list[NDArray[np.float32]]] = [[] for _ in heads]
-    outliers, places = [0] * len(heads), []
 
-    def work(
-        batch: ActivationBatch,
-    ) -> tuple[NDArray[np.int64], list[tuple[FloatRows, int, NDArray[np.float32]]]]:
-        made: dict[int, tuple[FloatRows, int, NDArray[np.float32]]] = {}
-        tokens = _BatchLatents(batch, model)
-        for reading, numbers in together:
-            counted = None if ran is reading else counted_in(batch, ran, reading)
-            if also is not None and reading is samples:
-                also(batch if counted is None else batch.only(counted))
-            found = _heads_of(tokens, counted, [heads[number] for number in numbers])
-            made |= dict(zip(numbers, found, strict=True))
-        return batch.rows, [made[number] for number in range(len(heads))]
+    def aggregate(batch: ActivationBatch) -> tuple[NDArray[np.int64], dict[int, HeadRows]]:
+        by_number: dict[int, HeadRows] = {}
+        latents = _BatchLatents(batch, model)
+        for variant, numbers in groups:
+            mask = None if ran is variant else mask_in_batch(batch, ran, variant)
+            if on_batch is not None and variant is samples:
+                on_batch(batch if mask is None else batch.only(mask))
+            rows = _rows_of_batch(latents, mask, [heads[number] for number in numbers])
+            by_number |= dict(zip(numbers, rows, strict=True))
+        return batch.rows, by_number
 
-    for rows, made in each_batch(model, ran, tokens_per_batch, work):
-        places.append(rows)
-        for number, (part, n_outliers, lengths) in enumerate(made):
-            parts[number].append(part)
-            norms[number].append(lengths)
-            outliers[number] += n_outliers
-    none = np.zeros(0, np.float32)
-    return [
-        (in_order(part, places, len(samples), width), n, np.concatenate([none, *norm]))
-        for part, width, n, norm in zip(parts, widths, outliers, norms, strict=True)
-    ]
+    batches = list(each_batch(model, ran, tokens_per_batch, aggregate))
+    order = [rows for rows, _ in batches]
+    result = []
+    for number, head in enumerate(heads):
+        parts = [by_number[number] for _, by_number in batches]
+        width = len(head.coder.encoder_bias)
+        rows = in_sample_order([part.rows for part in parts], order, len(samples), width)
+        norms = np.concatenate([np.zeros(0, np.float32), *(part.norms for part in parts)])
+        result.append(HeadRows(rows, sum(part.n_outliers for part in parts), norms))
+    return result
 
 
-def _alike(
-    samples: Sequence[Rendered], readings: Sequence[Sequence[Rendered]]
+def _group_heads(
+    samples: Sequence[Rendered], samples_by_head: Sequence[Sequence[Rendered]]
 ) -> list[tuple[Sequence[Rendered], list[int]]]:
-    """Each different reading, `samples` first, with the numbers of the heads that read so."""
+    """Each variant of the samples, `samples` first, with the numbers of the heads that read it."""
     groups: dict[int, tuple[Sequence[Rendered], list[int]]] = {id(samples): (samples, [])}
-    for number, reading in enumerate(readings):
-        groups.setdefault(id(reading), (reading, []))[1].append(number)
+    for number, variant in enumerate(samples_by_head):
+        groups.setdefault(id(variant), (variant, []))[1].append(number)
     return list(groups.values())
 
 
@@ -104,19 +114,19 @@ class _BatchLatents:
     """A batch's distinct activations as each SAE encodes them, made once, when first asked for."""
 
     def __init__(self, batch: ActivationBatch, model: ActivationModel) -> None:
-        self.batch, self._places = batch, model.hookpoints
+        self.batch, self._hookpoints = batch, model.hookpoints
         self._norms: dict[Hookpoint, torch.Tensor] = {}
         self._latents: dict[object, TopActs] = {}
 
-    def hidden(self, place: Hookpoint) -> torch.Tensor:
+    def hidden(self, hookpoint: Hookpoint) -> torch.Tensor:
         """(u, d_model) activations."""
-        return self.batch.distinct[self._places.index(place)]
+        return self.batch.distinct[self._hookpoints.index(hookpoint)]
 
-    def norms(self, place: Hookpoint) -> torch.Tensor:
-        """(u,) lengths of the activations."""
-        if place not in self._norms:
-            self._norms[place] = self.hidden(place).norm(dim=1)
-        return self._norms[place]
+    def norms(self, hookpoint: Hookpoint) -> torch.Tensor:
+        """(u,) norms of the activations."""
+        if hookpoint not in self._norms:
+            self._norms[hookpoint] = self.hidden(hookpoint).norm(dim=1)
+        return self._norms[hookpoint]
 
     def latents(self, head: Head) -> TopActs:
         """Of all of them by the head's SAE."""
@@ -126,51 +136,51 @@ class _BatchLatents:
         return self._latents[key]
 
 
-def _heads_of(
-    tokens: _BatchLatents, counted: NDArray[np.bool_] | None, heads: Sequence[Head]
-) -> list[tuple[FloatRows, int, NDArray[np.float32]]]:
-    """Rows, outliers and norms of one batch for each head; equal work is done once.
+def _rows_of_batch(
+    latents: _BatchLatents, mask: NDArray[np.bool_] | None, heads: Sequence[Head]
+) -> list[HeadRows]:
+    """Rows of one batch for each head; equal work is done once.
 
-    counted: (n,) the tokens that these heads count; None for all.
+    mask: (n,) the content tokens of these heads; None for all.
     """
     done: dict[object, tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]] = {}
     result = []
     for head in heads:
-        key = (head.hookpoint, head.coder.info.sae_id, head.largest_norm)
+        key = (head.hookpoint, head.coder.info.sae_id, head.max_norm)
         if key not in done:
-            done[key] = _aggregate_batch(tokens, counted, head)
-        found, n_tokens, n_outliers, norms = done[key]
+            done[key] = _aggregate_batch(latents, mask, head)
+        sums, n_tokens, n_outliers, norms = done[key]
         width = len(head.coder.encoder_bias)
-        rows = float_rows(found, n_tokens, width, head.token_aggregate)
-        result.append((rows, n_outliers, norms))
+        rows = float_rows(sums, n_tokens, width, head.token_aggregate)
+        result.append(HeadRows(rows, n_outliers, norms))
     return result
 
 
 def _aggregate_batch(
-    tokens: _BatchLatents, counted: NDArray[np.bool_] | None, head: Head
+    latents: _BatchLatents, mask: NDArray[np.bool_] | None, head: Head
 ) -> tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]:
-    """Sums and maxima, the tokens of each sample, outliers, and the norms of the counted tokens."""
-    batch = tokens.batch if counted is None else tokens.batch.only(counted)
+    """Sums and maxima, the tokens of each sample, outliers, and the norms of the content tokens."""
+    batch = latents.batch if mask is None else latents.batch.only(mask)
     sample, n_samples, n_outliers = batch.sample_of_token, len(batch.rows), 0
-    which = torch.from_numpy(batch.which).to(tokens.hidden(head.hookpoint).device)
-    norms = tokens.norms(head.hookpoint)[which]
-    if head.largest_norm is not None:
-        kept = norms <= head.largest_norm
-        n_outliers = int((norms > head.largest_norm).sum())
-        which, sample = which[kept], sample[kept.cpu().numpy()]
-    found = tokens.latents(head)
-    found = TopActs(found.top_acts[which], found.top_indices[which])
-    if not bool(torch.isfinite(norms).all() & torch.isfinite(found.top_acts).all()):
+    index = torch.from_numpy(batch.index).to(latents.hidden(head.hookpoint).device)
+    norms = latents.norms(head.hookpoint)[index]
+    if head.max_norm is not None:
+        kept = norms <= head.max_norm
+        n_outliers = int((norms > head.max_norm).sum())
+        index, sample = index[kept], sample[kept.cpu().numpy()]
+    distinct = latents.latents(head)
+    top = TopActs(distinct.top_acts[index], distinct.top_indices[index])
+    if not bool(torch.isfinite(norms).all() & torch.isfinite(top.top_acts).all()):
         raise InputError(
             "the model's activations are not finite",
             field="model.dtype",
             remedy="Use bfloat16 or float32; float16 overflows in many models.",
         )
     n_tokens, width = np.bincount(sample, minlength=n_samples), len(head.coder.encoder_bias)
-    if found.top_acts.device.type == "cpu":
-        acts, indices = found.top_acts.numpy(), found.top_indices.numpy()
+    if top.top_acts.device.type == "cpu":
+        acts, indices = top.top_acts.numpy(), top.top_indices.numpy()
         sums = aggregate_cpu(acts, indices, n_tokens, width)
     else:
-        where = torch.from_numpy(sample).to(found.top_acts.device)
-        sums = aggregate_device(*found, where, n_samples, width)
+        sample_on_device = torch.from_numpy(sample).to(top.top_acts.device)
+        sums = aggregate_device(*top, sample_on_device, n_samples, width)
     return sums, n_tokens, n_outliers, norms.cpu().numpy()

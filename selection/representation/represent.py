@@ -25,7 +25,7 @@ from selection.representation.aggregate import (
     quantize,
 )
 from selection.representation.aggregate import keep_top as keep_largest
-from selection.representation.heads import Head, read_heads
+from selection.representation.heads import Head, aggregate_heads
 from selection.sae.coder import SparseCoder
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Calibration:
     """What the calibration texts say about a head; frozen with the representation.
 
     unit:         value of one fixed-point step.
-    median_norm:  median length of the counted tokens' activations, to four significant digits.
+    median_norm:  median norm of the content tokens' activations, to four significant digits.
     ever_present: latents in more than a given share of the texts.
     """
 
@@ -55,7 +55,7 @@ class Calibration:
 class UnitReport:
     """What went into one unit, in sums, so that reports of units can be added up.
 
-    n_samples, n_tokens:   of the unit; tokens are counted ones.
+    n_samples, n_tokens:   of the unit; tokens are content tokens.
     n_values, n_empty:     stored values, and samples without any.
     n_zeroed, n_clipped:   values that fixed point could not hold (see QuantizeReport).
     mass:                  L1 mass of the aggregated values before anything was left out.
@@ -64,7 +64,7 @@ class UnitReport:
     plan:                  "full", or "reduced" when a batch was halved for lack of memory; a
                            reduced unit need not be the same bytes in another run.
     n_uncounted:           tokens of templates, BOS and the like, which are run at most.
-    n_outliers:            counted tokens that were left out for the length of their activations.
+    n_outliers:            content tokens that were left out for the norm of their activations.
     n_ever_present:        latents in more than 90 % of the unit's samples, which begin alike where
                            the pool does: what one task is about is among them.
     mass_ever_present:     their part of the mass.
@@ -112,24 +112,25 @@ def represent_heads(
     model: ActivationModel,
     heads: Sequence[Head],
     tokens_per_batch: int | None = None,
-    also: Callable[[ActivationBatch], None] | None = None,
-    readings: Sequence[Sequence[Rendered]] = (),
+    on_batch: Callable[[ActivationBatch], None] | None = None,
+    samples_by_head: Sequence[Sequence[Rendered]] = (),
 ) -> list[tuple[SparseRows, UnitReport]]:
     """Vectors of the samples for each head, one row each in their order; a row may be empty.
 
-    One forward pass serves all heads, and `also`, which is shown every batch as `samples` count; a
-    batch that did not fit into memory after that is shown again, in halves.
-    readings: for each head the samples as it counts them, where that is not as `samples` do; the
-              tokens are the same.
+    One forward pass serves all heads.
+    on_batch:        is given every batch, with the content tokens of `samples`; a batch that did
+                     not fit into memory after that is given again, in halves.
+    samples_by_head: for each head the samples with its content mask, where that is not the one of
+                     `samples`; the tokens are the same.
     Raises InputError when activations are not finite.
     """
     model.plan_reduced = False
-    readings = readings or [samples] * len(heads)
-    found = read_heads(samples, model, heads, tokens_per_batch, also, readings)
+    samples_by_head = samples_by_head or [samples] * len(heads)
+    found = aggregate_heads(samples, model, heads, tokens_per_batch, on_batch, samples_by_head)
     plan = "reduced" if model.plan_reduced else "full"
     return [
-        _stored(reading, head, rows, n_outliers, plan)
-        for reading, head, (rows, n_outliers, _) in zip(readings, heads, found, strict=True)
+        _stored(variant, head, rows, n_outliers, plan)
+        for variant, head, (rows, n_outliers, _) in zip(samples_by_head, heads, found, strict=True)
     ]
 
 
@@ -157,12 +158,12 @@ def calibrate_head(
 ) -> Calibration:
     """What calibration samples say about a head, whose unit and limits are not used.
 
-    max_norm_ratio:     tokens longer than this many times the median do not enter the unit.
+    max_norm_ratio:     tokens with more than this many times the median norm do not enter the unit.
     ever_present_share: latents that are on in more than this share of the samples are named.
     Raises InputError when no latent fires: the SAE then does not fit the model.
     """
-    plain = replace(head, largest_norm=None, excluded=None)
-    [(rows, _, norms)] = read_heads(samples, model, [plain], tokens_per_batch)
+    plain = replace(head, max_norm=None, excluded=None)
+    [(rows, _, norms)] = aggregate_heads(samples, model, [plain], tokens_per_batch)
     if not len(rows.values):
         raise InputError(
             f"no latent fires on {len(norms)} tokens of the calibration texts",
@@ -172,8 +173,8 @@ def calibrate_head(
         )
     median = float(f"{np.median(norms):.3e}")
     if max_norm_ratio is not None and norms.max() > max_norm_ratio * median:
-        limited = replace(plain, largest_norm=max_norm_ratio * median)
-        [(rows, _, _)] = read_heads(samples, model, [limited], tokens_per_batch)
+        limited = replace(plain, max_norm=max_norm_ratio * median)
+        [(rows, _, _)] = aggregate_heads(samples, model, [limited], tokens_per_batch)
     share = 1.0 if ever_present_share is None else ever_present_share
     constant = _ever_present(rows, share)
     if len(constant):
@@ -216,21 +217,21 @@ def _stored(
 ) -> tuple[SparseRows, UnitReport]:
     """Fixed point, and what it and everything else that was left out cost."""
     ever_present = _ever_present(rows, _EVER_PRESENT)
-    there = np.isin(rows.latents, ever_present)
-    mass_ever_present = float(rows.values[there].sum(dtype=np.float64))
+    is_ever_present = np.isin(rows.latents, ever_present)
+    mass_ever_present = float(rows.values[is_ever_present].sum(dtype=np.float64))
     mass_excluded = 0.0
     if head.excluded is not None and len(head.excluded):
         rows, mass_excluded = _without(rows, head.excluded)
     kept, mass_cut = (rows, 0.0) if head.keep_top is None else keep_largest(rows, head.keep_top)
-    vectors, found = quantize(kept, head.unit)
-    if found.mass_changed_share > MASS_WARNING:
+    vectors, rounding = quantize(kept, head.unit)
+    if rounding.mass_changed_share > MASS_WARNING:
         log.warning(
             "rounding changed %.2f %% of the mass of %d samples: %d values became 0, %d clipped;"
             " the unit does not suit this pool",
-            100 * found.mass_changed_share,
+            100 * rounding.mass_changed_share,
             len(samples),
-            found.n_zeroed,
-            found.n_clipped,
+            rounding.n_zeroed,
+            rounding.n_clipped,
         )
     n_tokens = sum(int(sample.content_mask.sum()) for sample in samples)
     return vectors, UnitReport(
@@ -243,11 +244,11 @@ def _stored(
         mass_excluded=mass_excluded,
         n_values=len(vectors.values),
         n_empty=int((np.diff(vectors.indptr) == 0).sum()),
-        n_zeroed=found.n_zeroed,
-        n_clipped=found.n_clipped,
-        mass=found.mass + mass_cut + mass_excluded,
+        n_zeroed=rounding.n_zeroed,
+        n_clipped=rounding.n_clipped,
+        mass=rounding.mass + mass_cut + mass_excluded,
         mass_cut=mass_cut,
-        mass_changed=found.mass_changed,
+        mass_changed=rounding.mass_changed,
         plan=plan,
     )
 
@@ -260,7 +261,7 @@ def _ever_present(rows: FloatRows, share: float) -> NDArray[np.int32]:
 
 def _without(rows: FloatRows, excluded: NDArray[np.int32]) -> tuple[FloatRows, float]:
     """Rows without some latents, and the L1 mass that went with them."""
-    gone = np.isin(rows.latents, excluded)
-    ends = np.concatenate([[0], np.cumsum(~gone)])[rows.indptr].astype(np.int64)
-    left = FloatRows(ends, rows.latents[~gone], rows.values[~gone], rows.n_latents)
-    return left, float(rows.values[gone].sum(dtype=np.float64))
+    dropped = np.isin(rows.latents, excluded)
+    ends = np.concatenate([[0], np.cumsum(~dropped)])[rows.indptr].astype(np.int64)
+    kept = FloatRows(ends, rows.latents[~dropped], rows.values[~dropped], rows.n_latents)
+    return kept, float(rows.values[dropped].sum(dtype=np.float64))

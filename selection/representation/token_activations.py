@@ -57,12 +57,11 @@ def token_activations(
     keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for batch in iter_activations(model, samples, tokens_per_batch):
-        local, which = batch.sample_of_token, torch.from_numpy(batch.which)
-        first = np.searchsorted(local, np.arange(len(batch.rows)))
-        number, sample = np.arange(len(local)) - first[local], batch.rows[local]
+        local, which = batch.sample_of_token, torch.from_numpy(batch.index)
+        number, sample = batch.positions, batch.rows[local]
         distinct = batch.distinct[hookpoint]
-        if head.largest_norm is not None:
-            kept = (distinct.norm(dim=1) <= head.largest_norm).cpu()[which]
+        if head.max_norm is not None:
+            kept = (distinct.norm(dim=1) <= head.max_norm).cpu()[which]
             which, mask = which[kept], kept.numpy()
             number, sample = number[mask], sample[mask]
         latents = encode(coder, distinct)

@@ -198,7 +198,7 @@ class Representer:
             unit=self.unit,
             dtype=chosen_dtype(find_device(self.config.model.device), self.config.model.dtype),
             limits={
-                "largest_norm": self.head.largest_norm,
+                "largest_norm": self.head.max_norm,
                 "excluded": list(self.calibration.ever_present),
             },
         )
