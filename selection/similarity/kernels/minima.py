@@ -48,7 +48,7 @@ def sum_minima(
     """
     # Fields of tuples are taken out before the loops: each time costs two atomic counts.
     indptr, latents, values = rows
-    weights, has_column, columns, lines, starts, owners, limits, multipliers = tables
+    has_column, columns, weights, lines, starts, owners, limits, multipliers = tables
     positions, row_lines, amounts = memory
     n_lines, width = _U(lines.shape[0]), _U(lines.shape[1])
     for i in range(first, last):
@@ -62,7 +62,8 @@ def sum_minima(
         for p in range(n):
             e = begin + _U(positions[p])
             latent = _U(latents[e])
-            column, amount = _U(columns[latent]), np.int64(values[e]) * weights[latent]
+            column = _U(columns[latent])
+            amount = np.int64(values[e]) * weights[column]
             if column < n_lines:
                 row_lines[n_lined] = column
                 amounts[n_lined] = min(amount, np.int64(LINE_LIMIT))

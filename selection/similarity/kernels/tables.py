@@ -31,9 +31,9 @@ class QueryEntries(NamedTuple):
 class QueryTables(NamedTuple):
     """The same entries by column; a column is a latent that at least one query has.
 
-    weights:     (n_latents,) int64.
     has_column:  (n_latents,) bool.
     columns:     (n_latents,) uint32, where there is one.
+    weights:     (n_columns,) int64 weight of its latent.
     lines:       (n_lines, width) uint32, limits of all queries for columns below n_lines.
     starts:      (n_columns - n_lines + 1,) int64; column n_lines + c is listed as
                  starts[c]:starts[c + 1].
@@ -42,9 +42,9 @@ class QueryTables(NamedTuple):
     multipliers: (m,) int64.
     """
 
-    weights: NDArray[np.int64]
     has_column: NDArray[np.bool_]
     columns: NDArray[np.uint32]
+    weights: NDArray[np.int64]
     lines: NDArray[np.uint32]
     starts: NDArray[np.int64]
     owners: NDArray[np.uint32]
@@ -78,9 +78,9 @@ def query_tables(entries: QueryEntries, weights: NDArray[np.int64]) -> QueryTabl
     listed = listed[np.argsort(columns[latents[listed]], kind="stable")]
     sizes = counts[named[n_lines:]]
     return QueryTables(
-        weights,
         counts > 0,
         columns,
+        weights[named],
         lines,
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         owners[listed],
