@@ -30,7 +30,7 @@ from flows.benchmark.setting import BenchField
 from flows.orchestration.terminal import table_text
 from selection.evaluation.labelled import (
     LabelledPool,
-    Target,
+    LabelledTarget,
     read_labelled_pool,
     read_labelled_targets,
 )
@@ -112,7 +112,7 @@ def methods_of(folder: Path) -> dict[tuple[str, str], Method]:
 
 
 def run(
-    pool: LabelledPool, targets: list[Target], workspace: Workspace, name: SettingName
+    pool: LabelledPool, targets: list[LabelledTarget], workspace: Workspace, name: SettingName
 ) -> dict[str, Setting]:
     """Setting -> what it stores and how it ranks."""
     field = BenchField(pool, targets, name, workspace, UnderTest())
@@ -318,7 +318,9 @@ def chosen_pool(arguments: argparse.Namespace) -> LabelledPool:
     return read_labelled_pool(arguments.pool, file)
 
 
-def with_relevant(pool: LabelledPool, targets: Sequence[Target]) -> Iterator[Target]:
+def with_relevant(
+    pool: LabelledPool, targets: Sequence[LabelledTarget]
+) -> Iterator[LabelledTarget]:
     """Targets for which something in the pool is relevant."""
     return (target for target in targets if (pool.grades(target) > 0).any())
 

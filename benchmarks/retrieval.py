@@ -16,7 +16,6 @@ from pathlib import Path
 from flows.bench_retrieval import bench_retrieval
 from flows.benchmark.methods import DEFAULT
 from flows.benchmark.run import Outcome
-from flows.benchmark.summary import BEST, MethodSummary
 from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from flows.config.jobs import VectorJob
@@ -25,6 +24,7 @@ from flows.orchestration import prefect_settings
 from flows.orchestration.progress import for_terminal, listening
 from flows.train_sae import train_sae
 from selection.evaluation.metrics import N_RESAMPLES
+from selection.evaluation.summary import BEST, MethodSummary
 from storage.catalog.connection import open_snapshot
 from storage.files.atomic import write_bytes
 from storage.files.workspace import Workspace, open_workspace

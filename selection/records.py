@@ -28,7 +28,7 @@ class DropReason(StrEnum):
     TOO_LONG = "too_long"  # more tokens than `length.max_tokens`
     CONTAMINATED = "contaminated"  # holds an evaluation item or an exemplar
     BELOW_MIN_SCORE = "below_min_score"  # ranked, but scored lower than `min_score`
-    NOT_A_CANDIDATE = "not_a_candidate"  # FAISS did not bring it up (`ranking.search: faiss`)
+    NOT_RETRIEVED = "not_retrieved"  # FAISS did not retrieve it (`ranking.search: faiss`)
     NEAR_DUPLICATE = "near_duplicate"  # nearly the same as a better one that was kept
     QUOTA = "quota"  # its place was at a cap, or was kept for a floor
     DIVERSITY = "diversity"  # good enough by score, but too much like what was chosen

@@ -9,7 +9,7 @@ import pytest
 
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import read_targets
-from flows.stages.record.material import RunFacts, top_of
+from flows.stages.record.material import RunFacts
 from flows.stages.represent.representer import open_representer
 from flows.stages.select_samples import decide_run, select_and_record
 from selection.core.hashing import content_id
@@ -72,7 +72,7 @@ class Selector:
         facts, tables = RunFacts("again", "again", now, "test"), read_targets(config.exemplars)
         scores = self.workspace.root / "again"
         found = decide_run(config, representer, self.pool_id, tables, facts, scores)
-        return [str(name) for name in top_of(found.decided[0])["example_id"].to_pylist()]
+        return [str(name) for name in found.top_of(found.decided[0])["example_id"].to_pylist()]
 
 
 @pytest.fixture(scope="module")

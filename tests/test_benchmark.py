@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
-from flows.benchmark.methods import RIVALS, UnderTest, _ranking, find_methods
+from flows.benchmark.methods import BASELINES, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.benchmark.setting import BenchField
-from flows.benchmark.summary import as_json
 from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from selection.core.errors import InputError
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets, turns_of
 from selection.evaluation.metrics import Quality, measure
+from selection.evaluation.summary import as_json
 from storage.catalog.commit import commit
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
@@ -97,7 +97,7 @@ def outcome(request_for: Any, workspace: Workspace, tiny_model_dir: Path) -> Out
 
 
 def test_every_method_is_measured_for_every_target_in_both_settings(outcome: Outcome) -> None:
-    names = {"best", "paper", "encoder", *RIVALS}
+    names = {"best", "paper", "encoder", *BASELINES}
     for setting in ("full", "instance"):
         assert set(outcome.measured[setting]) == names
         for method in outcome.methods:

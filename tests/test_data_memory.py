@@ -18,11 +18,11 @@ RANK = """
 import sys
 from pathlib import Path
 import numpy as np
-from flows.config.load import resolve
-from flows.stages.represent.spaces import JointTarget, JointVectors
-from flows.stages.rank.score import joint_scores
 from selection.picking.ranking import rank
-from selection.similarity.spaces import Joint, Space
+from selection.similarity.queries import exemplar_queries
+from selection.similarity.ranking_input import PoolScorer
+from selection.similarity.sources import PoolSpaces
+from selection.similarity.spaces import JoinedSpaces, Space
 from storage.pools.vectors import PoolVectors
 from storage.pools.shards import open_shards
 
@@ -30,18 +30,17 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024
 
-config = resolve({"pool": "p.jsonl", "exemplars": "e.jsonl", "budget": {"examples": 3},
-                  "compute": {"threads": 1}, "ranking": {"normalize": sys.argv[1]}})
 for folder in map(Path, sys.argv[2:]):
     shards = open_shards(folder)
     keys = np.concatenate([shard.keys() for shard in shards.shards])
     vectors = PoolVectors(shards, keys, np.ones(len(keys), np.bool_))
     for _ in vectors.blocks(verify=True):
         pass
-    joint = Joint([Space("s", np.ones(1000, np.int64))], normalize=sys.argv[1] == "l1")
-    parts = (vectors.gather_vectors(np.arange(8)),)
-    target = JointTarget(joint, parts, joint.rows(parts), ({},), np.zeros(1000))
-    scores = joint_scores(config, JointVectors(("s",), (vectors,)), {"t": target})
+    spaces = JoinedSpaces([Space("s", np.ones(1000, np.int64))], normalize=sys.argv[1] == "l1")
+    rows = spaces.rows((vectors.gather_vectors(np.arange(8)),))
+    scorer = PoolScorer(spaces, {"t": exemplar_queries(rows, spaces.weights, "mean")}, "mean")
+    pool = PoolSpaces(("s",), (vectors,))
+    scores = scorer.collect(pool, scorer.blocks(pool))
     assert rank(scores["t"], np.ones(len(keys), np.bool_)).scores[0] > 0.1
     print(len(keys), peak())
 """

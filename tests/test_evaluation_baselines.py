@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from selection.core.sparse import from_lists, take
 from selection.core.words import words
-from selection.evaluation.bm25 import bm25_of_sets
-from selection.evaluation.cosine_baselines import (
+from selection.evaluation.baselines.cosine import (
     REDUCTIONS,
     cosine_scores,
     reduce_scores,
     sparse_cosine_scores,
 )
-from selection.evaluation.lexical_baselines import (
+from selection.evaluation.baselines.lexical import (
     bag_of_tokens,
     bm25_values,
     count_terms,
@@ -33,6 +32,7 @@ from selection.evaluation.lexical_baselines import (
     text_lengths,
     tfidf_values,
 )
+from selection.evaluation.bm25 import bm25_of_sets
 from selection.records import Rendered
 
 POOL = [

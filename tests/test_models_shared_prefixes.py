@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from selection.core.sparse import to_dense
-from selection.evaluation.dense_baselines import GateReader
+from selection.evaluation.baselines.dense import GateReader
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import ActivationBatch, iter_activations, tokens_to_run
 from selection.models.hookpoints import Hookpoint, parse_hookpoint

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.stages.rank.index import SKETCHES
 from selection.core.errors import InputError
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.pools.index import SKETCHES
 from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config
 
@@ -69,7 +69,7 @@ def test_few_candidates_keep_their_scores_and_the_loss_is_measured_and_counted(
     workspace = Workspace(root)
     (drop,) = run_sql(
         workspace,
-        "SELECT n FROM v_drops WHERE reason = 'not_a_candidate'"
+        "SELECT n FROM v_drops WHERE reason = 'not_retrieved'"
         f" AND selection_id = '{counts['selection_id']}'",
     ).to_pylist()
     assert drop["n"] == 60 - len(scores)
@@ -89,7 +89,7 @@ def test_the_recall_may_be_measured_on_some_shards(
 def test_fewer_candidates_than_the_budget_and_a_search_without_index_are_refused(
     paths: Paths, root: Path, exact: dict[str, float]
 ) -> None:
-    with pytest.raises(InputError, match=r"`ranking\.candidates`.*candidates were found.*7"):
+    with pytest.raises(InputError, match=r"`ranking\.candidates`.*candidates were retrieved.*7"):
         run(paths, root, search="faiss", candidates=1)
     with pytest.raises(InputError, match="needs `index: true`"):
         tiny_config(*paths, ranking={"search": "faiss"}, index=False)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 import storage.pools.sketches
-from flows.config.ranking import FaissConfig
-from flows.stages.rank.index import ensure_index, index_folder, nearest_vectors, open_index
 from selection.core.errors import InputError
 from selection.core.sparse import take
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
-from selection.similarity.sketches import build_index, search, sketch
+from selection.similarity.sketches import IndexSettings, build_index, search, sketch
 from storage.files.atomic import MANIFEST, read_json
+from storage.pools.index import ensure_index, index_folder, nearest_vectors, open_index
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.sketches import SketchFiles
 from storage.pools.vectors import PoolVectors
@@ -22,7 +22,7 @@ from tests.sparse_strategies import random_rows
 
 REPORT = UnitReport(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "full")
 IDENTITY = {"pool_id": "p", "rendering_id": "r", "representation_id": "x"}
-IVF = FaissConfig(flat_up_to=10, n_lists=6, n_probes=6)
+IVF = IndexSettings(flat_up_to=10, n_lists=6, n_probes=6)
 N, N_LATENTS, UNIT = 300, 200, 60
 
 
@@ -92,7 +92,7 @@ def test_a_shard_without_a_vector_of_the_pool_changes_nothing(shards: Path, tmp_
     write_shard(shards, "exemplars", other, random_rows(2, N_LATENTS, 0.1, seed=5), REPORT)
     assert index_folder(tmp_path, opened(shards), IDENTITY, IVF)[0] == folder
     assert index_folder(tmp_path, vectors, {**IDENTITY, "pool_id": "q"}, IVF)[0] != folder
-    assert index_folder(tmp_path, vectors, IDENTITY, FaissConfig())[0] != folder
+    assert index_folder(tmp_path, vectors, IDENTITY, IndexSettings())[0] != folder
 
 
 def test_an_inverted_file_finds_all_with_every_cell_and_says_what_it_misses_with_one(
@@ -100,9 +100,7 @@ def test_an_inverted_file_finds_all_with_every_cell_and_says_what_it_misses_with
 ) -> None:
     facts = {}
     for n_probes in (6, 1):
-        settings = IVF.model_copy(
-            update={"n_probes": n_probes, "recall_queries": 50, "candidates_per_neighbor": 30}
-        )
+        settings = replace(IVF, n_probes=n_probes, recall_queries=50, candidates_per_neighbor=30)
         folder, _ = ensure_index(tmp_path / "indexes", opened(shards), IDENTITY, settings)
         assert isinstance(open_index(folder), faiss.IndexIVFFlat)
         facts[n_probes] = read_json(folder / MANIFEST)
@@ -112,11 +110,11 @@ def test_an_inverted_file_finds_all_with_every_cell_and_says_what_it_misses_with
 
 
 def test_a_small_pool_is_compared_whole(shards: Path, tmp_path: Path) -> None:
-    folder, _ = ensure_index(tmp_path, opened(shards), IDENTITY, FaissConfig())
+    folder, _ = ensure_index(tmp_path, opened(shards), IDENTITY, IndexSettings())
     assert not isinstance(open_index(folder), faiss.IndexIVF)
     assert read_json(folder / MANIFEST)["n_probes"] is None
-    assert [FaissConfig().lists_for(n) for n in (1_000_000, 1_000_001)] == [0, 4000]
-    assert FaissConfig(flat_up_to=0, n_lists=9).lists_for(3) == 3
+    assert [IndexSettings().lists_for(n) for n in (1_000_000, 1_000_001)] == [0, 4000]
+    assert IndexSettings(flat_up_to=0, n_lists=9).lists_for(3) == 3
 
 
 def test_training_is_seeded_and_does_not_depend_on_threads() -> None:
@@ -185,7 +183,7 @@ def test_a_gpu_makes_the_cells_and_the_index_is_kept_for_the_cpu(
 ) -> None:
     plain, _ = ensure_index(tmp_path / "cpu", opened(shards), IDENTITY, IVF)
     gpu = FakeGpu(monkeypatch, has_memory=has_memory)
-    folder, _ = ensure_index(tmp_path / "gpu", opened(shards), IDENTITY, IVF)
+    folder, _ = ensure_index(tmp_path / "gpu", opened(shards), IDENTITY, replace(IVF, gpu=True))
     assert len(gpu.on_gpu) == (2 if has_memory else 0)  # k-means, and the cells
     assert read_json(folder / MANIFEST)["trained_on"] == ("gpu" if has_memory else "cpu")
     queries = sketch(random_rows(9, N_LATENTS, 0.1, seed=4))
@@ -201,7 +199,7 @@ def test_a_gpu_is_left_alone_where_the_config_says_so(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = FakeGpu(monkeypatch)
-    settings = IVF.model_copy(update={"gpu": "off"})
+    settings = replace(IVF, gpu=False)
     ensure_index(tmp_path / "indexes", opened(shards), IDENTITY, settings)
     assert gpu.on_gpu == []
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from flows.cli.neighbors import find_row, print_neighbors
-from flows.config.ranking import FaissConfig
-from flows.stages.rank.index import measured_recall, nearest_vectors, open_index
 from selection.core.errors import InputError
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
+from selection.similarity.sketches import IndexSettings
 from storage.catalog.sql import run_sql
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace
+from storage.pools.index import measure_index_recall, nearest_vectors, open_index
 from storage.pools.prepare import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards, write_shard
@@ -51,7 +51,7 @@ def test_neighbors_are_the_nearest_by_the_definition(
     _, _, vectors, folder = indexed
     everything = vectors.gather_vectors(np.arange(vectors.n_vectors))
     queries = vectors.gather_vectors(np.array([0, 17]))
-    found = nearest_vectors(open_index(folder), vectors, queries, 5, FaissConfig())
+    found = nearest_vectors(open_index(folder), vectors, queries, 5, IndexSettings())
     for i in range(2):
         exact = [
             float(generalized_jaccard(as_dict(queries, i), as_dict(everything, j)))
@@ -65,7 +65,7 @@ def test_recall_is_measured_and_recorded(
     indexed: tuple[Workspace, PreparedPool, PoolVectors, Path],
 ) -> None:
     _, _, vectors, folder = indexed
-    recall = measured_recall(open_index(folder), vectors, FaissConfig())
+    recall = measure_index_recall(open_index(folder), vectors, IndexSettings())
     assert read_json(folder / "manifest.json")["recall_at_10"] == recall["recall_at_10"] == 1.0
 
 

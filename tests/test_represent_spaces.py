@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from selection.core.sparse import from_lists, take, to_dense
 from selection.records import SparseRows
 from selection.similarity.queries import exemplar_queries, score
-from selection.similarity.spaces import Joint, Space, average_length, column_masses
-from selection.similarity.weights import WEIGHT_ONE
+from selection.similarity.spaces import JoinedSpaces, Space
+from selection.similarity.weights import WEIGHT_ONE, SpaceCounts, column_masses, mean_norm
 from tests.oracles import (
     generalized_jaccard,
     joined_vector,
@@ -34,16 +34,16 @@ def joint_of(
     factors: list[int],
     normalize: bool,
     lengths: tuple[int, ...] = (0, 0, 0),
-) -> Joint:
+) -> JoinedSpaces:
     names = ["resid@2", "words", "tokens"]
     spaces = [
-        Space(name, np.array(weight, np.int64), factor, length=length)
+        Space(name, np.array(weight, np.int64), factor, mean_norm=length)
         for name, weight, factor, length in zip(names, weights, factors, lengths, strict=False)
     ]
-    return Joint(spaces, normalize=normalize)
+    return JoinedSpaces(spaces, normalize=normalize)
 
 
-def rows_of(joint: Joint, found: list[tuple[Vector, Vector]]) -> SparseRows:
+def rows_of(joint: JoinedSpaces, found: list[tuple[Vector, Vector]]) -> SparseRows:
     latents, words = [a for a, _ in found], [b for _, b in found]
     return joint.rows([sparse_rows(latents), from_lists(words, N_WORDS)])
 
@@ -91,14 +91,14 @@ def test_one_jaccard_over_all_spaces_equals_the_exact_fraction(
         assert found["prototype"][i] == float(prototype_jaccard(candidate, [*map(whole, known)]))
 
 
-def three_spaces(n: int, seed: int, normalize: bool) -> tuple[Joint, SparseRows]:
+def three_spaces(n: int, seed: int, normalize: bool) -> tuple[JoinedSpaces, SparseRows]:
     rng = np.random.default_rng(seed)
     widths, factors = (80, 300, 20), (3, 1, 7)
     spaces = [
         Space(f"s{i}", rng.integers(0, 5_000, width), factor)
         for i, (width, factor) in enumerate(zip(widths, factors, strict=True))
     ]
-    joint = Joint(spaces, normalize=normalize)
+    joint = JoinedSpaces(spaces, normalize=normalize)
     parts = [random_rows(n, width, 0.1, seed + i) for i, width in enumerate(widths)]
     return joint, joint.rows(parts)
 
@@ -149,9 +149,11 @@ def test_a_heavier_text_of_the_same_kind_is_the_same_once_normalized() -> None:
 def test_by_the_average_length_a_longer_vector_stays_longer_up_to_a_limit() -> None:
     weights = np.full(N_LATENTS, 3, np.int64)
     rows = sparse_rows([{1: 10, 4: 30}, {1: 20, 4: 60}, {1: 60_000, 4: 60_000}])
-    length = average_length(weights, column_masses(rows, np.array([3, 1, 0])), 4)
+    length = mean_norm(
+        weights, SpaceCounts(np.zeros(0, np.int64), 4, column_masses(rows, np.array([3, 1, 0])))
+    )
     assert length == 3 * (3 * 40 + 80) // 4 == 150
-    joint = Joint([Space("resid@2", weights, length=length)], normalize=True)
+    joint = JoinedSpaces([Space("resid@2", weights, mean_norm=length)], normalize=True)
     short, double, huge = (take(joint.rows([rows]), np.array([i])).values for i in range(3))
     assert short.tolist() == [3 * 10 * 2**18 // 150, 3 * 30 * 2**18 // 150]
     assert np.abs(double.astype(np.int64) - 2 * short.astype(np.int64)).max() <= 1
@@ -168,7 +170,7 @@ def test_masses_are_sums_of_values() -> None:
 def test_a_single_space_that_is_not_normalized_is_left_as_it_is() -> None:
     rows = random_rows(10, N_LATENTS, 0.3, 3)
     weights = np.arange(N_LATENTS)
-    joint = Joint([Space("resid@2", weights)], normalize=False)
+    joint = JoinedSpaces([Space("resid@2", weights)], normalize=False)
     np.testing.assert_array_equal(to_dense(joint.rows([rows])), to_dense(rows))
     np.testing.assert_array_equal(joint.weights, weights)
 
@@ -184,14 +186,14 @@ def test_what_does_not_fit_is_refused() -> None:
     ones = np.ones(N_LATENTS, np.int64)
     for weight in (0, 1001):
         with pytest.raises(ValueError, match="weight of a is"):
-            Joint([Space("a", ones, weight)], normalize=True)
+            JoinedSpaces([Space("a", ones, weight)], normalize=True)
     with pytest.raises(ValueError, match="add up to"):
-        Joint([Space("a", ones, 1000)] * 5, normalize=True)
+        JoinedSpaces([Space("a", ones, 1000)] * 5, normalize=True)
     with pytest.raises(ValueError, match="add up to 64"):
-        Joint([Space("a", ones, 32, length=1)] * 2, normalize=True)
+        JoinedSpaces([Space("a", ones, 32, mean_norm=1)] * 2, normalize=True)
     with pytest.raises(ValueError, match="a column of a weighs"):
-        Joint([Space("a", ones << 26)], normalize=True)
-    joint = Joint([Space("a", ones)], normalize=True)
+        JoinedSpaces([Space("a", ones << 26)], normalize=True)
+    joint = JoinedSpaces([Space("a", ones)], normalize=True)
     with pytest.raises(ValueError, match="as many rows"):
         joint.rows([])
     with pytest.raises(ValueError, match="columns of a"):

@@ -23,7 +23,7 @@ from flows.stages.prepare.render import ModelInput, open_model_input, render, re
 from flows.stages.represent.representer import Representer
 from selection.core.hashing import content_id
 from selection.core.sparse import take
-from selection.evaluation.dense_baselines import GateReader, split_by_sign, token_means, top_gates
+from selection.evaluation.baselines.dense import GateReader, split_by_sign, token_means, top_gates
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import ActivationBatch
 from selection.models.hookpoints import Hookpoint
@@ -44,7 +44,7 @@ class Reading:
     """What one pass reads of one model.
 
     representers: SAE readings, all of the same model; their renderings differ in what they count.
-    blocks:       block number of each dense place, `sae` and `last`.
+    blocks:       block number of each dense reading, `sae` and `last`.
     gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
     """
 
@@ -76,27 +76,27 @@ class Reading:
         return open_model_input(self.config)
 
     @property
-    def places(self) -> list[Hookpoint]:
+    def hookpoints(self) -> list[Hookpoint]:
         """Everything that is read, shallow first."""
-        found = {Hookpoint("resid", block) for block in self.blocks.values()}
-        found |= {representer.model_input.hookpoint for representer in self.representers}
-        return sorted(found, key=lambda place: (place.block, place.site))
+        hookpoints = {Hookpoint("resid", block) for block in self.blocks.values()}
+        hookpoints |= {representer.model_input.hookpoint for representer in self.representers}
+        return sorted(hookpoints, key=lambda each: (each.block, each.site))
 
     @cached_property
     def model(self) -> ActivationModel:
-        """The model up to the last place that is read."""
+        """The model up to the last hookpoint that is read."""
         options, compute = self.config.model, self.config.compute
         with stage("model") as handle:
             model = load_activation_model(
                 self._model_input.model,
-                self.places,
+                self.hookpoints,
                 device=options.device,
                 dtype=options.dtype,
                 threads=compute.threads,
                 packing=compute.packing,
                 share_prefixes=compute.share_prefixes,
             )
-            names = ", ".join(map(str, self.places))
+            names = ", ".join(map(str, self.hookpoints))
             handle.detail = f"{self._model_input.model.name}, read at {names} on {model.device}"
         return model
 
@@ -160,8 +160,8 @@ class Reading:
             keys = self.rendered_for[number].keys()[rows]
             counted = np.array([bool(sample.content_mask.any()) for sample in by_head[number]])
             _, unique = np.unique(as_bytes(keys[counted]), return_index=True)
-            mine = np.flatnonzero(counted)[np.sort(unique)]
-            _write_missing(self.representers[number], keys, mine, vectors, report)
+            first_rows = np.flatnonzero(counted)[np.sort(unique)]
+            _write_missing(self.representers[number], keys, first_rows, vectors, report)
 
     def read(
         self, samples: Sequence[Rendered], samples_by_head: Sequence[Sequence[Rendered]] = ()
@@ -193,11 +193,11 @@ class Reading:
         self, batch: ActivationBatch, gate: Callable[[ActivationBatch], torch.Tensor] | None
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
         sizes = (batch.sample_of_token, len(batch.rows))
-        for place, block in self.blocks.items():
+        for name, block in self.blocks.items():
             hidden = batch.at(self.model.hookpoints.index(Hookpoint("resid", block)))
-            yield f"{place}/mean", token_means(hidden, *sizes, by_position=False)
-            yield f"{place}/position", token_means(hidden, *sizes, by_position=True)
-            if place == "sae":
+            yield f"{name}/mean", token_means(hidden, *sizes, by_position=False)
+            yield f"{name}/position", token_means(hidden, *sizes, by_position=True)
+            if name == "sae":
                 yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
         if gate is not None and self.gate_k is not None:
             top = top_gates(gate(batch), self.gate_k)
@@ -214,13 +214,13 @@ class Reading:
             ]
             dense, _ = replace(self, representers=()).read(samples)
             write_atomically(file, lambda temp: _save(temp, dense))
-        found, first = {}, 0
+        readings, first = {}, 0
         with np.load(file) as stored:
             whole = {name: stored[name] for name in stored.files}
         for name, table in tables.items():
-            found[name] = {key: whole[key][first : first + len(table)] for key in whole}
+            readings[name] = {key: whole[key][first : first + len(table)] for key in whole}
             first += len(table)
-        return found
+        return readings
 
     def units(self, name: str) -> Iterator[NDArray[np.float32]]:
         """One dense reading of the pool's examples, unit by unit in their order."""
@@ -237,16 +237,16 @@ def _save(temp: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
 def _write_missing(
     representer: Representer,
     keys: NDArray[np.uint8],
-    mine: NDArray[np.int64],
+    first_rows: NDArray[np.int64],
     vectors: SparseRows,
     report: UnitReport,
 ) -> None:
     """Write a shard of the vectors that are not there yet.
 
-    mine: rows to consider: the first of each key, where anything is counted. The sums of mass in
-    the report stay those of the whole unit, equal samples included.
+    first_rows: the first row of each key, where anything is counted. The sums of mass in the report
+    stay those of the whole unit, equal samples included.
     """
-    wanted = mine[open_shards(representer.folder).missing(keys[mine])]
+    wanted = first_rows[open_shards(representer.folder).missing(keys[first_rows])]
     if not len(wanted):
         return
     kept = take(vectors, wanted)

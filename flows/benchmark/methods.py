@@ -1,7 +1,7 @@
-"""Which methods a benchmark compares: presets and single settings by name or from YAML, rivals.
+"""Which methods a benchmark compares: presets and single settings by name or from YAML, baselines.
 
 A method has variants (reductions, blocks, seeds). A bare name stands for its best variant on the
-targets at hand, which favors the rival; `name:variant` pins one.
+targets at hand, which favors the baseline; `name:variant` pins one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ import yaml
 from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
 from selection.core.errors import InputError
-from selection.evaluation.cosine_baselines import REDUCTIONS
+from selection.evaluation.baselines.cosine import REDUCTIONS
+from selection.evaluation.baselines.methods import DSIR_SMOOTHING
 
 MAX_LENGTH = 256
 """Models see the turns cut at this many tokens; lexical methods see them whole."""
@@ -43,16 +44,13 @@ SETTINGS_OF_THE_RUN = frozenset(
 """Keys of a config that do not change a benchmark's scores."""
 
 BY_SCORES = ("mean", "max", "round_robin")
-DSIR_SMOOTHING = {"paper": (0.0, False), "per_gram": (0.0, True), "smoothed": (1000.0, False),
-                  "smoothed_per_gram": (1000.0, True)}  # fmt: skip
-"""Variant -> (pseudo-counts of P, whether the weight is divided by the number of grams)."""
 
 
 @dataclass(frozen=True)
 class Method:
     """One method under comparison.
 
-    kind:     what computes it: `ranking`, or the name of a rival.
+    kind:     what computes it: `ranking`, or the name of a baseline.
     variants: what is measured; `choose` says whether the best counts or their mean (seeds).
     settings: everything else that decides its scores, as JSON data.
     config:   of kind `ranking`: the config whose ranking is measured; of kind `sae_cosine`: the
@@ -84,11 +82,13 @@ class UnderTest:
     scores: Mapping[str, str] | None = None
 
 
-_DENSE = tuple(f"{at}/{how}" for at in ("sae", "last") for how in REDUCTIONS)
-_PLAIN_AND_IDF = tuple(f"{weighting}/{how}" for weighting in ("plain", "idf") for how in REDUCTIONS)
-_COSINE = tuple(f"cosine/{how}" for how in REDUCTIONS)
+_DENSE = tuple(f"{at}/{reduction}" for at in ("sae", "last") for reduction in REDUCTIONS)
+_PLAIN_AND_IDF = tuple(
+    f"{weighting}/{reduction}" for weighting in ("plain", "idf") for reduction in REDUCTIONS
+)
+_COSINE = tuple(f"cosine/{reduction}" for reduction in REDUCTIONS)
 
-RIVALS: dict[str, Method] = {
+BASELINES: dict[str, Method] = {
     method.name: method
     for method in (
         Method("random", "random", ("seed0", "seed1", "seed2"), {}, "mean"),
@@ -111,7 +111,7 @@ RIVALS: dict[str, Method] = {
     )
 }
 NEEDS_PASS = ("dense", "gate", "split_relu", "encoder")
-DEFAULT = ("best", "paper", *RIVALS)
+DEFAULT = ("best", "paper", *BASELINES)
 
 
 def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
@@ -120,18 +120,18 @@ def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
     A YAML file maps names to configs over a preset: {no-idf: {preset: best, ranking: {...}}}.
     Raises InputError for unknown names, variants, and a name that is given twice.
     """
-    found: list[Method] = []
+    methods: list[Method] = []
     for name in names or DEFAULT:
         if Path(name).suffix in (".yaml", ".yml"):
-            found += _of_file(Path(name), given)
+            methods += _of_file(Path(name), given)
         else:
-            found.append(_by_name(name, given))
+            methods.append(_by_name(name, given))
     if given.encoder:
         where = Path(given.encoder)
-        found.append(Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean"}, path=where))
+        methods.append(Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean"}, path=where))
     for name, file in (given.scores or {}).items():
-        found.append(Method(name, "external", ("given",), {}, path=Path(file)))
-    known = [method.name for method in found]
+        methods.append(Method(name, "external", ("given",), {}, path=Path(file)))
+    known = [method.name for method in methods]
     for name in known:
         if known.count(name) > 1:
             raise InputError(
@@ -140,7 +140,7 @@ def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
                 value=name,
                 remedy="Rename one in its YAML file.",
             )
-    return found
+    return methods
 
 
 def _by_name(name: str, given: UnderTest) -> Method:
@@ -149,9 +149,9 @@ def _by_name(name: str, given: UnderTest) -> Method:
         method = _ranking(base, {"preset": base}, given, base)
     elif base == "sae_cosine":  # The vectors of `best` under another similarity.
         own = _ranking(base, {"preset": "best"}, given, base)
-        method = replace(RIVALS[base], settings=own.settings, config=own.config)
-    elif base in RIVALS:
-        method = RIVALS[base]
+        method = replace(BASELINES[base], settings=own.settings, config=own.config)
+    elif base in BASELINES:
+        method = BASELINES[base]
     else:
         raise InputError(
             "no such method",
@@ -205,7 +205,7 @@ def _ranking(name: str, config: Mapping[str, Any], given: UnderTest, source: str
     )
     if resolved.ranking.method != "jaccard":
         raise InputError(
-            "is measured as a rival, not as a config",
+            "is measured as a baseline, not as a config",
             file=source,
             field="ranking.method",
             value=resolved.ranking.method,

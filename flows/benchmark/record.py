@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from flows.benchmark.run import Outcome
-from flows.benchmark.summary import MethodSummary
+from selection.evaluation.summary import MethodSummary
 from storage.catalog.tables import table_of
 
 
@@ -64,14 +64,14 @@ def _means(outcome: Outcome) -> Iterator[dict[str, object]]:
 
 
 def _mean(summary: MethodSummary, kind: str) -> dict[str, object]:
-    found, behind = summary.ndcg[kind], summary.behind.get(kind)
+    interval, behind = summary.ndcg[kind], summary.behind.get(kind)
     return {
         "kind": kind,
         "method": summary.method,
         "variant": summary.variant,
-        "ndcg": found.mean,
-        "lo": found.lo,
-        "hi": found.hi,
+        "ndcg": interval.mean,
+        "lo": interval.lo,
+        "hi": interval.hi,
         "behind_best": behind and behind.mean,
         "behind_lo": behind and behind.lo,
         "behind_hi": behind and behind.hi,

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchField
-from flows.benchmark.summary import Measured, MethodSummary, kinds_of, summarize
 from flows.config.data import BenchRequest
 from flows.config.load import input_error
 from flows.orchestration.progress import stage
@@ -24,12 +23,13 @@ from selection.core.hashing import content_id, file_sha256
 from selection.evaluation.labelled import (
     SETTINGS,
     LabelledPool,
+    LabelledTarget,
     Setting,
-    Target,
     read_labelled_pool,
     read_labelled_targets,
 )
 from selection.evaluation.metrics import measure, order_by_score
+from selection.evaluation.summary import Measured, MethodSummary, kinds_of, summarize
 from selection.sae.formats.load import load_sae
 from storage.files.atomic import read_json, write_json
 from storage.files.workspace import Workspace, file_name
@@ -62,7 +62,7 @@ class Outcome:
     benchmark_id: str
     request: BenchRequest
     pool: LabelledPool
-    targets: list[Target]
+    targets: list[LabelledTarget]
     methods: list[Method]
     measured: dict[str, dict[str, Measured]]
     summaries: dict[str, list[MethodSummary]]
@@ -97,7 +97,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         methods=methods,
         measured=measured,
         summaries={
-            setting: summarize(methods, found, targets) for setting, found in measured.items()
+            setting: summarize(methods, measures, targets) for setting, measures in measured.items()
         },
         started=started,
         seconds=time.monotonic() - clock,
@@ -121,12 +121,12 @@ def measure_setting(field: BenchField, methods: Sequence[Method]) -> dict[str, M
         ) as handle:
             for target in missing[method.name]:
                 grades = field.pool.grades(target)
-                found = {
+                measures = {
                     variant: asdict(measure(grades[order_by_score(scores, field.pool.id_order)]))
                     for variant, scores in scorer(target)
                 }
                 result = {"method": method.name, "target": target.name, "setting": field.setting}
-                write_json(files[method.name][target.name], {**result, "measures": found})
+                write_json(files[method.name][target.name], {**result, "measures": measures})
                 handle.advance(1)
             handle.detail = f"{len(missing[method.name])} targets measured"
     return {
@@ -136,9 +136,9 @@ def measure_setting(field: BenchField, methods: Sequence[Method]) -> dict[str, M
 
 
 def _measures(file: Path) -> dict[str, dict[str, float]]:
-    found = read_json(file)["measures"]
-    assert isinstance(found, dict)
-    return found
+    measures = read_json(file)["measures"]
+    assert isinstance(measures, dict)
+    return measures
 
 
 def _result_files(field: BenchField, method: Method, identity: object) -> dict[str, Path]:

@@ -1,24 +1,30 @@
 """One setting of a benchmark: its texts as files for the ordinary stages, and word tables."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from flows.benchmark.methods import UnderTest
 from flows.config.data import ExemplarsConfig, PoolConfig
 from flows.config.jobs import SelectConfig
-from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import prepare, read_targets
 from selection.core.hashing import content_id
-from selection.evaluation.labelled import LabelledPool, Setting, Target, as_messages, as_text
-from selection.evaluation.lexical_baselines import Counts, count_terms, gram_table, text_lengths
+from selection.evaluation.baselines.methods import LabelledTexts
+from selection.evaluation.labelled import (
+    LabelledPool,
+    LabelledTarget,
+    Mask,
+    Rows,
+    RowScores,
+    Setting,
+    as_messages,
+    batches_of,
+    spread_scores,
+)
 from storage.files.atomic import write_atomically, write_bytes
 from storage.files.workspace import Workspace
 from storage.pools.prepare import PreparedPool
@@ -33,7 +39,7 @@ class BenchField:
     """A labelled pool and its targets in one setting; tables are made when first asked for."""
 
     pool: LabelledPool
-    targets: list[Target]
+    targets: list[LabelledTarget]
     setting: Setting
     workspace: Workspace
     given: UnderTest
@@ -86,65 +92,33 @@ class BenchField:
             return SelectConfig.model_validate({**files, "budget": {"examples": 1}})
         return config.model_copy(update={**files, "drop_exemplar_copies": False, "where": None})
 
+    @property
+    def everyone(self) -> Mask:
+        """(n,) every prepared example."""
+        return self.prepared.eligible(None)
+
+    def batches(self, size: int) -> list[Rows]:
+        """Prepared examples, `size` together."""
+        return batches_of(self.prepared.n_examples, size)
+
     @cached_property
-    def example_of_row(self) -> NDArray[np.int64]:
+    def example_of_row(self) -> Rows:
         """(n,) prepared example of each labelled row; -1 where reading dropped the row."""
-        rows = np.arange(self.prepared.n_examples)
-        at = {name: row for row, name in enumerate(self.pool.ids.tolist())}
-        found = np.full(len(self.pool), -1, np.int64)
-        table = self.prepared.occurrences_at(rows)
-        for own_id, example in zip(
-            table["own_id"].to_pylist(), table["example_row"].to_pylist(), strict=True
-        ):
-            found[at[own_id]] = example
-        return found
+        return self.pool.match(self.prepared.occurrences_at, self.prepared.n_examples)
 
-    def spread(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    @cached_property
+    def example_order(self) -> Rows:
+        """Prepared examples in order of the first own id of each, so that ties go by own id."""
+        return self.pool.example_order(self.example_of_row)
+
+    def spread(self, scores: RowScores) -> RowScores:
         """(n,) scores of labelled rows from scores of examples; a dropped row is below all."""
-        where = self.example_of_row
-        lowest = min(scores.min(initial=0.0), 0.0) - 1.0
-        return np.where(where >= 0, scores[where], lowest)
-
-    def texts(self) -> Iterator[str]:
-        """What lexical methods read, in pool order."""
-        for first in range(0, len(self.pool), _BATCH):
-            for turns in self.pool.turns(self.setting, first, _BATCH):
-                yield as_text(turns)
-
-    def exemplar_texts(self, target: Target) -> list[str]:
-        """The same for one target's exemplars."""
-        return [as_text(turns) for turns in target.turns(self.setting)]
+        return spread_scores(scores, self.example_of_row)
 
     @cached_property
-    def vocabulary(self) -> dict[str, int]:
-        """Word -> column of `words`; filled by it."""
-        return {}
-
-    @cached_property
-    def words(self) -> Counts:
-        """Word counts of every pool row."""
-        with stage("words", len(self.pool), "rows") as handle:
-            counts = count_terms(self.texts(), self.vocabulary, grow=True)
-            handle.detail = f"{counts.n_terms:,} words in {len(counts):,} rows"
-        return counts
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """(n,) words of every pool row."""
-        return text_lengths(self.words)
-
-    def exemplar_words(self, target: Target) -> Counts:
-        """Counts of the pool's words in a target's exemplars."""
-        self.words  # noqa: B018 - fills the vocabulary
-        return count_terms(self.exemplar_texts(target), self.vocabulary, grow=False)
-
-    @cached_property
-    def grams(self) -> Counts:
-        """Hashed uni- and bigram counts of every pool row."""
-        with stage("grams", len(self.pool), "rows") as handle:
-            counts = gram_table(self.texts())
-            handle.detail = f"{len(counts.terms):,} entries in {len(counts):,} rows"
-        return counts
+    def texts(self) -> LabelledTexts:
+        """What lexical methods read."""
+        return LabelledTexts(self.pool, self.setting)
 
     def _write_pool(self, temp: Path) -> None:
         with pq.ParquetWriter(temp, _SCHEMA) as writer:

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from flows.benchmark.run import Outcome
-from flows.benchmark.summary import BEST, MethodSummary, as_json
 from flows.config.data import BenchRequest
 from flows.orchestration import prefect_settings
 from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.terminal import print_table, say
+from selection.evaluation.summary import BEST, MethodSummary, as_json
 from storage.files.workspace import open_workspace
 
 _SHOWN_LOSSES = 8

@@ -3,16 +3,17 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from flows.config.ranking import FaissConfig
-from flows.stages.rank.index import ensure_index, nearest_vectors, open_index
 from selection.core.errors import InputError
 from selection.data.messages import plain_text
+from selection.similarity.sketches import IndexSettings, gpu_is_there
 from storage.catalog.sql import run_sql
 from storage.files.atomic import MANIFEST, is_complete, read_json
 from storage.files.workspace import Workspace, find_workspace
+from storage.pools.index import ensure_index, nearest_vectors, open_index
 from storage.pools.prepare import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards
@@ -37,7 +38,7 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
             "has no vector: nothing of it counts", field="example", value=reference,
             remedy="Ask for another sample.",
         )  # fmt: skip
-    settings = FaissConfig.model_validate(manifest.get("faiss", {}))
+    settings = IndexSettings(**cast("dict[str, Any]", manifest["faiss"]), gpu=gpu_is_there())
     identity = {name: manifest[name] for name in ("pool_id", "rendering_id", "representation_id")}
     folder, built = ensure_index(workspace.indexes, vectors, identity, settings)
     if built:

@@ -146,13 +146,3 @@ class FaissConfig(Strict):
     gpu: Literal["auto", "off"] = Field(
         "auto", description="auto: a GPU makes the cells where FAISS sees one."
     )
-
-    def lists_for(self, n_vectors: int) -> int:
-        """Cells of an index of so many vectors; 0 where every sketch is compared."""
-        if n_vectors <= self.flat_up_to:
-            return 0
-        return min(n_vectors, self.n_lists or int(4 * n_vectors**0.5))
-
-    def identity(self) -> dict[str, object]:
-        """What decides the index and what is found with it."""
-        return self.model_dump(exclude={"recall_queries", "gpu"})

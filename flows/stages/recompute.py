@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render, sae_path
-from flows.stages.record.material import Material, top_of
+from flows.stages.record.material import Material
 from flows.stages.represent.representer import Representer, open_representer, pool_vectors
 from flows.stages.represent.spaces import count_terms, representers_of
 from flows.stages.represent.units import embed_rendered
@@ -28,6 +26,7 @@ from selection.core.errors import InputError
 from selection.records import SparseRows
 from storage.audit.reproduction import RecordedRun
 from storage.files.atomic import TEMP_PREFIX
+from storage.files.scores import read_ids, scores_file
 from storage.files.workspace import Workspace, open_workspace
 from storage.pools.prepare import open_pool
 
@@ -162,23 +161,16 @@ def compare_rankings(workspace: Workspace, material: Material) -> list[RankingAg
     """The best examples and the picks of every selection that has a recorded ranking."""
     found = []
     for decided in material.decided:
-        file = workspace.scores / f"{decided.selection_id}.parquet"
+        file = scores_file(workspace.scores, decided.selection_id)
         if not file.exists():
             continue
-        old, new = _by_score(pq.read_table(file)), _by_score(pq.read_table(decided.scores_file))
+        old, new = read_ids(file, by_score=True), read_ids(decided.scores_file, by_score=True)
         n = min(TOP, len(old), len(new))
-        picks = set(top_of(decided)["example_id"].to_pylist())
-        before = pq.read_table(file, columns=["example_id"]).slice(0, len(picks))
-        both = picks & set(before["example_id"].to_pylist())
+        picks = set(material.top_of(decided)["example_id"].to_pylist())
+        both = picks & set(read_ids(file, n=len(picks)))
         found.append(
             RankingAgreement(
                 decided.name, n, len(set(old[:n]) & set(new[:n])), len(picks), len(both)
             )
         )
     return found
-
-
-def _by_score(scores: pa.Table) -> list[str]:
-    order = "score_rank" if "score_rank" in scores.column_names else "rank"
-    names: list[str] = scores.sort_by(order)["example_id"].to_pylist()
-    return names

@@ -1,23 +1,23 @@
 """Last computing stage: rank the pool for every target, cut, explain, and commit it all at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
 from flows.orchestration.progress import Listener, listening, stage
-from flows.stages.decide.decide import Decided, Race, decide, enter_race
-from flows.stages.decide.held_out import check_label_free
-from flows.stages.prepare.inputs import Eligibility, eligible_examples, read_targets
+from flows.stages.decide.check import check_label_free
+from flows.stages.decide.decide import Decided, decide
+from flows.stages.decide.run_input import RunInput, run_input
+from flows.stages.prepare.inputs import eligible_examples, read_targets
 from flows.stages.prepare.render import ModelInput, open_model_input, render_rows, rendering_folder
-from flows.stages.rank.candidates import measured_recall
 from flows.stages.rank.index import index_facts
+from flows.stages.rank.retrieve import search_facts
 from flows.stages.record.material import Material, RunFacts
 from flows.stages.record.rows import catalog_rows, stage_rows
 from flows.stages.record.token_activations import token_activation_rows
@@ -30,7 +30,6 @@ from flows.stages.represent.representer import (
 from flows.stages.represent.spaces import open_spaces
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount
-from selection.picking.pick import PickReason
 from selection.rendering.renderer import load_renderer
 from storage.catalog.commit import commit
 from storage.files.workspace import Workspace
@@ -76,24 +75,26 @@ def decide_run(
     targets = embed_targets(representer, config, tables)
     eligibility = eligible_examples(config, pool, tables)
     spaces = open_spaces(config, representer, pool_id)
-    race = enter_race(config, eligibility, pool, rendered, spaces, targets)
+    given = run_input(config, eligibility, pool, rendered, spaces, targets)
     tokens = token_counter(config.budget, representer.model_input, pool, rendered)
-    n_promised = int(eligibility.eligible.sum())
+    n_promised = eligibility.n
     run = (facts.run_id, facts.name)
-    decided = decide(config, scores, run, pool, spaces, race, n_promised, targets, tokens)
+    decided = decide(config, scores, run, pool, spaces, given, n_promised, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
-    checks = check_label_free(config, pool, spaces, race, targets, decided)
-    if race.candidates is not None:
-        recall = measured_recall(
-            config, spaces, race.targets, race.eligible, race.candidates, _cuts(decided)
-        )
-        index["search"] = {**race.candidates.facts, "recall": recall}
+    checks = check_label_free(config, pool, given, targets, decided)
+    if given.retrieved is not None:
+        cuts: dict[str, float] = {}
+        for each in decided:
+            if each.role == "main":
+                for target, score in each.least_scores().items():
+                    cuts[target] = min(score, cuts.get(target, score))
+        index |= search_facts(config, given.ranking, given.eligibility, given.retrieved, cuts)
     facts = replace(
         facts,
-        counts=_counts(pool, rendered, eligibility, race, vectors.n_vectors, representer, index),
+        counts=_counts(pool, rendered, n_promised, given, vectors.n_vectors, representer, index),
     )
     return Material(
-        config, facts, pool, vectors, spaces, representer, race, targets, decided, tokens, checks
+        config, facts, pool, vectors, spaces, representer, given, targets, decided, tokens, checks
     )
 
 
@@ -143,8 +144,8 @@ def token_counter(
 def _counts(
     pool: PreparedPool,
     rendered: RenderedPool,
-    eligibility: Eligibility,
-    race: Race,
+    n_passed: int,
+    given: RunInput,
     n_vectors: int,
     representer: Representer,
     index: Mapping[str, object],
@@ -155,29 +156,15 @@ def _counts(
         "dropped_while_reading": {str(reason): n for reason, n in pool.drops.items() if n},
         "occurrences": pool.n_occurrences,
         "examples": pool.n_examples,
-        "dropped_before_ranking": {str(reason): n for reason, n in race.drops.items()},
-        "passed_where": int(eligibility.eligible.sum()),
-        "ranked": int(race.eligible.sum()),
+        "dropped_before_ranking": {str(reason): n for reason, n in given.eligibility.drops.items()},
+        "passed_where": n_passed,
+        "ranked": given.eligibility.n,
         "vectors": n_vectors,
         "fixed_point": representer.fixed_point_totals(),
         **representer.sae_facts(),
         **index,
         **rendered.totals,
     }
-
-
-def _cuts(decided: Sequence[Decided]) -> dict[str, float]:
-    """Target -> the least score of a pick of the main selection that its score brought in."""
-    cuts: dict[str, float] = {}
-    for each in decided:
-        if each.role == "main":
-            table = pq.read_table(each.scores_file, columns=["score", "target"])
-            picks = table.slice(0, each.cut.n_selected).to_pylist()
-            for pick, reason in zip(picks, each.picks.reasons, strict=True):
-                if reason in (PickReason.INCLUDED, PickReason.FLOOR):
-                    continue
-                cuts[pick["target"]] = min(pick["score"], cuts.get(pick["target"], pick["score"]))
-    return cuts
 
 
 def _summary(decided: Decided, rows: list[Mapping[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ keeps the counts of those terms (10 bytes each) and each text's length; the voca
 pool is never held.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,16 @@ def bm25_of_sets(
         return scores
 
     return scored(batches, lengths), scored(*_count(exemplar_texts, vocabulary))
+
+
+def bm25_of_targets(
+    texts: Iterable[str], exemplar_texts: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.float64]]:
+    """Target -> (n,) BM25 of every text against all of its exemplars, in one pass."""
+    every = [text for part in exemplar_texts.values() for text in part]
+    ends = np.cumsum([len(part) for part in exemplar_texts.values()])
+    scores, _ = bm25_of_sets(texts, every, np.split(np.arange(len(every)), ends[:-1]))
+    return dict(zip(exemplar_texts, np.ascontiguousarray(scores.T), strict=True))
 
 
 def _profiles(exemplar_texts: Sequence[str]) -> tuple[dict[str, int], NDArray[np.float64]]:
@@ -104,22 +114,22 @@ def _count(
     """Counts of the vocabulary's words, one record per _BATCH texts, and all lengths in words."""
     batches: list[_Counts] = []
     lengths: list[int] = []
-    found: list[int] = []  # text within the batch * len(vocabulary) + word
+    occurrences: list[int] = []  # text within the batch * len(vocabulary) + word
     for text in texts:
         in_text = words(text)
         offset = len(lengths) % _BATCH * len(vocabulary)
-        found.extend(offset + vocabulary[word] for word in in_text if word in vocabulary)
+        occurrences.extend(offset + vocabulary[word] for word in in_text if word in vocabulary)
         lengths.append(len(in_text))
         if len(lengths) % _BATCH == 0:
-            batches.append(_compact(found, len(vocabulary)))
-            found.clear()
+            batches.append(_compact(occurrences, len(vocabulary)))
+            occurrences.clear()
     if len(lengths) % _BATCH:
-        batches.append(_compact(found, len(vocabulary)))
+        batches.append(_compact(occurrences, len(vocabulary)))
     return batches, np.array(lengths, np.int64)
 
 
-def _compact(found: list[int], n_words: int) -> _Counts:
+def _compact(occurrences: list[int], n_words: int) -> _Counts:
     """Count equal entries of one batch."""
-    entries, counts = np.unique(np.array(found, np.int64), return_counts=True)
+    entries, counts = np.unique(np.array(occurrences, np.int64), return_counts=True)
     text, word = np.divmod(entries, max(n_words, 1))
     return _Counts(text.astype(np.uint16), word.astype(np.int32), counts.astype(np.uint32))

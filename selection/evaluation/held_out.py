@@ -61,15 +61,15 @@ def scores_without(
     each: (n, m). A mean adds multiples of 2^-40, as `similarity.queries` does: equal to the bit.
     """
     n_folds = int(folds.max()) + 1
-    found = np.empty((len(each), n_folds))
+    scores = np.empty((len(each), n_folds))
     amounts = np.rint(each * _SCALE).astype(np.int64) if statistic == "mean" else each
     for fold in range(n_folds):
         rest = amounts[:, folds != fold]
         if statistic == "mean":
-            found[:, fold] = rest.sum(axis=1) / (rest.shape[1] * _SCALE)
+            scores[:, fold] = rest.sum(axis=1) / (rest.shape[1] * _SCALE)
         else:
-            found[:, fold] = rest.max(axis=1)
-    return found
+            scores[:, fold] = rest.max(axis=1)
+    return scores
 
 
 def share_above(scores: NDArray[np.float64], own: float, is_copy: NDArray[np.bool_]) -> float:
@@ -106,7 +106,7 @@ def samples_alike(shares_above: NDArray[np.float64], n: int) -> MedianInterval:
     shares_above: (m,) of the held-out exemplars. Twice the median number above, at most n; the
     interval is that of the median. See the module for why, and why it errs upwards.
     """
-    found = median_interval(shares_above)
+    interval = median_interval(shares_above)
     return MedianInterval(
-        *(min(2.0 * share, 1.0) * n for share in (found.median, found.lo, found.hi))
+        *(min(2.0 * share, 1.0) * n for share in (interval.median, interval.lo, interval.hi))
     )

@@ -6,7 +6,7 @@ A pool is scored under its own ids: nothing is deduplicated, decontaminated or l
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,10 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
 from selection.evaluation.metrics import grade_pool
 
+Rows = NDArray[np.int64]
+RowScores = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
 Setting = Literal["full", "instance"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
@@ -31,7 +35,7 @@ _TARGET_KEYS = ("target", "kind", "category", "tasks", "families", "exemplars")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LabelledTarget:
     """One target task with its labels and exemplars.
 
     users, outputs: per setting, the user turn and the assistant turn of each exemplar.
@@ -91,7 +95,7 @@ class LabelledPool:
             for name in _LABELS
         }
 
-    def grades(self, target: Target) -> NDArray[np.int8]:
+    def grades(self, target: LabelledTarget) -> NDArray[np.int8]:
         """(n,) relevance of each row for a target, -1 where unjudged."""
         labels = self._labels
         return grade_pool(
@@ -104,15 +108,45 @@ class LabelledPool:
             target_category=target.category,
         )
 
+    def match(self, occurrences_at: Callable[[Rows], pa.Table], n_examples: int) -> Rows:
+        """(n,) prepared example of each labelled row; -1 where reading dropped the row.
+
+        occurrences_at: example rows -> a table with `own_id` and `example_row`.
+        """
+        at = {name: row for row, name in enumerate(self.ids.tolist())}
+        table = occurrences_at(np.arange(n_examples))
+        examples = np.full(len(self), -1, np.int64)
+        names = table["own_id"].to_pylist()
+        for own_id, example in zip(names, table["example_row"].to_pylist(), strict=True):
+            examples[at[own_id]] = example
+        return examples
+
+    def example_order(self, examples: Rows) -> Rows:
+        """Prepared examples in order of the first own id of each, so that ties go by own id.
+
+        examples: of each labelled row, see `match`.
+        """
+        rows = examples[self.id_order]
+        rows = rows[rows >= 0]
+        _, first = np.unique(rows, return_index=True)
+        return rows[np.sort(first)]
+
     def turns(
         self, setting: Setting, first: int = 0, n: int | None = None
     ) -> list[tuple[str, str]]:
         """(user turn, assistant turn) of `n` rows from row `first` on."""
         return _turns_of_table(self.table.slice(first, n), setting)
 
-    def turns_at(self, rows: NDArray[np.int64], setting: Setting) -> list[tuple[str, str]]:
-        """(user turn, assistant turn) of (c,) rows, in their order."""
-        return _turns_of_table(self.table.take(pa.array(rows)), setting)
+
+def batches_of(n: int, size: int) -> list[Rows]:
+    """Row numbers 0 to n - 1, `size` together."""
+    return [np.arange(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def spread_scores(scores: RowScores, examples: Rows) -> RowScores:
+    """(n,) scores of labelled rows from scores of examples; a dropped row is below all."""
+    lowest = min(scores.min(initial=0.0), 0.0) - 1.0
+    return np.where(examples >= 0, scores[examples], lowest)
 
 
 def _turns_of_table(table: pa.Table, setting: Setting) -> list[tuple[str, str]]:
@@ -216,7 +250,9 @@ def _only(table: pa.Table, subpool: Path, sha256: str) -> tuple[pa.Table, str]:
     return kept.combine_chunks(), content_id([sha256, sorted(set(ids))], n_hex=64)
 
 
-def read_labelled_targets(path: Path | str, wanted: Sequence[str] | None = None) -> list[Target]:
+def read_labelled_targets(
+    path: Path | str, wanted: Sequence[str] | None = None
+) -> list[LabelledTarget]:
     """Read target tasks, all or the named ones, in file order. Raises InputError with its line."""
     path = Path(path)
     try:
@@ -242,7 +278,7 @@ def read_labelled_targets(path: Path | str, wanted: Sequence[str] | None = None)
     return kept
 
 
-def _target(path: Path, number: int, line: str) -> Target:
+def _target(path: Path, number: int, line: str) -> LabelledTarget:
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -259,7 +295,7 @@ def _target(path: Path, number: int, line: str) -> Target:
                 field=key,
                 remedy=f"A target needs: {', '.join(_TARGET_KEYS)}.",
             )
-    return Target(
+    return LabelledTarget(
         str(value["target"]),
         str(value["kind"]),
         str(value["category"]),

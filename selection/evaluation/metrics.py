@@ -119,9 +119,9 @@ def _graded_average_precision(grades: NDArray[np.int64]) -> float:
     """Precision summed over hits for every contentment threshold, over the number of hits."""
     total, n_hits = 0.0, 0
     for threshold in range(1, TOP_GRADE + 1):
-        places = np.flatnonzero(grades >= threshold)
-        total += float((np.arange(1, len(places) + 1) / (places + 1)).sum())
-        n_hits += len(places)
+        positions = np.flatnonzero(grades >= threshold)
+        total += float((np.arange(1, len(positions) + 1) / (positions + 1)).sum())
+        n_hits += len(positions)
     return total / n_hits
 
 

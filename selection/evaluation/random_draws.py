@@ -2,7 +2,7 @@
 
 **Why scores of two sets of exemplars are not compared as they are.** A score depends on the
 candidate (long and common samples resemble everything) and on the exemplars (their length, and how
-alike they are). So each candidate is its own yardstick: its closeness to the exemplars is held
+alike they are). So each candidate is its own reference: its closeness to the exemplars is held
 against its closeness to random samples of the pool, and it beats them if it is larger than for 95 %
 of the draws. Three things make that fair:
 
@@ -15,7 +15,7 @@ of the draws. Three things make that fair:
   grows with the number of unrelated samples, so a draw of m is already the stricter test for it.
 * Base rate: where a tenth of the pool is of the target task, so is a tenth of random samples, and
   the best candidates could not beat 95 % of them. Pseudo-exemplars are drawn from below the samples
-  that held-out exemplars cannot be told from (`label_free.samples_alike`).
+  that held-out exemplars cannot be told from (`held_out.samples_alike`).
 
 One candidate in twenty beats its draws by chance. A ranking is informative down to the rank that
 splits it best: before it more than half beat their draws, behind it fewer do.
@@ -97,17 +97,17 @@ def beats_draws(
     """
     if own.shape[1] * sets.shape[1] > PAIRS_LIMIT:
         raise ValueError(f"{own.shape[1]} exemplars and draws of {sets.shape[1]} are too many")
-    mine, theirs = _amounts(own), _amounts(drawn)
+    to_exemplars, to_samples = _amounts(own), _amounts(drawn)
     if statistic == "max":
-        best = mine.max(axis=1)
-        least = np.zeros((len(mine), len(sets)), np.int64)
+        best = to_exemplars.max(axis=1)
+        least = np.zeros((len(to_exemplars), len(sets)), np.int64)
         for column in sets.T:
-            np.maximum(least, theirs[:, column], out=least)
+            np.maximum(least, to_samples[:, column], out=least)
     else:  # sum / m against sum / k, both multiplied by m k
-        best = mine.sum(axis=1) * sets.shape[1]
-        least = np.zeros((len(mine), len(sets)), np.int64)
+        best = to_exemplars.sum(axis=1) * sets.shape[1]
+        least = np.zeros((len(to_exemplars), len(sets)), np.int64)
         for column in sets.T:
-            least += theirs[:, column]
+            least += to_samples[:, column]
         least *= own.shape[1]
     n_beaten = (least < best[:, None]).sum(axis=1)
     return np.asarray(n_beaten >= np.ceil(level * len(sets)))
@@ -117,9 +117,9 @@ def near_exemplars(
     own: NDArray[np.float64], drawn: NDArray[np.float64], level: float = LEVEL
 ) -> NDArray[np.bool_]:
     """Which candidates are closer to which exemplars than to `level` of the samples, (c, m)."""
-    mine, theirs = _amounts(own), np.sort(_amounts(drawn), axis=1)
-    place = int(np.ceil(level * theirs.shape[1])) - 1
-    return np.asarray(mine > theirs[:, place, None])
+    to_exemplars, to_samples = _amounts(own), np.sort(_amounts(drawn), axis=1)
+    position = int(np.ceil(level * to_samples.shape[1])) - 1
+    return np.asarray(to_exemplars > to_samples[:, position, None])
 
 
 def informative_until(beats: NDArray[np.bool_]) -> int:
@@ -127,7 +127,7 @@ def informative_until(beats: NDArray[np.bool_]) -> int:
 
     beats: (r,) bool in order of the ranking. The rank k with the largest sum over the first k of
     (1 if it beats, else -1), the smallest such; 0 where even the first ranks do not beat theirs.
-    It is the maximum-likelihood place of one change from a rate p to 1 - p.
+    It is the maximum-likelihood position of one change from a rate p to 1 - p.
     """
     walk = np.concatenate([[0], np.cumsum(np.where(beats, 1, -1))])
     return int(np.argmax(walk))

@@ -78,15 +78,16 @@ def item_runs(
     runs: list[NDArray[np.uint64]] = []
     lengths: list[NDArray[np.int8]] = []
     for file in np.unique(of_file):
-        mine = np.flatnonzero(of_file == file)
-        n = int(np.clip(np.percentile(counts[mine], 5), shortest, longest))
-        found = [
-            np.unique(ngram_hashes(hashes[i], min(n, max(int(counts[i]), shortest)))) for i in mine
+        in_file = np.flatnonzero(of_file == file)
+        n = int(np.clip(np.percentile(counts[in_file], 5), shortest, longest))
+        of_items = [
+            np.unique(ngram_hashes(hashes[i], min(n, max(int(counts[i]), shortest))))
+            for i in in_file
         ]
-        owner = np.repeat(mine, [len(each) for each in found])
+        owner = np.repeat(in_file, [len(each) for each in of_items])
         words = np.minimum(counts[owner], n).astype(np.int8)
-        together = np.concatenate([*found, np.zeros(0, np.uint64)])
-        own = _of_few_items(together, owner, texts, max(1.0, template_share * len(mine)))
+        together = np.concatenate([*of_items, np.zeros(0, np.uint64)])
+        own = _of_few_items(together, owner, texts, max(1.0, template_share * len(in_file)))
         items.append(owner[own])
         runs.append(together[own])
         lengths.append(words[own])
@@ -161,15 +162,15 @@ def _search(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(row, run) hits of a batch, each pair once; counts them in `in_texts`."""
     hashes, owner = joined([word_hashes(text) for text in batch])
-    found = [np.zeros(0, np.int64)]
+    pairs_of_batches = [np.zeros(0, np.int64)]
     for n in np.unique(items.lengths):
         runs = ngram_hashes(hashes, int(n))
         whole = owner[: len(runs)] == owner[len(owner) - len(runs) :]  # Within one text.
         position = np.searchsorted(items.runs, runs)
         position[position == len(items.runs)] = 0
         hit = whole & (items.runs[position] == runs)
-        found.append(owner[: len(runs)][hit] * len(items.runs) + position[hit])
-    pairs = np.unique(np.concatenate(found))
+        pairs_of_batches.append(owner[: len(runs)][hit] * len(items.runs) + position[hit])
+    pairs = np.unique(np.concatenate(pairs_of_batches))
     rows, runs_hit = np.divmod(pairs, max(len(items.runs), 1))
     in_texts += np.bincount(runs_hit, minlength=len(in_texts))
     return rows + start, runs_hit

@@ -85,15 +85,15 @@ class KeptVectors:
         """
         one = self._one(rows, i)
         self._n_asked += 1
-        found, scores = np.empty(self._n, np.int64), np.empty(self._n, np.float64)
-        n_found, n_links = meet(
+        close, scores = np.empty(self._n, np.int64), np.empty(self._n, np.float64)
+        n_close, n_links = meet(
             one, self._kept, self._n, self._weights, self._shift or 0, self._n_asked,
-            self.threshold, found, scores,
+            self.threshold, close, scores,
         )  # fmt: skip
         self._n_followed += n_links
         self._n_could_scan += self._n
-        by_number = np.argsort(found[:n_found])
-        return found[:n_found][by_number], scores[:n_found][by_number]
+        by_number = np.argsort(close[:n_close])
+        return close[:n_close][by_number], scores[:n_close][by_number]
 
     def _one(self, rows: SparseRows, i: int) -> One:
         """Row i in memory of its own; the rows are checked once."""

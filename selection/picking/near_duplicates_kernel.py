@@ -139,17 +139,17 @@ def meet(
     n: int,
     weights: NDArray[np.int64],
     shift: int,
-    asked: int,
+    query: int,
     threshold: float,
-    found: NDArray[np.int64],
+    close: NDArray[np.int64],
     scores: NDArray[np.float64],
 ) -> tuple[int, int]:
     """Write the kept vectors that are close, in any order.
 
-    n: number of kept vectors. asked: number of this question.
+    n: number of kept vectors. query: number of this question.
     Returns how many are close, and how many links were followed (0 without links).
     """
-    others, n_others, n_links = found, 0, 0
+    others, n_others, n_links = close, 0, 0
     if one.norm == 0:
         return 0, 0
     if len(many.newest) == 0:
@@ -161,15 +161,15 @@ def meet(
         while link >= 0:
             met, link = many.vector[link], many.older[link]
             n_links += 1
-            if many.seen[met] != asked:
-                many.seen[met] = asked
+            if many.seen[met] != query:
+                many.seen[met] = query
                 others[n_others] = met
                 n_others += 1
     n_left = _not_ruled_out(
         one.norm, one.bins, many.norms, many.bins, shift, threshold, others, n_others
     )
     n_found = 0
-    for k in range(n_left):  # `found` is `others`: what is written lies behind what is read.
+    for k in range(n_left):  # `close` is `others`: what is written lies behind what is read.
         other = others[k]
         norm = np.int64(many.norms[other])
         needed = threshold / (1 + threshold) * (one.norm + norm) * (1 - _SLACK)
@@ -178,6 +178,6 @@ def meet(
             continue
         score = shared / (one.norm + norm - shared)
         if score >= threshold:
-            found[n_found], scores[n_found] = other, score
+            close[n_found], scores[n_found] = other, score
             n_found += 1
     return n_found, n_links

@@ -8,7 +8,7 @@ passed over has a reason. Without rules the selection is a prefix of the ranking
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -121,10 +121,11 @@ def choose(
     n_below = len(good) - int(good.sum())
     good[included] = False
     order = np.concatenate([included, np.flatnonzero(good)])
+    request = _Request(ranking, order, len(included), budget, n_eligible, rules, token_count)
     if rules.limits is None and rules.duplicates is None and rules.diversity is None:
-        picks = _prefix(ranking, order, budget, n_eligible, token_count)
+        picks = _prefix(request)
     else:
-        picks = _walked(ranking, order, len(included), budget, n_eligible, rules, token_count)
+        picks = _walked(request)
     if n_below and not len(picks.positions):
         raise InputError(
             f"no candidate scores that much (the best: {ranking.scores.max():.6g})",
@@ -141,16 +142,7 @@ def choose(
     reasons = list(picks.reasons)
     reasons[: len(included)] = [PickReason.INCLUDED] * len(included)
     below = f" {n_below:,} of them scored below `min_score`." if n_below and picks.shortfall else ""
-    return Picks(
-        picks.positions,
-        reasons,
-        picks.details,
-        picks.passed_over,
-        n_below,
-        picks.n_tokens,
-        picks.unused_tokens,
-        picks.shortfall + below,
-    )
+    return replace(picks, reasons=reasons, n_below_min=n_below, shortfall=picks.shortfall + below)
 
 
 def _positions_of(rows: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -166,49 +158,40 @@ def _positions_of(rows: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray
     return np.flatnonzero(np.isin(ranked, rows)).astype(np.int64)
 
 
-def _prefix(
-    ranking: Ranking | JointRanking,
-    order: NDArray[np.int64],
-    budget: Budget,
-    n_eligible: int,
-    token_count: TokenCount | None,
-) -> Picks:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is picked from: positions of the ranking in `order`, the included ones first."""
+
+    ranking: Ranking | JointRanking
+    order: NDArray[np.int64]
+    n_included: int
+    budget: Budget
+    n_eligible: int
+    rules: Rules
+    token_count: TokenCount | None
+
+
+def _prefix(request: _Request) -> Picks:
     """No rule takes anything out: the longest prefix that the budget pays for."""
-    ordered = Ranking(ranking.rows[order], ranking.scores[order])
-    end = cut(ordered, budget, n_eligible, token_count)
+    order = request.order
+    ordered = Ranking(request.ranking.rows[order], request.ranking.scores[order])
+    end = cut(ordered, request.budget, request.n_eligible, request.token_count)
     n = end.n_selected
-    return Picks(
-        order[:n],
-        [PickReason.SCORE] * n,
-        [""] * n,
-        [],
-        0,
-        end.n_tokens,
-        end.unused_tokens,
-        end.shortfall,
-    )
+    reasons, details = [PickReason.SCORE] * n, [""] * n
+    return Picks(order[:n], reasons, details, [], 0, end.n_tokens, end.unused_tokens, end.shortfall)
 
 
-def _walked(
-    ranking: Ranking | JointRanking,
-    order: NDArray[np.int64],
-    n_included: int,
-    budget: Budget,
-    n_eligible: int,
-    rules: Rules,
-    token_count: TokenCount | None,
-) -> Picks:
+def _walked(request: _Request) -> Picks:
     """Walk by the rules; with quotas and a token budget, for as many picks as fit together."""
-    wanted = wanted_examples(budget, n_eligible)
-    n_likely = _prefix(ranking, order, budget, n_eligible, token_count).positions.size
-    if rules.limits is None or wanted is not None:
-        n = len(order) if wanted is None else wanted
-        walk = _Walk(ranking, order, n_included, rules, n, budget, max(n_likely, 1), token_count)
-        return walk.result(wanted, n_eligible)
+    wanted = wanted_examples(request.budget, request.n_eligible)
+    n_likely = len(_prefix(request).positions)
+    if request.rules.limits is None or wanted is not None:
+        n = len(request.order) if wanted is None else wanted
+        return _Walk(request, n, max(n_likely, 1)).result(wanted)
     n, best = n_likely, None
     for _ in range(_QUOTA_ROUNDS):
-        walk = _Walk(ranking, order, n_included, rules, n, budget, n, token_count)
-        best = walk.result(None, n_eligible)
+        walk = _Walk(request, n, n)
+        best = walk.result(None)
         if len(best.positions) >= n or not walk.out_of_tokens:
             break
         n = max(min(len(best.positions), n - 1), 1)
@@ -219,21 +202,13 @@ def _walked(
 class _Walk:
     """One walk over the candidates, and what it took and passed over."""
 
-    def __init__(
-        self,
-        ranking: Ranking | JointRanking,
-        order: NDArray[np.int64],
-        n_included: int,
-        rules: Rules,
-        n: int,
-        budget: Budget,
-        n_likely: int,
-        token_count: TokenCount | None,
-    ) -> None:
+    def __init__(self, request: _Request, n: int, n_likely: int) -> None:
         """Walk. n: most picks; n_likely: about how many the budget pays for."""
+        ranking, rules = request.ranking, request.rules
         self.rows, self.scores, self.rules = ranking.rows, ranking.scores, rules
-        self.n, self.budget, self.n_likely = n, budget, n_likely
-        self.token_count, self.out_of_tokens = token_count, False
+        self.n, self.budget, self.n_likely = n, request.budget, n_likely
+        self.n_eligible = request.n_eligible
+        self.token_count, self.out_of_tokens = request.token_count, False
         self.finder = rules.duplicates() if rules.duplicates else None
         limits = rules.limits(n) if rules.limits else []
         self.quotas = QuotaWalk(limits, n) if limits else None
@@ -243,7 +218,8 @@ class _Walk:
         self.passed_over: list[PassedOver] = []
         self.n_tokens = 0
         self.by_score_alone = np.zeros(0, np.int64)
-        self._fill(order[:n_included], order[n_included:])
+        included, rest = np.split(request.order, [request.n_included])
+        self._fill(included, rest)
 
     def _fill(self, included: NDArray[np.int64], rest: NDArray[np.int64]) -> None:
         for position in self._loaded(included):
@@ -269,16 +245,16 @@ class _Walk:
         """The first candidates that repeat none before them, and how many were looked at."""
         if self.finder is None:
             return rest[:wanted], min(wanted, len(rest))
-        found: list[int] = []
+        distinct: list[int] = []
         n_seen = 0
         for position in self._loaded(rest):
-            if len(found) == wanted:
+            if len(distinct) == wanted:
                 break
             n_seen += 1
             if not self._repeats(position):
                 self.finder.keep(int(self.rows[position]))
-                found.append(position)
-        return np.array(found, np.int64), n_seen
+                distinct.append(position)
+        return np.array(distinct, np.int64), n_seen
 
     def _diverse(
         self, head: NDArray[np.int64], diversity: Diversity, n_left: int
@@ -324,10 +300,10 @@ class _Walk:
     def _repeats(self, position: int) -> bool:
         """Whether a candidate repeats a kept one; says so where it does."""
         assert self.finder is not None
-        found = self.finder.duplicate_of(int(self.rows[position]))
-        if found is None:
+        duplicate = self.finder.duplicate_of(int(self.rows[position]))
+        if duplicate is None:
             return False
-        other, score = found
+        other, score = duplicate
         detail = f"generalized Jaccard {score:.4f}"
         self.passed_over.append(PassedOver(position, DropReason.NEAR_DUPLICATE, detail, other))
         return True
@@ -360,7 +336,7 @@ class _Walk:
                 self._cost: dict[int, int] = dict(zip(chunk.tolist(), costs, strict=True))
             yield from chunk.tolist()
 
-    def result(self, wanted: int | None, n_eligible: int) -> Picks:
+    def result(self, wanted: int | None) -> Picks:
         """The record; the shortfall where the candidates ended before the budget."""
         shortfall, tokens = "", self.budget.tokens
         if not self.taken and self.out_of_tokens:
@@ -372,14 +348,14 @@ class _Walk:
             )
         n = len(self.taken)
         if (wanted is not None and n < wanted) or (wanted is None and not self.out_of_tokens):
-            asked = f"{wanted} examples" if wanted is not None else f"{tokens} tokens"
+            request = f"{wanted} examples" if wanted is not None else f"{tokens} tokens"
             counts = {reason: 0 for reason in (DropReason.NEAR_DUPLICATE, DropReason.QUOTA)}
             for each in self.passed_over:
                 counts[each.reason] = counts.get(each.reason, 0) + 1
             passed = ", ".join(f"{number:,} {reason}" for reason, number in counts.items())
             shortfall = (
-                f"{asked} were asked for. {len(self.rows)} of {n_eligible} eligible examples could"
-                f" be ranked; passed over: {passed}."
+                f"{request} were asked for. {len(self.rows)} of {self.n_eligible} eligible examples"
+                f" could be ranked; passed over: {passed}."
             )
             if wanted is None and tokens == self.n_tokens:
                 shortfall = ""

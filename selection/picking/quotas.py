@@ -90,10 +90,10 @@ def check_quota(quota: Quota, limits: ColumnLimits, eligible: NDArray[np.bool_],
     there = np.bincount(codes[codes >= 0], minlength=len(limits.names))
     n_without = int((codes < 0).sum())
     field = f"quotas.{quota.column}"
-    asked = {name: bounds for name, bounds in quota.values.items() if name not in limits.names}
-    if asked:
+    unknown = {name: bounds for name, bounds in quota.values.items() if name not in limits.names}
+    if unknown:
         raise _refused(
-            "no example has this value", field, next(iter(asked)),
+            "no example has this value", field, next(iter(unknown)),
             f"Values: {_listed(dict(zip(limits.names, there.tolist(), strict=True)))}.",
         )  # fmt: skip
     for i, name in enumerate(limits.names):

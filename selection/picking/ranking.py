@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numba import njit
@@ -12,8 +11,6 @@ from selection.core.errors import InputError
 from selection.records import Ranking
 from selection.similarity.queries import ROUND_ROBIN_LIMIT
 
-Combination = Literal["round_robin", "max"]
-
 
 @dataclass(frozen=True, slots=True)
 class JointRanking:
@@ -21,7 +18,7 @@ class JointRanking:
 
     rows:    (r,) int64 row of the candidate in the prepared pool.
     scores:  (r,) float64, the score for the target task that brought the candidate in; not
-             monotone for "round_robin", since scores of different target tasks take turns.
+             monotone, since scores of different target tasks take turns.
     targets: (r,) int32, number of that target task, in the order the rankings were given.
     """
 
@@ -48,23 +45,15 @@ def rank(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Ranking:
 
 
 def combine_targets(
-    rankings: Sequence[Ranking],
-    how: Combination = "round_robin",
-    n: int | None = None,
-    weights: Sequence[int] | None = None,
+    rankings: Sequence[Ranking], weights: Sequence[int] | None = None
 ) -> JointRanking:
     """One order for several target tasks that share a budget; no candidate counts twice.
 
-    how: "round_robin" lets the target tasks take turns, in the order given, each taking its best
-         candidate that is not taken yet; one that has none left is passed over. "max" orders by
-         the best score over the target tasks, equal scores by smaller row, then earlier target.
-    n:   stop after so many candidates; None orders all.
-    weights: positive integers, for "round_robin": a target task of weight 2 has two turns where one
-         of weight 1 has one. The turn goes to the smallest (turns + 1) / weight, then the earlier.
-    A smaller n gives a prefix of what a larger n gives.
+    Target tasks take turns, in the order given, each taking its best candidate that is not taken
+    yet; one that has none left is passed over.
+    weights: positive integers: a target task of weight 2 has two turns where one of weight 1 has
+             one. The turn goes to the smallest (turns + 1) / weight, then the earlier.
     """
-    if how not in get_args(Combination):
-        raise ValueError(f"how is one of {get_args(Combination)}, not {how!r}")
     if not rankings:
         raise ValueError("there are no rankings to combine")
     starts = np.zeros(len(rankings) + 1, np.int64)
@@ -72,17 +61,11 @@ def combine_targets(
     rows = np.concatenate([ranking.rows for ranking in rankings])
     scores = np.concatenate([ranking.scores for ranking in rankings])
     targets = np.repeat(np.arange(len(rankings), dtype=np.int32), np.diff(starts))
-    wanted = len(rows) if n is None else n
-    if how == "round_robin":
-        taken = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
-        shares = np.array([1] * len(rankings) if weights is None else weights, np.int64)
-        if len(shares) != len(rankings) or shares.min() < 1:
-            raise ValueError(f"{len(rankings)} targets need a positive weight each: {weights}")
-        picked = _take_turns(rows, starts, shares, wanted, taken)
-    else:
-        order = np.lexsort((targets, rows, -scores))
-        _, first = np.unique(rows[order], return_index=True)
-        picked = order[np.sort(first)][:wanted]
+    shares = np.array([1] * len(rankings) if weights is None else weights, np.int64)
+    if len(shares) != len(rankings) or shares.min() < 1:
+        raise ValueError(f"{len(rankings)} targets need a positive weight each: {weights}")
+    taken = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
+    picked = _take_turns(rows, starts, shares, taken)
     return JointRanking(rows=rows[picked], scores=scores[picked], targets=targets[picked])
 
 
@@ -91,13 +74,12 @@ def _take_turns(
     rows: NDArray[np.int64],
     starts: NDArray[np.int64],
     weights: NDArray[np.int64],
-    wanted: int,
     taken: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Positions in `rows` of the candidates in the order in which they are taken."""
-    picked = np.empty(min(wanted, len(rows)), np.int64)
+    picked = np.empty(len(rows), np.int64)
     heads, turns, n_picked = starts[:-1].copy(), np.zeros(len(weights), np.int64), 0
-    while n_picked < wanted:
+    while n_picked < len(rows):
         turn = -1
         for target in range(len(heads)):
             while heads[target] < starts[target + 1] and taken[rows[heads[target]]]:
@@ -105,8 +87,8 @@ def _take_turns(
             if heads[target] == starts[target + 1]:
                 continue
             # (turns + 1) / weight of both, without a division.
-            mine = (turns[target] + 1) * weights[turn]
-            if turn < 0 or mine < (turns[turn] + 1) * weights[target]:
+            next_turn = (turns[target] + 1) * weights[turn]
+            if turn < 0 or next_turn < (turns[turn] + 1) * weights[target]:
                 turn = target
         if turn < 0:
             break

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,13 @@ from numpy.typing import NDArray
 from selection.core.sparse import indptr_of
 from selection.core.words import words
 from selection.records import Rendered, SparseRows
+from selection.rendering.renderer import Renderer
 from selection.representation.aggregate import VALUE_MAX
+from selection.representation.represent import UnitReport
 
 WORD_COLUMNS = 1 << 20
+LexicalKind = Literal["words", "tokens"]
+
 VERSION = 1
 """Of everything between a rendered sample and its counts; raise it when any count would change."""
 
@@ -52,6 +57,40 @@ def column_words(texts: Iterable[str]) -> Mapping[int, str]:
         column: " / ".join(sorted(counts, key=lambda word: (-counts[word], word)))
         for column, counts in found.items()
     }
+
+
+def lexical_rows(kind: LexicalKind, samples: Sequence[Rendered], renderer: Renderer) -> SparseRows:
+    """Counts of the content tokens, or of the words of the content, of each sample."""
+    if kind == "tokens":
+        return token_rows(samples, renderer.n_token_ids)
+    return word_rows(renderer.counted_text(sample) for sample in samples)
+
+
+def lexical_terms(
+    kind: LexicalKind, samples: Sequence[Rendered], renderer: Renderer
+) -> Mapping[int, str]:
+    """Column -> token or word, for the columns of some samples."""
+    if kind == "words":
+        return column_words(renderer.counted_text(sample) for sample in samples)
+    tokens = np.unique(np.concatenate([each.tokens[each.content_mask] for each in samples]))
+    return {int(token): renderer.token_text(int(token)) for token in tokens}
+
+
+def lexical_report(rows: SparseRows) -> UnitReport:
+    """What a unit of counts holds; nothing is cut or rounded."""
+    mass = int(rows.values.sum(dtype=np.int64))
+    return UnitReport(
+        n_samples=len(rows),
+        n_tokens=mass,
+        n_values=len(rows.values),
+        n_empty=int((np.diff(rows.indptr) == 0).sum()),
+        n_zeroed=0,
+        n_clipped=0,
+        mass=float(mass),
+        mass_cut=0.0,
+        mass_changed=0.0,
+        plan="full",
+    )
 
 
 def _count_rows(columns: Sequence[NDArray[np.integer]], n_columns: int) -> SparseRows:

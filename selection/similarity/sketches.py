@@ -6,7 +6,7 @@ and they from the vectors. No other module touches FAISS. Only similarities leav
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,37 @@ _PER_CELL = 64  # Sketches that place a cell; FAISS asks for 39 or more.
 
 
 @dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How vectors are sketched, indexed and looked up.
+
+    n_dims, seed: of the sketches. flat_up_to: up to so many vectors every sketch is compared.
+    n_lists: cells of a larger index; None for 4 times the square root of its vectors.
+    n_probes: cells visited per query. candidates_per_neighbor: retrieved per wanted neighbor.
+    recall_queries: vectors whose neighbors are also looked up exactly. gpu: use one if there is.
+    """
+
+    n_dims: int = 256
+    seed: int = 0
+    flat_up_to: int = 1_000_000
+    n_lists: int | None = None
+    n_probes: int = 64
+    candidates_per_neighbor: int = 20
+    recall_queries: int = 32
+    gpu: bool = False
+
+    def lists_for(self, n_vectors: int) -> int:
+        """Cells of an index of so many vectors; 0 where every sketch is compared."""
+        if n_vectors <= self.flat_up_to:
+            return 0
+        return min(n_vectors, self.n_lists or int(4 * n_vectors**0.5))
+
+    def identity(self) -> dict[str, object]:
+        """What decides the index and what is found with it."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in ("recall_queries", "gpu")}
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbors:
     """The nearest rows of each query, nearest first.
 
@@ -46,7 +77,7 @@ def sketch(
     seed: int = 0,
     weights: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Signed count-sketch of sqrt(x / L1 norm), scaled to length 1.
+    """Signed count-sketch of sqrt(x / L1 norm), scaled to norm 1.
 
     Of all inner products that of square roots orders candidates most like generalized Jaccard.
     A pure function of each vector, n_dims and seed: rows may be sketched in any split.
@@ -64,7 +95,7 @@ def sketch(
         entries = slice(rows.indptr[first], rows.indptr[last])
         latents = np.asarray(rows.latents[entries])
         owner = np.repeat(np.arange(last - first), np.diff(rows.indptr[first : last + 1]))
-        # Square roots of whole numbers; the L1 norm cancels when the length becomes 1.
+        # Square roots of whole numbers; the L1 norm cancels when the norm becomes 1.
         amounts = np.sqrt(rows.values[entries].astype(np.float64)) * signs[latents]
         sums = np.bincount(owner * n_dims + dims[latents], amounts, (last - first) * n_dims)
         block = sums.reshape(last - first, n_dims)
@@ -203,26 +234,26 @@ def search(
 
 
 def confirm(
-    found: Neighbors,
+    neighbors: Neighbors,
     queries: SparseRows,
     fetch: Callable[[NDArray[np.int64]], SparseRows],
     weights: NDArray[np.int64],
 ) -> Neighbors:
-    """Score what was found by exact generalized Jaccard and put it in that order.
+    """Score the neighbors by exact generalized Jaccard and put them in that order.
 
-    found:   of the queries, in their order.
-    fetch:   (u,) int64 ascending row numbers -> their vectors, in that order.
-    weights: (n_latents,) int64.
-    Equal scores are in order of row. Exact for what was found; what `search` missed stays missed.
+    neighbors: of the queries, in their order.
+    fetch:     (u,) int64 ascending row numbers -> their vectors, in that order.
+    weights:   (n_latents,) int64.
+    Equal scores are in order of row. Exact for these neighbors; what `search` missed stays missed.
     """
-    present = found.rows >= 0
-    unique, position = np.unique(found.rows[present], return_inverse=True)
+    present = neighbors.rows >= 0
+    unique, position = np.unique(neighbors.rows[present], return_inverse=True)
     query = np.nonzero(present)[0]
-    scores = np.full(found.rows.shape, -np.inf)
+    scores = np.full(neighbors.rows.shape, -np.inf)
     if unique.size:
         scores[present] = score_pairs(queries, fetch(unique), query, position, weights)
-    order = np.lexsort((found.rows, -scores), axis=1)
+    order = np.lexsort((neighbors.rows, -scores), axis=1)
     return Neighbors(
-        rows=np.take_along_axis(found.rows, order, axis=1),
+        rows=np.take_along_axis(neighbors.rows, order, axis=1),
         scores=np.take_along_axis(scores, order, axis=1),
     )

@@ -2,15 +2,16 @@
 
 Every space keeps its own columns: column c of space s is column `offsets[s] + c` of the whole. Not
 normalized, a column's amount is space weight x column weight x value. Normalized, each space of a
-vector is first brought to the same length, v = floor(w a 2^20 / sum(w a)), or each space as a whole
-to the same average length L over the pool, v = floor(w a 2^18 / L), where a vector's own length
-goes on to count. v times the space's weight is what minima, norms and prototypes are made of.
+vector is first scaled to the same L1 norm, v = floor(w a 2^20 / sum(w a)), or each space as a whole
+to the same mean norm L over the pool, v = floor(w a 2^18 / L), where a larger vector stays larger.
+v times the space's weight is what minima, norms and prototypes are made of.
 Integers throughout.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -20,6 +21,9 @@ from selection.core.sparse import indptr_of
 from selection.records import SparseRows
 from selection.similarity.kernels.limits import AVERAGE_BITS, EXCESS_BITS, LENGTH_BITS, most_weight
 from selection.similarity.kernels.rows import RowArrays, row_arrays
+from selection.similarity.weights import SpaceCounts, Weighting, latent_weights, mean_norm
+
+Normalize = Literal["none", "l1", "pool"]
 
 COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
 SPACE_WEIGHT_LIMIT = 1000
@@ -29,26 +33,26 @@ SPACE_WEIGHT_LIMIT = 1000
 class Space:
     """One space with what its columns weigh.
 
-    name:        for explanations, e.g. "resid@4" or "words".
-    weights:     (n_columns,) int64, 0 excludes a column.
-    weight:      of the whole space beside the others, 1 to 1000.
-    length:      where spaces are normalized: the length that becomes 2^18, `average_length` of the
-                 pool; 0 for every vector's own.
+    name:      for explanations, e.g. "resid@4" or "words".
+    weights:   (n_columns,) int64, 0 excludes a column.
+    weight:    of the whole space beside the others, 1 to 1000.
+    mean_norm: where spaces are normalized: the norm that becomes 2^18, that of the pool; 0 for
+               every vector's own.
     """
 
     name: str
     weights: NDArray[np.int64]
     weight: int = 1
-    length: int = 0
+    mean_norm: int = 0
 
 
-class Joint:
-    """Spaces that form one representation, for one target task.
+class JoinedSpaces:
+    """Spaces that form one representation.
 
     spaces:    in the order of their columns.
-    normalize: whether each space of a vector is brought to one length.
+    normalize: whether each space of a vector is brought to one norm.
     offsets:   (n_spaces + 1,) int64, first column of each space, and the end.
-    weights:   (n_columns,) int64, what `exemplar_queries` and `score` take beside `rows`.
+    weights:   (n_columns,) int64, for `exemplar_queries`.
     """
 
     def __init__(self, spaces: Sequence[Space], *, normalize: bool) -> None:
@@ -63,7 +67,7 @@ class Joint:
                 )
             if int(space.weights.max(initial=0)) >= COLUMN_WEIGHT_LIMIT:
                 raise ValueError(f"a column of {space.name} weighs {COLUMN_WEIGHT_LIMIT} or more")
-        most = most_weight(by_average=any(space.length for space in spaces))
+        most = most_weight(by_average=any(space.mean_norm for space in spaces))
         if sum(space.weight for space in spaces) >= most:
             raise ValueError(f"the weights of the spaces add up to {most:,} or more")
         if self.offsets[-1] >= 1 << 31:
@@ -77,8 +81,8 @@ class Joint:
         """Hash of everything that decides what columns count."""
         digest = hashlib.sha256(f"{self.normalize}".encode())
         for space in self.spaces:
-            length = f" {space.length}" if space.length else ""
-            digest.update(f"{space.name} {space.weight}{length}".encode())
+            norm = f" {space.mean_norm}" if space.mean_norm else ""
+            digest.update(f"{space.name} {space.weight}{norm}".encode())
             digest.update(np.ascontiguousarray(space.weights, "<i8").tobytes())
         return digest.hexdigest()
 
@@ -99,12 +103,11 @@ class Joint:
 
     def _amounts(self, part: SparseRows, space: Space) -> NDArray[np.uint16] | NDArray[np.uint32]:
         """Values of a space's entries as they enter the whole."""
-        values = part.values
         if not self.normalize:
-            return np.asarray(values, np.uint16)
-        arrays = row_arrays(SparseRows(part.indptr, part.latents, values, part.n_latents))
-        amounts = np.zeros(len(values), np.uint32)
-        _normalize(arrays, space.weights, space.weight, space.length, amounts)
+            return np.asarray(part.values, np.uint16)
+        arrays = row_arrays(part)
+        amounts = np.zeros(len(part.values), np.uint32)
+        _normalize(arrays, space.weights, space.weight, space.mean_norm, amounts)
         return amounts
 
     def _side_by_side(
@@ -121,9 +124,9 @@ class Joint:
         latents = np.empty(indptr[-1], np.int32)
         values = np.empty(indptr[-1], amounts[0].dtype)
         cursor = indptr[:-1].copy()
-        for part, own, offset in zip(parts, amounts, self.offsets, strict=False):
-            arrays = row_arrays(SparseRows(part.indptr, part.latents, own, part.n_latents))
-            _place(arrays, int(offset), cursor, latents, values)
+        for part, values_of, offset in zip(parts, amounts, self.offsets, strict=False):
+            arrays = row_arrays(SparseRows(part.indptr, part.latents, values_of, part.n_latents))
+            _append(arrays, int(offset), cursor, latents, values)
         return SparseRows(indptr, latents, values, int(self.offsets[-1]))
 
     def locate(self, columns: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -132,21 +135,40 @@ class Joint:
         return numbers, np.asarray(columns, np.int64) - self.offsets[numbers]
 
 
-def average_length(weights: NDArray[np.int64], masses: NDArray[np.integer], n: int) -> int:
-    """Average sum(w a) of a space's vectors, rounded down, at least 1.
+@dataclass(frozen=True, slots=True)
+class SpaceRule:
+    """How one space enters the whole. weight: of the whole space beside the others."""
 
-    masses: (n_columns,) sum of each column's values over n vectors.
+    name: str
+    weighting: Weighting = "idf"
+    weight: int = 1
+
+
+def join_spaces(
+    rules: Sequence[SpaceRule],
+    counts: Sequence[SpaceCounts],
+    *,
+    normalize: Normalize = "none",
+    max_document_frequency: float | None = None,
+) -> JoinedSpaces:
+    """The spaces as one, with the weights of their columns, for every target task.
+
+    counts: `document_frequencies` of the pool, one a space.
+    normalize: "l1" scales each space of a vector to one L1 norm; "pool" divides it by the space's
+    mean norm over the pool, so that a larger vector stays larger.
+    max_document_frequency: columns in a larger share of the examples get weight 0.
     """
-    used = np.flatnonzero(masses)
-    pairs = zip(weights[used].tolist(), masses[used].tolist(), strict=True)
-    return max(1, sum(weight * mass for weight, mass in pairs) // max(n, 1))  # beyond 64 bits
-
-
-def column_masses(rows: SparseRows, times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n_columns,) int64 sum of each column's values, every row `times` over."""
-    amounts = rows.values * np.repeat(times.astype(np.float64), np.diff(rows.indptr))
-    # Sums of whole numbers below 2^53 are exact in any order.
-    return np.bincount(rows.latents, amounts, rows.n_latents).astype(np.int64)
+    spaces = []
+    for rule, counted in zip(rules, counts, strict=True):
+        weights = latent_weights(
+            rule.weighting,
+            counted.frequency,
+            counted.n,
+            max_document_frequency=max_document_frequency,
+        )
+        norm = mean_norm(weights, counted) if normalize == "pool" else 0
+        spaces.append(Space(rule.name, weights, rule.weight, mean_norm=norm))
+    return JoinedSpaces(spaces, normalize=normalize != "none")
 
 
 @njit(nogil=True, cache=True)
@@ -154,27 +176,27 @@ def _normalize(
     rows: RowArrays,
     weights: NDArray[np.int64],
     factor: int,
-    length: int,
+    pool_norm: int,
     out: NDArray[np.uint32],
 ) -> None:
     """Write factor x v for every entry; see the module."""
-    bits = AVERAGE_BITS if length else LENGTH_BITS
+    bits = AVERAGE_BITS if pool_norm else LENGTH_BITS
     for i in range(len(rows.indptr) - 1):
         total = np.int64(0)
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
             total += weights[rows.latents[p]] * np.int64(rows.values[p])
         if total > 0:
             divisor = total
-            if length:
+            if pool_norm:
                 least = (total + (1 << EXCESS_BITS) - 1) >> EXCESS_BITS
-                divisor = max(np.int64(length), least)
+                divisor = max(np.int64(pool_norm), least)
             for p in range(rows.indptr[i], rows.indptr[i + 1]):
                 amount = weights[rows.latents[p]] * np.int64(rows.values[p])
                 out[p] = factor * ((amount << bits) // divisor)
 
 
 @njit(nogil=True, cache=True)
-def _place(
+def _append(
     rows: RowArrays,
     offset: int,
     cursor: NDArray[np.int64],

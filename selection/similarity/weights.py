@@ -1,14 +1,19 @@
-"""Integer weights of latents: what one unit of a latent counts in every sum.
+"""Integer weights of latents, and the document frequencies that they are made of.
 
 min(w a, w b) = w min(a, b), so a weight needs no new vectors. Weights are multiples of 2^-10, are
 frozen with the run, and are the same on every machine: rounding is decided exactly.
 """
 
+from collections.abc import Callable
 from decimal import Decimal, localcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from selection.core.sparse import document_frequency
+from selection.records import SparseRows
+from selection.similarity.sources import PoolSpaces, ignore
 
 Weighting = Literal["none", "idf"]
 
@@ -18,21 +23,75 @@ WEIGHT_ONE = 1 << 10
 _DOUBTFUL = 1e-6  # Far above the error of a float64 logarithm times 2^10, far below 1.
 
 
+class SpaceCounts(NamedTuple):
+    """What the columns of one space are in a pool.
+
+    frequency: (n_columns,) int64 examples that have each column. n: examples with any.
+    masses:    (n_columns,) int64 sum of each column's values over the examples.
+    """
+
+    frequency: NDArray[np.int64]
+    n: int
+    masses: NDArray[np.int64]
+
+
+def document_frequencies(
+    vectors: PoolSpaces, *, verify: bool = False, advance: Callable[[int], object] = ignore
+) -> tuple[list[SpaceCounts], NDArray[np.bool_]]:
+    """Counts of every space over all examples, and which vectors have any column in any space.
+
+    verify:  hash every stored block on the way; raises InputError naming a file that was altered.
+    advance: told the number of vectors after each block.
+    Returns one `SpaceCounts` a space and (n_vectors,) bool.
+    """
+    times = vectors.parts[0].multiplicity()
+    has_column = np.zeros(len(times), np.bool_)
+    counts: list[SpaceCounts] = []
+    for part in vectors.parts:
+        frequency, masses = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        in_space = np.zeros(len(times), np.bool_)
+        for numbers, rows in part.blocks(verify=verify):
+            if not len(frequency):
+                frequency = np.zeros(rows.n_latents, np.int64)
+                masses = np.zeros(rows.n_latents, np.int64)
+            frequency += document_frequency(rows, times[numbers])
+            masses += column_masses(rows, times[numbers])
+            in_space[numbers] = np.diff(rows.indptr) > 0
+            advance(len(numbers))
+        counts.append(SpaceCounts(frequency, int(times[in_space].sum()), masses))
+        has_column |= in_space
+    return counts, has_column
+
+
+def column_masses(rows: SparseRows, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n_columns,) int64 sum of each column's values, every row `times` over."""
+    amounts = rows.values * np.repeat(times.astype(np.float64), np.diff(rows.indptr))
+    # Sums of whole numbers below 2^53 are exact in any order.
+    return np.bincount(rows.latents, amounts, rows.n_latents).astype(np.int64)
+
+
+def mean_norm(weights: NDArray[np.int64], counts: SpaceCounts) -> int:
+    """Mean weighted L1 norm of a space's vectors, rounded down, at least 1."""
+    used = np.flatnonzero(counts.masses)
+    pairs = zip(weights[used].tolist(), counts.masses[used].tolist(), strict=True)
+    return max(1, sum(weight * mass for weight, mass in pairs) // max(counts.n, 1))  # > 64 bits
+
+
 def unit_weights(n_latents: int) -> NDArray[np.int64]:
     """Every latent counts 1. Returns (n_latents,) int64."""
     return np.full(n_latents, WEIGHT_ONE, np.int64)
 
 
-def idf_weights(document_frequency: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
+def idf_weights(frequencies: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
     """Inverse document frequency, ln((1 + n) / (1 + df)), in multiples of 2^-10.
 
-    document_frequency: (n_latents,) int64, documents in which the latent is positive.
-    n_documents:        documents that were counted: those with a non-empty vector.
+    frequencies: (n_latents,) int64, documents in which the latent is positive.
+    n_documents: documents that were counted: those with a non-empty vector.
     Returns (n_latents,) int64, at least 1: also a latent that every document has counts a little,
     so that no vector loses its norm.
     Raises ValueError for a frequency outside [0, n_documents].
     """
-    frequency = np.asarray(document_frequency, np.int64)
+    frequency = np.asarray(frequencies, np.int64)
     if frequency.size and (frequency.min() < 0 or frequency.max() > n_documents):
         raise ValueError(f"document frequencies must be in [0, {n_documents}]")
     unique, position = np.unique(frequency, return_inverse=True)
@@ -42,7 +101,7 @@ def idf_weights(document_frequency: NDArray[np.int64], n_documents: int) -> NDAr
 
 def latent_weights(
     weighting: Weighting,
-    document_frequency: NDArray[np.int64],
+    frequencies: NDArray[np.int64],
     n_documents: int,
     *,
     max_document_frequency: float | None = None,
@@ -51,11 +110,11 @@ def latent_weights(
 
     max_document_frequency: latents in a larger share of the documents get weight 0.
     """
-    weights = unit_weights(len(document_frequency))
+    weights = unit_weights(len(frequencies))
     if weighting == "idf":
-        weights = idf_weights(document_frequency, n_documents)
+        weights = idf_weights(frequencies, n_documents)
     if max_document_frequency is not None:
-        too_common = document_frequency > max_document_frequency * n_documents
+        too_common = frequencies > max_document_frequency * n_documents
         weights = np.where(too_common, 0, weights)
     return weights
 

@@ -17,6 +17,7 @@ from selection.core.errors import InputError
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow
 from storage.files.atomic import is_complete
+from storage.files.scores import count_scores, scores_file
 from storage.files.workspace import Workspace
 
 RULES = ("quotas", "near_duplicates", "diversity")
@@ -212,13 +213,10 @@ class _Case:
             return chosen.n_selected + n_good, None if known is None else int(known)
         if least is None:
             return self.place.rank, None
-        file = self.workspace.scores / f"{chosen.selection_id}.parquet"
+        file = scores_file(self.workspace.scores, chosen.selection_id)
         if not file.exists():
             return None
-        ((n_good,),) = self.connection.execute(
-            "SELECT count(*) FROM read_parquet(?) WHERE rank > ? AND rank <= ? AND score >= ?",
-            [str(file), *key[1:]],
-        ).fetchall()
+        n_good = count_scores(self.connection, file, chosen.n_selected, self.place.rank, least)
         return chosen.n_selected + n_good, None
 
 

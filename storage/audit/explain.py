@@ -9,6 +9,7 @@ from selection.data.messages import turn_texts
 from storage.audit.exclusions import Change, Place, Refusal, drop_of, refusal_of, row_in_pool
 from storage.catalog.connection import Connection, open_snapshot
 from storage.catalog.lookup import SelectionRow, described, find_example, find_selection
+from storage.files.scores import find_rank, scores_file
 from storage.files.workspace import Workspace
 from storage.wording.reasons import Spot, full_words, reason_words
 
@@ -179,16 +180,11 @@ def _standing(
         found = connection.execute(query + where, key).fetchall()
         if found:
             return _Standing(name, *found[0])
-    file = workspace.scores / f"{chosen.selection_id}.parquet"
+    file = scores_file(workspace.scores, chosen.selection_id)
     if file.exists():
-        rows = connection.execute(
-            "SELECT COLUMNS('^(rank|score|score_rank)$') FROM read_parquet(?) WHERE example_id = ?",
-            [str(file), example_id],
-        )
-        names = [column[0] for column in rows.description or ()]
-        found = rows.fetchall()
-        if found:
-            return _Standing("ranked", **dict(zip(names, found[0], strict=True)))
+        ranked = find_rank(connection, file, example_id)
+        if ranked is not None:
+            return _Standing("ranked", *ranked)
     return _Standing("not ranked")
 
 

@@ -19,6 +19,7 @@ from selection.records import POOL_SCHEMA
 from storage.catalog.connection import Connection, open_snapshot
 from storage.catalog.lookup import find_selections
 from storage.catalog.tables import column_types
+from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
 
 COMPARED = {
@@ -218,7 +219,7 @@ def compare_scores(workspace: Workspace, files: Mapping[str, Path]) -> list[Comp
     """Rankings beside those made again, whole; only those whose file is still in the workspace."""
     found = []
     for selection_id, made in files.items():
-        recorded = workspace.scores / f"{selection_id}.parquet"
+        recorded = scores_file(workspace.scores, selection_id)
         if not recorded.exists():
             continue
         old, new = pq.read_table(recorded), pq.read_table(made)

@@ -20,6 +20,7 @@ from storage.catalog.connection import Connection, open_snapshot
 from storage.catalog.hash_chain import altered
 from storage.catalog.schema import KEYS
 from storage.files.atomic import MANIFEST, is_complete, read_json
+from storage.files.scores import read_top, scores_file
 from storage.files.workspace import Workspace
 from storage.pools.shards import open_shards
 
@@ -101,7 +102,7 @@ def _scores(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
     """Each ranking's beginning against the picks and near misses that came of it."""
     rows = connection.execute("SELECT selection_id, n_selected FROM selection").fetchall()
     for selection_id, n_selected in rows:
-        file = workspace.scores / f"{selection_id}.parquet"
+        file = scores_file(workspace.scores, selection_id)
         if not file.exists():
             yield Finding("ranking", selection_id, MISSING, "scores are not in this workspace")
             continue
@@ -116,14 +117,13 @@ def _scores(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
         ).fetchall()
         hashes = {row[0] for row in said if row[0]}
         try:
-            table = pq.read_table(file, columns=["rank", "example_id", "score"])
+            top, n_ranks = read_top(file, len(recorded))
         except (OSError, ValueError) as error:
             yield Finding("ranking", selection_id, ALTERED, str(error).split("\n")[0])
             continue
-        columns = (table.slice(0, len(recorded))[name].to_pylist() for name in table.column_names)
-        same = list(zip(*columns, strict=True)) == recorded and len(recorded) >= n_selected
+        same = top == recorded and len(recorded) >= n_selected
         same &= not hashes or file_sha256(file) in hashes
-        yield Finding("ranking", selection_id, OK if same else ALTERED, f"{table.num_rows:,} ranks")
+        yield Finding("ranking", selection_id, OK if same else ALTERED, f"{n_ranks:,} ranks")
 
 
 def _saes(connection: Connection) -> Iterator[Finding]:

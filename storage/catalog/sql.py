@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from selection.core.errors import InputError
 from storage.catalog.connection import SELECT, Connection, DatabaseError, open_snapshot, statements
+from storage.files.scores import iter_scores_files
 from storage.files.workspace import Workspace
 
 _SCORES = "selection_id VARCHAR, example_id VARCHAR, score DOUBLE, rank BIGINT"
@@ -95,7 +96,7 @@ def _refuse_other_statements(text: str) -> None:
 
 def _add_scores(connection: Connection, workspace: Workspace) -> None:
     """`scores`: every eligible example of every selection, from the Parquet beside the catalog."""
-    files = sorted(str(path.absolute()) for path in workspace.scores.glob("*.parquet"))
+    files = [str(path.absolute()) for path in iter_scores_files(workspace.scores)]
     if not files:
         connection.execute(f"CREATE TEMP TABLE scores ({_SCORES})")
         return

@@ -46,7 +46,7 @@ REASONS = {
     "too_long": "were longer than the largest length asked for",
     "contaminated": "held an evaluation item or an exemplar",
     "below_min_score": "scored lower than the smallest score asked for",
-    "not_a_candidate": "were not brought up by the approximate search that was asked for",
+    "not_retrieved": "were not retrieved by the approximate search",
     "near_duplicate": "were nearly the same as a better one that was kept",
     "quota": "met a full quota, or made room for a floor",
     "diversity": "were too much like what was chosen",

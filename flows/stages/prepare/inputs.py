@@ -5,7 +5,7 @@ Everything that can be refused without a model is refused here.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from flows.orchestration.progress import stage
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.exemplars import read_exemplars
+from selection.picking.eligibility import Eligibility
 from selection.records import DropReason, PoolSource
 from storage.files.leases import Leases
 from storage.files.workspace import Workspace
@@ -114,18 +115,6 @@ def id_names(listed: str | Sequence[str], field: str) -> list[str]:
             remedy="Give a text file with one id per line, or the ids as a list.",
         ) from None
     return [line.strip() for line in lines if line.strip()]
-
-
-@dataclass(frozen=True)
-class Eligibility:
-    """Examples that may be ranked, as far as that is known before a model runs.
-
-    eligible:    (n,) bool over the prepared pool.
-    drops:       examples dropped here, by reason.
-    """
-
-    eligible: NDArray[np.bool_]
-    drops: dict[DropReason, int]
 
 
 def eligible_examples(

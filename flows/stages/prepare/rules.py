@@ -37,6 +37,12 @@ class Contamination:
     matched: NDArray[np.int64]
     counted: NDArray[np.int64]
 
+    def mask(self, n: int) -> NDArray[np.bool_]:
+        """(n,) bool, True for these rows."""
+        mask = np.zeros(n, np.bool_)
+        mask[self.rows] = True
+        return mask
+
 
 def texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:
     """Plain text of rows that hold `messages` and `tools` as JSON."""

@@ -1,9 +1,9 @@
 """Scores by several processes: each takes every s-th shard, and the merge is exact.
 
 A helper is `python -m flows.stages.rank.processes OUT`, a fresh process that reads its job from
-standard input and writes one array per target; it loads neither a model nor torch. A score depends
-on its own vector alone, so the bits are those of one process. What a dead helper leaves undone
-this process does itself.
+standard input and writes its scores; it loads neither a model nor torch. A score depends on its own
+vector alone, so the bits are those of one process. What a dead helper leaves undone this process
+does itself.
 """
 
 import logging
@@ -12,87 +12,53 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flows.config.jobs import SelectConfig
-from flows.stages.rank.score import joint_scores
-from flows.stages.represent.spaces import JointTarget, JointVectors
+from selection.similarity.ranking_input import PoolScorer, Scores, merge_scores
+from selection.similarity.sources import PoolSpaces, VectorMask, ignore
 from storage.files.atomic import temp_path
-from storage.pools.shards import Shard, ShardSet
-from storage.pools.vectors import PoolVectors
 
 log = logging.getLogger(__name__)
-
-Scores = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One space of a pool as it is sent to a helper: the very shards that this process sees."""
-
-    folder: Path
-    shards: list[Shard]
-    keys: NDArray[np.uint8]
-    usable: NDArray[np.bool_]
-
-    def opened(self) -> PoolVectors:
-        """The vectors."""
-        return PoolVectors(ShardSet(self.folder, self.shards), self.keys, self.usable)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a helper scores: `share` of the shards, as in `joint_scores`."""
+    """What a process scores: `share` of the shards, of these the vectors in `only`."""
 
-    config: SelectConfig
-    names: tuple[str, ...]
-    parts: tuple[Part, ...]
-    targets: Mapping[str, JointTarget]
-    only: NDArray[np.bool_] | None
+    scorer: PoolScorer
+    vectors: PoolSpaces
+    only: VectorMask | None
     share: tuple[int, int]
 
-    def scores(self) -> Scores:
-        """The work itself."""
-        vectors = JointVectors(self.names, tuple(part.opened() for part in self.parts))
-        return joint_scores(self.config, vectors, self.targets, only=self.only, share=self.share)
+    def scores(self, advance: Callable[[int], object] = ignore) -> Scores:
+        """Scores of all pool rows; those of other shares are 0."""
+        blocks = self.scorer.blocks(self.vectors, only=self.only, share=self.share)
+        return self.scorer.collect(self.vectors, blocks, advance)
 
 
 def scores_by_processes(
-    config: SelectConfig,
-    vectors: JointVectors,
-    targets: Mapping[str, JointTarget],
+    scorer: PoolScorer,
+    vectors: PoolSpaces,
+    n_processes: int,
     scratch: Path,
-    *,
-    only: NDArray[np.bool_] | None = None,
+    only: VectorMask | None = None,
+    advance: Callable[[int], object] = ignore,
 ) -> Scores:
-    """`joint_scores` by `compute.workers` processes, this one among them, or by a cluster.
+    """Scores of all pool rows by so many processes, this one among them.
 
-    scratch: folder for what helpers hand over.
+    only: as in `VectorSource.blocks`. scratch: folder for what helpers hand over.
     """
-    n = min(config.compute.workers, max(len(vectors.parts[0].shards), 1))
-    if n == 1 or config.compute.task_runner == "ray":
-        return joint_scores(config, vectors, targets, only=only)
-    threads = config.compute.threads or max(1, config.compute.n_threads // n)
-    compute = config.compute.model_copy(update={"threads": threads})
-    config = config.model_copy(update={"compute": compute})
-    parts = tuple(
-        Part(part.shards.folder, part.shards.shards, part.keys, part.usable)
-        for part in vectors.parts
-    )
-    jobs = [Job(config, vectors.names, parts, targets, only, (i, n)) for i in range(n)]
+    spaces = PoolSpaces(vectors.names, vectors.parts)  # Sources of a run cannot travel.
+    jobs = [Job(scorer, spaces, only, (i, n_processes)) for i in range(n_processes)]
     out = temp_path(scratch / "scores")
-    out.mkdir(parents=True)
     helpers = [_start(job, out) for job in jobs[1:]]
     try:
-        found = joint_scores(config, vectors, targets, only=only, share=jobs[0].share)
+        scores = jobs[0].scores(advance)
         for job, helper in zip(jobs[1:], helpers, strict=True):
-            _merge(found, _collect(job, helper, out))
-        return found
+            merge_scores(scores, _collect(job, helper, out))
+        return scores
     finally:
         for helper in helpers:
             if helper.poll() is None:
@@ -103,6 +69,7 @@ def scores_by_processes(
 
 def _start(job: Job, out: Path) -> "subprocess.Popen[bytes]":
     """A process with its job; never a fork, which is not safe after torch."""
+    out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flows.stages.rank.processes", str(out)]
     helper = subprocess.Popen(command, stdin=subprocess.PIPE, env=dict(os.environ))
     assert helper.stdin is not None
@@ -115,36 +82,23 @@ def _start(job: Job, out: Path) -> "subprocess.Popen[bytes]":
 
 
 def _collect(job: Job, helper: "subprocess.Popen[bytes]", out: Path) -> Scores:
-    """What a helper found, or the same by this process where it died."""
+    """What a helper scored, or the same by this process where it died."""
     if helper.wait() == 0:
-        return {
-            name: np.load(_file(out, job, number), allow_pickle=False)
-            for number, name in enumerate(job.targets)
-        }
+        scores: Scores = pickle.loads(_file(out, job).read_bytes())  # From our own helper.
+        return scores
     log.warning("a scoring process ended with code %d; its share is done here", helper.returncode)
     return job.scores()
 
 
-def _merge(found: Scores, more: Scores) -> None:
-    """Put another share in; rows that a share did not score are 0 in it, and no score is less."""
-    for name, values in more.items():
-        np.maximum(found[name], values, out=found[name])
-
-
-def _file(out: Path, job: Job, number: int) -> Path:
-    return out / f"share-{job.share[0]}-target-{number}.npy"
-
-
-def help_with(job: Job, out: Path) -> None:
-    """A helper's work."""
-    for number, values in enumerate(job.scores().values()):
-        np.save(_file(out, job, number), values)
+def _file(out: Path, job: Job) -> Path:
+    return out / f"share-{job.share[0]}.pickle"
 
 
 def main() -> None:
     """`python -m flows.stages.rank.processes OUT`, the job on standard input."""
     job: Job = pickle.load(sys.stdin.buffer)  # From the process that started this one.
-    help_with(job, Path(sys.argv[1]))
+    with _file(Path(sys.argv[1]), job).open("wb") as file:
+        pickle.dump(job.scores(), file, pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Who was not taken, and why: rows of the tables selection_drop and contamination."""
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from flows.stages.decide.decide import Decided
-from flows.stages.record.material import Material, Row, top_of
+from flows.stages.record.material import Material, Row
 from selection.records import DropReason
-from selection.similarity.queries import exemplar_queries, score_each
+from selection.similarity.queries import score_each
 
 _CHUNK = 4096  # Picks that are compared with the exemplars at once.
 
@@ -14,32 +13,29 @@ _CHUNK = 4096  # Picks that are compared with the exemplars at once.
 def drop_rows_of(material: Material, decided: Decided) -> list[Row]:
     """Candidates that a rule took out, one by one; those below the least score as one number.
 
-    So is what an approximate search did not bring up.
+    So is what an approximate search did not retrieve.
     """
     picks, base = decided.picks, {"selection_id": decided.selection_id, "stage": "select"}
     rows: list[Row] = []
     if picks.n_below_min:
         reason = str(DropReason.BELOW_MIN_SCORE)
         rows.append({**base, "reason": reason, "n": picks.n_below_min})
-    near, eligible = material.race.candidates, material.race.eligible
-    if near is not None and decided.method == "jaccard":
-        n_missing = int((eligible & ~near.rows).sum())
-        rows.append({**base, "reason": str(DropReason.NOT_A_CANDIDATE), "n": n_missing})
+    retrieved, eligible = material.given.retrieved, material.given.eligibility.eligible
+    if retrieved is not None and decided.method == "jaccard":
+        n_missing = int((eligible & ~retrieved.rows).sum())
+        rows.append({**base, "reason": str(DropReason.NOT_RETRIEVED), "n": n_missing})
     if not picks.passed_over:
         return rows
-    table = pq.read_table(decided.scores_file, columns=["example_id", "score_rank"])
-    # The file ends with those that were passed over, in their order.
-    passed = table.slice(table.num_rows - len(picks.passed_over)).to_pylist()
-    ids = material.pool.example_ids()
-    for each, row in zip(picks.passed_over, passed, strict=True):
+    ids = material.example_ids
+    for each in picks.passed_over:
         other = str(ids[each.other].astype(str)) if each.other >= 0 else None
         rows.append(
             {
                 **base,
                 "reason": str(each.reason),
                 "n": 1,
-                "example_id": row["example_id"],
-                "score_rank": row["score_rank"],
+                "example_id": str(ids[decided.ranking.rows[each.position]].astype(str)),
+                "score_rank": each.position + 1,
                 "detail": each.detail or None,
                 "other_id": other,
             }
@@ -49,11 +45,11 @@ def drop_rows_of(material: Material, decided: Decided) -> list[Row]:
 
 def contamination_rows(material: Material) -> list[Row]:
     """Examples that hold an item, and picks that similarity alone makes suspicious."""
-    found, rule = material.race.contamination, material.config.decontamination
+    found, rule = material.given.contamination, material.config.decontamination
     if rule is None or found is None:
         return []
     run = {"run_id": material.facts.run_id}
-    ids = material.pool.example_ids()[found.rows].astype(str).tolist()
+    ids = material.example_ids[found.rows].astype(str).tolist()
     numbers = (found.matched.tolist(), found.counted.tolist())
     names = ("example_id", "file", "item", "matched", "counted")
     rows: list[Row] = [
@@ -66,19 +62,19 @@ def contamination_rows(material: Material) -> list[Row]:
 def _flagged(material: Material, least: float) -> list[Row]:
     """Picks of the main selections that are this similar to an exemplar of their target."""
     rows: dict[tuple[str, str, str], Row] = {}
+    ranking = material.given.ranking
     for decided in material.decided:
         if decided.role != "main":
             continue
-        top = top_of(decided)
+        top = material.top_of(decided)
         picked, owners = top["example_row"].to_numpy(), np.array(top["target"].to_pylist())
         ids = top["example_id"].to_pylist()
         for target, (_, exemplars) in material.targets.items():
-            joined = material.race.targets[target]
-            queries = exemplar_queries(joined.rows, joined.joint.weights, "max")
+            queries = ranking.queries(target, "max")
             mine = np.flatnonzero(owners == target)
             for first in range(0, len(mine), _CHUNK):
                 part = mine[first : first + _CHUNK]
-                rows_of_part = joined.joint.rows(material.spaces.gather(picked[part]))
+                rows_of_part = ranking.spaces.rows(material.spaces.gather(picked[part]))
                 scores, _ = score_each(rows_of_part, queries)
                 for i in np.flatnonzero(scores.max(axis=1) >= least):
                     nearest = int(scores[i].argmax())

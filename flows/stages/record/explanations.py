@@ -1,6 +1,6 @@
 """Why picks and near misses rank where they do: the tables why, why_exemplar, target_latent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from flows.stages.decide.decide import Decided
 from flows.stages.record.material import Material, Row
-from flows.stages.represent.spaces import JointTarget
 from selection.records import Exemplars, SparseRows
 from selection.similarity.explain import REST, exemplar_parts, explain_pairs, typical_latents
+from selection.similarity.spaces import JoinedSpaces
 
 TARGET_LATENTS = 24  # kept per target task
 BLOCK = 1024  # candidates whose scores against all exemplars are in memory at once
@@ -26,8 +26,7 @@ def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[st
     for target, (_, exemplars) in material.targets.items():
         mine = np.flatnonzero(owners == target)
         for rows, ids in _blocks(material, top.take(pa.array(mine))):
-            joint = material.race.targets[target]
-            for name, table in _tables(material, joint, joint.joint.rows(rows)).items():
+            for name, table in _tables(material, target, rows).items():
                 found[name].append(_named(table, decided.selection_id, ids, exemplars))
     return {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
 
@@ -35,11 +34,14 @@ def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[st
 def target_latent_rows(material: Material) -> list[Row]:
     """What the exemplars of each target task are made of: rows of target_latent."""
     rows: list[Row] = []
-    for name, target in material.race.targets.items():
-        found = typical_latents(target.rows, target.joint.weights, target.shares, TARGET_LATENTS)
+    ranking = material.given.ranking
+    for name, exemplars in ranking.exemplars.items():
+        found = typical_latents(
+            exemplars.rows, ranking.spaces.weights, ranking.shares, TARGET_LATENTS
+        )
         columns, shares, counts = found
-        spaces, latents = target.joint.locate(columns)
-        values = (spaces, latents, shares, counts, target.shares[columns])
+        spaces, latents = ranking.spaces.locate(columns)
+        values = (spaces, latents, shares, counts, ranking.shares[columns])
         for place, (s, latent, share, n, pool_share) in enumerate(
             zip(*(v.tolist() for v in values), strict=True), start=1
         ):
@@ -48,9 +50,9 @@ def target_latent_rows(material: Material) -> list[Row]:
                     "run_id": material.facts.run_id,
                     "target": name,
                     "place": place,
-                    "space": target.joint.spaces[s].name,
+                    "space": ranking.spaces.spaces[s].name,
                     "latent": latent,
-                    "term": target.terms[s].get(latent),
+                    "term": material.given.terms[name][s].get(latent),
                     "share": share,
                     "n_exemplars": n,
                     "pool_share": pool_share,
@@ -69,33 +71,40 @@ def _blocks(
         yield rows, np.array(part["example_id"].to_pylist())
 
 
-def _tables(material: Material, target: JointTarget, rows: SparseRows) -> dict[str, pa.Table]:
-    config, weights = material.config, target.joint.weights
+def _tables(material: Material, target: str, vectors: list[SparseRows]) -> dict[str, pa.Table]:
+    config, ranking = material.config, material.given.ranking
+    rows, exemplars = ranking.spaces.rows(vectors), ranking.exemplars[target].rows
+    weights = ranking.spaces.weights
     why = explain_pairs(
         rows,
-        target.rows,
+        exemplars,
         weights,
         top=config.explain_top,
         n_nearest=config.explain_exemplars,
-        pool_shares=target.shares,
+        pool_shares=ranking.shares,
         generic_share=config.explain_generic,
     )
-    parts = exemplar_parts(rows, target.rows, weights, config.explain_exemplars)
+    parts = exemplar_parts(rows, exemplars, weights, config.explain_exemplars)
     if config.ranking.exemplar_reduction != "mean":  # only a mean is a sum of parts
         empty = pa.nulls(parts.num_rows, pa.int64())
         parts = parts.set_column(parts.column_names.index("part"), "part", empty)
-    return {"why": _in_spaces(why, target), "why_exemplar": parts}
+    return {
+        "why": _in_spaces(why, ranking.spaces, material.given.terms[target]),
+        "why_exemplar": parts,
+    }
 
 
-def _in_spaces(why: pa.Table, target: JointTarget) -> pa.Table:
+def _in_spaces(
+    why: pa.Table, joined: JoinedSpaces, terms_of: Sequence[Mapping[int, str]]
+) -> pa.Table:
     """Columns of the whole as (space, latent, term); sums over several spaces have no space."""
     columns = why["latent"].to_numpy()
     is_sum = columns < 0
-    spaces, latents = target.joint.locate(np.maximum(columns, 0))
-    names = np.array([space.name for space in target.joint.spaces])[spaces]
-    is_of_several = is_sum & (len(target.joint.spaces) > 1)
+    spaces, latents = joined.locate(np.maximum(columns, 0))
+    names = np.array([space.name for space in joined.spaces])[spaces]
+    is_of_several = is_sum & (len(joined.spaces) > 1)
     pairs = zip(spaces.tolist(), latents.tolist(), is_sum.tolist(), strict=True)
-    terms = [None if rest else target.terms[s].get(c) for s, c, rest in pairs]
+    terms = [None if rest else terms_of[s].get(c) for s, c, rest in pairs]
     latent = pa.array(np.where(is_sum, columns, latents), pa.int64())
     why = why.drop_columns(["score"]).set_column(
         why.column_names.index("latent") - 1, "latent", latent

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from flows.stages.decide.held_out import HeldOut, TargetCheck
+from flows.stages.decide.check import TargetCheck
 from flows.stages.record.material import Material, Row
 from selection.evaluation.held_out import median_interval, samples_alike
+from selection.evaluation.label_free import HeldOut
 from selection.evaluation.random_draws import LEVEL
 
 FEWEST_TO_DOMINATE = 3  # One of two exemplars is nearest to half of everything.
@@ -36,11 +37,15 @@ def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
     if found is not None and method != "random":
         alike = samples_alike(found.shares_above, check.n_ranked)
         row |= {"n_alike": alike.median, "n_alike_lo": alike.lo, "n_alike_hi": alike.hi}
-    reach = check.reach if is_own else None
-    if reach is not None:
-        row |= {"effective": reach.effective, "n_drawn": reach.n_drawn, "n_looked": reach.n_looked}
-        row |= {"informative_until": reach.until, "n_picks": reach.n_picks}
-        row |= {"n_beyond": reach.n_beyond}
+    depth = check.depth if is_own else None
+    if depth is not None:
+        row |= {
+            "effective": depth.effective,
+            "n_drawn": depth.n_drawn,
+            "n_looked": depth.n_examined,
+        }
+        row |= {"informative_until": depth.depth, "n_picks": depth.n_picks}
+        row |= {"n_beyond": depth.n_beyond}
     return row
 
 
@@ -48,7 +53,7 @@ def _of_exemplars(
     material: Material, check: TargetCheck, method: str, *, is_own: bool
 ) -> list[Row]:
     """One row per different exemplar."""
-    found, reach = check.held_out.get(method), check.reach if is_own else None
+    found, depth = check.held_out.get(method), check.depth if is_own else None
     _, positions = np.unique(check.exemplars.ids, return_index=True)
     rows = []
     for i, position in enumerate(np.sort(positions) if found is None else found.positions):
@@ -56,9 +61,9 @@ def _of_exemplars(
         if found is not None:
             row |= {"fold": int(found.folds[i])}
             row |= {"percentile": 100 * (1 - float(found.shares_above[i]))}
-        if reach is not None:
-            row |= {"near_share": float(reach.near[position])}
-            row |= {"nearest_share": float(reach.nearest[position])}
+        if depth is not None:
+            row |= {"near_share": float(depth.near[position])}
+            row |= {"nearest_share": float(depth.nearest[position])}
         if is_own:
             row |= {"flag": _flag(material, found, row, len(positions))}
         rows.append(row)

@@ -3,18 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import StageRecord
-from flows.stages.decide.decide import Decided, Race
-from flows.stages.decide.held_out import TargetCheck
+from flows.stages.decide.check import TargetCheck
+from flows.stages.decide.decide import Decided
+from flows.stages.decide.run_input import RunInput
 from flows.stages.represent.representer import Representer
 from flows.stages.represent.spaces import SpaceVectors
 from selection.picking.budget import TokenCount
 from selection.records import Exemplars
+from storage.files.scores import scores_table
 from storage.pools.prepare import PreparedPool
 from storage.pools.vectors import PoolVectors
 
@@ -43,20 +47,17 @@ class Material:
     vectors: PoolVectors
     spaces: SpaceVectors
     representer: Representer
-    race: Race
+    given: RunInput
     targets: Mapping[str, tuple[pa.Table, Exemplars]]
     decided: Sequence[Decided]
     token_count: TokenCount
     checks: Sequence[TargetCheck] = ()
 
+    def top_of(self, decided: Decided, n_more: int = 0) -> pa.Table:
+        """The picks of a selection and the `n_more` examples behind them, in order of rank."""
+        return scores_table(decided, self.example_ids, last=decided.cut.n_selected + n_more)
 
-def top_of(decided: Decided, n_more: int = 0) -> pa.Table:
-    """The picks of a selection and the `n_more` examples behind them, in order of rank."""
-    wanted = decided.cut.n_selected + n_more
-    batches, found = [], 0
-    for batch in pq.ParquetFile(decided.scores_file).iter_batches(min(65_536, wanted)):
-        batches.append(batch)
-        found += batch.num_rows
-        if found >= wanted:
-            break
-    return pa.Table.from_batches(batches).slice(0, wanted)
+    @cached_property
+    def example_ids(self) -> NDArray[np.bytes_]:
+        """(n,) ids of the prepared pool."""
+        return self.pool.example_ids()

@@ -4,7 +4,6 @@ Rows of the tables run, run_drop, run_source, artifact and latent_description.
 """
 
 import getpass
-import hashlib
 import platform
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from flows.config.base import DEMO
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import packaged
-from flows.stages.record.material import Material, Row, top_of
+from flows.stages.record.material import Material, Row
 from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
 from selection.sae.interpret.latents_file import read_descriptions
@@ -29,6 +28,7 @@ def run_row(material: Material) -> Row:
     """Who asked for what, when, and with which model, SAE and versions."""
     config, facts, representer = material.config, material.facts, material.representer
     model, sae = representer.model_input.model, representer.coder.info
+    eligible = material.given.eligibility.eligible
     return {
         "run_id": facts.run_id,
         "name": facts.name,
@@ -49,7 +49,7 @@ def run_row(material: Material) -> Row:
         "sae": DEMO if config.sae.path == DEMO else str(representer.sae),
         "sae_sha256": sae.sha256,
         "sae_licence": sae.licence,
-        "data_licences": material.pool.licence_counts(material.race.eligible, config.where),
+        "data_licences": material.pool.licence_counts(eligible, config.where),
         "hookpoint": str(representer.model_input.hookpoint),
         "unit": representer.unit,
         "seed": config.seed,
@@ -84,17 +84,18 @@ def drop_rows(material: Material) -> list[Row]:
     """Rows dropped while reading, then examples dropped before ranking, by reason."""
     run_id = material.facts.run_id
     read = [("read", reason, n) for reason, n in material.pool.drops.items()]
-    race = [("filter", str(reason), n) for reason, n in material.race.drops.items()]
+    drops = material.given.eligibility.drops.items()
+    filtered = [("filter", str(reason), n) for reason, n in drops]
     return [
         {"run_id": run_id, "stage": stage, "reason": str(reason), "n": n}
-        for stage, reason, n in read + race
+        for stage, reason, n in read + filtered
         if n
     ]
 
 
 def source_rows(material: Material) -> list[Row]:
     """Ranked examples of the pool by source."""
-    counts = material.pool.source_counts(material.race.eligible, material.config.where)
+    counts = material.pool.source_counts(material.given.eligibility.eligible, material.config.where)
     run_id = material.facts.run_id
     return [{"run_id": run_id, "source": name, "n_pool": n} for name, n in counts.items()]
 
@@ -123,12 +124,10 @@ def artifact_rows(material: Material) -> list[Row]:
             units = {shard.folder.name: shard.sha256 for shard in part.shards.shards}
             counted = content_id(units, 64)
             rows.append(("represent", f"shards/{source.shards_id}", counted, f"pools/{pool_id}"))
-    weighed = hashlib.sha256()
-    for target in material.race.targets.values():
-        weighed.update(target.joint.sha256().encode())
-    rows.append(("rank", "weights", weighed.hexdigest(), f"shards/{shards}"))
+    weights = material.given.ranking.spaces.sha256()
+    rows.append(("rank", "weights", weights, f"shards/{shards}"))
     for decided in material.decided:
-        top = top_of(decided)
+        top = material.top_of(decided)
         picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)
         rows.append(("select", decided.selection_id, picked, "weights"))
     names = ("step", "artifact", "sha256", "parent")

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.orchestration.progress import StageRecord
@@ -18,7 +16,7 @@ from flows.stages.decide.decide import Decided
 from flows.stages.record.exclusions import contamination_rows, drop_rows_of
 from flows.stages.record.explanations import explanations, target_latent_rows
 from flows.stages.record.held_out import label_free_rows
-from flows.stages.record.material import Material, Row, RunFacts, top_of
+from flows.stages.record.material import Material, Row, RunFacts
 from flows.stages.record.provenance import (
     artifact_rows,
     description_rows,
@@ -55,7 +53,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     shown: set[int] = set()
     why: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
     for decided in material.decided:
-        top = top_of(decided, NEAR_MISSES)
+        top = material.top_of(decided, NEAR_MISSES)
         shown.update(top["example_row"].to_pylist())
         tokens = material.token_count(top["example_row"].to_numpy())
         picks = _picks(material, top, tokens)
@@ -153,7 +151,7 @@ def _examples(material: Material, rows: NDArray[np.int64]) -> list[dict[str, str
 def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) -> Row:
     config, cut = material.config, decided.cut
     is_ours = decided.method == "jaccard"
-    scores = pq.read_table(decided.scores_file, columns=["score"])["score"]
+    picked = decided.ranking.scores[decided.picks.positions]
     return {
         "selection_id": decided.selection_id,
         "run_id": material.facts.run_id,
@@ -168,7 +166,7 @@ def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) 
         "n_selected": cut.n_selected,
         "n_tokens": int(tokens.sum()),
         "unused_tokens": cut.unused_tokens,
-        "cut_score": pa.compute.min(scores.slice(0, cut.n_selected)).as_py(),
+        "cut_score": float(picked.min()) if len(picked) else None,
         "curve": decided.curve,
         "lengths": _lengths(material, tokens),
     }
@@ -176,7 +174,7 @@ def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) 
 
 def _lengths(material: Material, tokens: NDArray[np.int64]) -> Row:
     """Histograms of tokens of the eligible pool and of the picks."""
-    eligible = np.flatnonzero(material.race.eligible)
+    eligible = np.flatnonzero(material.given.eligibility.eligible)
     pool = np.zeros(len(LENGTH_EDGES) - 1, np.int64)
     for first in range(0, len(eligible), 65_536):
         lengths = material.token_count(eligible[first : first + 65_536])

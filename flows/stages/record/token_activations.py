@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flows.orchestration.progress import stage
 from flows.stages.decide.decide import Decided
-from flows.stages.record.material import Material, Row, top_of
+from flows.stages.record.material import Material, Row
 from flows.stages.represent.representer import Representer
 from flows.stages.represent.spaces import Source
 from selection.core.errors import InputError
@@ -50,7 +50,9 @@ def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str,
         return {}
     most = {each.name: TERMS if each.is_lexical else LATENTS for each in material.spaces.sources}
     named = _named_latents(why, most)
-    shown = {d.selection_id: _shown(d, n) for d in material.decided if d.method == "jaccard"}
+    shown = {
+        d.selection_id: _shown(material, d, n) for d in material.decided if d.method == "jaccard"
+    }
     wanted: Wanted = {}
     for selection_id, rows in shown.items():
         for row, example_id in rows:
@@ -93,10 +95,10 @@ def _named_latents(
     return named
 
 
-def _shown(decided: Decided, n: int) -> list[tuple[int, str]]:
+def _shown(material: Material, decided: Decided, n: int) -> list[tuple[int, str]]:
     """(pool row, example id) of the first n picks, and of a tenth as many near misses."""
     n_selected, n_near = decided.cut.n_selected, max(1, n // 10)
-    top = top_of(decided, n_near).select(["example_row", "example_id"])
+    top = material.top_of(decided, n_near).select(["example_row", "example_id"])
     parts = (top.slice(0, min(n, n_selected)), top.slice(n_selected))
     return [(row["example_row"], row["example_id"]) for part in parts for row in part.to_pylist()]
 

@@ -5,14 +5,11 @@ same SAE under another aggregate, another SAE, or a lexical space; all share the
 so a sample has the same vector number in each.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.ranking import SpaceConfig
@@ -26,33 +23,18 @@ from flows.stages.represent.representer import (
 )
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.core.sparse import document_frequency
 from selection.records import Exemplars, Rendered, SparseRows
-from selection.representation.lexical import VERSION, column_words, token_rows, word_rows
-from selection.representation.represent import UnitReport
-from selection.similarity.spaces import Joint, Space, average_length, column_masses
-from selection.similarity.weights import latent_weights
+from selection.representation.lexical import VERSION, lexical_report, lexical_rows, lexical_terms
+from selection.similarity.ranking_input import RankingInput, ranking_input
+from selection.similarity.sources import PoolSpaces, VectorMask, VectorNumbers
+from selection.similarity.spaces import SpaceRule, join_spaces
+from selection.similarity.weights import document_frequencies
 from storage.files.leases import do_once
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors
 
 Targets = Mapping[str, tuple[pa.Table, Exemplars]]
-
-
-class SpaceCounts(NamedTuple):
-    """What a space's columns are in the pool.
-
-    frequency: (n_columns,) int64 examples that have each column. n: examples with any.
-    masses:    (n_columns,) int64 sum of each column's values; empty unless lengths are asked for.
-    """
-
-    frequency: NDArray[np.int64]
-    n: int
-    masses: NDArray[np.int64]
-
-
-Counts = Sequence[SpaceCounts]
 
 
 @dataclass(frozen=True)
@@ -90,20 +72,14 @@ class Source:
 
     def counts(self, samples: Sequence[Rendered]) -> SparseRows:
         """Lexical vectors of some samples."""
-        renderer = self.representer.model_input.renderer
-        if self.settings.kind == "tokens":
-            return token_rows(samples, renderer.n_token_ids)
-        return word_rows(renderer.counted_text(sample) for sample in samples)
+        assert self.settings.kind != "sae"
+        return lexical_rows(self.settings.kind, samples, self.representer.model_input.renderer)
 
     def terms(self, samples: Sequence[Rendered]) -> Mapping[int, str]:
         """Column -> term, for the columns of some samples; empty for an SAE."""
-        renderer = self.representer.model_input.renderer
-        if self.settings.kind == "tokens":
-            ids = np.unique(np.concatenate([s.tokens[s.content_mask] for s in samples]))
-            return {int(token): renderer.token_text(int(token)) for token in ids}
-        if self.settings.kind == "words":
-            return column_words(renderer.counted_text(sample) for sample in samples)
-        return {}
+        if self.settings.kind == "sae":
+            return {}
+        return lexical_terms(self.settings.kind, samples, self.representer.model_input.renderer)
 
 
 def open_sources(config: VectorJob, representer: Representer) -> tuple[Source, ...]:
@@ -165,7 +141,7 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
     folder = source.representer.workspace.shards / source.shards_id
     size = source.representer.config.compute.unit_examples
 
-    def waiting() -> list[NDArray[np.int64]]:
+    def waiting() -> list[VectorNumbers]:
         return units_of(rendered, open_shards(folder), size)
 
     def count() -> None:
@@ -174,76 +150,25 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
             for unit in units:
                 counted = source.counts(rendered.samples(unit))
                 unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
-                write_shard(folder, unit_id, keys[unit], counted, _report(counted))
+                write_shard(folder, unit_id, keys[unit], counted, lexical_report(counted))
                 handle.advance(len(unit))
             handle.detail = f"{sum(map(len, units)):,} examples counted"
 
     do_once(folder / ".leases", "count", lambda: not waiting(), count)
 
 
-def _report(counted: SparseRows) -> UnitReport:
-    mass = int(counted.values.sum(dtype=np.int64))
-    return UnitReport(
-        n_samples=len(counted),
-        n_tokens=mass,
-        n_values=len(counted.values),
-        n_empty=int((np.diff(counted.indptr) == 0).sum()),
-        n_zeroed=0,
-        n_clipped=0,
-        mass=float(mass),
-        mass_cut=0.0,
-        mass_changed=0.0,
-        plan="full",
-    )
-
-
-def _weighted(config: SelectConfig, source: Source, counted: SpaceCounts) -> Space:
-    ranking, settings = config.ranking, source.settings
-    weights = latent_weights(
-        settings.weights or ranking.weights,
-        counted.frequency,
-        counted.n,
-        max_document_frequency=ranking.max_document_frequency,
-    )
-    length = 0
-    if ranking.normalize == "pool":
-        length = average_length(weights, counted.masses, counted.n)
-    return Space(source.name, weights, settings.weight, length=length)
-
-
 @dataclass(frozen=True)
-class JointVectors:
-    """The vectors of one pool in every space of a run.
-
-    names: of the spaces, as explanations call them.
-    parts: the vectors of each space; a sample has the same vector number in all of them.
-    """
-
-    names: tuple[str, ...]
-    parts: tuple[PoolVectors, ...]
-
-    def blocks(
-        self, *, only: NDArray[np.bool_] | None = None, share: tuple[int, int] = (0, 1)
-    ) -> Iterator[tuple[NDArray[np.int64], list[SparseRows]]]:
-        """(vector numbers, their vectors in every space), every vector exactly once.
-
-        only, share: as in `PoolVectors.blocks`.
-        """
-        first, others = self.parts[0], self.parts[1:]
-        for numbers, rows in first.blocks(only=only, share=share):
-            yield numbers, [rows, *(other.gather_vectors(numbers) for other in others)]
-
-    def gather(self, rows: NDArray[np.int64]) -> list[SparseRows]:
-        """Vectors of a few pool rows in every space."""
-        return [part.gather(rows) for part in self.parts]
-
-
-@dataclass(frozen=True)
-class SpaceVectors(JointVectors):
+class SpaceVectors(PoolSpaces):
     """The vectors of one pool in every space of a run, and where they come from."""
 
+    parts: tuple[PoolVectors, ...]
     pool_id: str
     sources: tuple[Source, ...]
+
+    @property
+    def own(self) -> int:
+        """Which of the spaces is that of the run's own model and SAE."""
+        return next(i for i, source in enumerate(self.sources) if source.settings.is_own)
 
 
 def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) -> SpaceVectors:
@@ -254,76 +179,43 @@ def open_spaces(config: SelectConfig, representer: Representer, pool_id: str) ->
     return SpaceVectors(names, parts, pool_id, sources)
 
 
-def count_documents(
-    config: SelectConfig, vectors: SpaceVectors, *, verify: bool = False
-) -> tuple[list[SpaceCounts], NDArray[np.bool_]]:
-    """First pass: counts of every space, and which vectors fire.
+Terms = Mapping[str, tuple[Mapping[int, str], ...]]
+"""Target -> for every space, column -> term of its exemplars; empty for an SAE."""
+
+
+def ranking_input_of(
+    config: SelectConfig, vectors: SpaceVectors, targets: Targets, *, verify: bool = False
+) -> tuple[RankingInput, Terms, VectorMask]:
+    """First pass over the vectors, the joined exemplars, and (n_vectors,) which are not empty.
 
     verify: hash every shard on the way; raises InputError naming a file that was altered.
     """
-    first = vectors.parts[0]
-    times, fires = first.multiplicity(), np.zeros(first.n_vectors, np.bool_)
-    counts: list[SpaceCounts] = []
-    with stage("weights", first.n_vectors * len(vectors.parts), "vectors") as handle:
-        for part in vectors.parts:
-            frequency, masses = np.zeros(0, np.int64), np.zeros(0, np.int64)
-            own = np.zeros(first.n_vectors, np.bool_)
-            for numbers, rows in part.blocks(verify=verify):
-                if not len(frequency):
-                    frequency = np.zeros(rows.n_latents, np.int64)
-                frequency += document_frequency(rows, times[numbers])
-                if config.ranking.normalize == "pool":
-                    found = column_masses(rows, times[numbers])
-                    masses = masses + found if len(masses) else found
-                own[numbers] = np.diff(rows.indptr) > 0
-                handle.advance(len(numbers))
-            counts.append(SpaceCounts(frequency, int(times[own].sum()), masses))
-            fires |= own
+    n, times = vectors.parts[0].n_vectors, vectors.parts[0].multiplicity()
+    with stage("document frequencies", n * len(vectors.parts), "vectors") as handle:
+        counts, has_column = document_frequencies(vectors, verify=verify, advance=handle.advance)
         used = " + ".join(f"{int((each.frequency > 0).sum()):,}" for each in counts)
-        handle.detail = f"{used} columns fire in {int(times[fires].sum()):,} examples"
-    return counts, fires
-
-
-def joint_of(config: SelectConfig, vectors: SpaceVectors, counts: Counts) -> Joint:
-    """The spaces with their weights."""
-    spaces = [
-        _weighted(config, source, counted)
-        for source, counted in zip(vectors.sources, counts, strict=True)
+        handle.detail = f"{used} columns in {int(times[has_column].sum()):,} examples"
+    ranking = config.ranking
+    rules = [
+        SpaceRule(source.name, source.settings.weights or ranking.weights, source.settings.weight)
+        for source in vectors.sources
     ]
-    return Joint(spaces, normalize=config.ranking.normalize != "none")
+    spaces = join_spaces(
+        rules,
+        counts,
+        normalize=ranking.normalize,
+        max_document_frequency=ranking.max_document_frequency,
+    )
+    parts, terms = _exemplars_in_spaces(config, vectors, targets)
+    ids = {name: exemplars.ids for name, (_, exemplars) in targets.items()}
+    return ranking_input(vectors, spaces, counts, ids, parts, vectors.own), terms, has_column
 
 
-def own_number(vectors: SpaceVectors) -> int:
-    """Which of the spaces is that of the run's own model and SAE."""
-    return next(i for i, source in enumerate(vectors.sources) if source.settings.is_own)
-
-
-@dataclass(frozen=True)
-class JointTarget:
-    """One target task in the joined spaces.
-
-    joint:  spaces and weights, the same for every target.
-    parts:  the exemplars' vectors in each space.
-    rows:   the same as vectors of the whole.
-    terms:  for every space, column -> term of the exemplars; empty for an SAE.
-    shares: (n_columns,) share of the pool's examples that have each column.
-    """
-
-    joint: Joint
-    parts: tuple[SparseRows, ...]
-    rows: SparseRows
-    terms: tuple[Mapping[int, str], ...]
-    shares: NDArray[np.float64]
-
-
-def join_targets(
-    config: SelectConfig,
-    vectors: SpaceVectors,
-    counts: Counts,
-    targets: Targets,
-) -> dict[str, JointTarget]:
-    """Weights and joined exemplars of every target."""
-    found: dict[str, list[SparseRows]] = {name: [] for name in targets}
+def _exemplars_in_spaces(
+    config: SelectConfig, vectors: SpaceVectors, targets: Targets
+) -> tuple[dict[str, list[SparseRows]], Terms]:
+    """Target -> its exemplars' vectors in every space, and the terms of their columns."""
+    parts: dict[str, list[SparseRows]] = {name: [] for name in targets}
     terms: dict[str, list[Mapping[int, str]]] = {name: [] for name in targets}
     tables = {name: table for name, (table, _) in targets.items()}
     renderer = vectors.sources[0].representer.model_input.renderer
@@ -334,23 +226,6 @@ def join_targets(
             embedded = embed_targets(source.representer, config, tables)
         for name, (_, exemplars) in embedded.items():
             lexical = source.is_lexical
-            found[name].append(source.counts(samples[name]) if lexical else exemplars.rows)
+            parts[name].append(source.counts(samples[name]) if lexical else exemplars.rows)
             terms[name].append(source.terms(samples[name]))
-    shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
-    joint = joint_of(config, vectors, counts)
-    return {
-        name: JointTarget(joint, tuple(parts), joint.rows(parts), tuple(terms[name]), shares)
-        for name, parts in found.items()
-    }
-
-
-def own_space(
-    vectors: SpaceVectors, targets: Mapping[str, JointTarget]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Weights of the run's own space for the first target, and its latents' shares of the pool.
-
-    Near-duplicates and diversity are judged in this space alone.
-    """
-    number, target = own_number(vectors), next(iter(targets.values()))
-    first, last = target.joint.offsets[number : number + 2]
-    return target.joint.spaces[number].weights, target.shares[first:last]
+    return parts, {name: tuple(each) for name, each in terms.items()}

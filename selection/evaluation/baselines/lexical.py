@@ -1,7 +1,7 @@
-"""Lexical rivals on arrays: TF-IDF, BM25, bag of words, DSIR, length.
+"""Lexical baselines on arrays: TF-IDF, BM25, bag of words, DSIR, length.
 
 All read one table of word counts, made once per pool and text setting. Scores against each exemplar
-are a matrix (n, m); `selection.evaluation.cosine_baselines` makes one score of them.
+are a matrix (n, m); `selection.evaluation.baselines.cosine` makes one score of them.
 """
 
 import hashlib
@@ -50,11 +50,11 @@ def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool)
     terms: list[NDArray[np.int32]] = []
     counts: list[NDArray[np.uint16]] = []
     for text in texts:
-        found = words(text)
+        in_text = words(text)
         if grow:
-            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in found]
+            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in in_text]
         else:
-            numbers = [vocabulary[word] for word in found if word in vocabulary]
+            numbers = [vocabulary[word] for word in in_text if word in vocabulary]
         term, count = np.unique(np.array(numbers, np.int32), return_counts=True)
         lengths.append(len(term))
         terms.append(term)
@@ -88,7 +88,7 @@ def term_frequency(counts: Counts) -> NDArray[np.int64]:
 
 
 def tfidf_values(counts: Counts, idf: NDArray[np.float64], *, unit: bool) -> NDArray[np.float32]:
-    """(p,) value of each entry, (1 + ln tf) idf; with `unit` every text is scaled to length 1."""
+    """(p,) value of each entry, (1 + ln tf) idf; with `unit` every text has norm 1."""
     values = (1 + np.log(counts.counts.astype(np.float64))) * idf[counts.terms]
     if unit:
         row = np.repeat(np.arange(len(counts)), np.diff(counts.indptr))
@@ -171,12 +171,12 @@ def hashed_ngrams(text: str, n_buckets: int = DSIR_BUCKETS) -> NDArray[np.int64]
 
 def _bucket(gram: str, n_buckets: int, known: dict[str, int] = {}) -> int:  # noqa: B006
     """Bucket of a gram; the commonest are kept, since hashing is what DSIR's time goes to."""
-    found = known.get(gram)
-    if found is None:
-        found = int.from_bytes(hashlib.sha256(gram.encode()).digest(), "big") % n_buckets
+    bucket = known.get(gram)
+    if bucket is None:
+        bucket = int.from_bytes(hashlib.sha256(gram.encode()).digest(), "big") % n_buckets
         if len(known) < 500_000:
-            known[gram] = found
-    return found
+            known[gram] = bucket
+    return bucket
 
 
 def gram_table(texts: Iterable[str], n_buckets: int = DSIR_BUCKETS) -> Counts:

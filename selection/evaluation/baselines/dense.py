@@ -1,7 +1,7 @@
 """Dense readings of the activations that one pass makes: means of tokens, signs, gate neurons.
 
-A rival that reads the same model must not cost another pass: `represent_heads` shows its batches,
-and the functions here make of them what rivals compare.
+A baseline must not cost another pass over the same model: `represent_heads` shows its batches,
+and the functions here make of them what baselines compare.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class GateReader:
 
     def __init__(self, model: ActivationModel, block: int) -> None:
         """Watch block `block`. Raises InputError when the MLP has no gate."""
-        n_blocks = max(place.block for place in model.hookpoints) + 1
+        n_blocks = max(hookpoint.block for hookpoint in model.hookpoints) + 1
         self._gate = gate_of(find_blocks(model._module, n_blocks)[block])
         self._output: torch.Tensor | None = None
 

@@ -18,32 +18,32 @@ REDUCTIONS: tuple[Reduced, ...] = get_args(Reduced)
 
 
 def reduce_scores(
-    matrix: NDArray[np.floating], how: Reduced, id_order: NDArray[np.int64]
+    matrix: NDArray[np.floating], reduction: Reduced, id_order: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """One score per candidate, (n,) float64, from scores against m exemplars, (n, m).
 
     max, mean:   over exemplars.
     round_robin: exemplars take turns, in order, each taking its best candidate not taken yet
-                 (equal scores by id); a candidate's score is minus its place in that order.
+                 (equal scores by id); a candidate's score is minus its position in that order.
     Raises ValueError for "centroid", which needs vectors, not scores.
     """
-    if how == "max":
+    if reduction == "max":
         return matrix.max(axis=1).astype(np.float64)
-    if how == "mean":
+    if reduction == "mean":
         return matrix.mean(axis=1, dtype=np.float64)
-    if how != "round_robin":
-        raise ValueError(f"{how} cannot be had from scores")
+    if reduction != "round_robin":
+        raise ValueError(f"{reduction} cannot be had from scores")
     rankings = []
     for column in matrix.T:
         rows = id_order[np.argsort(-column[id_order], kind="stable")]
         rankings.append(Ranking(rows, column[rows].astype(np.float64)))
-    places = np.empty(len(matrix))
-    places[combine_targets(rankings, "round_robin").rows] = np.arange(len(matrix))
-    return -places
+    positions = np.empty(len(matrix))
+    positions[combine_targets(rankings).rows] = np.arange(len(matrix))
+    return -positions
 
 
-def unit_length(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; a row of zeros stays."""
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows scaled to L2 norm 1; a row of zeros stays."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
@@ -59,14 +59,14 @@ def cosine_scores(
     centroid: cosine with the mean of the exemplars as they are (the mean of their unit vectors
     would rank as "mean" does).
     """
-    rows, queries = unit_length(pool), unit_length(exemplars)
-    centroid = unit_length(exemplars.mean(axis=0, keepdims=True))
+    rows, queries = unit_rows(pool), unit_rows(exemplars)
+    centroid = unit_rows(exemplars.mean(axis=0, keepdims=True))
     matrix = rows @ queries.T
     return {
-        how: (rows @ centroid[0]).astype(np.float64)
-        if how == "centroid"
-        else reduce_scores(matrix, how, id_order)
-        for how in wanted
+        reduction: (rows @ centroid[0]).astype(np.float64)
+        if reduction == "centroid"
+        else reduce_scores(matrix, reduction, id_order)
+        for reduction in wanted
     }
 
 
@@ -84,13 +84,15 @@ def sparse_cosine_scores(
     scale = np.asarray(weights, np.float64)
     queries = to_dense(exemplars) * scale
     directions = np.concatenate([queries, queries.mean(axis=0, keepdims=True)])
-    columns = np.ascontiguousarray(unit_length(directions).T)
+    columns = np.ascontiguousarray(unit_rows(directions).T)
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(partial(_cosines, scale=scale, columns=columns), blocks))
-    found = np.concatenate([np.zeros((0, len(directions))), *parts])
+    cosines = np.concatenate([np.zeros((0, len(directions))), *parts])
     return {
-        how: found[:, -1] if how == "centroid" else reduce_scores(found[:, :-1], how, id_order)
-        for how in wanted
+        reduction: cosines[:, -1]
+        if reduction == "centroid"
+        else reduce_scores(cosines[:, :-1], reduction, id_order)
+        for reduction in wanted
     }
 
 
@@ -98,9 +100,9 @@ def _cosines(
     rows: SparseRows, scale: NDArray[np.float64], columns: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """(b, m) cosines of rows and unit vectors, (n_latents, m); a row of zeros has none with any."""
-    found = np.zeros((len(rows), columns.shape[1]))
-    _fill_cosines(rows.indptr, rows.latents, rows.values, scale, columns, found)
-    return found
+    cosines = np.zeros((len(rows), columns.shape[1]))
+    _fill_cosines(rows.indptr, rows.latents, rows.values, scale, columns, cosines)
+    return cosines
 
 
 @njit(nogil=True, cache=True)
@@ -110,17 +112,17 @@ def _fill_cosines(
     values: NDArray[np.unsignedinteger[Any]],
     scale: NDArray[np.float64],
     columns: NDArray[np.float32],
-    found: NDArray[np.float64],
+    cosines: NDArray[np.float64],
 ) -> None:
-    for row in range(len(found)):
+    for row in range(len(cosines)):
         squares = 0.0
         for entry in range(indptr[row], indptr[row + 1]):
             latent = latents[entry]
             value = values[entry] * scale[latent]
             squares += value * value
-            for query in range(found.shape[1]):
-                found[row, query] += value * columns[latent, query]
+            for query in range(cosines.shape[1]):
+                cosines[row, query] += value * columns[latent, query]
         if squares > 0:
-            length = np.sqrt(squares)
-            for query in range(found.shape[1]):
-                found[row, query] /= length
+            norm = np.sqrt(squares)
+            for query in range(cosines.shape[1]):
+                cosines[row, query] /= norm

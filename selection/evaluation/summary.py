@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.benchmark.methods import Method
-from selection.evaluation.labelled import Target
+from selection.evaluation.labelled import LabelledTarget
 from selection.evaluation.metrics import Interval, bootstrap_mean
 
 BEST = "best"
@@ -15,6 +15,22 @@ MEASURES = ("ndcg", "r_precision", "recall_1", "recall_5", "recall_10", "average
 
 Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Target -> variant -> measure -> value, of one method in one setting."""
+
+
+class Compared(Protocol):
+    """A method under comparison: its variants, and whether the best or their mean counts."""
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+
+    @property
+    def variants(self) -> Sequence[str]:
+        """What is measured."""
+
+    @property
+    def choose(self) -> Literal["best", "mean"]:
+        """What stands for the method."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +56,18 @@ class MethodSummary:
     lost_to: tuple[str, ...]
 
 
-def kinds_of(targets: Sequence[Target]) -> dict[str, NDArray[np.bool_]]:
+def kinds_of(targets: Sequence[LabelledTarget]) -> dict[str, NDArray[np.bool_]]:
     """Kind -> (t,) its targets; T1 and T2 by the prefix of `kind`, where there are any, and all."""
     masks = {
         kind: np.array([target.kind.startswith(kind) for target in targets])
         for kind in ("T1", "T2")
     }
-    found = {kind: mask for kind, mask in masks.items() if mask.any()}
-    return found | {"all": np.ones(len(targets), np.bool_)}
+    present = {kind: mask for kind, mask in masks.items() if mask.any()}
+    return present | {"all": np.ones(len(targets), np.bool_)}
 
 
 def summarize(
-    methods: Sequence[Method], measured: Mapping[str, Measured], targets: Sequence[Target]
+    methods: Sequence[Compared], measured: Mapping[str, Measured], targets: Sequence[LabelledTarget]
 ) -> list[MethodSummary]:
     """All methods of one setting, best mean nDCG first.
 
@@ -60,7 +76,7 @@ def summarize(
     kinds = kinds_of(targets)
     chosen = {method.name: _chosen(method, measured[method.name], targets) for method in methods}
     best = chosen[BEST][1]["ndcg"] if BEST in chosen else None
-    found = []
+    summaries = []
     for method in methods:
         variant, measures = chosen[method.name]
         ndcg = measures["ndcg"]
@@ -74,12 +90,14 @@ def summarize(
             ties = {kind: float((best == ndcg)[mask].mean()) for kind, mask in kinds.items()}
             lost = tuple(t.name for t, ahead in zip(targets, ndcg > best, strict=True) if ahead)
         means = {kind: bootstrap_mean(ndcg[mask]) for kind, mask in kinds.items()}
-        found.append(MethodSummary(method.name, variant, measures, means, behind, wins, ties, lost))
-    return sorted(found, key=lambda summary: (-summary.ndcg["all"].mean, summary.method))
+        summaries.append(
+            MethodSummary(method.name, variant, measures, means, behind, wins, ties, lost)
+        )
+    return sorted(summaries, key=lambda summary: (-summary.ndcg["all"].mean, summary.method))
 
 
 def _chosen(
-    method: Method, measured: Measured, targets: Sequence[Target]
+    method: Compared, measured: Measured, targets: Sequence[LabelledTarget]
 ) -> tuple[str, dict[str, NDArray[np.float64]]]:
     """The variant that stands for the method, and its values per measure."""
     values = {
@@ -106,11 +124,11 @@ def as_json(
     settings: dict[str, dict[str, dict[str, object]]] = {}
     for setting, methods in summaries.items():
         for summary in methods:
-            for kind, found in summary.ndcg.items():
+            for kind, interval in summary.ndcg.items():
                 settings.setdefault(setting, {}).setdefault(kind, {})[summary.method] = {
-                    "ndcg": round(found.mean, 4),
-                    "lo": round(found.lo, 4),
-                    "hi": round(found.hi, 4),
+                    "ndcg": round(interval.mean, 4),
+                    "lo": round(interval.lo, 4),
+                    "hi": round(interval.hi, 4),
                 }
     return {
         "setting": settings,

@@ -1,0 +1,198 @@
+"""One decided selection of one method, and what controls of it look like."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.picking.budget import Cut, TokenCount
+from selection.picking.controls import length_matched
+from selection.picking.pick import PickReason, Picks, Rules, choose
+from selection.picking.ranking import JointRanking, combine_targets, rank, take_turns
+from selection.records import Budget, Ranking
+
+JOINT = "joint"
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A ranking, and what the budget and the rules picked from it.
+
+    target:     of the selection, or JOINT. targets: all targets of the run, in order.
+    role:       "main" or "control".
+    n_eligible: examples that the budget was checked against.
+    """
+
+    selection_id: str
+    name: str
+    target: str
+    method: str
+    role: str
+    n_eligible: int
+    targets: tuple[str, ...]
+    ranking: Ranking | JointRanking
+    picks: Picks
+
+    @property
+    def cut(self) -> Cut:
+        """Where the selection ends, and what it leaves of the budget."""
+        picks = self.picks
+        return Cut(len(picks.positions), picks.n_tokens, picks.unused_tokens, picks.shortfall)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """(r,) positions in the ranking: picks, what could come next, what was passed over."""
+        passed = np.array([each.position for each in self.picks.passed_over], np.int64)
+        left = np.ones(len(self.ranking.rows), np.bool_)
+        left[self.picks.positions] = False
+        left[passed] = False
+        return np.concatenate([self.picks.positions, np.flatnonzero(left), passed])
+
+    @property
+    def owner_names(self) -> tuple[str, ...]:
+        """The targets that candidates of this ranking can be for."""
+        return self.targets if isinstance(self.ranking, JointRanking) else (self.target,)
+
+    @property
+    def owners(self) -> NDArray[np.int32]:
+        """(r,) number, in `owner_names`, of the target that each position of the ranking is for."""
+        if isinstance(self.ranking, JointRanking):
+            return self.ranking.targets
+        return np.zeros(len(self.ranking.rows), np.int32)
+
+    @property
+    def curve(self) -> dict[str, list[float]]:
+        """Scores at ranks that are dense at the top, where a budget cuts, for a plot."""
+        scores = self.ranking.scores
+        if not len(scores):
+            return {"ranks": [], "scores": []}
+        ranks = np.unique(np.geomspace(1, len(scores), CURVE_POINTS).round().astype(int))
+        return {"ranks": ranks.tolist(), "scores": scores[ranks - 1].tolist()}
+
+    def of_target(self, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Pool rows that are ranked for a target, best score first, and which were picked."""
+        is_pick = np.zeros(len(self.ranking.rows), np.bool_)
+        is_pick[self.picks.positions] = True
+        of_it = self.owners == self.owner_names.index(target)
+        return self.ranking.rows[of_it], is_pick[of_it]
+
+    def least_scores(self) -> dict[str, float]:
+        """Target -> the least score of a pick that its score brought in."""
+        least: dict[str, float] = {}
+        owners = self.owners
+        pairs = zip(self.picks.positions.tolist(), self.picks.reasons, strict=True)
+        for position, reason in pairs:
+            if reason not in (PickReason.INCLUDED, PickReason.FLOOR):
+                target = self.owner_names[owners[position]]
+                score = float(self.ranking.scores[position])
+                least[target] = min(score, least.get(target, score))
+        return least
+
+
+def select(
+    run: tuple[str, str],
+    methods: Sequence[str],
+    rankings_by: Callable[[str], Mapping[str, Ranking]],
+    budget: Budget,
+    n_eligible: int,
+    eligible: NDArray[np.bool_],
+    token_count: TokenCount,
+    *,
+    rules: Rules | None = None,
+    joint: bool = False,
+    target_weights: Mapping[str, int] | None = None,
+) -> Iterator[Selection]:
+    """The selections of a run: every target by its method, then by each control.
+
+    run:          (run id, run name), of which ids and names of selections are made.
+    methods:      the method, which the rules apply to, then the controls.
+    rankings_by:  method -> target -> ranking.
+    n_eligible:   examples that the budget is checked against.
+    eligible:     (n,) bool, rows that may be drawn for the control "length_matched".
+    joint:        all targets share one budget, with turns by `target_weights` (default 1).
+    """
+    main: dict[str, Selection] = {}
+    number = 0
+    for method in methods:
+        is_main = method == methods[0]
+        rankings = rankings_by(method)
+        for target, ranking in combined(rankings, joint=joint, weights=target_weights or {}):
+            if method == "length_matched":
+                ranking = equal_tokens(main[target], ranking, eligible, token_count)
+            of_several = "" if joint or len(rankings) == 1 else target
+            names = (run[1], of_several, "" if is_main else method)
+            number += 1
+            selection = Selection(
+                selection_id=f"{run[0]}-{number}",
+                name="-".join(name for name in names if name),
+                target=target,
+                method=method,
+                role="main" if is_main else "control",
+                n_eligible=n_eligible,
+                targets=tuple(rankings),
+                ranking=ranking,
+                picks=choose(
+                    ranking,
+                    equal_budget(budget, main.get(target)),
+                    n_eligible,
+                    rules if is_main and rules is not None else Rules(),
+                    token_count,
+                ),
+            )
+            if is_main:
+                main[target] = selection
+            yield selection
+
+
+def rankings_of(
+    scores: Mapping[str, NDArray[np.float64]], eligible: NDArray[np.bool_]
+) -> dict[str, Ranking]:
+    """Target -> its order over the eligible rows; by turns where every exemplar has scores."""
+    return {
+        target: rank(values, eligible) if values.ndim == 1 else take_turns(values, eligible)
+        for target, values in scores.items()
+    }
+
+
+def combined(
+    rankings: Mapping[str, Ranking], *, joint: bool, weights: Mapping[str, int]
+) -> Iterator[tuple[str, Ranking | JointRanking]]:
+    """Each target by itself, or all of them in turn as one ranking.
+
+    weights: target -> turns that it has for one of a target that is not named.
+    """
+    if not joint or len(rankings) == 1:
+        yield from rankings.items()
+    else:
+        turns = [weights.get(name, 1) for name in rankings]
+        yield JOINT, combine_targets(list(rankings.values()), turns)
+
+
+def equal_budget(budget: Budget, main: Selection | None) -> Budget:
+    """The budget; for a control of a selection that fell short, what that selection has."""
+    if main is None or not main.picks.shortfall:
+        return budget
+    if budget.tokens is not None:
+        return Budget(tokens=main.picks.n_tokens)
+    return Budget(examples=len(main.picks.positions))
+
+
+def equal_tokens(
+    main: Selection,
+    at_random: Ranking | JointRanking,
+    eligible: NDArray[np.bool_],
+    token_count: TokenCount,
+) -> Ranking:
+    """A random example of about the same tokens for every pick, in the order of the picks."""
+    tokens, scores = np.zeros(len(eligible), np.int64), np.zeros(len(eligible))
+    rows = np.flatnonzero(eligible)
+    for first in range(0, len(rows), 65_536):
+        part = rows[first : first + 65_536]
+        tokens[part] = token_count(part)
+    scores[at_random.rows] = at_random.scores
+    picked = main.ranking.rows[main.picks.positions]
+    drawn = length_matched(picked, tokens, scores, eligible)
+    return Ranking(drawn, scores[drawn])

@@ -1,0 +1,164 @@
+"""What candidates are scored with: joined spaces, exemplars, and the pool's vectors."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.records import Exemplars, SparseRows
+from selection.similarity.queries import (
+    ExemplarQueries,
+    ExemplarReduction,
+    exemplar_queries,
+    score_each,
+)
+from selection.similarity.scorer import Scorer
+from selection.similarity.sources import PoolSpaces, ignore
+from selection.similarity.spaces import JoinedSpaces
+from selection.similarity.weights import SpaceCounts
+
+Scores = dict[str, NDArray[np.float64]]
+"""Target -> (n,) scores; (n, m), one for each exemplar, where exemplars take turns."""
+
+
+@dataclass(frozen=True)
+class PoolScorer:
+    """Scores a pool for every target; it can be sent to another process."""
+
+    spaces: JoinedSpaces
+    queries: Mapping[str, ExemplarQueries]
+    reduction: ExemplarReduction
+    threads: int = 1
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.spaces.weights, [each.target for each in self.queries.values()])
+
+    def with_threads(self, threads: int) -> "PoolScorer":
+        """The same for another number of threads."""
+        return replace(self, threads=threads)
+
+    def block(self, parts: Sequence[SparseRows]) -> Scores:
+        """Scores of n vectors, given in every space."""
+        rows = self.spaces.rows(parts)
+        if self.reduction == "round_robin":
+            return {
+                target: score_each(rows, queries, threads=self.threads)[0]
+                for target, queries in self.queries.items()
+            }
+        return dict(zip(self.queries, self._scorer.scores(rows, threads=self.threads), strict=True))
+
+    def blocks(
+        self,
+        vectors: PoolSpaces,
+        *,
+        only: NDArray[np.bool_] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
+        """(vector numbers, their scores). only, share: as in `VectorSource.blocks`."""
+        for numbers, parts in vectors.blocks(only=only, share=share):
+            yield numbers, self.block(parts)
+
+    def collect(
+        self,
+        vectors: PoolSpaces,
+        blocks: Iterable[tuple[NDArray[np.int64], Scores]],
+        advance: Callable[[int], object] = ignore,
+    ) -> Scores:
+        """Scores of all pool rows from those of blocks; a vector in no block scores 0.
+
+        So what the shares of several processes have in common is 0, and the largest score of each
+        row is the whole.
+        """
+        n, source = vectors.parts[0].n_vectors, vectors.parts[0]
+        whole = {
+            target: np.zeros((n, len(queries)) if self.reduction == "round_robin" else n)
+            for target, queries in self.queries.items()
+        }
+        for numbers, scores in blocks:
+            for target, values in scores.items():
+                whole[target][numbers] = values
+            advance(len(numbers))
+        return {target: source.spread(values, fill=0.0) for target, values in whole.items()}
+
+
+@dataclass(frozen=True)
+class RankingInput:
+    """What candidates are scored with, for all target tasks.
+
+    vectors:   of the pool, in every space.
+    spaces:    the same spaces joined, with the weights of their columns.
+    parts:     target -> its exemplars' vectors in every space.
+    exemplars: target -> its exemplars, as vectors of the joined spaces.
+    shares:    (n_columns,) share of the pool's examples that have each column.
+    own:       number of the space of the run's own SAE; near-duplicates and diversity are judged
+               in it alone.
+    """
+
+    vectors: PoolSpaces
+    spaces: JoinedSpaces
+    parts: Mapping[str, tuple[SparseRows, ...]]
+    exemplars: Mapping[str, Exemplars]
+    shares: NDArray[np.float64]
+    own: int = 0
+
+    @property
+    def own_weights(self) -> NDArray[np.int64]:
+        """(n_latents,) weights of the own space."""
+        return self.spaces.spaces[self.own].weights
+
+    @property
+    def own_shares(self) -> NDArray[np.float64]:
+        """(n_latents,) share of the pool's examples that have each latent of the own space."""
+        first, last = self.spaces.offsets[self.own : self.own + 2]
+        return self.shares[first:last]
+
+    def queries(self, target: str, reduction: ExemplarReduction) -> ExemplarQueries:
+        """The exemplars of a target, ready to score.
+
+        Raises InputError where exemplars have no weight, or the sums would not fit 64 bits.
+        """
+        try:
+            return exemplar_queries(self.exemplars[target].rows, self.spaces.weights, reduction)
+        except InputError as error:
+            raise InputError(error.problem, field=target, remedy=error.remedy) from None
+        except OverflowError as error:
+            raise InputError(
+                f"the sums of `{target}` would leave 64 bits ({error})",
+                field="representation.spaces",
+                remedy="Lower the weights of the spaces, or set `ranking: {normalize: pool}`.",
+            ) from None
+
+    def scorer(self, reduction: ExemplarReduction, threads: int = 1) -> PoolScorer:
+        """Scores candidates for every target under one reduction."""
+        queries = {target: self.queries(target, reduction) for target in self.exemplars}
+        return PoolScorer(self.spaces, queries, reduction, threads)
+
+
+def ranking_input(
+    vectors: PoolSpaces,
+    spaces: JoinedSpaces,
+    counts: Sequence[SpaceCounts],
+    ids: Mapping[str, NDArray[np.str_]],
+    parts: Mapping[str, Sequence[SparseRows]],
+    own: int = 0,
+) -> RankingInput:
+    """Join the exemplars' vectors as those of the pool are joined.
+
+    ids, parts: target -> (m,) ids of its exemplars, and their vectors in every space.
+    """
+    exemplars = {
+        target: Exemplars(target, ids[target], spaces.rows(each)) for target, each in parts.items()
+    }
+    shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
+    in_spaces = {target: tuple(each) for target, each in parts.items()}
+    return RankingInput(vectors, spaces, in_spaces, exemplars, shares, own)
+
+
+def merge_scores(scores: Scores, more: Scores) -> None:
+    """Put another share's scores in; rows that a share did not score are 0 in it."""
+    for target, values in more.items():
+        np.maximum(scores[target], values, out=scores[target])
