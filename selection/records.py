@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 
 class DropReason(StrEnum):
-    """Why a row or an example is not in the selection's race. The names end up in people's data."""
+    """Why a row or an example cannot be selected. The names end up in people's data."""
 
     BROKEN_ROW = "broken_row"  # not readable as a row (only where the config allows broken rows)
     NOT_RECOGNIZED = "not_recognized"  # readable, but in none of the shapes
+    UNKNOWN_ROLE = "unknown_role"  # a turn's role is none of the known names
+    NOT_TEXT = "not_text"  # a number, an object or a list stands where a text must stand
+    MISSING_VALUE = "missing_value"  # prompt or answer is a literal nan or None of a table
+    IN_CONVERSATION = "in_conversation"  # one turn of a conversation that another row stands for
+    REJECTED_ANSWER = "rejected_answer"  # the row marks its answer as a bad one
     NO_TEXT = "no_text"  # no message has any text
     IMAGE_OR_AUDIO = "image_or_audio"  # a message has a part that is not text
     NO_RESPONSE = "no_response"  # no assistant turn says anything, and responses count
@@ -68,13 +73,18 @@ DROP_SCHEMA = pa.schema(
 class PoolSource:
     """Where candidates or exemplars come from, and how their columns are to be read.
 
-    path:     file, folder, glob, or the name of a Hugging Face dataset.
+    path:     file, folder, glob, URL, or the name of a Hugging Face dataset.
     name:     what `source` says where no column is mapped to it; default: the file's stem.
-    shape:    messages | conversations | alpaca | prompt_completion | text | mapping | auto.
+    shape:    auto, or one of `selection.data.shapes.read_row.SHAPES`.
     columns:  role -> column name. Roles: id, licence, language, source, group, target, subtask,
-              and for shape "mapping" also system, prompt, response (prompt may join several
-              columns with "+", e.g. "instruction+input").
-    subset, split, revision: for Hugging Face datasets.
+              system, reasoning, and for shape "mapping" also prompt, response, rejected (which may
+              join several columns with "+", e.g. "instruction+input").
+    turns:    where turns stand and what their keys are called: column, role, content.
+    roles:    name of a role in the data -> system, developer, user, assistant or tool.
+    answers:  of a list of reference answers, "first" takes the first, "refuse" drops the row.
+    delimiter, quoting, encoding: of CSV and TSV files (encoding: of any text file); None or "auto"
+              finds out. quoting: "standard" or "none".
+    subset, split, revision: for Hugging Face datasets; `split` also for folders.
     broken_rows: "refuse" raises at the first unreadable row, "drop" counts it.
     """
 
@@ -82,6 +92,12 @@ class PoolSource:
     name: str | None = None
     shape: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    answers: str = "refuse"
+    delimiter: str | None = None
+    quoting: str = "auto"
+    encoding: str | None = None
     subset: str | None = None
     split: str | None = None
     revision: str | None = None

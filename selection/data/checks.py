@@ -1,32 +1,72 @@
 """What a pool source is refused for: settings, columns, files in no known shape, broken rows."""
 
+import codecs
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.data.columns import TEXT_ROLES, check_columns, names_in, unknown_column
-from selection.data.readers.files import find_files, is_dataset_name
+from selection.data.drops import REMEDIES
+from selection.data.readers.files import column_names
+from selection.data.readers.listing import TABLES, find_files, is_dataset_name, local_path
 from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import plain_suffix
-from selection.data.readers.tables import TABLES, column_names
-from selection.data.shapes import SHAPES, check_shape
-from selection.records import PoolSource
+from selection.data.readers.streams import is_url, plain_suffix
+from selection.data.shapes.names import CONTENT_LIKE, fold
+from selection.data.shapes.problems import Drop
+from selection.data.shapes.read_row import SHAPES, RowReader, check_shape, detect_shape
+from selection.records import DropReason, PoolSource
+
+_CHOICES = {"broken_rows": ("refuse", "drop"), "answers": ("refuse", "first"),
+            "quoting": ("auto", "standard", "none")}  # fmt: skip
+_TURN_SETTINGS = ("column", "role", "content")
+_FATAL = (DropReason.NOT_TEXT, DropReason.UNKNOWN_ROLE)
 
 
-def check_source(source: PoolSource) -> None:
+def check_source(source: PoolSource, *, in_memory: bool = False) -> None:
     """Refuse a source whose settings cannot be right, before any file is opened."""
     check_columns(source.columns)
-    check_shape(source.shape, source.columns)
-    if source.broken_rows not in ("refuse", "drop"):
+    check_shape(source)
+    for name, choices in _CHOICES.items():
+        if (value := getattr(source, name)) not in choices:
+            remedy = f"Set it to {' or '.join(choices)}."
+            raise InputError("no such choice", field=name, value=value, remedy=remedy)
+    if source.delimiter is not None and len(source.delimiter) != 1:
         raise InputError(
-            "broken rows are either refused or dropped",
-            field="broken_rows",
-            value=source.broken_rows,
-            remedy="Set it to refuse or drop.",
+            "a delimiter is one character",
+            field="delimiter",
+            value=source.delimiter,
+            remedy='Give e.g. ";" or "\\t".',
         )
-    local = not is_dataset_name(source)
-    for name in ("subset", "split", "revision"):
-        if local and getattr(source, name) is not None:
+    if unknown := set(source.turns) - set(_TURN_SETTINGS):
+        raise InputError(
+            "no such setting of turns",
+            field=f"turns.{min(unknown)}",
+            value=source.turns[min(unknown)],
+            remedy=f"Settings: {', '.join(_TURN_SETTINGS)}.",
+        )
+    if source.encoding is not None:
+        _check_encoding(source.encoding)
+    if not in_memory and not is_dataset_name(source):
+        _check_local(source)
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise InputError(
+            "no such encoding",
+            field="encoding",
+            value=encoding,
+            remedy="Name one that Python knows, e.g. cp1252, latin-1, utf-16.",
+        ) from None
+
+
+def _check_local(source: PoolSource) -> None:
+    """Settings of datasets on the hub do not go with a path; a split goes with a folder."""
+    has_splits = is_url(source.path) or local_path(source).is_dir()
+    has_splits = has_splits or plain_suffix(source.path) == ".json"
+    for name in ("subset", "revision") if has_splits else ("subset", "split", "revision"):
+        if getattr(source, name) is not None:
             raise InputError(
                 f"`{name}` is for Hugging Face datasets, but this is a path",
                 file=source.path,
@@ -40,7 +80,7 @@ def check_tables(source: PoolSource) -> None:
     """Mapped columns against formats that name their columns up front, before reading."""
     if not source.columns or is_dataset_name(source):
         return
-    named = [column_names(file) for file in find_files(source)]
+    named = [column_names(file, source) for file in find_files(source)]
     if None not in named:  # else only the end of the data tells
         check_mapped(source, list(dict.fromkeys(name for names in named for name in names or [])))
 
@@ -50,6 +90,60 @@ def check_mapped(source: PoolSource, known: Sequence[str]) -> None:
     for role, name in names_in(source.columns):
         if not {source.columns[role], name, name.split(".")[0]} & set(known):
             raise unknown_column(role, name, known, source.path, is_table=_is_table(source.path))
+    column = source.turns.get("column", "")
+    if column and not {column, column.split(".")[0]} & set(known):
+        raise unknown_column("turns", column, known, source.path)
+
+
+def shape_of(file: str, peeked: Sequence[RawRow], source: PoolSource) -> str:
+    """The shape of a file by its first rows.
+
+    Raises InputError when none of them has it, when all of them hold something that is no text or
+    a role that nobody knows, and for rows that can be read in two ways.
+    """
+    if not peeked:
+        raise InputError(
+            "the file holds no rows", file=file, remedy="Check the step that wrote it."
+        )
+    if source.broken_rows == "refuse":
+        for raw in peeked:
+            refuse_broken(raw)
+    values = [raw.value for raw in peeked if raw.value is not None]
+    if not values:
+        raise InputError(
+            f"none of the first {len(peeked)} rows is readable ({peeked[0].error})",
+            file=file,
+            line=peeked[0].line,
+            remedy="Check the format; the file's suffix must say what it is.",
+        )
+    if source.shape == "auto":
+        shape = detect_shape(values, source)
+    else:
+        reader = RowReader(source, source.shape)
+        shape = source.shape if any(map(reader.has_shape, values)) else None
+        shape = source.shape if source.shape == "message_rows" else shape
+    if shape is None:
+        raise no_shape(file, values, source)
+    if shape != "message_rows":
+        _refuse_unreadable(file, peeked, shape, source)
+    return shape
+
+
+def _refuse_unreadable(
+    file: str, peeked: Sequence[RawRow], shape: str, source: PoolSource
+) -> None:
+    """Refuse a file of which every first row is dropped for one reason that a setting mends."""
+    reader = RowReader(source, shape)
+    results = [reader.read(raw.value) for raw in peeked if raw.value is not None]
+    drops = [result for result in results if isinstance(result, Drop)]
+    if len(drops) == len(results) and {drop.reason for drop in drops} <= set(_FATAL):
+        remedy = REMEDIES[drops[0].reason]
+        raise InputError(
+            f"none of the first {len(results)} rows can be read: {drops[0].detail}",
+            file=file,
+            line=peeked[0].line or peeked[0].row,
+            remedy=remedy[0].upper() + remedy[1:] + ".",
+        )
 
 
 def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSource) -> InputError:
@@ -61,28 +155,35 @@ def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSour
     if missing:
         return unknown_column(*missing[0], columns, file, is_table=bool(header))
     wanted = "one of the known shapes" if source.shape == "auto" else f"the shape {source.shape}"
+    mapping = {"prompt": "question", "response": "answer"}
+    for name in columns:
+        if (role := CONTENT_LIKE.get(fold(name))) in mapping:
+            mapping[str(role)] = name
+    example = ", ".join(f'{role}: "{name}"' for role, name in mapping.items())
     return InputError(
         f"no row among the first {len(values)} has {wanted}",
         file=file,
         field="shape",
         value=columns,
         remedy=f"Shapes: {', '.join(SHAPES)}. For other columns say which hold the text, e.g."
-        f' columns: {{prompt: "question", response: "answer"}}.{header}',
+        f" columns: {{{example}}}; for turns under another name"
+        f" `turns: {{column: NAME, role: KEY, content: KEY}}`.{header}",
     )
 
 
 def _is_table(file: str) -> bool:
-    return plain_suffix(Path(file)) in TABLES
+    return plain_suffix(file) in TABLES
 
 
 def refuse_broken(raw: RawRow) -> None:
     """Raise InputError for a row that could not be read."""
     if raw.value is None:
         line = raw.line if raw.line is not None else raw.row
+        encoding = " If it is text in another encoding, name it: `encoding: cp1252`."
         raise InputError(
             f"broken row: {raw.error}",
             file=raw.file,
             line=line,
             remedy="Repair or remove the line, or set `broken_rows: drop` to count and skip such"
-            " rows.",
+            f" rows.{encoding if 'UTF-8' in raw.error else ''}",
         )

@@ -8,7 +8,7 @@ from selection.core.errors import InputError
 from selection.core.hashing import canonical_json
 
 ROLES = ("id", "licence", "language", "source", "group", "target", "subtask")
-TEXT_ROLES = ("system", "prompt", "response")
+TEXT_ROLES = ("system", "prompt", "response", "reasoning", "rejected")
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _MAX_TRACKED = 10_000  # columns whose kinds are counted; rows may use data as column names
@@ -64,23 +64,31 @@ def names_in(columns: Mapping[str, str]) -> list[tuple[str, str]]:
     return found
 
 
-def joined_text(row: Row, expression: str) -> str:
-    """The text that a mapping makes of a row.
+def joined_cells(
+    row: Row, expression: str, used: set[str] | None = None
+) -> list[tuple[str, object]] | None:
+    """(column, value) of the cells that a mapping joins; None where all its columns are null.
 
-    "+" joins the parts that are not empty with a newline; within a part, "|" takes the first
-    column that is not empty. A column that has these signs in its own name comes first.
+    "+" joins the parts that are not empty; within a part, "|" takes the first column that is not
+    empty. A column that has these signs in its own name comes first. Columns that were looked at
+    are added to `used`.
     """
-    if expression in row:
-        return as_text(row[expression])
-    texts = (_first_text(row, names) for names in parts_of(expression))
-    return "\n".join(text for text in texts if text)
+    parts = [[expression]] if expression in row else parts_of(expression)
+    if used is not None:
+        used.update(_own_name(row, name) for names in parts for name in names)
+    cells = [[(name, lookup(row, name)) for name in names] for names in parts]
+    if all(value is None for part in cells for _, value in part):
+        return None
+    filled = (next((cell for cell in part if _is_filled(cell[1])), None) for part in cells)
+    return [cell for cell in filled if cell is not None]
 
 
-def as_text(value: object) -> str:
-    """A cell as text: nothing for null, text as it is, anything else as JSON."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else canonical_json(value)
+def _own_name(row: Row, name: str) -> str:
+    return name if name in row else name.split(".")[0]
+
+
+def _is_filled(value: object) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
 def unknown_column(
@@ -177,8 +185,3 @@ def _is_label(rows: Sequence[Row], name: str) -> bool:
     return bool(values) and all(
         isinstance(v, str | int) and len(str(v)) <= _LABEL_LENGTH for v in values
     )
-
-
-def _first_text(row: Row, names: Sequence[str]) -> str:
-    texts = (as_text(lookup(row, name)) for name in names)
-    return next((text for text in texts if text.strip()), "")

@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from selection.core.errors import InputError
 from selection.data.checks import check_mapped, check_source, no_shape
-from selection.data.read import pool_row, read_pool
-from selection.data.readers.files import is_dataset_name, open_parts, source_name
+from selection.data.coverage import ReadReport
+from selection.data.read import open_files, pool_row, read_pool
+from selection.data.readers.listing import is_dataset_name, source_name
 from selection.data.readers.rows import RawRow
-from selection.data.shapes import Drop, detect_shape, to_example
-from selection.records import POOL_SCHEMA, PoolSource
+from selection.data.shapes.problems import Drop
+from selection.data.shapes.read_row import RowReader, detect_shape
+from selection.records import POOL_SCHEMA, DropReason, PoolSource
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,10 @@ class _TargetLine:
 
 
 def read_exemplars(
-    source: PoolSource, targets: Sequence[str] | None = None, default_target: str = "target"
+    source: PoolSource,
+    targets: Sequence[str] | None = None,
+    default_target: str = "target",
+    report: ReadReport | None = None,
 ) -> pa.Table:
     """Read the exemplars of the wanted targets: POOL_SCHEMA, in file order, `target` never null.
 
@@ -40,13 +45,14 @@ def read_exemplars(
                     `exemplars`, a list of rows in any shape.
     targets:        names of the targets to keep; None keeps all.
     default_target: what rows without a target of their own belong to.
+    report:         filled with what was read of a plain file and what was not.
     In a targets file `row` is the line of the target, and own ids tell its exemplars apart.
     Raises InputError for no exemplars, a row in no known shape or without text (in a pool it would
     be dropped; among a few exemplars it is a mistake), unknown targets, and a target given twice.
     """
     check_source(source)
     lines = None if is_dataset_name(source) else _target_lines(source)
-    table = _plain(source, default_target) if lines is None else _of_targets(lines, source)
+    table = _plain(source, default_target, report) if lines is None else _of_targets(lines, source)
     if targets is not None:
         table = _only(table, targets, source)
     if table.num_rows == 0:
@@ -57,7 +63,7 @@ def read_exemplars(
 
 def _target_lines(source: PoolSource) -> list[_TargetLine] | None:
     """The lines of a targets file; None when the source is none."""
-    raws = itertools.chain.from_iterable(rows for _, rows in open_parts(source))
+    raws = itertools.chain.from_iterable(rows for _, rows in open_files(source, ReadReport()))
     first = next(raws, None)
     if first is None or first.value is None or "exemplars" not in first.value:
         return None
@@ -109,25 +115,28 @@ def _rows_of(line: _TargetLine, source: PoolSource) -> Iterator[dict[str, object
             problem = "an exemplar must be an object"
             raise _wrong_line(line.raw, f"exemplars[{number}]", problem, value)
         values.append(value)
-    shape = detect_shape(values, source.columns) if source.shape == "auto" else source.shape
+    shape = detect_shape(values, source) if source.shape == "auto" else source.shape
     if shape is None:
         raise no_shape(f"{line.raw.file}, line {line.raw.line}", values, source)
+    reader = RowReader(source, shape)
     for number, value in enumerate(values):
-        result = to_example(value, shape, source.columns)
+        result = reader.read(value)
         if isinstance(result, Drop):
             raise _unusable(line.raw, f"exemplars[{number}]", shape, result, value)
         text = json.dumps(value, ensure_ascii=False)
         raw = replace(line.raw, value=value, text=text)
-        row = pool_row(raw, value, result, source.columns, source_name(source))
-        yield row | {"target": line.target}
+        for example in result:
+            row = pool_row(raw, value, example, source.columns, source_name(source))
+            yield row | {"target": line.target}
 
 
-def _plain(source: PoolSource, default_target: str) -> pa.Table:
+def _plain(source: PoolSource, default_target: str, report: ReadReport | None) -> pa.Table:
     """Exemplars in a pool's shape."""
     batches, n_rows = [], 0
-    for batch in read_pool(source):
-        if batch.drops.num_rows:
-            drop = batch.drops.slice(0, 1).to_pylist()[0]
+    for batch in read_pool(source, report):
+        for drop in batch.drops.to_pylist():
+            if drop["reason"] == DropReason.IN_CONVERSATION:
+                continue
             raise InputError(
                 f"this exemplar cannot be used: {_why(drop['reason'], drop['detail'])}",
                 file=drop["file"],

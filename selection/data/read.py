@@ -1,133 +1,28 @@
 """Sources to batches of the pool's schema; every row ends as an example or as a drop."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from selection.core.errors import InputError
 from selection.core.hashing import canonical_json, example_id
-from selection.data.checks import check_mapped, check_source, check_tables, no_shape, refuse_broken
-from selection.data.columns import ColumnKinds, propose_roles, role_text
-from selection.data.readers.files import find_files, is_dataset_name, open_parts, source_name
+from selection.data.checks import check_mapped, check_source, check_tables, refuse_broken, shape_of
+from selection.data.columns import ColumnKinds, role_text
+from selection.data.coverage import FileCoverage, ReadReport
+from selection.data.readers.files import iter_file
+from selection.data.readers.listing import Skipped, is_dataset_name, list_files, source_name
 from selection.data.readers.memory import iter_memory
 from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import DataFile
-from selection.data.readers.tables import parquet_rows
-from selection.data.shapes import Drop, Example, detect_shape, to_example
+from selection.data.readers.streams import plain_suffix
+from selection.data.shapes.message_rows import join_message_rows
+from selection.data.shapes.problems import Drop, Example
+from selection.data.shapes.read_row import RowReader, turn_keys
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, DropReason, PoolSource
 
 N_PEEK = 200  # rows of a file that decide its shape
-
-
-_UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 8}  # bytes of text for one byte of file, roughly
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the first rows of a source say.
-
-    shape:    shape of the first file.
-    columns:  top-level columns seen, in order.
-    n_rows:   number of rows in all files: exact for Parquet, else estimated from sizes; None for a
-              dataset on the hub.
-    is_exact: whether `n_rows` was counted.
-    n_looked: how many rows were read.
-    examples: those of them that are examples.
-    roles:    role -> column that seems to play it, by its name; a proposal for `columns`.
-    """
-
-    shape: str
-    columns: tuple[str, ...]
-    n_rows: int | None
-    is_exact: bool
-    n_looked: int
-    examples: tuple[Example, ...]
-    roles: Mapping[str, str]
-
-
-def shape_of(file: str, peeked: Sequence[RawRow], source: PoolSource) -> str:
-    """The shape of a file by its first rows. Raises InputError when none of them has it."""
-    if not peeked:
-        raise InputError(
-            "the file holds no rows", file=file, remedy="Check the step that wrote it."
-        )
-    if source.broken_rows == "refuse":
-        for raw in peeked:
-            refuse_broken(raw)
-    values = [raw.value for raw in peeked if raw.value is not None]
-    if not values:
-        raise InputError(
-            f"none of the first {len(peeked)} rows is readable ({peeked[0].error})",
-            file=file,
-            line=peeked[0].line,
-            remedy="Check the format; the file's suffix must say what it is.",
-        )
-    if source.shape == "auto":
-        shape = detect_shape(values, source.columns)
-    else:
-        drops = (to_example(value, source.shape, source.columns) for value in values)
-        known = any(not _is_strange(drop) for drop in drops)
-        shape = source.shape if known else None
-    if shape is None:
-        raise no_shape(file, values, source)
-    return shape
-
-
-def _is_strange(result: Example | Drop) -> bool:
-    return isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED
-
-
-def look_at(source: PoolSource, n: int = 200) -> Look:
-    """Read the first `n` rows of the first file.
-
-    Raises InputError where reading the pool would, as far as these rows tell.
-    """
-    check_source(source)
-    check_tables(source)
-    file, raws = next(open_parts(source))
-    rows = list(itertools.islice(raws, n))
-    shape = shape_of(file, rows, source)
-    values = [row.value for row in rows if row.value is not None]
-    results = [to_example(value, shape, source.columns) for value in values]
-    n_rows, is_exact = (None, False) if is_dataset_name(source) else _count(source, rows, n)
-    return Look(
-        shape=shape,
-        columns=tuple(dict.fromkeys(name for value in values for name in value)),
-        n_rows=n_rows,
-        is_exact=is_exact,
-        n_looked=len(rows),
-        examples=tuple(result for result in results if isinstance(result, Example)),
-        roles=propose_roles(values),
-    )
-
-
-def _count(source: PoolSource, rows: Sequence[RawRow], n_asked: int) -> tuple[int, bool]:
-    """Rows of all files, and whether that is exact."""
-    files = find_files(source)
-    if len(files) == 1 and len(rows) < n_asked:
-        return len(rows), True  # the file ended before the sample was full
-    known = [parquet_rows(file) for file in files]
-    if None not in known:
-        return sum(n_rows or 0 for n_rows in known), True
-    n_bytes = sum(len(row.raw_json().encode()) + 1 for row in rows)
-    per_row = max(1.0, n_bytes / len(rows))
-    estimates = (
-        text_bytes(file) / per_row if n_rows is None else n_rows
-        for file, n_rows in zip(files, known, strict=True)
-    )
-    return round(sum(estimates)), False
-
-
-def text_bytes(file: DataFile) -> int:
-    """Bytes of text in a file, guessed from its size."""
-    return file.path.stat().st_size * _UNPACKED.get(file.path.suffix.lower(), 1)
-
-
 _BATCH_ROWS = 4096
-
-
 _BATCH_BYTES = 8 << 20  # of messages and raw rows; long rows make short batches
 
 
@@ -135,60 +30,115 @@ _BATCH_BYTES = 8 << 20  # of messages and raw rows; long rows make short batches
 class ReadBatch:
     """Some rows of a source, in file order.
 
-    rows:    POOL_SCHEMA, one row per example.
+    rows:    POOL_SCHEMA, one row per example; a row of the source may hold several.
     n_chars: int32, characters of text of each row's messages.
     drops:   DROP_SCHEMA, the rows between them that are no examples.
     kinds:   kinds of values in the columns of all these rows, the dropped ones included.
+    n_rows:  rows of the source, each of them in `rows` or in `drops`.
     """
 
     rows: pa.RecordBatch
     n_chars: pa.Int32Array
     drops: pa.RecordBatch
     kinds: ColumnKinds
+    n_rows: int
 
 
-def read_pool(source: PoolSource) -> Iterator[ReadBatch]:
+def read_pool(source: PoolSource, report: ReadReport | None = None) -> Iterator[ReadBatch]:
     """Read a source in batches; the shape is decided for each file.
 
+    report: filled with what was read of every file and what was not.
     Raises InputError for settings that cannot be right, files that cannot be read or hold no row in
     a known shape, broken rows (unless `broken_rows` says drop), and mapped columns that no row has.
     """
     check_source(source)
     check_tables(source)
+    report = ReadReport() if report is None else report
     seen = ColumnKinds()
-    for file, raws in open_parts(source):
-        for batch in _read_file(file, raws, source):
+    for file, raws in open_files(source, report):
+        for batch in read_file(file, raws, source, report):
             seen.merge(batch.kinds)
             yield batch
     check_mapped(source, seen.names)
 
 
-def read_rows(data: object, source: PoolSource) -> Iterator[ReadBatch]:
+def read_rows(
+    data: object, source: PoolSource, report: ReadReport | None = None
+) -> Iterator[ReadBatch]:
     """Read rows in memory as if they stood in one file: the same ids, drops and shapes.
 
     data:   see `iter_memory`.
     source: the settings; `path` is what `file` says of the rows, and the source's name by default.
     """
-    check_source(replace(source, path=_IN_MEMORY))
+    check_source(source, in_memory=True)
     seen = ColumnKinds()
-    for batch in _read_file(source.path, iter_memory(data, source.path), source):
+    raws = iter_memory(data, source.path)
+    for batch in read_file(source.path, raws, source, report or ReadReport()):
         seen.merge(batch.kinds)
         yield batch
     check_mapped(source, seen.names)
 
 
-_IN_MEMORY = "memory.jsonl"  # a path that is no dataset's name
+def open_files(source: PoolSource, report: ReadReport) -> Iterator[tuple[str, Iterator[RawRow]]]:
+    """Each file of a source by name, with its rows; a Hugging Face dataset is one file.
+
+    Among several files, one without rows, or a JSON object that is no row, is left out and told to
+    `report`. Raises InputError when nothing is left.
+    """
+    if is_dataset_name(source):
+        from selection.data.readers.huggingface import iter_dataset  # `datasets` is slow to import
+
+        yield source.path, iter_dataset(source)
+        return
+    listing = list_files(source)
+    report.skipped += listing.skipped
+    n_read = 0
+    for file in listing.files:
+        rows = iter_file(file, source)
+        if len(listing.files) > 1:
+            first = list(itertools.islice(rows, 2))
+            if why := _why_no_data(file.name, first, source):
+                report.skipped.append(Skipped(file.name, why))
+                continue
+            rows = itertools.chain(first, rows)
+        n_read += 1
+        yield file.name, rows
+    if not n_read:
+        raise InputError(
+            "no file of the folder holds rows",
+            file=source.path,
+            remedy="Check the step that wrote it.",
+        )
 
 
-def _read_file(file: str, raws: Iterator[RawRow], source: PoolSource) -> Iterator[ReadBatch]:
+def _why_no_data(name: str, first: list[RawRow], source: PoolSource) -> str:
+    """Why a file beside others is no data, as a clause; "" for one that is."""
+    if not first:
+        return "no rows"
+    value = first[0].value
+    if plain_suffix(name) != ".json" or len(first) > 1 or value is None or source.shape != "auto":
+        return ""
+    result = RowReader(source, "messages").read(value)
+    strange = isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED
+    return "one object that is no row" if strange else ""
+
+
+def read_file(
+    file: str, raws: Iterator[RawRow], source: PoolSource, report: ReadReport
+) -> Iterator[ReadBatch]:
+    """Batches of one file's rows; see `read_pool`."""
     peeked = list(itertools.islice(raws, N_PEEK))
     shape = shape_of(file, peeked, source)
-    builder = BatchBuilder(source, shape)
-    for raw in itertools.chain(peeked, raws):
-        builder.add(raw)
+    raws = itertools.chain(peeked, raws)
+    builder = BatchBuilder(source, shape, report.start(file, source.columns))
+    known: Iterator[tuple[RawRow, Drop | None]] = ((raw, None) for raw in raws)
+    if shape == "message_rows":
+        known = join_message_rows(raws, turn_keys(source))
+    for raw, drop in known:
+        builder.add(raw, drop)
         if builder.is_full:
             yield builder.take()
-    if not builder.is_empty:
+    if builder.n_rows:
         yield builder.take()
 
 
@@ -198,43 +148,65 @@ class BatchBuilder:
 
     source: PoolSource
     shape: str
+    coverage: FileCoverage
     rows: list[dict[str, object]] = field(default_factory=list)
     n_chars: list[int] = field(default_factory=list)
     drops: list[dict[str, object]] = field(default_factory=list)
     kinds: ColumnKinds = field(default_factory=ColumnKinds)
+    n_rows: int = 0
     n_bytes: int = 0
 
     def __post_init__(self) -> None:
-        """Find the pool's name once."""
+        """Prepare the reader of rows, and find the pool's name once."""
+        self._reader = RowReader(self.source, self.shape)
+        self.coverage.shapes = self._reader.shapes
         self._name = source_name(self.source)
 
     @property
     def is_full(self) -> bool:
         """Whether the batch should be taken now."""
-        n_rows = len(self.rows) + len(self.drops)
-        return n_rows >= _BATCH_ROWS or self.n_bytes >= _BATCH_BYTES
+        return self.n_rows >= _BATCH_ROWS or self.n_bytes >= _BATCH_BYTES
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was added since the last batch."""
-        return not self.rows and not self.drops
+    def add(self, raw: RawRow, drop: Drop | None = None) -> None:
+        """Read one row; a broken one is refused or dropped as the source says.
 
-    def add(self, raw: RawRow) -> None:
-        """Read one row; a broken one is refused or dropped as the source says."""
+        drop: why the row is no example, where that is known before it is read.
+        """
+        self.n_rows += 1
         if raw.value is None:
             if self.source.broken_rows == "refuse":
                 refuse_broken(raw)
             self._drop(raw, Drop(DropReason.BROKEN_ROW, raw.error))
             return
         self.kinds.add(raw.value)
-        result = to_example(raw.value, self.shape, self.source.columns)
+        result = drop or self._read(raw, raw.value)
+        self.coverage.add(raw.value, [] if isinstance(result, Drop) else result)
         if isinstance(result, Drop):
             self._drop(raw, result)
             return
-        row = pool_row(raw, raw.value, result, self.source.columns, self._name)
-        self.rows.append(row)
-        self.n_chars.append(result.n_chars)
-        self.n_bytes += len(str(row["messages"])) + len(str(row["raw"]))
+        for example in result:
+            row = pool_row(raw, raw.value, example, self.source.columns, self._name)
+            self.rows.append(row)
+            self.n_chars.append(example.n_chars)
+            self.n_bytes += len(str(row["messages"])) + len(str(row["raw"]))
+
+    def _read(self, raw: RawRow, value: Mapping[str, object]) -> list[Example] | Drop:
+        """The examples of a row, its cells that spell a missing value read as empty.
+
+        A prompt or an answer that is missing so is a reason to drop the row.
+        """
+        result = self._reader.read(value)
+        if not raw.missing or isinstance(result, Drop):
+            return result
+        missing = result[0].used.intersection(raw.missing)
+        if not missing:
+            return result
+        filled = self._reader.read({**value, **dict.fromkeys(missing)})
+        if isinstance(filled, Drop) or _sides(filled[0]) != _sides(result[0]):
+            detail = f"`{min(missing)}` is the literal {value[min(missing)]}"
+            return Drop(DropReason.MISSING_VALUE, detail)
+        self.coverage.missing.update(missing)
+        return filled
 
     def take(self) -> ReadBatch:
         """The batch so far; the builder is empty afterwards."""
@@ -243,15 +215,20 @@ class BatchBuilder:
             n_chars=pa.array(self.n_chars, pa.int32()),
             drops=pa.RecordBatch.from_pylist(self.drops, schema=DROP_SCHEMA),
             kinds=self.kinds,
+            n_rows=self.n_rows,
         )
         self.rows, self.n_chars, self.drops = [], [], []
-        self.kinds, self.n_bytes = ColumnKinds(), 0
+        self.kinds, self.n_bytes, self.n_rows = ColumnKinds(), 0, 0
         return batch
 
     def _drop(self, raw: RawRow, drop: Drop) -> None:
         self.drops.append(
             {"file": raw.file, "row": raw.row, "reason": drop.reason.value, "detail": drop.detail}
         )
+
+
+def _sides(example: Example) -> set[object]:
+    return {message["role"] for message in example.messages} - {"system"}
 
 
 def pool_row(

@@ -1,79 +1,114 @@
-"""A .json file: a list of rows, an object that holds one list of rows, or JSON lines misnamed."""
+"""JSON files: lines, a list of rows, an object that holds one list of rows, objects in a row."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from selection.core.errors import InputError
+from selection.data.readers.listing import SPLITS
 from selection.data.readers.rows import DECODER, RawRow, checked_row, json_kind, parse_row
-from selection.data.readers.streams import open_bytes, open_text
+from selection.data.readers.streams import BOM, DataFile, open_text, open_utf8
 
 _CHUNK = 1 << 20  # characters read at once
 _NEAR_END = 16  # an error this near the end of what was read may be a value cut in two
-_SPACE = " \t\r\n"
+_SPACE = " \t\r\n\ufeff"  # files joined by `cat` have a byte order mark between them
 
 
-def iter_json(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows of a .json file.
+def iter_json(
+    file: DataFile, encoding: str | None = None, split: str | None = None
+) -> Iterator[RawRow]:
+    """The rows of a JSON file, whatever its suffix says of lines.
 
     A list is read element by element, and lines one by one; only an object that holds the list in
     one of its values is read whole. An error inside a list or an object is refused here, whatever
     the source says about broken rows: what follows it cannot be told apart.
+    split: which list counts in an object of several splits.
     """
-    if _is_lines(path, name):
-        with open_bytes(path, name) as stream:
-            for number, line in enumerate(stream, 1):
-                if content := line.removeprefix(b"\xef\xbb\xbf").strip():
-                    yield parse_row(content, name, number)
+    if _is_lines(file, encoding):
+        with open_utf8(file, encoding) as stream:
+            yield from iter_lines(stream, file.name)
         return
-    with open_text(path, name) as text:
+    with open_text(file, encoding) as text:
         try:
-            yield from _Elements(text, name)
+            yield from _Elements(text, file.name, split)
         except UnicodeDecodeError as error:
             raise InputError(
-                f"not UTF-8 text ({error.reason})", file=name, remedy="Save the file as UTF-8."
+                f"not UTF-8 text ({error.reason})",
+                file=file.name,
+                field="encoding",
+                remedy="Save the file as UTF-8, or name its encoding, e.g. `encoding: cp1252`.",
             ) from None
 
 
-def _is_lines(path: Path, name: str) -> bool:
-    """Whether the first line is a whole JSON object and another line follows."""
-    with open_bytes(path, name) as stream:
+def iter_lines(stream: BinaryIO, name: str) -> Iterator[RawRow]:
+    """Rows of JSON lines; blank lines are no rows, but they count as lines.
+
+    A byte order mark may begin any line: joined files have one in the middle.
+    """
+    for number, line in enumerate(stream, 1):
+        if content := line.removeprefix(BOM).strip():
+            yield parse_row(content, name, number)
+
+
+def _is_lines(file: DataFile, encoding: str | None) -> bool:
+    """Whether the file is lines of one value each: JSONL, unless its lines begin with a list.
+
+    A file that is named .json is lines if its first is a whole object and another one follows.
+    """
+    is_named = file.suffix != ".json"
+    with open_utf8(file, encoding) as stream:
         first = b""
         for line in stream:
-            if not (content := line.removeprefix(b"\xef\xbb\xbf").strip()):
+            if not (content := line.removeprefix(BOM).strip()):
                 continue
-            if first:
+            if first or (is_named and not content.startswith(b"[")):
                 return True
-            if not content.startswith(b"{") or parse_row(content, name, 1).value is None:
+            if not content.startswith(b"{") or parse_row(content, file.name, 1).value is None:
                 return False
             first = content
-    return False
+    return is_named
 
 
 class _Elements:
     """The elements of a JSON list, read in pieces; or the rows that an object holds."""
 
-    def __init__(self, text: IO[str], name: str) -> None:
-        self._text, self._name = text, name
+    def __init__(self, text: IO[str], name: str, split: str | None) -> None:
+        self._text, self._name, self._split = text, name, split
         self._buffer, self._at, self._line, self._ended = "", 0, 1, False
         self._start = 0  # where the value begins that `_value` gave last
 
     def __iter__(self) -> Iterator[RawRow]:
         first = self._next_character()
         if first == "[":
-            self._at += 1
-            yield from self._list()
+            row = 0
+            while self._next_character() == "[":  # joined files hold one list after another
+                self._at += 1
+                for element in self._list(row):
+                    row = element.row
+                    yield element
             self._end()
         elif first == "{":
-            value = self._value()
-            self._end()
-            yield from self._rows_of(value)
+            line, value = self._line_here(), self._value()
+            if self._next_character() == "{":
+                yield from self._objects(value, line)
+            else:
+                self._end()
+                yield from self._rows_of(value)
         elif first:
             raise self._broken("a pool is a list of rows or an object that holds one")
 
-    def _list(self) -> Iterator[RawRow]:
-        row = 0
+    def _objects(self, value: object, line: int) -> Iterator[RawRow]:
+        """Objects one after another, each over as many lines as it likes."""
+        row = 1
+        yield checked_row(value, json.dumps(value), self._name, row, line)
+        while self._next_character():
+            row, line = row + 1, self._line_here()
+            value = self._value()
+            yield checked_row(value, self._buffer[self._start : self._at], self._name, row, line)
+            if self._next_character() == ",":
+                self._at += 1
+
+    def _list(self, row: int) -> Iterator[RawRow]:
         if self._next_character() == "]":
             self._at += 1
             return
@@ -97,13 +132,23 @@ class _Elements:
             raise self._broken("more text follows the end")
 
     def _rows_of(self, value: object) -> Iterator[RawRow]:
+        if conversion := _by_columns(value):
+            raise InputError(
+                "the file holds columns or numbered rows, not a list of rows",
+                file=self._name,
+                value=list(value)[:4] if isinstance(value, dict) else None,
+                remedy=f"Convert it: {conversion}",
+            )
         lists = _row_lists(value)
+        if self._split in lists:
+            lists = {self._split: lists[self._split]}
         if len(lists) > 1:
+            split = next((f" or set e.g. `split: {key}`" for key in lists if key in SPLITS), "")
             raise InputError(
                 "the object holds several lists of rows",
                 file=self._name,
                 value=sorted(lists),
-                remedy="Keep one of them in the file, as a list.",
+                remedy=f"Keep one of them in the file, as a list,{split or ''}.".replace(",.", "."),
             )
         rows = next(iter(lists.values()), [value])
         for row, item in enumerate(rows, 1):
@@ -155,6 +200,25 @@ class _Elements:
             line=self._line_here(),
             remedy="Repair the file; a pool with one row a line (.jsonl) can skip broken rows.",
         )
+
+
+def _by_columns(value: object) -> str:
+    """How to convert an object that pandas wrote by columns or by numbers; "" for any other."""
+    if not isinstance(value, dict) or len(value) < 1:
+        return ""
+    read, write = "import pandas as pd; pd.", '.to_json("pool.jsonl", orient="records", lines=True)'
+    inner = list(value.values())
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        return f'{read}read_json(FILE, orient="split"){write}'
+    if all(isinstance(item, dict) and item for item in inner):
+        if all(key.isdigit() for key in value):
+            return f'{read}read_json(FILE, orient="index"){write}'
+        if all(key.isdigit() for item in inner for key in item):
+            return f"{read}read_json(FILE){write}"
+    lists = [item for item in inner if isinstance(item, list) and not _all_objects(item)]
+    if len(lists) == len(inner) > 1 and len({len(item) for item in lists}) == 1:
+        return f"{read}DataFrame(json.load(open(FILE))){write}"
+    return ""
 
 
 def _row_lists(value: object) -> dict[str, list[object]]:

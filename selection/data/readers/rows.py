@@ -20,6 +20,7 @@ class RawRow:
     value: the row, or None when it is not readable; then `error` says why, as a clause.
     text:  the row's own JSON where it has one, else None; kept so that raw rows stay unchanged.
     line:  1-based line in the file where it is known, for messages.
+    missing: columns whose cell spells a missing value (`nan`), in a format that has only texts.
     """
 
     file: str
@@ -28,6 +29,7 @@ class RawRow:
     error: str = ""
     text: str | None = None
     line: int | None = None
+    missing: tuple[str, ...] = ()
 
     def raw_json(self) -> str:
         """The row as JSON: its own text, or its values in their order."""
@@ -49,7 +51,7 @@ def parse_row(line: bytes, file: str, row: int) -> RawRow:
         problem = f"not JSON: {error.msg} at column {error.colno}"
         return RawRow(file, row, None, problem, line=row)
     except (RecursionError, ValueError) as error:  # nested too deep; a number with too many digits
-        return RawRow(file, row, None, f"not JSON that can be read: {error}", line=row)
+        return RawRow(file, row, None, str(error) if "twice" in str(error) else f"not JSON that can be read: {error}", line=row)
     return checked_row(value, text, file, row, row)
 
 
@@ -77,8 +79,9 @@ def json_kind(value: object) -> str:
 def jsonable(value: object) -> object:
     """A value of a table (Parquet, a dataset) as JSON has it.
 
-    Dates become ISO text, decimals and unknown objects text, bytes `{"n_bytes": n}` (a pool is
-    text; media rows are dropped), NaN and infinities null.
+    Dates become ISO text, decimals and unknown objects text, NaN and infinities null. Bytes that
+    are UTF-8 are text, as some writers store it; others become `{"n_bytes": n}` (a pool is text;
+    media rows are dropped).
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -93,8 +96,16 @@ def jsonable(value: object) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bytes | bytearray):
-        return {"n_bytes": len(value)}
+        return _text_of_bytes(bytes(value))
     return str(value) if isinstance(value, Decimal) else _unknown(value)
+
+
+def _text_of_bytes(value: bytes) -> object:
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"n_bytes": len(value)}
+    return {"n_bytes": len(value)} if "\0" in text else text
 
 
 def _unknown(value: object) -> object:
@@ -115,5 +126,15 @@ def _null(_: str) -> None:
     return None
 
 
-DECODER = json.JSONDecoder(parse_constant=_null)
-"""The one JSON reader of pools: as the standard's, but NaN and infinities are null."""
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; a key that stands twice would hide one of its values."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key `{twice}` stands twice in one object")
+    return value
+
+
+DECODER = json.JSONDecoder(parse_constant=_null, object_pairs_hook=_object)
+"""The one JSON reader of pools: NaN and infinities are null, and no key may stand twice."""

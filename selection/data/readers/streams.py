@@ -1,71 +1,189 @@
-"""Files of bytes and lines: plain, .gz or .zst, with every failure explained. No rows yet."""
+"""Bytes of a file, wherever it is: decompressed, as UTF-8, with every failure explained."""
 
+import bz2
+import codecs
 import gzip
+import hashlib
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from selection.core.errors import InputError
 
-COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+BOM = codecs.BOM_UTF8
 _CHUNK = 1 << 18  # bytes read at once
+_UNPACKED = {".gz": 4, ".zst": 4, ".bz2": 5, ".xz": 5, ".parquet": 8}  # text bytes per file byte
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file of a source: where it is, and what the user calls it."""
+    """One file of a source.
 
-    path: Path
+    location:  path, or URL for fsspec.
+    name:      what the user calls it; secrets hidden.
+    partition: columns that folders of its path name (`language=en`), with their values.
+    """
+
+    location: str
     name: str
+    partition: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """The suffix below a compression suffix, lower case: `.jsonl` for `a.JSONL.gz`."""
+        return plain_suffix(self.location)
+
+    def n_bytes(self) -> int:
+        """Size in bytes; 0 where a server does not say it. Raises InputError."""
+        try:
+            if not is_url(self.location):
+                return Path(self.location).stat().st_size
+            filesystem, path = url_to_filesystem(self.location)
+            return int(filesystem.size(path) or 0)
+        except OSError as error:
+            raise unreadable(self.name, error) from None
+
+    def text_bytes(self) -> int:
+        """Bytes of text in it, guessed from its size."""
+        return self.n_bytes() * _UNPACKED.get(PurePosixPath(self.location).suffix.lower(), 1)
+
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, in hex."""
+        with self.opened() as file:
+            digest = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """The bytes as they are. Raises InputError for a file that cannot be read."""
+        try:
+            if is_url(self.location):
+                filesystem, path = url_to_filesystem(self.location)
+                with filesystem.open(path, "rb") as file:
+                    yield file
+            else:
+                with Path(self.location).open("rb") as local:
+                    yield local
+        except OSError as error:
+            raise unreadable(self.name, error) from None
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address for fsspec, such as s3://bucket/pool.jsonl."""
+    return "://" in path
+
+
+def url_to_filesystem(url: str) -> tuple[Any, str]:
+    """The filesystem of a URL, and the path in it. Raises InputError for one that is not there."""
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"this address cannot be opened ({error})",
+            file=url.split("://")[0] + "://",
+            remedy="Install the package that fsspec names for it, e.g. s3fs or gcsfs.",
+        ) from None
+    return filesystem, str(path)
 
 
 @contextmanager
-def open_bytes(path: Path, name: str) -> Iterator[BinaryIO]:
+def open_bytes(file: DataFile) -> Iterator[BinaryIO]:
     """Open a file for reading, decompressed by its suffix.
 
-    name: how the user calls the file, for messages.
     Whatever goes wrong while opening or reading (missing rights, a damaged or cut archive) becomes
     InputError. Memory is flat: nothing is read ahead beyond a buffer.
     """
     from zstandard import ZstdError  # imported here: only this function needs it
 
-    try:
-        with path.open("rb") as file:
-            yield _decompressed(file, path.suffix.lower())
-    except (gzip.BadGzipFile, zlib.error, EOFError, ZstdError) as error:
-        raise InputError(
-            f"the compressed file is damaged or not what its name says ({error})",
-            file=name,
-            remedy="Copy or download it again, or name it without the compression's suffix.",
-        ) from None
-    except OSError as error:
-        raise unreadable(name, error) from None
+    suffix = PurePosixPath(file.location).suffix.lower()
+    damage = (gzip.BadGzipFile, zlib.error, EOFError, lzma.LZMAError, ZstdError)
+    with file.opened() as raw:
+        try:
+            yield _decompressed(raw, suffix)
+        except damage as error:
+            raise _damaged(file, error) from None
+        except OSError as error:
+            if suffix == ".bz2" and error.errno is None:
+                raise _damaged(file, error) from None
+            raise
+
+
+def _damaged(file: DataFile, error: Exception) -> InputError:
+    return InputError(
+        f"the compressed file is damaged or not what its name says ({error})",
+        file=file.name,
+        remedy="Copy or download it again, or name it without the compression's suffix.",
+    )
 
 
 @contextmanager
-def open_text(path: Path, name: str) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file (a byte order mark is skipped), decompressed by its suffix."""
-    with open_bytes(path, name) as stream:
+def open_utf8(file: DataFile, encoding: str | None = None) -> Iterator[BinaryIO]:
+    """Open a text file as UTF-8, decompressed.
+
+    encoding: what it is written in; None looks for the mark that UTF-16 and UTF-32 begin with.
+    Raises InputError for bytes that are not of the given encoding, or for an unknown one.
+    """
+    with open_bytes(file) as stream:
+        peeked = stream.peek(4)[:4]  # type: ignore[attr-defined]
+        known = encoding or _marked_encoding(peeked)
+        if known is None or codecs.lookup(known).name == "utf-8":
+            yield stream
+            return
+        try:
+            yield io.BufferedReader(_Recoded(stream, known), _CHUNK)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"the file is not {known} text ({error.reason})",
+                file=file.name,
+                field="encoding",
+                value=encoding,
+                remedy="Name the encoding that it was saved in, e.g. `encoding: cp1252`.",
+            ) from None
+
+
+@contextmanager
+def open_text(file: DataFile, encoding: str | None = None) -> Iterator[IO[str]]:
+    """Open a text file (a byte order mark is skipped), decompressed; see `open_utf8`."""
+    with open_utf8(file, encoding) as stream:
         yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+
+
+def _marked_encoding(start: bytes) -> str | None:
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    if len(start) == 4 and start[1] == start[3] == 0 and start[0]:
+        return "utf-16-le"
+    if len(start) == 4 and start[0] == start[2] == 0 and start[1]:
+        return "utf-16-be"
+    return None
 
 
 def refuse_empty(file: DataFile) -> None:
     """Raise InputError for a file of no bytes, or one that cannot be looked at."""
-    try:
-        n_bytes = file.path.stat().st_size
-    except OSError as error:
-        raise unreadable(file.name, error) from None
-    if n_bytes == 0:
+    if file.n_bytes() == 0 and not file.location.startswith("http"):
         remedy = "Check the step that wrote it, or leave it out."
         raise InputError("the file is empty", file=file.name, remedy=remedy)
 
 
 def unreadable(name: str, error: OSError) -> InputError:
-    """The error for a file that the operating system does not let us read."""
+    """The error for a file that cannot be read where it is."""
     return InputError(
         f"cannot be read ({error.strerror or error})",
         file=name,
@@ -73,28 +191,55 @@ def unreadable(name: str, error: OSError) -> InputError:
     )
 
 
-def plain_suffix(path: Path) -> str:
+def plain_suffix(path: str | Path) -> str:
     """The suffix below a compression suffix, lower case: `.jsonl` for `a.JSONL.gz`."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffixes = [suffix.lower() for suffix in PurePosixPath(str(path)).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def plain_stem(path: Path) -> str:
+def plain_stem(path: str | Path) -> str:
     """The file's name without its format and compression: `a` for `a.jsonl.gz`."""
-    stem = path.name
-    if path.suffix.lower() in COMPRESSIONS:
-        stem = Path(stem).stem
-    return Path(stem).stem
+    stem = PurePosixPath(str(path)).name
+    if PurePosixPath(stem).suffix.lower() in COMPRESSIONS:
+        stem = PurePosixPath(stem).stem
+    return PurePosixPath(stem).stem
 
 
 def _decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
+    raw: Any = file
     if suffix == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=file))
-    if suffix == ".zst":
-        return io.BufferedReader(_ZstdStream(file), buffer_size=_CHUNK)
-    return file
+        raw = gzip.GzipFile(fileobj=file)
+    elif suffix == ".bz2":
+        raw = bz2.BZ2File(file)
+    elif suffix == ".xz":
+        raw = lzma.LZMAFile(file)
+    elif suffix == ".zst":
+        raw = _ZstdStream(file)
+    return raw if hasattr(raw, "peek") and raw is file else io.BufferedReader(raw, _CHUNK)
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of text in some encoding as UTF-8 bytes."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._stream, self._left, self._ended = stream, b"", False
+
+    def readable(self) -> bool:
+        """Yes: BufferedReader asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill `buffer` with UTF-8; 0 at the end."""
+        while not self._left and not self._ended:
+            data = self._stream.read(_CHUNK)
+            self._ended = not data
+            self._left = self._decoder.decode(data, final=self._ended).encode()
+        part, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 class _ZstdStream(io.RawIOBase):

@@ -1,52 +1,167 @@
-"""CSV and Parquet files to raw rows, and what they say of themselves before they are read."""
+"""CSV and TSV files to raw rows: delimiter, quoting and encoding are found out or given."""
 
 import csv
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import IO
 
 from selection.core.errors import InputError
-from selection.data.readers.rows import RawRow, jsonable
-from selection.data.readers.streams import DataFile, open_text, plain_suffix, refuse_empty
+from selection.data.readers.rows import RawRow
+from selection.data.readers.streams import DataFile, open_text
 
-TABLES = (".csv", ".tsv")
-_BATCH = 512  # rows of a Parquet file in memory at once
-_FIELD_LIMIT = 1 << 30  # characters of one CSV field; the standard's 131,072 is short of long texts
+_FIELD_LIMIT = 1 << 30  # characters of one field; the standard's 131,072 is short of long texts
+_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
+_MISSING = frozenset(("nan", "NaN", "None", "<NA>", "NULL", "null", "NaT"))
+"""What pandas and databases write for a missing value; in JSON it would be null."""
+
+_SWALLOWED_LINES = 4  # lines of a field, each with all fields of a row, that are no coincidence
+INDEX = "Unnamed: 0"
+"""What a first column without a name is called: the index that pandas writes."""
 
 
-def iter_csv(file: DataFile) -> Iterator[RawRow]:
-    """Rows of a CSV or TSV file, every value a text; the header is not counted as a row."""
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a table is written; None and "auto" are found out.
+
+    quoting: standard (fields may be in double quotes) or none (a quotation mark is a character).
+    """
+
+    delimiter: str | None = None
+    quoting: str = "auto"
+    encoding: str | None = None
+
+
+def iter_csv(file: DataFile, dialect: Dialect) -> Iterator[RawRow]:
+    """Rows of a CSV or TSV file, every value a text; the header is not counted as a row.
+
+    Raises InputError for a table that cannot be read, and for a quotation mark that swallows rows.
+    """
     csv.field_size_limit(_FIELD_LIMIT)
-    with open_text(file.path, file.name) as stream, _bad_text_explained(file.name):
-        reader = csv.reader(stream, delimiter=_delimiter(file), strict=True)
+    delimiter = dialect.delimiter or _delimiter(file, dialect)
+    quoted = dialect.quoting == "standard" or (
+        dialect.quoting == "auto" and _is_quoted(file, dialect, delimiter)
+    )
+    with _opened(file, dialect) as stream:
+        reader = csv.reader(
+            stream,
+            delimiter=delimiter,
+            strict=True,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        )
         try:
-            header = next(reader, [])
-            _check_header(header, file.name)
-            for row, fields in enumerate((fields for fields in reader if fields), 1):
-                if len(fields) == len(header):
-                    values: dict[str, object] = dict(zip(header, fields, strict=True))
-                    yield RawRow(file.name, row, values, line=reader.line_num)
-                else:
-                    problem = f"{len(fields)} fields, but the first line names {len(header)}"
-                    yield RawRow(file.name, row, None, problem, line=reader.line_num)
+            header = _header(next(reader, []), file.name)
+            row, line = 0, reader.line_num
+            for fields in reader:
+                n_lines, line = reader.line_num - line, reader.line_num
+                if not fields:
+                    continue
+                row += 1
+                if quoted and n_lines > 1 and dialect.quoting == "auto":
+                    _refuse_swallowed(fields, len(header), delimiter, file.name, line - n_lines + 1)
+                yield _row(fields, header, file.name, row, line)
         except csv.Error as error:
             raise _bad_table(file.name, reader.line_num, str(error)) from None
 
 
-def _delimiter(file: DataFile) -> str:
-    return "\t" if plain_suffix(file.path) == ".tsv" else ","
+def _row(fields: list[str], header: list[str], name: str, row: int, line: int) -> RawRow:
+    if len(fields) != len(header):
+        problem = f"{len(fields)} fields, but the first line names {len(header)}"
+        return RawRow(name, row, None, problem, line=line)
+    if fields == header:
+        problem = "the first line of names stands here again, as in joined files"
+        return RawRow(name, row, None, problem, line=line)
+    values: dict[str, object] = dict(zip(header, fields, strict=True))
+    missing = tuple(key for key, field in values.items() if field in _MISSING)
+    return RawRow(name, row, values, line=line, missing=missing)
+
+
+def header_of(file: DataFile, dialect: Dialect) -> list[str]:
+    """The columns that the first line names."""
+    delimiter = dialect.delimiter or _delimiter(file, dialect)
+    with _opened(file, dialect) as stream:
+        return _named(next(csv.reader(stream, delimiter=delimiter), []))
 
 
 @contextmanager
-def _bad_text_explained(name: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise _bad_table(name, None, f"not UTF-8 text ({error.reason})") from None
+def _opened(file: DataFile, dialect: Dialect) -> Iterator[IO[str]]:
+    with open_text(file, dialect.encoding) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            around = error.object[max(0, error.start - 12) : error.start + 12]
+            raise InputError(
+                f"not readable as a table: not UTF-8 text ({error.reason})",
+                file=file.name,
+                field="encoding",
+                value=around.decode("cp1252", "replace").strip(),
+                remedy="If this text is right, set `encoding: cp1252`; else name the encoding that"
+                " the file was saved in, or save it as UTF-8.",
+            ) from None
 
 
-def _check_header(header: list[str], name: str) -> None:
+def _delimiter(file: DataFile, dialect: Dialect) -> str:
+    """The delimiter that gives the first line the most fields; the suffix's own wins a tie."""
+    known = _DELIMITERS.get(file.suffix, _DELIMITERS[".csv"])
+    with _opened(file, dialect) as stream:
+        first = stream.readline()
+    return max(known, key=lambda sign: (len(next(csv.reader([first], delimiter=sign), [])),))
+
+
+def _is_quoted(file: DataFile, dialect: Dialect, delimiter: str) -> bool:
+    """Whether quotation marks enclose fields.
+
+    They do not where every line has all fields without regard to them, and a field begins with one
+    that does not end it.
+    """
+    has_lone_mark = False
+    with _opened(file, dialect) as stream:
+        n_fields = len(next(stream, "").split(delimiter))
+        for line in stream:
+            fields = line.rstrip("\r\n").split(delimiter)
+            if fields != [""] and len(fields) != n_fields:
+                return True
+            has_lone_mark = has_lone_mark or any(map(_is_lone_mark, fields))
+    return not (has_lone_mark and n_fields > 1)
+
+
+def _is_lone_mark(field: str) -> bool:
+    """Whether a field begins with a quotation mark, but is no quoted field."""
+    if not field.startswith('"'):
+        return False
+    inner = field[1:-1] if len(field) > 1 and field.endswith('"') else '"'
+    return '"' in inner.replace('""', "")
+
+
+def _refuse_swallowed(
+    fields: list[str], n_fields: int, delimiter: str, name: str, line: int
+) -> None:
+    """Refuse a field whose lines look like rows: a quotation mark without its partner opened it."""
+    for field in fields:
+        lines = field.splitlines()[1:] if "\n" in field else []
+        is_row = [text.count(delimiter) == n_fields - 1 for text in lines]
+        likely = len(lines) >= _SWALLOWED_LINES - 1 or (delimiter == "\t" and lines)
+        if n_fields > 1 and likely and all(is_row):
+            raise InputError(
+                f"a quotation mark that opens a field here swallows {len(lines) + 1} rows",
+                file=name,
+                line=line,
+                field="quoting",
+                value=field[:60],
+                remedy="Set `quoting: none` if quotation marks are characters of this file, or"
+                " `quoting: standard` if the field is one text.",
+            )
+
+
+def _named(header: list[str]) -> list[str]:
+    """The header, a first column without a name named as pandas does when it reads its index."""
+    if len(header) > 1 and not header[0].strip() and INDEX not in header:
+        return [INDEX, *header[1:]]
+    return header
+
+
+def _header(header: list[str], name: str) -> list[str]:
+    header = _named(header)
     wrong = [column for column in header if not column.strip() or header.count(column) > 1]
     if wrong or not header:
         raise InputError(
@@ -57,6 +172,7 @@ def _check_header(header: list[str], name: str) -> None:
             value=header,
             remedy="Add a first line such as `instruction,output`.",
         )
+    return header
 
 
 def _bad_table(name: str, line: int | None, problem: str) -> InputError:
@@ -64,65 +180,6 @@ def _bad_table(name: str, line: int | None, problem: str) -> InputError:
         f"not readable as a table: {problem}",
         file=name,
         line=line,
-        remedy="Save it as UTF-8 with standard quoting, or convert it to JSONL.",
+        remedy="Save it as UTF-8 with standard quoting, set `quoting: none` if quotation marks are"
+        " characters, or convert it to JSONL.",
     )
-
-
-def _open_parquet(file: DataFile) -> Any:  # noqa: ANN401 - pyarrow has no types
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Streamed page by page: a file with one huge row group must not be read whole.
-        return pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _bad_parquet(file.name, error) from None
-
-
-def iter_parquet(file: DataFile) -> Iterator[RawRow]:
-    """Rows of a Parquet file, a few hundred in memory at once.
-
-    What Arrow itself must hold is the dictionaries of one row group: a file written with one huge
-    row group costs about twice the unpacked size of its repeated texts.
-    """
-    import pyarrow as pa
-
-    with _open_parquet(file) as table:
-        row = 0
-        try:
-            for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
-                for value in batch.to_pylist():
-                    row += 1
-                    values = {key: jsonable(item) for key, item in value.items()}
-                    text = json.dumps(values, ensure_ascii=False)
-                    yield RawRow(file.name, row, values, text=text)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise _bad_parquet(file.name, error) from None
-
-
-def _bad_parquet(name: str, error: Exception) -> InputError:
-    return InputError(
-        f"not readable as Parquet ({str(error).splitlines()[0]})",
-        file=name,
-        remedy="Write or copy it again; a file that was cut off lacks its last bytes.",
-    )
-
-
-def column_names(file: DataFile) -> list[str] | None:
-    """All columns of a file whose format names them up front (CSV, Parquet); else None."""
-    refuse_empty(file)
-    suffix = plain_suffix(file.path)
-    if suffix == ".parquet":
-        return list(_open_parquet(file).schema_arrow.names)
-    if suffix in TABLES:
-        with open_text(file.path, file.name) as stream, _bad_text_explained(file.name):
-            return next(csv.reader(stream, delimiter=_delimiter(file)), [])
-    return None
-
-
-def parquet_rows(file: DataFile) -> int | None:
-    """Number of rows of a Parquet file, from its metadata; None for other formats."""
-    if plain_suffix(file.path) != ".parquet":
-        return None
-    with _open_parquet(file) as table:
-        return int(table.metadata.num_rows)

@@ -1,0 +1,132 @@
+"""Contents made of blocks: thoughts, tool calls and results, as Anthropic and Gemini write them."""
+
+from selection.core.hashing import canonical_json
+from selection.data.shapes.problems import Message, RowProblem, kind_with_article
+from selection.data.shapes.tools import call
+from selection.records import DropReason
+
+_CALLS = ("functionCall", "function_call")
+_RESULTS = ("functionResponse", "function_response")
+_THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
+_TOOL_BLOCKS = ("tool_use", "tool_result", "tool_call", "server_tool_use")
+_MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
+MEDIA_WORDS = ("image", "audio", "video")
+_TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "")
+
+
+def has_blocks(parts: list[object]) -> bool:
+    """Whether any part is more than text: a thought, a call, a result, a file."""
+    return any(isinstance(part, dict) and _kind(part) != "text" for part in parts)
+
+
+def messages_of_blocks(parts: list[object], role: str, rest: Message) -> list[Message]:
+    """Messages of a content of blocks, in their order.
+
+    Thoughts become `reasoning_content`, calls `tool_calls`, and every result a message of the role
+    tool. Text after a call, and a thought after text, begin a new message, so that the order stays.
+    Image, audio and video stay as parts. Raises RowProblem for a block of an unknown type.
+    """
+    messages: list[Message] = []
+    current = _Open(role, rest)
+    for part in parts:
+        kind = _kind(part) if isinstance(part, dict) else "text"
+        if kind == "result" and isinstance(part, dict):
+            messages += current.closed()
+            messages.append(_result(part))
+            current = _Open(role, {})
+            continue
+        if current.has_calls_before(kind) or current.has_text_before(kind):
+            messages += current.closed()
+            current = _Open(role, {})
+        current.add(part, kind)
+    messages += current.closed()
+    return messages or [{"role": role, "content": None, **rest}]
+
+
+class _Open:
+    """A message to which parts are added."""
+
+    def __init__(self, role: str, rest: Message) -> None:
+        self._role, self._rest = role, rest
+        self._texts: list[object] = []
+        self._thoughts: list[str] = []
+        self._calls: list[object] = []
+
+    def has_calls_before(self, kind: str) -> bool:
+        return bool(self._calls) and kind in ("text", "thought", "media")
+
+    def has_text_before(self, kind: str) -> bool:
+        return bool(self._texts) and kind == "thought"
+
+    def add(self, part: object, kind: str) -> None:
+        if kind == "call" and isinstance(part, dict):
+            self._calls.append(_call(part))
+        elif kind == "thought" and isinstance(part, dict):
+            self._thoughts.append(_thought(part))
+        else:
+            self._texts.append(part)
+
+    def closed(self) -> list[Message]:
+        """The message, if it says anything."""
+        message: Message = {"role": self._role, "content": self._texts or None, **self._rest}
+        if self._thoughts:
+            message["reasoning_content"] = "\n".join(self._thoughts)
+        if self._calls:
+            given = message.get("tool_calls")
+            message["tool_calls"] = (given if isinstance(given, list) else []) + self._calls
+        return [message] if self._texts or self._thoughts or self._calls or self._rest else []
+
+
+def _kind(part: Message) -> str:
+    """text, thought, call, result or media. Raises RowProblem for anything else."""
+    kind = str(part.get("type") or "")
+    if kind in ("tool_use", "server_tool_use", "tool_call") or any(part.get(k) for k in _CALLS):
+        return "call"
+    if kind.endswith("tool_result") or any(part.get(key) for key in _RESULTS):
+        return "result"
+    if kind in _THOUGHTS or part.get("thought") is True:
+        return "thought"
+    if any(word in kind for word in MEDIA_WORDS) or any(part.get(key) for key in _MEDIA_KEYS):
+        return "media"
+    if isinstance(part.get("text"), str) or kind in _TEXT_TYPES:
+        return "text"
+    raise RowProblem(DropReason.NOT_TEXT, f"a part of the type `{kind}` holds no text")
+
+
+def _call(part: Message) -> object:
+    inner = next((part[key] for key in _CALLS if isinstance(part.get(key), dict)), part)
+    assert isinstance(inner, dict)
+    arguments = next((inner[k] for k in ("input", "args", "arguments") if k in inner), None)
+    return call(inner.get("name"), arguments, inner.get("id"))
+
+
+def _thought(part: Message) -> str:
+    for key in ("thinking", "text", "reasoning", "data"):
+        if isinstance(value := part.get(key), str):
+            return value
+    return ""
+
+
+def _result(part: Message) -> Message:
+    """A message of the role tool."""
+    inner = next((part[key] for key in _RESULTS if isinstance(part.get(key), dict)), None)
+    if isinstance(inner, dict):
+        value, call_id, name = inner.get("response"), inner.get("id"), inner.get("name")
+    else:
+        value, name = part.get("content"), part.get("name")
+        call_id = part.get("tool_use_id") or part.get("tool_call_id")
+    message: Message = {"role": "tool", "content": _result_content(value)}
+    named = {"tool_call_id": call_id, "name": name, "is_error": part.get("is_error")}
+    return message | {key: item for key, item in named.items() if item is not None}
+
+
+def _result_content(value: object) -> object:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(x, dict) and "type" in x for x in value):
+        return value
+    if isinstance(value, dict | list):
+        return canonical_json(value)
+    raise RowProblem(
+        DropReason.NOT_TEXT, f"the result of a tool is {kind_with_article(value)}, not a text"
+    )

@@ -1,0 +1,117 @@
+"""Tables of names that people use: roles, columns of turns, prompts and answers.
+
+A name is compared trimmed, in lower case, with spaces and hyphens as underscores. To read one more
+layout, add its names here.
+"""
+
+from functools import lru_cache
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""Roles of messages after reading."""
+
+_ALIASES = {
+    "user": "human prompter person customer client student student_user inquirer asker questioner"
+    " instruction question query usr",
+    "assistant": "gpt ai bot model chatgpt bing bard claude gemini llama llm chatbot agent ai_assistant"
+    " assistant_bot gpt4 gpt_4 gpt_3.5 gpt_3.5_turbo chatgpt_4 answer response responder asst"
+    " aimessage ai_message",
+    "system": "sys system_prompt context_system systemmessage system_message",
+    "developer": "",
+    "tool": "function observation ipython tool_response function_response tool_result tool_results"
+    " tool_output function_output function_result tool_outputs toolmessage environment"
+    " function_call_output",
+}
+ROLE_OF = {role: role for role in ROLES} | {
+    alias: role for role, aliases in _ALIASES.items() for alias in aliases.split()
+}
+ROLE_OF |= {"humanmessage": "user", "human_message": "user", "user_message": "user"}
+
+CALL_ROLES = ("function_call", "tool_call", "tool_calls", "function_calls")
+"""Roles of a turn that is a call of a tool, written by the assistant."""
+
+TURN_COLUMNS = (
+    "messages", "conversations", "conversation", "dialogue", "dialog", "dialogues", "chat",
+    "turns", "utterances", "contents", "thread", "history_messages", "message_list", "data",
+    "texts", "rounds",
+)  # fmt: skip
+"""Columns that hold a list of turns, in order of preference."""
+
+WRAPPERS = ("body", "request", "input", "sample", "example", "record", "payload", "json", "row")
+"""Columns whose object may hold the columns of turns: `body.messages`."""
+
+SPEAKER_KEYS = ("role", "from", "speaker", "author", "sender", "speaker_role", "who")
+CONTENT_KEYS = (
+    "content", "value", "text", "parts", "message", "utterance", "contents", "body", "markdown",
+)  # fmt: skip
+
+USER_KEYS = ("user", "human", "prompt", "question", "instruction", "query", "input")
+ASSISTANT_KEYS = (
+    "assistant", "gpt", "bot", "ai", "model", "answer", "response", "output", "completion", "reply",
+)  # fmt: skip
+"""A turn may be one object with both sides: {"human": ..., "assistant": ...}."""
+
+SYSTEM_COLUMNS = (
+    "system", "system_prompt", "systemprompt", "system_message", "system_instruction",
+    "systeminstruction", "system_text", "preamble",
+)  # fmt: skip
+
+CHOSEN = (
+    "chosen", "chosen_response", "response_chosen", "preferred", "accepted", "answer_chosen",
+    "chosen_answer", "preferred_output", "winner_response",
+)  # fmt: skip
+REJECTED = (
+    "rejected", "rejected_response", "response_rejected", "dispreferred", "answer_rejected",
+    "rejected_answer", "non_preferred_output", "non_preferred", "loser_response",
+)  # fmt: skip
+
+INPUTS = ("input", "context", "inputs")
+"""Columns that join an instruction, in a row of the shape alpaca."""
+
+PROMPTS = (
+    "prompt", "question", "query", "problem", "input", "inputs", "user", "human",
+    "user_prompt", "user_message", "user_input", "message",
+)  # fmt: skip
+ANSWERS = (
+    "completion", "response", "output", "answer", "solution", "target", "targets", "outputs",
+    "assistant", "assistant_response", "gpt", "bot", "reply", "model_output", "generated_text",
+    "generation", "answers",
+)  # fmt: skip
+"""Columns of an answer; of several in a row the first one counts, and the others are said."""
+
+TEXT_ANSWER = "text"  # an answer beside these alone: elsewhere `text` is a text of its own
+TEXT_PROMPTS = ("prompt", "instruction")
+
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+"""Keys of a message that hold what the assistant thought."""
+
+WEIGHT_KEYS = ("weight", "train", "training", "trainable", "loss", "loss_weight")
+"""Keys of a message that say whether to train on it: 0 or false says no."""
+
+READ_KEYS = frozenset(
+    ("role", "content", "name", "tool_calls", "tool_call_id", "function_call", *REASONING_KEYS,
+     *WEIGHT_KEYS)
+)  # fmt: skip
+"""Keys of a message that something is done with; all others are kept and not read."""
+
+CONTENT_LIKE: dict[str, str] = {
+    **dict.fromkeys((*SYSTEM_COLUMNS, "instructions", "persona"), "system"),
+    **dict.fromkeys((*INPUTS, "history", "passage", "document", "documents", "background",
+                     "choices", "options", "hint"), "prompt"),
+    **dict.fromkeys((*PROMPTS, "instruction"), "prompt"),
+    **dict.fromkeys((*ANSWERS, *CHOSEN, "final_answer", "correct_answer", "reference",
+                     "ground_truth", "label_text", "completions", "responses"), "response"),
+    **dict.fromkeys(REJECTED, "rejected"),
+    **dict.fromkeys((*REASONING_KEYS, "thoughts", "thought", "cot", "complex_cot", "rationale",
+                     "chain_of_thought", "explanation", "scratchpad", "reasoning_trace"),
+                    "reasoning"),
+    **dict.fromkeys(("tools", "functions", "function_call", "tool_calls"), ""),
+    **dict.fromkeys((*WEIGHT_KEYS, "train_on_input", "train_on_inputs", "masked"), ""),
+    **dict.fromkeys(TURN_COLUMNS, "turns"),
+}  # fmt: skip
+"""Folded name of a column that looks like text of a conversation -> role that would use it."""
+
+
+@lru_cache(maxsize=4096)
+def fold(name: str) -> str:
+    """A name as it is compared with the tables."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,234 @@
+"""Rows to examples: which shape a file has, and each of its rows read in it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from selection.core.errors import InputError
+from selection.data.columns import TEXT_ROLES, joined_cells
+from selection.data.shapes.cells import Cells, Row, side
+from selection.data.shapes.contents import count_characters, media_in, says_something
+from selection.data.shapes.message_rows import is_message_row
+from selection.data.shapes.names import READ_KEYS, REJECTED, ROLES, fold
+from selection.data.shapes.problems import Drop, Example, Message, RowProblem, not_text
+from selection.data.shapes.readers import READERS, prompt_and_side
+from selection.data.shapes.tools import definitions
+from selection.data.shapes.turns import CONTENT_KEYS, SPEAKER_KEYS, TurnKeys
+from selection.records import DropReason, PoolSource
+
+SHAPES = (
+    "messages", "conversations", "preference", "alpaca", "prompt_completion", "message_rows",
+    "transcript", "text", "mapping",
+)  # fmt: skip
+"""`conversations` is `messages` as ShareGPT writes it; both read either."""
+
+_ADDED_ROLES = ("system", "reasoning")  # mapped columns that any shape takes
+_GUESSED = tuple(shape for shape in READERS if shape not in ("text", "mapping"))
+
+
+def check_shape(source: PoolSource) -> None:
+    """Refuse an unknown shape, a mapping that maps no text, unknown roles. Raises InputError."""
+    shape, columns = source.shape, source.columns
+    if shape not in (*SHAPES, "auto"):
+        raise InputError(
+            "no such shape",
+            field="shape",
+            value=shape,
+            remedy=f"Shapes: auto, {', '.join(SHAPES)}.",
+        )
+    if shape == "mapping" and not {"prompt", "response"} & columns.keys():
+        raise InputError(
+            "the shape mapping needs to know which columns hold the text",
+            field="columns",
+            value=dict(columns),
+            remedy='Map at least one of prompt and response, e.g. prompt: "instruction+input".',
+        )
+    misplaced = columns.keys() & (set(TEXT_ROLES) - set(_ADDED_ROLES))
+    if shape not in ("mapping", "auto") and misplaced:
+        raise InputError(
+            "columns of prompts and answers are mapped only in the shape mapping",
+            field=f"columns.{min(misplaced)}",
+            value=columns[min(misplaced)],
+            remedy=f"Set `shape: mapping`, or leave it out (found: shape {shape}).",
+        )
+    for name, role in source.roles.items():
+        if role not in ROLES:
+            raise InputError(
+                "no such role of a message",
+                field=f"roles.{name}",
+                value=role,
+                remedy=f"Roles: {', '.join(ROLES)}.",
+            )
+
+
+def turn_keys(source: PoolSource) -> TurnKeys:
+    """Which keys of turns the settings name; the usual ones where they name none."""
+    speaker, content = source.turns.get("role"), source.turns.get("content")
+    return TurnKeys(
+        speaker=(speaker,) if speaker else SPEAKER_KEYS,
+        content=(content,) if content else CONTENT_KEYS,
+        roles={fold(name): role for name, role in source.roles.items()},
+    )
+
+
+def detect_shape(rows: Sequence[Row], source: PoolSource) -> str | None:
+    """The shape in which most rows can be read; None when no row has any.
+
+    Of equally frequent shapes the first in `READERS` counts, so a row with messages and a text
+    column is messages. Columns mapped to prompt or response make it a mapping. Raises InputError
+    where rows are both messages and a preference, and the two say different things.
+    """
+    if {"prompt", "response"} & source.columns.keys():
+        reader = RowReader(source, "mapping")
+        return "mapping" if any(reader.has_shape(row) for row in rows) else None
+    counts = {
+        shape: sum(RowReader(source, shape).has_shape(row) for row in rows)
+        for shape in READERS
+        if shape != "mapping"
+    }
+    best = max(counts, key=lambda shape: counts[shape])
+    keys = turn_keys(source)
+    n_message_rows = sum(is_message_row(row, keys) for row in rows)
+    if not counts[best] and not n_message_rows:
+        return None
+    if n_message_rows >= counts[best]:
+        return "message_rows"
+    if counts["preference"] == counts[best] and best == "messages":
+        _refuse_two_readings(rows, source)
+        return "preference"
+    return _sharegpt_or(best, rows)
+
+
+def _sharegpt_or(shape: str, rows: Sequence[Row]) -> str:
+    """`conversations` where turns say `from`; the same reader, by the name that people know."""
+    for row in rows if shape == "messages" else ():
+        value = row.get("conversations")
+        if isinstance(value, list) and value and isinstance(value[0], dict) and "from" in value[0]:
+            return "conversations"
+    return shape
+
+
+def _refuse_two_readings(rows: Sequence[Row], source: PoolSource) -> None:
+    for row in rows:
+        plain, chosen = (RowReader(source, s).read(row) for s in ("messages", "preference"))
+        if isinstance(plain, Drop) or isinstance(chosen, Drop):
+            continue
+        last = plain[0].messages[-1] if plain[0].messages else {}
+        if last.get("role") == "assistant" and plain[0].messages != chosen[0].messages:
+            raise InputError(
+                "rows can be read in two ways: as their messages, or as a prompt with its chosen"
+                " answer, and these differ",
+                file=source.path,
+                field="shape",
+                value=list(row),
+                remedy="Set `shape: messages` or `shape: preference`.",
+            )
+
+
+class RowReader:
+    """Reads rows in one shape; with the shape auto, a row in another one is read in that.
+
+    shapes: how many rows were read in each shape.
+    """
+
+    def __init__(self, source: PoolSource, shape: str) -> None:
+        """Prepare for rows of a file in a shape of `SHAPES`."""
+        self.shape, self.shapes = shape, Counter[str]()
+        self._source, self._keys = source, turn_keys(source)
+        self._others = (
+            tuple(other for other in _GUESSED if other != shape)
+            if source.shape == "auto" and shape != "mapping"
+            else ()
+        )
+
+    def has_shape(self, row: Row) -> bool:
+        """Whether the row has this shape, be it that something in it cannot be read."""
+        try:
+            self._conversations(Cells(row, self._keys), self.shape)
+        except RowProblem as error:
+            return error.drop.reason != DropReason.NOT_RECOGNIZED
+        return True
+
+    def read(self, row: Row) -> list[Example] | Drop:
+        """The examples of a row, each once; one for nearly every shape. Else why there is none."""
+        result = self._read_in(row, self.shape)
+        if isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED:
+            for other in self._others:
+                found = self._read_in(row, other)
+                if not isinstance(found, Drop) or found.reason != DropReason.NOT_RECOGNIZED:
+                    self.shapes[other] += not isinstance(found, Drop)
+                    return found
+        self.shapes[self.shape] += not isinstance(result, Drop)
+        return result
+
+    def _conversations(self, cells: Cells, shape: str) -> list[list[Message]]:
+        shape = "messages" if shape in ("conversations", "message_rows") else shape
+        return READERS[shape](cells, self._source)
+
+    def _read_in(self, row: Row, shape: str) -> list[Example] | Drop:
+        cells = Cells(row, self._keys)
+        try:
+            conversations = self._conversations(cells, shape)
+            conversations = [self._with_mapped(cells, turns) for turns in conversations]
+            tools = None if shape == "text" else self._tools(cells)
+            rejected = self._rejected(cells, shape)
+        except RowProblem as error:
+            return error.drop
+        examples: list[Example] = []
+        drop = Drop(DropReason.NO_TEXT)
+        for messages in conversations:
+            if media := media_in(row, messages):
+                drop = Drop(DropReason.IMAGE_OR_AUDIO, media)
+            elif any(says_something(message) for message in messages):
+                unread = frozenset(key for m in messages if len(m) > 2 for key in m) - READ_KEYS
+                example = Example(messages, tools, count_characters(messages), rejected,
+                                  frozenset(cells.used), unread)  # fmt: skip
+                if example not in examples:
+                    examples.append(example)
+        return examples or drop
+
+    def _with_mapped(self, cells: Cells, messages: list[Message]) -> list[Message]:
+        """The messages with the mapped texts of the system and of the reasoning."""
+        columns = self._source.columns
+        if "reasoning" in columns and (text := self._mapped_text(cells, "reasoning")):
+            for number in reversed(range(len(messages))):
+                if messages[number]["role"] == "assistant":
+                    messages = messages.copy()
+                    messages[number] = {**messages[number], "reasoning_content": text}
+                    break
+        if "system" in columns and (text := self._mapped_text(cells, "system")):
+            turn: Message = {"role": "system", "content": text}
+            messages = messages if turn in messages else [turn, *messages]
+        return messages
+
+    def _mapped_text(self, cells: Cells, role: str) -> str:
+        values = joined_cells(cells.row, self._source.columns[role], cells.used) or []
+        for name, value in values:
+            if not isinstance(value, str):
+                raise not_text(name, value)
+        return "\n".join(value for _, value in values if isinstance(value, str) and value)
+
+    def _tools(self, cells: Cells) -> list[object] | None:
+        holder = cells
+        if not cells.first(("tools", "functions")):
+            for name in ("body", "request", "input"):
+                if isinstance(inner := cells.peek(name), dict):
+                    holder = Cells(inner, self._keys)
+                    break
+        return definitions(holder.take("tools"), holder.take("functions"))
+
+    def _rejected(self, cells: Cells, shape: str) -> list[Message] | None:
+        if shape == "preference":
+            return prompt_and_side(cells, self._source, REJECTED)
+        if shape == "mapping" and (expression := self._source.columns.get("rejected")):
+            values = joined_cells(cells.row, expression, cells.used) or []
+            return [
+                turn
+                for name, value in values
+                for turn in side(value, "assistant", name, self._keys, self._source.answers)
+            ]
+        return None
+
+
+def to_examples(row: Mapping[str, object], shape: str, source: PoolSource) -> list[Example] | Drop:
+    """The examples of one row in a shape; see `RowReader`."""
+    return RowReader(source, shape).read(row)

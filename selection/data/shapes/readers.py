@@ -1,0 +1,242 @@
+"""One reader for each shape: the cells of a row to its conversations."""
+
+from collections.abc import Callable
+
+from selection.data.columns import joined_cells
+from selection.data.shapes.cells import Cells, side, system_turns
+from selection.data.shapes.names import (
+    ANSWERS,
+    CHOSEN,
+    INPUTS,
+    PROMPTS,
+    REJECTED,
+    TEXT_ANSWER,
+    TEXT_PROMPTS,
+    TURN_COLUMNS,
+    WRAPPERS,
+)
+from selection.data.shapes.problems import Message, RowProblem, not_text, not_this_shape
+from selection.data.shapes.transcripts import transcript_of
+from selection.data.shapes.turns import as_list, conversations_in
+from selection.records import DropReason, PoolSource
+
+Conversations = list[list[Message]]
+
+
+def read_turns(cells: Cells, source: PoolSource) -> Conversations:
+    """A column of turns, at the top or inside an object, with the system text beside it."""
+    conversations = _turns_at(cells, source)
+    if conversations is None:
+        raise not_this_shape(f"no list of turns in {', '.join(TURN_COLUMNS[:4])} or the like")
+    return [system_turns(cells, turns, ("instruction",)) + turns for turns in conversations]
+
+
+def _turns_at(cells: Cells, source: PoolSource) -> Conversations | None:
+    if name := source.turns.get("column"):
+        return conversations_in(_within(cells, name), cells.keys)
+    for name in cells.all_of(TURN_COLUMNS):
+        value = cells.peek(name)
+        if name == "messages" and as_list(value) == []:
+            cells.take(name)
+            return [[]]
+        if (found := conversations_in(value, cells.keys)) is not None:
+            cells.take(name)
+            return found
+    if (found := _tree(cells)) is not None:
+        return found
+    return _wrapped(cells, source)
+
+
+def _within(cells: Cells, name: str) -> object:
+    """The value of a column by its own name; dots lead into objects."""
+    if name in cells.row:
+        cells.used.add(name)
+        return cells.row[name]
+    first, _, rest = name.partition(".")
+    value = cells.row.get(first)
+    cells.used.add(first)
+    for part in rest.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _tree(cells: Cells) -> Conversations | None:
+    """A tree of replies whose root is a column's object, as OASST has it."""
+    for name in cells.all_of(("prompt", "root", "tree")):
+        value = cells.peek(name)
+        if isinstance(value, dict) and (found := conversations_in(value, cells.keys)):
+            cells.take(name)
+            return found
+    return None
+
+
+def _wrapped(cells: Cells, source: PoolSource) -> Conversations | None:
+    """Turns one object deeper, as in `body.messages`."""
+    for name in cells.all_of(WRAPPERS):
+        value = cells.peek(name)
+        if isinstance(value, dict):
+            inner = Cells(value, cells.keys)
+            found = _turns_at(inner, source) if inner.first(TURN_COLUMNS) else None
+            if found is not None:
+                cells.take(name)
+                return [system_turns(inner, turns, ()) + turns for turns in found]
+    return None
+
+
+def read_preference(cells: Cells, source: PoolSource) -> Conversations:
+    """A prompt with a chosen and a rejected answer: the conversation that ends with the chosen."""
+    return [prompt_and_side(cells, source, CHOSEN)]
+
+
+def prompt_and_side(cells: Cells, source: PoolSource, names: tuple[str, ...]) -> list[Message]:
+    """The conversation of a preference row that ends with one of its two answers."""
+    chosen, rejected = cells.first(CHOSEN), cells.first(REJECTED)
+    if not chosen or not rejected:
+        raise not_this_shape("no `chosen` with `rejected`")
+    name = cells.first(names)
+    cells.take(chosen), cells.take(rejected)
+    value = cells.peek(name)
+    prompt = _prompt_turns(cells, source)
+    whole = transcript_of(value) if isinstance(value, str) and not prompt else None
+    answer = whole or side(value, "assistant", name, cells.keys, source.answers)
+    if answer and answer[0]["role"] != "assistant":  # the whole conversation, prompt included
+        contents = [message["content"] for message in answer]
+        prompt = [turn for turn in prompt if turn["content"] not in contents]
+    messages = prompt + answer
+    return system_turns(cells, messages, ()) + messages
+
+
+def _prompt_turns(cells: Cells, source: PoolSource) -> list[Message]:
+    turns = None if cells.first(TURN_COLUMNS) == "" else _turns_at(cells, source)
+    if turns is None and (name := cells.first(WRAPPERS)) and isinstance(cells.peek(name), dict):
+        turns = _wrapped(cells, source)
+    if turns is not None and len(turns) == 1:
+        messages = turns[0]
+        while messages and messages[-1]["role"] == "assistant":  # the answers replace it
+            messages = messages[:-1]
+        return messages
+    if isinstance(cells.peek("instruction"), str):
+        return _instruction(cells)
+    name = cells.first(PROMPTS)
+    return side(cells.take(name), "user", name, cells.keys, "refuse") if name else []
+
+
+def read_alpaca(cells: Cells, source: PoolSource) -> Conversations:
+    """instruction, input or context, an answer, system, history."""
+    if not isinstance(cells.peek("instruction"), str):
+        raise not_this_shape("no text in `instruction`")
+    return [_exchange(cells, source, _instruction(cells), ("instruction",))]
+
+
+def _instruction(cells: Cells) -> list[Message]:
+    parts = [cells.take("instruction")]
+    if name := cells.first(INPUTS):
+        parts.append(cells.take(name))
+        if not isinstance(parts[1], str):
+            raise not_text(name, parts[1])
+    text = "\n".join(part for part in parts if isinstance(part, str) and part)
+    return [{"role": "user", "content": text}] if text else []
+
+
+def read_pair(cells: Cells, source: PoolSource) -> Conversations:
+    """A prompt and an answer under any of their usual names; `prompt` may stand alone."""
+    for name in cells.all_of(PROMPTS):
+        answers = any(cells.has_column(a) for a in ANSWERS if a != name) or _text_answer(cells, name)
+        if answers or name == "prompt":
+            prompt = side(cells.take(name), "user", name, cells.keys, "refuse")
+            if isinstance(label := cells.peek("label"), bool):  # as KTO marks good and bad answers
+                cells.take("label")
+                if not label:
+                    raise RowProblem(DropReason.REJECTED_ANSWER, "`label` is false")
+            return [_exchange(cells, source, prompt, (name,))]
+    raise not_this_shape("no column of a prompt with one of an answer")
+
+
+def _exchange(
+    cells: Cells, source: PoolSource, prompt: list[Message], taken: tuple[str, ...]
+) -> list[Message]:
+    """Earlier turns, the prompt and the answer, with a system text before them."""
+    name = next((a for a in cells.all_of(ANSWERS) if a not in taken), "")
+    has_answers = any(cells.has_column(a) for a in ANSWERS if a not in taken)
+    if not has_answers and _text_answer(cells, taken[0]):
+        name = TEXT_ANSWER
+    answer = side(cells.take(name), "assistant", name, cells.keys, source.answers) if name else []
+    messages = _history(cells) + prompt + answer
+    return system_turns(cells, messages, ()) + messages
+
+
+def _text_answer(cells: Cells, prompt: str) -> bool:
+    return prompt in TEXT_PROMPTS and isinstance(cells.peek(TEXT_ANSWER), str)
+
+
+def _history(cells: Cells) -> list[Message]:
+    value = cells.peek("history")
+    if value is None or value in ("", "[]") or as_list(value) == []:
+        return []
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        raise not_this_shape("`history` is not a list of turns or pairs")
+    found = conversations_in(value, cells.keys)
+    if found is None or len(found) != 1:
+        raise not_this_shape("`history` is not a list of turns or pairs")
+    cells.take("history")
+    return found[0]
+
+
+def read_transcript(cells: Cells, source: PoolSource) -> Conversations:
+    """One text with marks of who speaks, such as `### Human:`."""
+    for name in cells.all_of(("text", "conversation", "dialogue", "content", "prompt")):
+        value = cells.peek(name)
+        if isinstance(value, str) and (messages := transcript_of(value)):
+            cells.take(name)
+            return [system_turns(cells, messages, ()) + messages]
+    raise not_this_shape("no text with marks of who speaks")
+
+
+def read_text(cells: Cells, source: PoolSource) -> Conversations:
+    """A text without roles: one assistant message, because a model that trains on it writes it."""
+    if not isinstance(cells.peek("text"), str):
+        raise not_this_shape("no text in `text`")
+    return [[{"role": "assistant", "content": cells.take("text")}]]
+
+
+def read_mapping(cells: Cells, source: PoolSource) -> Conversations:
+    """Columns that the settings name; see `joined_cells`."""
+    columns = source.columns
+    prompt, answer = _mapped(cells, source, "prompt"), _mapped(cells, source, "response")
+    if prompt is None and answer is None:
+        wanted = [columns[role] for role in ("prompt", "response") if role in columns]
+        raise not_this_shape(f"nothing in {', '.join(wanted)}")
+    messages = _history(cells) if "history" in columns.values() else []
+    messages = messages + (prompt or []) + (answer or [])
+    return [messages]
+
+
+def _mapped(cells: Cells, source: PoolSource, role: str) -> list[Message] | None:
+    """The turns of a mapped role; None where all its columns are null or missing."""
+    expression = source.columns.get(role)
+    if expression is None:
+        return None
+    values = joined_cells(cells.row, expression, cells.used)
+    if values is None:
+        return None
+    speaker = "user" if role == "prompt" else "assistant"
+    if len(values) == 1:
+        name, value = values[0]
+        return side(value, speaker, name, cells.keys, source.answers)
+    for name, value in values:
+        if not isinstance(value, str):
+            raise not_text(name, value)
+    text = "\n".join(value for _, value in values if isinstance(value, str) and value)
+    return [{"role": speaker, "content": text}] if text else []
+
+
+READERS: dict[str, Callable[[Cells, PoolSource], Conversations]] = {
+    "messages": read_turns,
+    "preference": read_preference,
+    "alpaca": read_alpaca,
+    "prompt_completion": read_pair,
+    "transcript": read_transcript,
+    "text": read_text,
+    "mapping": read_mapping,
+}
+"""In order of preference where a row could be read in several ways."""

@@ -1,0 +1,99 @@
+"""Tool definitions and calls in OpenAI's form, from the forms of others."""
+
+import json
+from collections.abc import Mapping
+
+from selection.data.shapes.problems import not_this_shape
+
+_MAX_EXACT = 2**53
+_DECLARATIONS = ("functionDeclarations", "function_declarations")
+
+
+def compact(value: object) -> object:
+    """A JSON value without the keys that are null, at every depth, and with whole numbers as such.
+
+    Tables give every object the keys of all others, as null, and turn 1 beside 1.5 into 1.0. The
+    absence of a key and null mean the same in messages, parts, arguments and tool schemas, and so
+    do 1 and 1.0: the same sample has the same id in every format.
+    """
+    if isinstance(value, dict):
+        return {key: compact(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [compact(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT:
+        return int(value)
+    return value
+
+
+def definitions(tools: object, functions: object) -> list[object] | None:
+    """Tool definitions of a row from its columns `tools` and `functions`; None for no tools.
+
+    Each is a list, one object, or either as JSON text. Legacy functions become tools; Gemini's
+    lists of declarations are taken apart.
+    """
+    found = [_declared(item) for item in _listed(tools, "tools")]
+    legacy = _listed(functions, "functions")
+    both = [one for many in found for one in many]
+    both += [_as_function(item) for item in legacy]
+    return [compact(item) for item in both] or None
+
+
+def _listed(value: object, name: str) -> list[object]:
+    if isinstance(value, str):
+        if not value.strip():
+            return []
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise not_this_shape(f"`{name}` is a text that is not JSON") from None
+    if isinstance(value, dict):
+        value = [value]
+    return [item for item in value if item is not None] if isinstance(value, list) else []
+
+
+def _declared(tool: object) -> list[object]:
+    if isinstance(tool, dict):
+        for name in _DECLARATIONS:
+            if isinstance(declared := tool.get(name), list):
+                return [_as_function(item) for item in declared if item is not None]
+    return [tool]
+
+
+def _as_function(definition: object) -> object:
+    if isinstance(definition, dict) and "function" not in definition:
+        return {"type": "function", "function": definition}
+    return definition
+
+
+def call(
+    name: object, arguments: object, call_id: object = None, **more: object
+) -> dict[str, object]:
+    """One tool call; keys without a value are left out."""
+    function = {"name": name, "arguments": {} if arguments is None else arguments}
+    named = {} if call_id is None else {"id": call_id}
+    return {**named, "type": "function", "function": function, **more}
+
+
+def calls_of(value: object) -> list[object]:
+    """OpenAI tool calls of a function call, an object, a list or JSON text; empty for no call."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return []
+    calls = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, dict) and _name_of(item) for item in calls):
+        return []
+    return [_as_call(item) for item in calls if isinstance(item, dict)]
+
+
+def _as_call(item: Mapping[str, object]) -> object:
+    if isinstance(item.get("function"), Mapping):
+        return compact({"type": "function", **item})
+    return {"type": "function", "function": compact(dict(item))}
+
+
+def _name_of(item: Mapping[str, object]) -> bool:
+    inner = item.get("function")
+    named = inner if isinstance(inner, Mapping) else item
+    return isinstance(named.get("name"), str)

@@ -1,0 +1,259 @@
+"""Turns of a conversation, in whichever way they are written, as messages."""
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from selection.core.hashing import canonical_json
+from selection.data.shapes.blocks import has_blocks, messages_of_blocks
+from selection.data.shapes.names import (
+    ASSISTANT_KEYS,
+    CALL_ROLES,
+    CONTENT_KEYS,
+    ROLE_OF,
+    SPEAKER_KEYS,
+    USER_KEYS,
+    fold,
+)
+from selection.data.shapes.problems import Message, RowProblem, not_text
+from selection.data.shapes.tools import calls_of, compact
+from selection.records import DropReason
+
+_REPLIES = ("replies", "children")
+_MAX_PATHS = 10_000  # conversations of one tree
+
+
+@dataclass(frozen=True, slots=True)
+class TurnKeys:
+    """Which keys of a turn say who speaks and what; more roles than the known ones.
+
+    roles: name of a role, as `fold` writes it -> role of `names.ROLES`.
+    """
+
+    speaker: Sequence[str] = SPEAKER_KEYS
+    content: Sequence[str] = CONTENT_KEYS
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+
+def conversations_in(value: object, keys: TurnKeys) -> list[list[Message]] | None:
+    """The conversations that a cell holds; None where it holds no turns.
+
+    A cell holds a list of turns (or its JSON or Python text), lists of such lists, columns of turns
+    ({"role": [...], "content": [...]}), a tree of replies, pairs of question and answer, or texts
+    that alternate, the user's first. Raises RowProblem for turns that cannot be read.
+    """
+    if isinstance(value, dict):
+        if _is_tree(value, keys):
+            return _paths(value, keys)
+        value = _transposed(value, keys)
+    values = as_list(value)
+    if not values:
+        return None
+    if all(isinstance(item, dict) for item in values):
+        return _of_objects([item for item in values if isinstance(item, dict)], keys)
+    if all(isinstance(item, list) for item in values):
+        if all(_is_pair(item) for item in values):
+            texts = [text for item in values if isinstance(item, list) for text in item]
+            return [_alternating(texts)]
+        several = [conversations_in(item, keys) for item in values]
+        return None if None in several else [one for many in several for one in many or []]
+    if len(values) > 1 and all(isinstance(item, str) for item in values):
+        return [_alternating(values)]
+    return None
+
+
+def is_turn(value: object, keys: TurnKeys) -> bool:
+    """Whether a value is one turn: an object that says who speaks and what."""
+    if not isinstance(value, dict) or not any(key in value for key in keys.speaker):
+        return False
+    return any(key in value for key in (*keys.content, "tool_calls", "function_call"))
+
+
+def as_list(value: object) -> list[object] | None:
+    """A list, or the list that a text holds as JSON or as Python writes it; else None."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            try:
+                value = ast.literal_eval(value.strip())  # evaluates literals alone
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                return None
+    return value if isinstance(value, list) else None
+
+
+def _of_objects(turns: list[Message], keys: TurnKeys) -> list[list[Message]] | None:
+    if all(any(key in turn for key in keys.speaker) for turn in turns):
+        if any(_is_tree(turn, keys) for turn in turns):
+            return [path for turn in turns for path in _paths(turn, keys)]
+        return [_messages(turns, keys)]
+    pairs = [_both_sides(turn) for turn in turns]
+    return None if None in pairs else [[m for pair in pairs for m in pair or []]]
+
+
+def _messages(turns: Sequence[Message], keys: TurnKeys) -> list[Message]:
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, 1):
+        try:
+            messages += messages_of(turn, keys)
+        except RowProblem as error:
+            raise RowProblem(error.drop.reason, f"turn {number}: {error}") from None
+    return messages
+
+
+def messages_of(turn: Message, keys: TurnKeys) -> list[Message]:
+    """The messages of one turn: one, but for contents that hold results of tools.
+
+    Keys that are null are left out, at every depth; the content is always there.
+    """
+    content = turn.get("content")
+    if len(turn) == 2 and type(content) is str and turn.get("role") in ROLE_OF and not keys.roles:
+        return [{"role": ROLE_OF[str(turn["role"])], "content": content}]  # the usual case
+    speaker_key = next((key for key in keys.speaker if turn.get(key) is not None), "")
+    content_key = next((key for key in keys.content if turn.get(key) is not None), "content")
+    rest = {
+        key: compact(value)
+        for key, value in turn.items()
+        if value is not None and key not in (speaker_key, content_key)
+    }
+    name = _speaker_name(turn.get(speaker_key))
+    content = turn.get(content_key)
+    if name in CALL_ROLES and name not in keys.roles:
+        return [_call_message(content, rest)]
+    role = keys.roles.get(name) or ROLE_OF.get(name)
+    if role is None:
+        raise RowProblem(DropReason.UNKNOWN_ROLE, f"role `{turn.get(speaker_key)}` is not known")
+    if calls := _calls_in(rest):
+        rest["tool_calls"] = calls
+    content = _content(content, role, content_key)
+    if isinstance(content, list) and has_blocks(content):
+        return messages_of_blocks(content, role, rest)
+    return [{"role": role, "content": content, **rest}]
+
+
+def _speaker_name(speaker: object) -> str:
+    if isinstance(speaker, dict):  # an author with a role, as ChatGPT exports it
+        speaker = speaker.get("role") or speaker.get("name")
+    return "" if speaker is None else fold(str(speaker))
+
+
+def _content(value: object, role: str, name: str) -> object:
+    """A content as a text, a list of parts, or null. Raises RowProblem for anything else."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, dict) and isinstance(parts := value.get("parts"), list):
+        value = parts
+    if isinstance(value, dict) and ("text" in value or "type" in value):
+        value = [value]
+    if isinstance(value, list) and all(_is_part(part) for part in value):
+        return [_part(part) for part in value if part is not None]
+    if role == "tool" and isinstance(value, dict | list):
+        return canonical_json(compact(value))  # a result of data, in one spelling
+    raise not_text(name, value)
+
+
+def _is_part(part: object) -> bool:
+    keys = ("type", "text", "functionCall", "functionResponse", "function_call")
+    keys += ("function_response", "inlineData", "inline_data", "fileData", "file_data")
+    if isinstance(part, dict):
+        return any(part.get(key) is not None for key in keys)
+    return part is None or isinstance(part, str)
+
+
+def _part(part: object) -> object:
+    """A part of a content; one of text alone says its type, and has its text in `text`."""
+    if not isinstance(part, dict):
+        return part
+    clean = compact(part)
+    assert isinstance(clean, dict)
+    text = clean.get("text")
+    if isinstance(text, dict) and isinstance(text.get("value"), str):
+        clean["text"] = text["value"]
+    elif text is None and clean.get("type") == "text":
+        for key in ("content", "value"):
+            if isinstance(clean.get(key), str):
+                clean["text"] = clean.pop(key)
+    return {"type": "text", **clean} if isinstance(clean.get("text"), str) else clean
+
+
+def _call_message(content: object, rest: Message) -> Message:
+    """A turn that is a tool call; what cannot be read as one stays the text that it is."""
+    if calls := calls_of(content):
+        return {"role": "assistant", "content": None, "tool_calls": calls} | rest
+    if not isinstance(content, str):
+        raise not_text("function_call", content)
+    return {"role": "assistant", "content": content} | rest
+
+
+def _calls_in(rest: Message) -> list[object]:
+    """Tool calls of a message, a legacy function call among them; both leave `rest`."""
+    calls: list[object] = []
+    legacy = rest.get("function_call")
+    if isinstance(legacy, dict | str) and (calls := calls_of(legacy)):
+        del rest["function_call"]
+    given = rest.get("tool_calls")
+    if isinstance(given, str):
+        given = calls_of(given)
+    return (given if isinstance(given, list) else []) + calls
+
+
+def _both_sides(turn: Message) -> list[Message] | None:
+    """Question and answer of an object that holds both; None where it does not."""
+    sides = {fold(key): value for key, value in turn.items() if isinstance(value, str)}
+    user = next((sides[key] for key in USER_KEYS if key in sides), None)
+    answer = next((sides[key] for key in ASSISTANT_KEYS if key in sides), None)
+    if user is None or answer is None:
+        return None
+    system = [{"role": "system", "content": sides["system"]}] if sides.get("system") else []
+    return [*system, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(item is None or isinstance(item, str) for item in value)
+    )
+
+
+def _alternating(texts: Sequence[object]) -> list[Message]:
+    """Texts of user and assistant in turn; a null is no turn."""
+    roles = ("user", "assistant")
+    sides = ((roles[number % 2], text) for number, text in enumerate(texts))
+    return [{"role": role, "content": text} for role, text in sides if text is not None]
+
+
+def _transposed(value: Message, keys: TurnKeys) -> object:
+    """Turns of columns of equal length; anything else as it is."""
+    columns = {key: item for key, item in value.items() if isinstance(item, list)}
+    if not any(key in columns for key in keys.speaker) or len(columns) < 2:
+        return value
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) != 1:
+        return value
+    return [
+        {key: column[number] for key, column in columns.items()} for number in range(lengths.pop())
+    ]
+
+
+def _is_tree(value: Message, keys: TurnKeys) -> bool:
+    return is_turn(value, keys) and any(isinstance(value.get(name), list) for name in _REPLIES)
+
+
+def _paths(root: Message, keys: TurnKeys) -> list[list[Message]]:
+    """Every conversation of a tree, from its root to each of its leaves, in order."""
+    paths: list[list[Message]] = []
+    stack: list[tuple[Message, tuple[Message, ...]]] = [(root, ())]
+    while stack and len(paths) < _MAX_PATHS:
+        node, before = stack.pop()
+        replies = next((node[name] for name in _REPLIES if isinstance(node.get(name), list)), [])
+        turn = {key: node.get(key) for key in node if key in keys.speaker or key in keys.content}
+        path = (*before, *_messages([turn], keys))
+        assert isinstance(replies, list)
+        children = [reply for reply in replies if isinstance(reply, dict)]
+        if not children:
+            paths.append(list(path))
+        stack += [(child, path) for child in reversed(children)]
+    return paths
+
