@@ -12,10 +12,13 @@ import pytest
 import zstandard
 
 from selection.core.errors import InputError
-from selection.data.read import look_at, read_pool
+from selection.data.coverage import ReadReport
+from selection.data.look import look_at
+from selection.data.read import open_files, read_pool
 from selection.data.readers import huggingface
-from selection.data.readers.files import iter_raw, source_name
 from selection.data.readers.json_files import _CHUNK
+from selection.data.readers.listing import source_name
+from selection.data.readers.rows import RawRow
 from selection.records import PoolSource
 
 ROWS: list[dict[str, object]] = [
@@ -31,8 +34,13 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def raw_rows(path: str, **settings: Any) -> list[RawRow]:
+    source = PoolSource(path, **settings)
+    return [row for _, rows in open_files(source, ReadReport()) for row in rows]
+
+
 def read(path: Path, **settings: Any) -> list[dict[str, object]]:
-    return [row.value or {} for row in iter_raw(PoolSource(str(path), **settings))]
+    return [row.value or {} for row in raw_rows(str(path), **settings)]
 
 
 def refusal(path: Path | str, **settings: Any) -> InputError:
@@ -61,7 +69,10 @@ def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str, conten
 
 
 def test_parquet_gives_its_rows_as_json(tmp_path: Path) -> None:
-    values = [{"text": "a", "n": float("nan"), "b": b"xy"}, {"text": "b", "n": 2.0, "b": None}]
+    values = [
+        {"text": "a", "n": float("nan"), "b": b"\xff\x00"},
+        {"text": "b", "n": 2.0, "b": None},
+    ]
     pq.write_table(pa.Table.from_pylist(values), tmp_path / "a.parquet", row_group_size=1)
     expected = [{"text": "a", "n": None, "b": {"n_bytes": 2}}, {"text": "b", "n": 2.0, "b": None}]
     assert read(tmp_path / "a.parquet") == expected
@@ -73,7 +84,7 @@ def test_csv_fields_stay_text_and_may_hold_line_breaks(tmp_path: Path) -> None:
     writer.writerows([["text", "n"], ["one\ntwo", "007"], ["x" * 200_000, ""]])
     path = write(tmp_path / "a.csv", text.getvalue())
     assert read(path) == [{"text": "one\ntwo", "n": "007"}, {"text": "x" * 200_000, "n": ""}]
-    rows = list(iter_raw(PoolSource(str(path))))
+    rows = raw_rows(str(path))
     assert [(row.row, row.line) for row in rows] == [(1, 3), (2, 4)]
 
 
@@ -83,7 +94,7 @@ def test_a_json_list_may_be_cut_anywhere(
 ) -> None:
     monkeypatch.setattr("selection.data.readers.json_files._CHUNK", n_characters)
     path = write(tmp_path / "a.json", json.dumps([-12.5e3, *ROWS, True, None, "\\u00e4"]))
-    rows = list(iter_raw(PoolSource(str(path))))
+    rows = raw_rows(str(path))
     assert [row.value for row in rows[1:4]] == ROWS
     assert [row.row for row in rows] == list(range(1, 8))
     assert all("must be a JSON object" in row.error for row in (rows[0], *rows[4:]))
@@ -105,7 +116,7 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     for name in ("b/2.jsonl", "b/10.jsonl", "a.jsonl", "README.md", ".hidden/x.jsonl", "c/z.csv"):
         (tmp_path / "pool" / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / "pool" / name, "text\nx\n" if name.endswith("csv") else '{"text": "x"}\n')
-    rows = list(iter_raw(PoolSource(f"{tmp_path}/pool/")))
+    rows = list(raw_rows(f"{tmp_path}/pool/"))
     names = ["a.jsonl", "b/10.jsonl", "b/2.jsonl", "c/z.csv"]
     assert [row.file for row in rows] == [f"{tmp_path}/pool/{name}" for name in names]
     assert source_name(PoolSource(f"{tmp_path}/pool/")) == "pool"
@@ -119,13 +130,13 @@ def test_a_pattern_reads_what_it_matches(tmp_path: Path) -> None:
 
 def test_lines_are_counted_with_the_blank_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '\n{"text": "x"}\n\n{"text": "y"}')
-    assert [row.row for row in iter_raw(PoolSource(str(path)))] == [2, 4]
+    assert [row.row for row in raw_rows(str(path))] == [2, 4]
 
 
 def test_raw_text_is_kept_to_the_letter_unless_it_is_no_json(tmp_path: Path) -> None:
     odd = '{"text" :  "x", "n": 1.50, "big": 12345678901234567890123}'
     path = write(tmp_path / "a.jsonl", f'{odd}\n{{"text": "NaN stays", "n": NaN}}\n')
-    rows = [row.raw_json() for row in iter_raw(PoolSource(str(path)))]
+    rows = [row.raw_json() for row in raw_rows(str(path))]
     assert rows == [odd, '{"text": "NaN stays", "n": null}']
 
 
@@ -299,9 +310,9 @@ def test_a_look_says_shape_columns_size_and_roles(tmp_path: Path) -> None:
     assert (look.shape, look.columns) == ("text", ("id", "text", "license", "dataset"))
     assert (look.n_rows, look.is_exact, look.n_looked) == (1000, False, 50)
     assert look.roles == {"id": "id", "licence": "license", "source": "dataset"}
-    assert look.examples[0].messages == [{"role": "assistant", "content": "some words"}]
+    assert look.examples[0][0] == [{"role": "assistant", "content": "some words"}]
     short = look_at(PoolSource(str(path)), 2000)
-    assert (short.n_rows, short.is_exact, len(short.examples)) == (1000, True, 1000)
+    assert (short.n_rows, short.is_exact, short.n_examples) == (1000, True, 1000)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from typing import Any
 import pytest
 
 from selection.core.hashing import example_id
-from selection.data.columns import ColumnKinds, joined_text, kind_of, role_text
-from selection.data.shapes import Drop, Example, detect_shape, to_example
-from selection.records import DropReason
+from selection.data.columns import ColumnKinds, joined_cells, kind_of, role_text
+from selection.data.shapes import read_row
+from selection.data.shapes.problems import Drop, Example
+from selection.data.shapes.read_row import to_examples
+from selection.records import DropReason, PoolSource
 
 USER: dict[str, object] = {"role": "user", "content": "Hi"}
 ASSISTANT: dict[str, object] = {"role": "assistant", "content": "Hello"}
@@ -14,17 +16,22 @@ CALL = {"name": "add", "arguments": {"a": 1}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
 
 
+def detect_shape(rows: list[dict[str, Any]], **settings: Any) -> str | None:
+    return read_row.detect_shape(rows, PoolSource("pool.jsonl", **settings))
+
+
 def read(row: dict[str, Any], shape: str | None = None, **columns: str) -> Example:
     """The example of a row, in the shape that is detected for it unless one is named."""
-    found = shape or detect_shape([row], columns)
-    assert found is not None
-    example = to_example(row, found, columns)
-    assert isinstance(example, Example), example
+    shape = shape or detect_shape([row], columns=columns)
+    assert shape is not None
+    examples = to_examples(row, shape, PoolSource("pool.jsonl", shape=shape, columns=columns))
+    assert not isinstance(examples, Drop), examples
+    [example] = examples
     return example
 
 
-def refused(row: dict[str, Any], shape: str = "messages") -> Drop:
-    drop = to_example(row, shape, {})
+def refused(row: dict[str, Any], shape: str = "messages", **columns: str) -> Drop:
+    drop = to_examples(row, shape, PoolSource("pool.jsonl", shape=shape, columns=columns))
     assert isinstance(drop, Drop)
     return drop
 
@@ -58,7 +65,7 @@ def test_a_text_is_one_assistant_message() -> None:
 
 def test_nothing_is_detected_in_rows_without_known_columns() -> None:
     rows: list[dict[str, object]] = [
-        {"question": "x", "answer": "y"},
+        {"headline": "x", "body": "y"},
         {"messages": "none"},
         {"messages": ["Hi"]},
         {},
@@ -79,7 +86,7 @@ def test_messages_keep_everything_that_they_say() -> None:
         {"role": "assistant", "content": None, "reasoning_content": "Use the tool.",
          "tool_calls": [{"type": "function", "function": CALL}]},
         {"role": "tool", "content": "2", "tool_call_id": "c1"},
-        {"role": "critic", "content": [{"type": "text", "text": "ok"}, "fine"]},
+        {"role": "user", "content": [{"type": "text", "text": "ok"}, "fine"]},
     ]  # fmt: skip
     example = read({"messages": turns, "tools": [TOOL]})
     assert example.messages == turns
@@ -157,12 +164,9 @@ def test_a_response_may_be_missing() -> None:
     [
         ({"text": "x"}, "messages", "no list of turns"),
         ({"messages": [USER, {"content": "x"}]}, "messages", "no list of turns"),
-        ({"messages": [USER, {"role": "user", "content": 3}]}, "messages", "message 2"),
-        ({"messages": [{"role": None, "content": "x"}]}, "messages", "message 1"),
         ({"messages": [USER], "tools": "add(a, b)"}, "messages", "`tools`"),
         ({"instruction": ["x"]}, "alpaca", "instruction"),
         ({"instruction": "x", "history": ["y"]}, "alpaca", "`history`"),
-        ({"prompt": 3}, "prompt_completion", "user's side"),
         ({"prompt": "x", "chosen": "y"}, "text", "`text`"),
     ],
 )
@@ -213,23 +217,21 @@ def test_rows_without_text_are_dropped(row: dict[str, Any]) -> None:
         ("a+empty|none|b", "A\nB"),
         ("none", ""),
         ("meta.title", "T"),
-        ("n+a", "3\nA"),
-        ("list", '["x"]'),
         ("x+y", "own name"),
     ],
 )
 def test_a_mapping_joins_and_falls_back(expression: str, text: str) -> None:
     row = {"a": "A", "b": "B", "empty": "", "none": None, "n": 3, "list": ["x"],
            "meta": {"title": "T"}, "x+y": "own name"}  # fmt: skip
-    assert joined_text(row, expression) == text
+    cells = joined_cells(row, expression) or []
+    assert "\n".join(str(value) for _, value in cells) == text
 
 
 def test_a_mapping_makes_messages_of_its_columns() -> None:
     row = {"rule": "Be brief.", "input": "", "instruction": "Hi", "output": "Hello"}
     example = read(row, system="rule", prompt="input|instruction", response="output")
     assert example.messages == [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]
-    other = to_example({"text": "x"}, "mapping", {"prompt": "input|instruction"})
-    assert isinstance(other, Drop)
+    other = refused({"text": "x"}, "mapping", prompt="input|instruction")
     assert other.reason == DropReason.NOT_RECOGNIZED
 
 

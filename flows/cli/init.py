@@ -15,9 +15,13 @@ from flows.orchestration.terminal import say
 from flows.stages.prepare.inputs import read_targets, source_of
 from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
-from selection.data.read import Look, look_at
+from selection.core.printable import printable
+from selection.data.coverage import ReadReport
+from selection.data.drops import drop_lines
+from selection.data.look import Look, look_at
 from storage.files.atomic import write_bytes
 
+LOOKED_ROWS = 20_000  # of each file: all of a pool that is small
 SHOWN_ROWS = 3
 SHOWN_CHARACTERS = 700
 ROLES = ("id", "licence", "language", "source", "group")
@@ -29,9 +33,12 @@ def init_config(pool: str, exemplars: str, out: Path, *, model: str, sae: str, f
         raise InputError(
             "exists already", file=out, remedy="Name another file with --out, or add --force."
         )
-    look = look_at(source_of(PoolConfig(path=pool)))
-    say(f"pool       {pool}: shape {look.shape}, columns {', '.join(look.columns) or 'none'}")
-    targets = read_targets(ExemplarsConfig(path=exemplars))
+    look = look_at(source_of(PoolConfig(path=pool)), LOOKED_ROWS)
+    _say_pool(pool, look)
+    report = ReadReport()
+    targets = read_targets(ExemplarsConfig(path=exemplars), report)
+    for line in report.lines():
+        say(f"exemplars  {line}")
     for name, table in targets.items():
         say(f"exemplars  {exemplars}: target `{name}`, {len(table)} exemplars")
     text = config_text(pool, look, exemplars, list(targets), model, sae)
@@ -40,6 +47,32 @@ def init_config(pool: str, exemplars: str, out: Path, *, model: str, sae: str, f
     say(f"\nWrote {out}. Next:\n  saelect run {out} --dry-run\n  saelect run {out}")
     if model == DEMO:
         say("It names the small demonstration model: set `model` and `sae` before training on it.")
+
+
+def _say_pool(pool: str, look: Look) -> None:
+    """What was read of the pool's files and what not; refuse one of which nothing is left."""
+    if not look.n_examples:
+        raise InputError(
+            f"every row that was looked at is dropped ({'; '.join(_drops(look))})",
+            file=pool,
+            remedy="Check the shape and the columns that hold the text.",
+        )
+    if not look.n_responses:
+        raise InputError(
+            "no row that was looked at has a response",
+            file=pool,
+            remedy="Say which column holds it, e.g. `columns: {prompt: question, response: answer}`"
+            " in a config of your own, or set `rendering: {counted: prompt}` there.",
+        )
+    say(f"pool       {pool}: shape {look.shape}, columns {', '.join(look.columns) or 'none'}")
+    for line in look.report.lines():
+        say(f"           {line}")
+    for line in _drops(look):
+        say(f"           dropped {line}")
+
+
+def _drops(look: Look) -> list[str]:
+    return drop_lines(look.drops, look.first_drops)
 
 
 def config_text(
@@ -69,7 +102,10 @@ preset: best
 
 def suggested_budget(look: Look) -> int:
     """A twentieth of the pool, at most 500: a start to be changed, never a default of a run."""
-    return 500 if look.n_rows is None else max(1, min(500, look.n_rows // 20))
+    if look.n_rows is None:
+        return 500
+    n_responses = look.n_rows * look.n_responses // max(1, look.n_looked)
+    return max(1, min(500, n_responses // 20))
 
 
 def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) -> None:
@@ -86,10 +122,11 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
     # Where reverse video is lost, as in a pipe, brackets mark what counts.
     left, right = ("", "") if console.is_terminal else ("⟦", "⟧")
     console.print("\nThree rows as the model reads them; tokens that count are marked:")
-    for example in look.examples[:SHOWN_ROWS]:
-        rendered = renderer.render(example.messages, example.tools)  # type: ignore[arg-type]
+    for messages, tools in look.examples[:SHOWN_ROWS]:
+        rendered = renderer.render(messages, tools)  # type: ignore[arg-type]
         text, room = Text(), SHOWN_CHARACTERS
-        for piece, counted in renderer.marked_text(rendered):
+        for raw, counted in renderer.marked_text(rendered):
+            piece = printable(raw)
             shown = f"{left}{piece[:room]}{right}" if counted else piece[:room]
             text.append(shown, style="reverse" if counted else "dim")
             room -= len(piece)

@@ -9,20 +9,42 @@ from selection.records import PoolSource
 
 
 class PoolConfig(Strict):
-    """One pool: files, a folder, a glob or a Hugging Face dataset."""
+    """One pool: files, a folder, a glob, an address or a Hugging Face dataset."""
 
-    path: str = Field(min_length=1, description="File, folder, glob or Hugging Face dataset name.")
+    path: str = Field(min_length=1, description="File, folder, glob, URL or Hugging Face dataset.")
     name: str | None = Field(None, description="What `source` says where no column is mapped.")
     shape: Literal[
-        "auto", "messages", "conversations", "alpaca", "prompt_completion", "text", "mapping"
-    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")
+        "auto", "messages", "conversations", "preference", "alpaca", "prompt_completion",
+        "message_rows", "transcript", "text", "mapping",
+    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")  # fmt: skip
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Role to column: id, licence, language, source, group, target, subtask;"
-        " for shape `mapping` also system, prompt, response.",
+        description="Role to column: id, licence, language, source, group, target, subtask,"
+        " system, reasoning; for shape `mapping` also prompt, response, rejected.",
+    )
+    turns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Turns under names of your own: `column` that holds them, and the keys of a"
+        " turn: `role`, `content`.",
+    )
+    roles: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of roles in the data to system, developer, user, assistant, tool.",
+    )
+    answers: Literal["refuse", "first"] = Field(
+        "refuse", description="A list of reference answers: drop the row, or take the first."
+    )
+    delimiter: str | None = Field(None, description="Of CSV and TSV; found out by default.")
+    quoting: Literal["auto", "standard", "none"] = Field(
+        "auto", description="Of CSV and TSV: whether double quotes enclose fields."
+    )
+    encoding: str | None = Field(
+        None, description="Of text files; by default UTF-8, or UTF-16 where a file begins so."
     )
     subset: str | None = Field(None, description="Subset (config) of a Hugging Face dataset.")
-    split: str | None = Field(None, description="Split of a Hugging Face dataset.")
+    split: str | None = Field(
+        None, description="Split of a Hugging Face dataset or of a folder; of a folder: train."
+    )
     revision: str | None = Field(None, description="Revision of a Hugging Face dataset.")
     broken_rows: Literal["refuse", "drop"] = Field(
         "refuse", description="Stop at an unreadable row, or drop and count it."

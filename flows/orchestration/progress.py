@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from selection.core.printable import printable
+
 log = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
@@ -56,6 +58,9 @@ class Listener:
         """The stage ended; `detail` is its result in a few words."""
         self.stages.append(StageRecord(self.name, detail, self.seconds))
 
+    def note(self, line: str) -> None:
+        """A sentence that the stage leaves behind, such as a warning."""
+
     @property
     def seconds(self) -> float:
         """Seconds since the stage started."""
@@ -93,6 +98,10 @@ class Lines(Listener):
         speed = f", {self.rate}" if self.done and self.seconds > 1 else ""
         result = detail or f"{self.done:,} {self.unit}"
         self.write(f"{self.name}: {result} in {self.seconds:.1f} s{speed}")
+
+    def note(self, line: str) -> None:
+        """Write the sentence."""
+        self.write(printable(line))
 
 
 class Bars(Lines):
@@ -135,10 +144,14 @@ class Bars(Lines):
 
 @dataclass
 class Stage:
-    """Handle of a running stage: call `advance`, and set `detail` to its result."""
+    """Handle of a running stage: call `advance`, and set `detail` to its result.
+
+    notes: sentences to show after the result.
+    """
 
     advance: Advance
     detail: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
@@ -180,6 +193,10 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         _is_running.reset(token)
         for listener in listeners:
             listener.end(handle.detail)
+            for line in handle.notes:
+                listener.note(line)
+        for line in handle.notes:
+            log.info("%s: %s", name, line)
         log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - started)
 
 

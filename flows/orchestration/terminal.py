@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from selection.core.printable import printable
+
 TEXT_WIDTH = 90
 _collector: ContextVar[list[str] | None] = ContextVar("collector", default=None)
 
@@ -16,7 +18,7 @@ def say(line: str) -> None:
     if collector is not None:
         collector.append(line.strip("\n"))
         return
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()
 
 
@@ -33,12 +35,13 @@ def collected() -> Iterator[list[str]]:
 
 def one_line(text: str | None) -> str:
     """The text on one line, cut for a terminal."""
-    flat = " ".join((text or "").split())
+    flat = printable(" ".join((text or "").split()))
     return flat if len(flat) <= TEXT_WIDTH else flat[: TEXT_WIDTH - 1] + "…"
 
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An aligned plain table; columns of numbers are aligned to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     is_number = [

@@ -28,6 +28,7 @@ from flows.stages.represent.representer import (
 from flows.stages.represent.sae import trained_folder
 from flows.stages.represent.spaces import representers_of
 from flows.stages.validate import check_config
+from selection.data.drops import drop_lines
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import iter_activations, needed_lengths, tokens_to_run
 from selection.sae.encode import chunks
@@ -73,8 +74,10 @@ def print_dry_run(config: SelectConfig, workspace: Workspace) -> None:
     totals = rendered.totals
     say("\nWhat a run would do")
     say(f"  rows       {pool.n_rows:,} read, {pool.n_examples:,} unique examples")
-    for reason, n in [*pool.drops.items(), *eligibility.drops.items()]:
-        say(f"  dropped    {n:,} {reason}")
+    for line in drop_lines(
+        pool.drops | {str(reason): n for reason, n in eligibility.drops.items()}, pool.first_drops
+    ):
+        say(f"  dropped    {line}")
     truncated = totals["n_truncated"] / max(1, pool.n_examples)
     say(f"  eligible   {int(eligibility.eligible.sum()):,}")
     say(f"  tokens     {totals['n_tokens']:,}, {totals['n_counted']:,} of them counted")

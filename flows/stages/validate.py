@@ -11,7 +11,7 @@ from flows.stages.prepare.inputs import (
 from flows.stages.prepare.render import open_model_input
 from flows.stages.prepare.rules import included_rows, quota_columns
 from flows.stages.represent.sae import load_fitting
-from selection.data.read import look_at
+from selection.data.look import look_at
 from selection.data.where import compile_where
 from storage.files.atomic import ensure_free
 from storage.files.workspace import Workspace

@@ -129,9 +129,7 @@ def shape_of(file: str, peeked: Sequence[RawRow], source: PoolSource) -> str:
     return shape
 
 
-def _refuse_unreadable(
-    file: str, peeked: Sequence[RawRow], shape: str, source: PoolSource
-) -> None:
+def _refuse_unreadable(file: str, peeked: Sequence[RawRow], shape: str, source: PoolSource) -> None:
     """Refuse a file of which every first row is dropped for one reason that a setting mends."""
     reader = RowReader(source, shape)
     results = [reader.read(raw.value) for raw in peeked if raw.value is not None]

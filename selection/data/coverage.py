@@ -43,9 +43,9 @@ class FileCoverage:
         """Count one row, and what of it was read."""
         self.n_rows += 1
         for name, value in row.items():
-            if name not in self.values and value not in (None, "", [], {}):
-                if len(self.values) < _MAX_COLUMNS:
-                    self.values[name] = shorten(value, _SHOWN)
+            is_new = name not in self.values and len(self.values) < _MAX_COLUMNS
+            if is_new and value not in (None, "", [], {}):
+                self.values[name] = shorten(value, _SHOWN)
         for example in examples:
             if not example.used <= self.used:
                 self.used |= example.used
@@ -175,4 +175,3 @@ def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
         f"{', …' if len(names) > 3 else ''})"
         for why, names in by_reason.items()
     ]
-

@@ -112,4 +112,3 @@ def _count(source: PoolSource, bytes_per_row: float) -> tuple[int, bool]:
         for file, n_rows in zip(files, known, strict=True)
     )
     return round(sum(estimates)), False
-

@@ -16,7 +16,7 @@ from selection.data.readers.listing import Skipped, is_dataset_name, list_files,
 from selection.data.readers.memory import iter_memory
 from selection.data.readers.rows import RawRow
 from selection.data.readers.streams import plain_suffix
-from selection.data.shapes.message_rows import join_message_rows
+from selection.data.shapes.message_rows import join_message_rows, joining_columns
 from selection.data.shapes.problems import Drop, Example
 from selection.data.shapes.read_row import RowReader, turn_keys
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, DropReason, PoolSource
@@ -134,6 +134,8 @@ def read_file(
     known: Iterator[tuple[RawRow, Drop | None]] = ((raw, None) for raw in raws)
     if shape == "message_rows":
         known = join_message_rows(raws, turn_keys(source))
+        for raw in peeked:
+            builder.coverage.used |= joining_columns(raw.value or {})
     for raw, drop in known:
         builder.add(raw, drop)
         if builder.is_full:
@@ -191,22 +193,11 @@ class BatchBuilder:
             self.n_bytes += len(str(row["messages"])) + len(str(row["raw"]))
 
     def _read(self, raw: RawRow, value: Mapping[str, object]) -> list[Example] | Drop:
-        """The examples of a row, its cells that spell a missing value read as empty.
-
-        A prompt or an answer that is missing so is a reason to drop the row.
-        """
-        result = self._reader.read(value)
-        if not raw.missing or isinstance(result, Drop):
-            return result
-        missing = result[0].used.intersection(raw.missing)
-        if not missing:
-            return result
-        filled = self._reader.read({**value, **dict.fromkeys(missing)})
-        if isinstance(filled, Drop) or _sides(filled[0]) != _sides(result[0]):
-            detail = f"`{min(missing)}` is the literal {value[min(missing)]}"
-            return Drop(DropReason.MISSING_VALUE, detail)
+        if not raw.missing:
+            return self._reader.read(value)
+        result, missing = self._reader.read_with_missing(value, raw.missing)
         self.coverage.missing.update(missing)
-        return filled
+        return result
 
     def take(self) -> ReadBatch:
         """The batch so far; the builder is empty afterwards."""
@@ -225,10 +216,6 @@ class BatchBuilder:
         self.drops.append(
             {"file": raw.file, "row": raw.row, "reason": drop.reason.value, "detail": drop.detail}
         )
-
-
-def _sides(example: Example) -> set[object]:
-    return {message["role"] for message in example.messages} - {"system"}
 
 
 def pool_row(

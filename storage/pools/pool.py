@@ -68,6 +68,20 @@ class PreparedPool:
         return {str(reason): int(n) for reason, n in drops.items()}
 
     @property
+    def first_drops(self) -> dict[str, dict[str, object]]:
+        """First row that was dropped while reading, by reason: file, row, detail."""
+        drops = self.manifest["first_drops"]
+        assert isinstance(drops, dict)
+        return {str(reason): dict(drop) for reason, drop in drops.items()}
+
+    @property
+    def report(self) -> list[str]:
+        """Sentences about what was read of the files and their columns, and what was not."""
+        report = self.manifest["report"]
+        assert isinstance(report, list)
+        return [str(line) for line in report]
+
+    @property
     def files(self) -> list[dict[str, object]]:
         """The files that were read: source, file, sha256, bytes; or dataset and commit."""
         files = self.manifest["files"]

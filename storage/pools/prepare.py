@@ -4,7 +4,6 @@ The result depends on the sources' bytes and settings alone. It is written besid
 and renamed, so a killed run leaves nothing that could be taken for a pool.
 """
 
-import itertools
 import logging
 import shutil
 from collections import Counter
@@ -16,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from selection.core.errors import InputError
-from selection.core.hashing import content_id, file_sha256
+from selection.core.hashing import content_id
 from selection.core.redaction import without_secrets
 from selection.data.checks import check_source
 from selection.data.columns import ColumnKinds
-from selection.data.read import read_pool, text_bytes
-from selection.data.readers.files import find_files, is_dataset_name, source_name
+from selection.data.coverage import ReadReport
+from selection.data.drops import drop_lines
+from selection.data.read import ReadBatch, read_pool
+from selection.data.readers.listing import find_files, is_dataset_name, named_apart, source_name
 from selection.data.readers.streams import refuse_empty
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, PoolSource
 from storage.files.atomic import (
@@ -76,6 +77,9 @@ def prepare_pool(
         raise InputError("there is no pool", field="pool", remedy="Name at least one.")
     for source in sources:
         check_source(source)
+    names = zip(sources, named_apart(sources), strict=True)
+    sources = [source if name == source_name(source) else replace(source, name=name)
+               for source, name in names]  # fmt: skip
     pinned, files = _fingerprints(sources)
     settings = [asdict(source) for source in pinned]
     pool_id = content_id({"format": FORMAT, "sources": settings, "files": files})
@@ -104,7 +108,8 @@ class _Preparation:
     def __init__(self, temp: Path, digits: int, progress: Callable[[int], None] | None) -> None:
         self._temp, self._progress = temp, progress or (lambda n_rows: None)
         self._kinds, self._drops = ColumnKinds(), Counter[str]()
-        self._n_rows = 0
+        self._n_rows, self._report = 0, list[str]()
+        self._first_drops: dict[str, dict[str, object]] = {}
         temp.mkdir(parents=True)
         self._buckets = Buckets(temp / "buckets", READ_SCHEMA, "example_id", digits)
 
@@ -113,37 +118,45 @@ class _Preparation:
         self._read(sources)
         n_examples, n_occurrences = self._group()
         shutil.rmtree(self._temp / "buckets")
-        if n_occurrences + self._drops.total() != self._n_rows:
-            raise AssertionError(
-                f"{self._n_rows} rows read, but {n_occurrences} kept and {self._drops} dropped"
-            )
         counts = {"n_rows": self._n_rows, "n_examples": n_examples}
         counts |= {"n_occurrences": n_occurrences}
-        found = {"drops": dict(sorted(self._drops.items())), "columns": self._kinds.to_dict()}
-        write_json(self._temp / MANIFEST, identity | counts | found)
+        read = {"drops": dict(sorted(self._drops.items())), "first_drops": self._first_drops,
+                "report": self._report, "columns": self._kinds.to_dict()}  # fmt: skip
+        write_json(self._temp / MANIFEST, identity | counts | without_secrets(read))
 
     def _read(self, sources: Sequence[PoolSource]) -> None:
         """Rows to buckets, drops to their file. Raises InputError when no row is left."""
-        drops, first, n_kept = PartWriter(self._temp, "drops", DROP_SCHEMA, one_file=True), "", 0
-        for batch in itertools.chain.from_iterable(map(read_pool, sources)):
-            if batch.drops.num_rows:
-                drops.add(pa.Table.from_batches([batch.drops]))
-                self._drops.update(batch.drops["reason"].to_pylist())
-                first = first or _describe(batch.drops)
-            rows = [*batch.rows.columns, batch.n_chars]
-            self._buckets.add(pa.RecordBatch.from_arrays(rows, schema=READ_SCHEMA))
-            self._kinds.merge(batch.kinds)
-            n_kept += batch.rows.num_rows
-            self._n_rows += batch.rows.num_rows + batch.drops.num_rows
-            self._progress(batch.rows.num_rows + batch.drops.num_rows)
+        drops, n_kept = PartWriter(self._temp, "drops", DROP_SCHEMA, one_file=True), 0
+        for source in sources:
+            report = ReadReport()
+            for batch in read_pool(source, report):
+                self._add(batch, drops)
+                n_kept += batch.rows.num_rows
+                self._progress(batch.n_rows)
+            self._report += report.lines()
         drops.close()
         if not n_kept:
-            counts = ", ".join(f"{n} {reason}" for reason, n in sorted(self._drops.items()))
             raise InputError(
-                f"every row was dropped while reading ({counts}; the first: {first})",
+                "every row was dropped while reading ("
+                f"{'; '.join(drop_lines(self._drops, self._first_drops))})",
                 file=", ".join(source.path for source in sources),
                 remedy="Check the shape and the columns that hold the text.",
             )
+
+    def _add(self, batch: ReadBatch, drops: PartWriter) -> None:
+        for drop in batch.drops.to_pylist():
+            self._first_drops.setdefault(drop["reason"], drop)
+        if batch.drops.num_rows:
+            drops.add(pa.Table.from_batches([batch.drops]))
+            self._drops.update(batch.drops["reason"].to_pylist())
+        n_kept = len(set(zip(batch.rows["file"].to_pylist(), batch.rows["row"].to_pylist(),
+                             strict=True)))  # fmt: skip
+        if n_kept + batch.drops.num_rows != batch.n_rows:
+            raise AssertionError(f"{batch.n_rows} rows read, {n_kept} kept, {batch.drops} dropped")
+        columns = [*batch.rows.columns, batch.n_chars]
+        self._buckets.add(pa.RecordBatch.from_arrays(columns, schema=READ_SCHEMA))
+        self._kinds.merge(batch.kinds)
+        self._n_rows += batch.n_rows
 
     def _group(self) -> tuple[int, int]:
         """Sorted rows to examples and occurrences; returns how many of each."""
@@ -186,7 +199,7 @@ def _fingerprints(
         pinned.append(source)
         for file in find_files(source):
             refuse_empty(file)
-            found = {"sha256": file_sha256(file.path), "bytes": file.path.stat().st_size}
+            found = {"sha256": file.sha256(), "bytes": file.n_bytes()}
             files.append({"source": name, "file": file.name} | found)
     return pinned, files
 
@@ -198,11 +211,5 @@ def _text_bytes(sources: Sequence[PoolSource]) -> int:
         if is_dataset_name(source):
             n_bytes += _UNKNOWN_BYTES
         else:
-            n_bytes += sum(text_bytes(file) for file in find_files(source))
+            n_bytes += sum(file.text_bytes() for file in find_files(source))
     return n_bytes
-
-
-def _describe(drops: pa.RecordBatch) -> str:
-    drop = drops.slice(0, 1).to_pylist()[0]
-    detail = f", {drop['detail']}" if drop["detail"] else ""
-    return f"{drop['file']}, row {drop['row']}{detail}"

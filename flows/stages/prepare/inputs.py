@@ -19,7 +19,10 @@ from flows.config.jobs import PoolJob, SelectConfig
 from flows.orchestration.progress import stage
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
+from selection.data.coverage import ReadReport
+from selection.data.drops import drop_lines
 from selection.data.exemplars import read_exemplars
+from selection.data.shapes.contents import has_response
 from selection.picking.eligibility import Eligibility
 from selection.records import DropReason, PoolSource
 from storage.files.leases import Leases
@@ -41,9 +44,15 @@ def source_of(pool: PoolConfig) -> PoolSource:
     return replace(pool.as_source(), path=packaged(pool.path))
 
 
-def read_targets(exemplars: ExemplarsConfig) -> dict[str, pa.Table]:
-    """Target name -> its exemplars (POOL_SCHEMA), in file order. Raises InputError."""
-    table = read_exemplars(source_of(exemplars), exemplars.targets, exemplars.target)
+def read_targets(
+    exemplars: ExemplarsConfig, report: ReadReport | None = None
+) -> dict[str, pa.Table]:
+    """Target name -> its exemplars (POOL_SCHEMA), in file order. Raises InputError.
+
+    report: filled with what was read of them and what was not.
+    """
+    source = source_of(exemplars)
+    table = read_exemplars(source, exemplars.targets, exemplars.target, report)
     names = table["target"].to_pylist()
     return {
         name: table.filter(pa.array([other == name for other in names]))
@@ -60,7 +69,7 @@ def refuse_without_response(config: SelectConfig, targets: Mapping[str, pa.Table
         return
     for name, table in targets.items():
         for row in table.to_pylist():
-            if not any(_responds(message) for message in json.loads(row["messages"])):
+            if not has_response(json.loads(row["messages"])):
                 raise InputError(
                     f"exemplar {row['own_id'] or row['example_id'][:12]} of `{name}` has no"
                     f" response, and rendering.counted is `{config.rendering.counted}`",
@@ -75,17 +84,11 @@ def responding(config: SelectConfig, pool: PreparedPool) -> NDArray[np.bool_]:
     if config.rendering.counted == "prompt":
         return np.ones(pool.n_examples, np.bool_)
     answers = (
-        any(_responds(message) for message in json.loads(messages))
+        has_response(json.loads(messages))
         for batch in pool.iter_examples()
         for messages in batch["messages"].to_pylist()
     )
     return np.fromiter(answers, np.bool_, pool.n_examples)
-
-
-def _responds(message: Mapping[str, object]) -> bool:
-    return message["role"] == "assistant" and bool(
-        message.get("content") or message.get("tool_calls")
-    )
 
 
 def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
@@ -98,6 +101,8 @@ def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
         handle.detail = (
             f"{pool.n_rows:,} rows read, {dropped:,} dropped, {pool.n_examples:,} unique examples"
         )
+        handle.notes += pool.report
+        handle.notes += [f"dropped {line}" for line in drop_lines(pool.drops, pool.first_drops)]
     return pool
 
 

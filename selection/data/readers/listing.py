@@ -1,4 +1,4 @@
-"""Which files a source has: folders, patterns, URLs, splits and partitions; and what is left out."""
+"""Which files a source has: folders, patterns, URLs, splits, partitions; and what is left out."""
 
 import glob
 import os
@@ -201,7 +201,8 @@ def _why_not_named(shown: str) -> str:
     name = PurePosixPath(shown).name
     if any(part.startswith(".") for part in PurePosixPath(shown).parts):
         return "hidden"
-    if name in _METADATA or name.startswith(("cache-", "indices-")) and name.endswith(".arrow"):
+    is_cache = name.startswith(("cache-", "indices-")) and name.endswith(".arrow")
+    if name in _METADATA or is_cache:
         return "metadata of a saved dataset"
     if plain_suffix(name) not in SUFFIXES:
         return f"format {PurePosixPath(name).suffix or 'not known by its name'}"

@@ -51,7 +51,13 @@ def parse_row(line: bytes, file: str, row: int) -> RawRow:
         problem = f"not JSON: {error.msg} at column {error.colno}"
         return RawRow(file, row, None, problem, line=row)
     except (RecursionError, ValueError) as error:  # nested too deep; a number with too many digits
-        return RawRow(file, row, None, str(error) if "twice" in str(error) else f"not JSON that can be read: {error}", line=row)
+        return RawRow(
+            file,
+            row,
+            None,
+            str(error) if "twice" in str(error) else f"not JSON that can be read: {error}",
+            line=row,
+        )
     return checked_row(value, text, file, row, row)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -208,15 +208,13 @@ def plain_stem(path: str | Path) -> str:
 
 
 def _decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    raw: Any = file
-    if suffix == ".gz":
-        raw = gzip.GzipFile(fileobj=file)
-    elif suffix == ".bz2":
-        raw = bz2.BZ2File(file)
-    elif suffix == ".xz":
-        raw = lzma.LZMAFile(file)
-    elif suffix == ".zst":
-        raw = _ZstdStream(file)
+    openers: dict[str, Callable[[Any], Any]] = {
+        ".gz": lambda packed: gzip.GzipFile(fileobj=packed),
+        ".bz2": bz2.BZ2File,
+        ".xz": lzma.LZMAFile,
+        ".zst": _ZstdStream,
+    }
+    raw: Any = openers[suffix](file) if suffix in openers else file
     return raw if hasattr(raw, "peek") and raw is file else io.BufferedReader(raw, _CHUNK)
 
 

@@ -8,9 +8,11 @@ from selection.records import DropReason
 _CALLS = ("functionCall", "function_call")
 _RESULTS = ("functionResponse", "function_response")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
-_TOOL_BLOCKS = ("tool_use", "tool_result", "tool_call", "server_tool_use")
 _MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
 MEDIA_WORDS = ("image", "audio", "video")
+BLOCK_KEYS = (*_CALLS, *_RESULTS, *_MEDIA_KEYS)
+"""Keys by which a part without a type is known."""
+
 _TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "")
 
 
@@ -35,7 +37,7 @@ def messages_of_blocks(parts: list[object], role: str, rest: Message) -> list[Me
             messages.append(_result(part))
             current = _Open(role, {})
             continue
-        if current.has_calls_before(kind) or current.has_text_before(kind):
+        if current.is_closed_by(kind):
             messages += current.closed()
             current = _Open(role, {})
         current.add(part, kind)
@@ -47,18 +49,19 @@ class _Open:
     """A message to which parts are added."""
 
     def __init__(self, role: str, rest: Message) -> None:
+        """Nothing is said yet."""
         self._role, self._rest = role, rest
         self._texts: list[object] = []
         self._thoughts: list[str] = []
         self._calls: list[object] = []
 
-    def has_calls_before(self, kind: str) -> bool:
-        return bool(self._calls) and kind in ("text", "thought", "media")
-
-    def has_text_before(self, kind: str) -> bool:
-        return bool(self._texts) and kind == "thought"
+    def is_closed_by(self, kind: str) -> bool:
+        """Whether a part of this kind begins a new message."""
+        after_call = bool(self._calls) and kind in ("text", "thought", "media")
+        return after_call or (bool(self._texts) and kind == "thought")
 
     def add(self, part: object, kind: str) -> None:
+        """Add one part."""
         if kind == "call" and isinstance(part, dict):
             self._calls.append(_call(part))
         elif kind == "thought" and isinstance(part, dict):

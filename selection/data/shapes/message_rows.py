@@ -54,6 +54,12 @@ def join_message_rows(
             yield raw, path or _IN_CONVERSATION
 
 
+def joining_columns(row: Row) -> set[str]:
+    """Columns of a row that say whose message it is, what it says, and where it belongs."""
+    names = {*_IDS, *_PARENTS, *_CONVERSATIONS, *_ORDERS, *SPEAKER_KEYS, *CONTENT_KEYS}
+    return {name for name in row if fold(name) in names}
+
+
 def _turn(cells: Cells | None) -> dict[str, object]:
     assert cells is not None
     speaker, content = cells.first(SPEAKER_KEYS), cells.first(CONTENT_KEYS)
@@ -82,19 +88,21 @@ def _by_parent(cells: list[Cells | None]) -> dict[int, list[int] | Drop]:
     leaves = parents.keys() - {parent for parent in parents.values() if parent is not None}
     paths: dict[int, list[int] | Drop] = {}
     for leaf in leaves:
-        path, at = [], leaf
+        path, at = list[int](), leaf
         while at in parents and len(path) <= len(cells):
             path.append(at)
             at = -1 if parents[at] is None else parents[at]  # type: ignore[assignment]
         if at != -1:  # one above it has lost its parent, or they are each other's
-            paths[leaf] = Drop(DropReason.NOT_RECOGNIZED, "the start of its conversation is missing")
+            paths[leaf] = Drop(
+                DropReason.NOT_RECOGNIZED, "the start of its conversation is missing"
+            )
         else:
             paths[leaf] = path[::-1]
     return paths | lost
 
 
 def _by_conversation(cells: list[Cells | None]) -> dict[int, list[int] | Drop]:
-    """Row of a conversation's last message -> its rows, by their number of turn, else as they are."""
+    """Row of a conversation's last message -> its rows, by number of turn, else as they are."""
     groups: dict[str, list[int]] = {}
     for number, cell in enumerate(cells):
         if cell is not None:

@@ -12,10 +12,9 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 _ALIASES = {
     "user": "human prompter person customer client student student_user inquirer asker questioner"
     " instruction question query usr",
-    "assistant": "gpt ai bot model chatgpt bing bard claude gemini llama llm chatbot agent ai_assistant"
-    " assistant_bot gpt4 gpt_4 gpt_3.5 gpt_3.5_turbo chatgpt_4 answer response responder asst"
-    " aimessage ai_message",
-    "system": "sys system_prompt context_system systemmessage system_message",
+    "assistant": "gpt ai bot model chatgpt bing bard claude gemini llama llm chatbot agent"
+    " ai_assistant assistant_bot gpt4 gpt_4 gpt_3.5 gpt_3.5_turbo chatgpt_4 answer response"
+    " responder asst aimessage ai_message",
     "developer": "",
     "tool": "function observation ipython tool_response function_response tool_result tool_results"
     " tool_output function_output function_result tool_outputs toolmessage environment"

@@ -19,6 +19,7 @@ class RowProblem(ValueError):
     """A row cannot be read; `str()` says what is missing or wrong."""
 
     def __init__(self, reason: DropReason, detail: str) -> None:
+        """Why the row is dropped, if it is not read in another way."""
         super().__init__(detail)
         self.drop = Drop(reason, detail)
 

@@ -1,18 +1,26 @@
 """Rows to examples: which shape a file has, and each of its rows read in it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from selection.core.errors import InputError
 from selection.data.columns import TEXT_ROLES, joined_cells
 from selection.data.shapes.cells import Cells, Row, side
 from selection.data.shapes.contents import count_characters, media_in, says_something
 from selection.data.shapes.message_rows import is_message_row
-from selection.data.shapes.names import READ_KEYS, REJECTED, ROLES, fold
+from selection.data.shapes.names import (
+    CONTENT_KEYS,
+    READ_KEYS,
+    REJECTED,
+    ROLES,
+    SPEAKER_KEYS,
+    fold,
+)
 from selection.data.shapes.problems import Drop, Example, Message, RowProblem, not_text
 from selection.data.shapes.readers import READERS, prompt_and_side
 from selection.data.shapes.tools import definitions
-from selection.data.shapes.turns import CONTENT_KEYS, SPEAKER_KEYS, TurnKeys
+from selection.data.shapes.turns import TurnKeys
 from selection.records import DropReason, PoolSource
 
 SHAPES = (
@@ -150,15 +158,32 @@ class RowReader:
 
     def read(self, row: Row) -> list[Example] | Drop:
         """The examples of a row, each once; one for nearly every shape. Else why there is none."""
-        result = self._read_in(row, self.shape)
-        if isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED:
+        shape, result = self.shape, self._read_in(row, self.shape)
+        if _is_strange(result):
             for other in self._others:
-                found = self._read_in(row, other)
-                if not isinstance(found, Drop) or found.reason != DropReason.NOT_RECOGNIZED:
-                    self.shapes[other] += not isinstance(found, Drop)
-                    return found
-        self.shapes[self.shape] += not isinstance(result, Drop)
+                in_other = self._read_in(row, other)
+                if not _is_strange(in_other):
+                    shape, result = other, in_other
+                    break
+        if not isinstance(result, Drop):
+            self.shapes[shape] += 1
         return result
+
+    def read_with_missing(
+        self, row: Row, names: Iterable[str]
+    ) -> tuple[list[Example] | Drop, set[str]]:
+        """A row some of whose cells spell a missing value; also which of these were read as empty.
+
+        A prompt or an answer that is missing so is a reason to drop the row.
+        """
+        result = self.read(row)
+        if isinstance(result, Drop) or not (missing := result[0].used.intersection(names)):
+            return result, set()
+        filled = self._read_in({**row, **dict.fromkeys(missing)}, self.shape)
+        if isinstance(filled, Drop) or _sides(filled[0]) != _sides(result[0]):
+            detail = f"`{min(missing)}` is the literal {row[min(missing)]}"
+            return Drop(DropReason.MISSING_VALUE, detail), set()
+        return [replace(one, used=one.used | missing) for one in filled], set(missing)
 
     def _conversations(self, cells: Cells, shape: str) -> list[list[Message]]:
         shape = "messages" if shape in ("conversations", "message_rows") else shape
@@ -227,6 +252,14 @@ class RowReader:
                 for turn in side(value, "assistant", name, self._keys, self._source.answers)
             ]
         return None
+
+
+def _is_strange(result: list[Example] | Drop) -> bool:
+    return isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED
+
+
+def _sides(example: Example) -> set[object]:
+    return {message["role"] for message in example.messages} - {"system"}
 
 
 def to_examples(row: Mapping[str, object], shape: str, source: PoolSource) -> list[Example] | Drop:

@@ -141,7 +141,9 @@ def _instruction(cells: Cells) -> list[Message]:
 def read_pair(cells: Cells, source: PoolSource) -> Conversations:
     """A prompt and an answer under any of their usual names; `prompt` may stand alone."""
     for name in cells.all_of(PROMPTS):
-        answers = any(cells.has_column(a) for a in ANSWERS if a != name) or _text_answer(cells, name)
+        answers = any(cells.has_column(a) for a in ANSWERS if a != name) or _text_answer(
+            cells, name
+        )
         if answers or name == "prompt":
             prompt = side(cells.take(name), "user", name, cells.keys, "refuse")
             if isinstance(label := cells.peek("label"), bool):  # as KTO marks good and bad answers

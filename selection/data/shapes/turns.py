@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selection.core.hashing import canonical_json
-from selection.data.shapes.blocks import has_blocks, messages_of_blocks
+from selection.data.shapes.blocks import BLOCK_KEYS, has_blocks, messages_of_blocks
 from selection.data.shapes.names import (
     ASSISTANT_KEYS,
     CALL_ROLES,
@@ -73,14 +73,20 @@ def is_turn(value: object, keys: TurnKeys) -> bool:
 def as_list(value: object) -> list[object] | None:
     """A list, or the list that a text holds as JSON or as Python writes it; else None."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            try:
-                value = ast.literal_eval(value.strip())  # evaluates literals alone
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                return None
+        value = _parsed(value.strip())
     return value if isinstance(value, list) else None
+
+
+def _parsed(text: str) -> object:
+    """The value that a text spells as JSON, else as Python does; None for neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)  # evaluates literals alone
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _of_objects(turns: list[Message], keys: TurnKeys) -> list[list[Message]] | None:
@@ -154,10 +160,8 @@ def _content(value: object, role: str, name: str) -> object:
 
 
 def _is_part(part: object) -> bool:
-    keys = ("type", "text", "functionCall", "functionResponse", "function_call")
-    keys += ("function_response", "inlineData", "inline_data", "fileData", "file_data")
     if isinstance(part, dict):
-        return any(part.get(key) is not None for key in keys)
+        return any(part.get(key) is not None for key in ("type", "text", *BLOCK_KEYS))
     return part is None or isinstance(part, str)
 
 
@@ -205,8 +209,8 @@ def _both_sides(turn: Message) -> list[Message] | None:
     answer = next((sides[key] for key in ASSISTANT_KEYS if key in sides), None)
     if user is None or answer is None:
         return None
-    system = [{"role": "system", "content": sides["system"]}] if sides.get("system") else []
-    return [*system, {"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    texts = (("system", sides.get("system")), ("user", user), ("assistant", answer))
+    return [{"role": role, "content": text} for role, text in texts if text is not None]
 
 
 def _is_pair(value: object) -> bool:
@@ -256,4 +260,3 @@ def _paths(root: Message, keys: TurnKeys) -> list[list[Message]]:
             paths.append(list(path))
         stack += [(child, path) for child in reversed(children)]
     return paths
-
