@@ -40,7 +40,7 @@ for folder in map(Path, sys.argv[2:]):
     rows = spaces.rows((vectors.gather_vectors(np.arange(8)),))
     scorer = PoolScorer(spaces, {"t": exemplar_queries(rows, spaces.weights, "mean")}, "mean")
     pool = PoolSpaces(("s",), (vectors,))
-    scores = scorer.collect(pool, scorer.blocks(pool))
+    scores = scorer.scores(pool)
     assert rank(scores["t"], np.ones(len(keys), np.bool_)).scores[0] > 0.1
     print(len(keys), peak())
 """

@@ -197,7 +197,7 @@ def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
     embed_rendered([representer], rendered)
     vectors = pool_vectors(representer, field.prepared.pool_id)
     targets = embed_targets(representer, method.config, field.exemplars)
-    table = pool_table(vectors, UNIT, field.example_order)
+    table = pool_table(vectors, vectors.usable, UNIT, field.example_order)
 
     def score(target: LabelledTarget) -> Scores:
         rows = targets[target.name][1].rows

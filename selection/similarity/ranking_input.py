@@ -1,6 +1,6 @@
 """What candidates are scored with: joined spaces, exemplars, and the pool's vectors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -51,16 +51,18 @@ class PoolScorer:
             }
         return dict(zip(self.queries, self._scorer.scores(rows, threads=self.threads), strict=True))
 
-    def blocks(
+    def scores(
         self,
         vectors: PoolSpaces,
         *,
         only: NDArray[np.bool_] | None = None,
         share: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
-        """(vector numbers, their scores). only, share: as in `VectorSource.blocks`."""
-        for numbers, parts in vectors.blocks(only=only, share=share):
-            yield numbers, self.block(parts)
+        advance: Callable[[int], object] = ignore,
+    ) -> Scores:
+        """Scores of all pool rows. only, share: as in `VectorSource.blocks`."""
+        blocks = vectors.blocks(only=only, share=share)
+        scored = ((numbers, self.block(parts)) for numbers, parts in blocks)
+        return self.collect(vectors, scored, advance)
 
     def collect(
         self,

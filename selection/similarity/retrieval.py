@@ -95,8 +95,7 @@ def measure_recall(
     for numbers, _ in source.blocks(share=(0, every)):
         sampled[numbers] = True
     considered = source.spread(sampled, fill=False) & eligible
-    scorer = ranking.scorer(reduction, threads)
-    scored = scorer.collect(ranking.vectors, scorer.blocks(ranking.vectors, only=sampled))
+    scored = ranking.scorer(reduction, threads).scores(ranking.vectors, only=sampled)
     recall: dict[str, object] = {"sampled": int(considered.sum())}
     for name, cut in cuts.items():
         scores = scored[name] if scored[name].ndim == 1 else scored[name].max(axis=1)

@@ -28,8 +28,6 @@ def ignore(amount: int) -> None:
 class VectorSource(Protocol):
     """The vectors of n pool rows. Rows may share a vector, and some may have none."""
 
-    usable: NDArray[np.bool_]  # (n,) False where a row has no vector
-
     @property
     def n_vectors(self) -> int:
         """Number of different vectors."""

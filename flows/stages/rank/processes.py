@@ -34,8 +34,7 @@ class Job:
 
     def scores(self, advance: Callable[[int], object] = ignore) -> Scores:
         """Scores of all pool rows; those of other shares are 0."""
-        blocks = self.scorer.blocks(self.vectors, only=self.only, share=self.share)
-        return self.scorer.collect(self.vectors, blocks, advance)
+        return self.scorer.scores(self.vectors, only=self.only, share=self.share, advance=advance)
 
 
 def scores_by_processes(

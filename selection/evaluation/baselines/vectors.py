@@ -82,14 +82,16 @@ def _wanted(variants: Sequence[str], prefix: str) -> list[Reduced]:
     return cast("list[Reduced]", [name for name in names if "/" not in name])
 
 
-def pool_table(vectors: VectorSource, size: int, id_order: NDArray[np.int64]) -> SparseTable:
-    """The vectors of all pool rows, `size` to a block; a row without one is empty."""
+def pool_table(
+    vectors: VectorSource, usable: NDArray[np.bool_], size: int, id_order: NDArray[np.int64]
+) -> SparseTable:
+    """The vectors of all pool rows, `size` to a block; a row that is not usable is empty."""
     blocks = []
-    for first in range(0, len(vectors.usable), size):
-        usable = vectors.usable[first : first + size]
-        rows = vectors.gather(first + np.flatnonzero(usable))
-        lengths = np.zeros(len(usable), np.int64)
-        lengths[usable] = np.diff(rows.indptr)
+    for first in range(0, len(usable), size):
+        filled = usable[first : first + size]
+        rows = vectors.gather(first + np.flatnonzero(filled))
+        lengths = np.zeros(len(filled), np.int64)
+        lengths[filled] = np.diff(rows.indptr)
         blocks.append(replace(rows, indptr=indptr_of(lengths)))
     return SparseTable(blocks, id_order)
 
