@@ -61,6 +61,8 @@ class TextWriter:
         """Text of a conversation and where its contents are.
 
         messages: as `normalize_messages` returns them.
+        A template that leaves out a content, such as one that knows no tool calls, is given the
+        conversation simplified, so that it is written whole.
         """
         for outcome, template, change in (
             ("as_is", self._template, _unchanged),
@@ -74,12 +76,18 @@ class TextWriter:
             except TEMPLATE_ERRORS as error:
                 logger.debug("template refused a sample: %s", error)
                 continue
+            marked, slots = mark_messages(messages, self._constant_system)
+            gaps = self._gaps_of(template, change(marked), used_tools)
+            if outcome == "as_is" and gaps is not None and not _is_whole(template, gaps, slots):
+                continue
             self.counts[outcome] += 1
-            spans = self._spans(text, template, messages, used_tools, change)
+            spans = None if gaps is None else find_spans(text, gaps, slots)
+            if spans is None:
+                spans = self._other_spans(text, template, messages, used_tools, change)
             return WrittenText(text, spans, template is self._plain)
         raise AssertionError("the plain template renders every conversation")
 
-    def _spans(
+    def _other_spans(
         self,
         text: str,
         template: ChatTemplate,
@@ -87,16 +95,14 @@ class TextWriter:
         tools: Tools | None,
         change: Callable[[Sequence[Message]], Sequence[Message]],
     ) -> list[Span]:
-        """Contents in a text that was rendered from `change(messages)`."""
-        slots: list[Slot] = []
-        for split_thoughts in (False, True):
-            marked, slots = mark_messages(messages, self._constant_system, split_thoughts)
-            gaps = self._gaps_of(template, change(marked), tools)
-            spans = None if gaps is None else find_spans(text, gaps, slots)
-            if spans is not None:
-                return spans
-        self.counts["searched"] += 1
-        return search_spans(text, slots)
+        """Contents in a text whose template takes thoughts out of them; else by search."""
+        marked, slots = mark_messages(messages, self._constant_system, split_thoughts=True)
+        gaps = self._gaps_of(template, change(marked), tools)
+        spans = None if gaps is None else find_spans(text, gaps, slots)
+        if spans is None:
+            self.counts["searched"] += 1
+            return search_spans(text, slots)
+        return spans
 
     def _gaps_of(
         self, template: ChatTemplate, marked: Sequence[Message], tools: Tools | None
@@ -111,6 +117,14 @@ class TextWriter:
             except TEMPLATE_ERRORS:
                 self._gaps[key] = None
         return self._gaps[key]
+
+
+def _is_whole(template: ChatTemplate, gaps: Gaps, slots: Sequence[Slot]) -> bool:
+    """Whether the template writes every content, but for thoughts that it leaves out on purpose."""
+    left_out = set(range(len(slots))) - set(gaps.slots)
+    return not left_out or (
+        template.writes_reasoning and all(slots[number].is_thought for number in left_out)
+    )
 
 
 def _unchanged(messages: Sequence[Message]) -> Sequence[Message]:

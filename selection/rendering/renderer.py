@@ -3,7 +3,8 @@
 A token counts if at least one of its characters is content of a message (or of a tool call) that
 the setting `counted` asks for. BOS, role headers, end-of-turn tokens, texts the template writes
 itself, tool definitions and constant system texts never count; neither does a content of white
-space alone, nor a special token that a content happens to spell out.
+space alone, a special token that a content happens to spell out, nor an assistant turn whose weight
+is 0 or that says `train: false`. Reasoning and tool calls are content of their turn.
 """
 
 import hashlib
@@ -37,8 +38,8 @@ COUNTED = {
     "all": (Part.PROMPT, Part.RESPONSE),
     "response": (Part.RESPONSE,),
     "prompt": (Part.PROMPT,),
-    "all_and_template": tuple(Part),
-    "every_token": tuple(Part),
+    "all_and_template": (Part.TEMPLATE, Part.PROMPT, Part.RESPONSE),
+    "every_token": (Part.TEMPLATE, Part.PROMPT, Part.RESPONSE),
 }
 """What may count: all contents, assistant turns only, or all other turns; all contents and what
 the template writes around them; and these with what the model expects first (BOS)."""
@@ -55,7 +56,7 @@ CONSTANT_SYSTEM_TEXTS = (
 )
 """System texts that say nothing about a sample: templates write them where a sample has none."""
 
-_FORMAT = 1  # Raised whenever the same settings would render differently.
+_FORMAT = 2  # Raised whenever the same settings would render differently.
 MIN_LENGTH = 8
 
 

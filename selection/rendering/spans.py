@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from selection.data.messages import Message
+from selection.data.shapes.contents import is_trained_on
 from selection.rendering.spellings import call_pieces, content_pieces, spellings
 
 
@@ -21,6 +22,7 @@ class Part(IntEnum):
     TEMPLATE = 0
     PROMPT = 1
     RESPONSE = 2
+    EXCLUDED = 3  # a response that the sample says is not to be learned; it never counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Slot:
     part:      whose text it is; TEMPLATE for a system text that is said to be constant.
     arguments: of a tool call; unused otherwise.
     is_call:   whether the slot is a tool call, whose spelling is up to the template.
+    is_thought: whether it is a reasoning, which some templates leave out on purpose.
     message:   number of the message that it belongs to.
     """
 
@@ -39,6 +42,7 @@ class Slot:
     arguments: object = None
     is_call: bool = False
     message: int = 0
+    is_thought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,10 @@ def mark_messages(
     slots: list[Slot] = []
     marked: list[Message] = []
 
-    def mark(text: str, part: Part) -> str:
+    def mark(text: str, part: Part, is_thought: bool = False) -> str:
         if not text.strip():
             return text  # Templates ask whether a content is empty; the answer must not change.
-        slots.append(Slot(text, part, message=len(marked)))
+        slots.append(Slot(text, part, message=len(marked), is_thought=is_thought))
         return marker(len(slots) - 1)
 
     def mark_text(text: str, part: Part) -> str:
@@ -99,7 +103,7 @@ def mark_messages(
         part = part_of(message, constant_system)
         copy = dict(message)
         if "reasoning_content" in message:  # First, because templates write it first.
-            copy["reasoning_content"] = mark(message["reasoning_content"], part)
+            copy["reasoning_content"] = mark(message["reasoning_content"], part, True)
             copy["thinking"] = copy["reasoning_content"]
         copy["content"] = mark_text(message["content"], part)
         if "tool_calls" in message:
@@ -112,7 +116,7 @@ def mark_messages(
 def part_of(message: Message, constant_system: frozenset[str]) -> Part:
     """Whose text the contents of a message are."""
     if message["role"] == "assistant":
-        return Part.RESPONSE
+        return Part.RESPONSE if is_trained_on(message) else Part.EXCLUDED
     if message["role"] == "system" and message["content"].strip() in constant_system:
         return Part.TEMPLATE
     return Part.PROMPT

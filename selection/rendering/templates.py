@@ -7,6 +7,7 @@ sample tomorrow, with a new forward pass and a new vector, so the day is a const
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ class ChatTemplate:
         self.text = text
         self._template = _environment().from_string(text)
         self.variables = dict(variables)
+
+    @cached_property
+    def writes_reasoning(self) -> bool:
+        """Whether it writes the reasoning of a last turn."""
+        thought = {"reasoning_content": marker(2), "thinking": marker(2)}
+        try:
+            return marker(2) in self([_PROBE[0], _PROBE[1] | thought])
+        except TEMPLATE_ERRORS:
+            return False
 
     def __call__(self, messages: Sequence[Message], tools: Tools | None = None) -> str:
         """Render one conversation without a generation prompt; raises one of TEMPLATE_ERRORS."""

@@ -41,5 +41,5 @@ def kept_positions(
         return positions[:limit]
     if truncation == "start":
         return np.delete(positions, slice(n_prefix, n_prefix + excess))
-    dropped = np.flatnonzero(parts == Part.PROMPT)[:excess]
+    dropped = np.flatnonzero((parts == Part.PROMPT) | (parts == Part.EXCLUDED))[:excess]
     return np.delete(positions, dropped)[:limit]
