@@ -134,11 +134,10 @@ def ranking_of(data: Data) -> Ranking:
 
 def rules_of(data: Data, *, duplicates: bool, diversity: bool) -> Rules:
     """The rules of a run."""
-    order = np.argsort(np.argsort(data.frequency, kind="stable"), kind="stable")
 
     def finder() -> DuplicateFinder:
         return DuplicateFinder(
-            KeptVectors(data.weights, order, SIMILARITY),
+            KeptVectors(data.weights, SIMILARITY),
             data.vectors.gather,
             lambda rows: [data.texts[row] for row in rows],
             text_overlap=TEXT_OVERLAP,
@@ -202,8 +201,7 @@ def selections(data: Data, ranking: Ranking, real: NDArray[np.bool_]) -> list[di
 
 def among_all(data: Data, real: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Looking for the originals of all plants among all rows, kept: exactly, and by sketches."""
-    order = np.argsort(np.argsort(data.frequency, kind="stable"), kind="stable")
-    kept, n = KeptVectors(data.weights, order, SIMILARITY), data.vectors.n_vectors
+    kept, n = KeptVectors(data.weights, SIMILARITY), data.vectors.n_vectors
     kept_row: list[int] = []
 
     def keep_all() -> None:

@@ -14,20 +14,17 @@ from selection.similarity.queries import score_pairs
 from tests.oracles import generalized_jaccard
 from tests.sparse_strategies import N_LATENTS, Vector, random_rows, sparse_rows, vectors
 
-ORDER = np.arange(N_LATENTS)[::-1].copy()
-
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(vectors, min_size=2, max_size=8),
     st.lists(st.integers(0, 5), min_size=N_LATENTS, max_size=N_LATENTS),
     st.sampled_from([0.05, 0.3, 0.5, 0.9, 1.0]),
-    st.sampled_from([0, 1024]),
 )
 def test_everything_close_is_found_with_its_exact_similarity(
-    rows: list[Vector], weights: list[int], threshold: float, try_links: int
+    rows: list[Vector], weights: list[int], threshold: float
 ) -> None:
-    kept = KeptVectors(np.array(weights, np.int64), ORDER, threshold, try_links=try_links)
+    kept = KeptVectors(np.array(weights, np.int64), threshold)
     stored = sparse_rows(rows)
     for i in range(len(rows) - 1):
         assert kept.keep(stored, i) == i
@@ -41,8 +38,7 @@ def test_everything_close_is_found_with_its_exact_similarity(
 
 def test_planted_near_duplicates_among_many_are_all_found() -> None:
     rows = random_rows(400, 300, 0.1, seed=4)
-    frequency = np.bincount(rows.latents, minlength=300)
-    kept = KeptVectors(np.ones(300, np.int64), np.argsort(np.argsort(frequency)), 0.9)
+    kept = KeptVectors(np.ones(300, np.int64), 0.9)
     for i in range(400):
         kept.keep(rows, i)
     values = np.maximum(rows.values * 0.97, 1).astype(np.uint16)
@@ -53,7 +49,7 @@ def test_planted_near_duplicates_among_many_are_all_found() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 1 << 26])
-def test_dense_vectors_are_scanned_and_nothing_is_missed(scale: int) -> None:
+def test_nothing_is_missed_among_dense_vectors(scale: int) -> None:
     """Norms from 1 to 2^45: bins that are too small for some of them rule nothing out."""
     rng = np.random.default_rng(5)
     base = random_rows(59, 70, 0.6, seed=5)
@@ -61,7 +57,7 @@ def test_dense_vectors_are_scanned_and_nothing_is_missed(scale: int) -> None:
     values = np.clip(rows.values * rng.uniform(0.85, 1.15, len(rows.values)), 1, 65_535)
     rows = SparseRows(rows.indptr, rows.latents, values.astype(np.uint16), 70)
     weights = np.where(np.arange(70) % 3 == 0, scale, 1).astype(np.int64)
-    kept = KeptVectors(weights, np.arange(70), 0.9, try_links=100)
+    kept = KeptVectors(weights, 0.9)
     pairs = np.array([(i, j) for i in range(300) for j in range(i)])
     exact = score_pairs(rows, rows, pairs[:, 0], pairs[:, 1], weights)
     expected = {i: dict[int, float]() for i in range(300)}
@@ -72,19 +68,7 @@ def test_dense_vectors_are_scanned_and_nothing_is_missed(scale: int) -> None:
         numbers, scores = kept.close_to(rows, i)
         assert dict(zip(numbers.tolist(), scores.tolist(), strict=True)) == expected[i]
         kept.keep(rows, i)
-    assert not kept.follows_links
     assert sum(map(len, expected.values())) > 100
-
-
-def test_sparse_vectors_are_found_by_their_links() -> None:
-    rows = random_rows(300, 4000, 0.01, seed=6)
-    frequency = np.bincount(rows.latents, minlength=4000)
-    order = np.argsort(np.argsort(frequency))
-    kept = KeptVectors(np.ones(4000, np.int64), order, 0.9, try_links=200)
-    for i in range(300):
-        assert kept.close_to(rows, i)[0].tolist() == []
-        kept.keep(rows, i)
-    assert kept.follows_links
 
 
 def test_words_must_confirm_and_of_a_mutual_pair_one_stays() -> None:
@@ -95,7 +79,7 @@ def test_words_must_confirm_and_of_a_mutual_pair_one_stays() -> None:
         "add two and two and say the sum of them",
     ]
     finder = DuplicateFinder(
-        KeptVectors(np.ones(N_LATENTS, np.int64), ORDER, 0.9),
+        KeptVectors(np.ones(N_LATENTS, np.int64), 0.9),
         lambda wanted: take(rows, wanted),
         lambda wanted: [texts[i] for i in wanted],
         text_overlap=0.6,

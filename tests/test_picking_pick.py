@@ -121,7 +121,7 @@ def test_included_come_first_and_low_scores_stay_out() -> None:
 
 def finder_of(rows: SparseRows, texts: Sequence[str]) -> DuplicateFinder:
     return DuplicateFinder(
-        KeptVectors(ONES, np.arange(N_LATENTS), 0.9),
+        KeptVectors(ONES, 0.9),
         lambda wanted: take(rows, wanted),
         lambda wanted: [texts[i] for i in wanted],
         text_overlap=0.6,

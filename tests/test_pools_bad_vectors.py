@@ -182,7 +182,7 @@ def test_vectors_of_floats_or_signed_numbers_are_refused_by_the_kernels(values: 
     with pytest.raises(ValueError, match="uint16 or uint32"):
         exemplar_queries(rows_of(values), weights, "mean")
     with pytest.raises(ValueError, match="uint16 or uint32"):
-        KeptVectors(weights, np.arange(4), 0.9).close_to(rows_of(values), 0)
+        KeptVectors(weights, 0.9).close_to(rows_of(values), 0)
     with pytest.raises(ValueError, match="uint16 or uint32"):
         sketch(rows_of(values), 8)
 

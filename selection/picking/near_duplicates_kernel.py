@@ -1,9 +1,8 @@
 """The compiled search of near-duplicates: one vector against those kept, integers and one division.
 
-A score of t needs a sum of minima of t / (1 + t) of both norms together. Three things spare most of
-the work, and none of them can lose a vector: kept vectors that share no head latent (see
-`selection.picking.near_duplicates`) are never met; sums of amounts in a few bins bound the sum of
-minima from above; and a comparison ends once what is left cannot reach the sum that is needed.
+A score of t needs a sum of minima of t / (1 + t) of both norms together. Two things spare most of
+the work, and neither can lose a vector: sums of amounts in a few bins bound the sum of minima from
+above, and a comparison ends once what is left cannot reach the sum that is needed.
 """
 
 from typing import NamedTuple
@@ -17,23 +16,10 @@ _LARGEST = (1 << 32) - 1
 _SLACK = 1e-9  # Relative; what is needed is a float product, and a little less misses nothing.
 
 
-class One(NamedTuple):
-    """A vector: (nnz,) latents and values, its weighted norm, (N_BINS,) bins, (h,) head latents."""
+class Vectors(NamedTuple):
+    """n vectors.
 
-    latents: NDArray[np.int32]
-    values: NDArray[np.uint32]
-    norm: int
-    bins: NDArray[np.uint32]
-    head: NDArray[np.int32]
-
-
-class Many(NamedTuple):
-    """Kept vectors.
-
-    indptr, latents, values: compressed rows. norms: (n,) weighted. bins: (n * N_BINS,) uint32.
-    newest: (n_latents,) newest link of each latent, -1 for none; no length where there are no
-            links. older: (links,) the next older link. vector: (links,) which kept vector.
-    seen:   (n,) the last question in which each was met.
+    indptr, latents, values: compressed rows. norms: (n,) weighted. bins: (n, N_BINS) uint32.
     """
 
     indptr: NDArray[np.int64]
@@ -41,143 +27,95 @@ class Many(NamedTuple):
     values: NDArray[np.uint32]
     norms: NDArray[np.int64]
     bins: NDArray[np.uint32]
-    newest: NDArray[np.int64]
-    older: NDArray[np.int64]
-    vector: NDArray[np.int32]
-    seen: NDArray[np.int64]
 
 
 @njit(nogil=True, cache=True)
-def fill_bins(
-    latents: NDArray[np.int32],
-    values: NDArray[np.uint32],
+def close_vectors(
+    one: Vectors,
+    kept: Vectors,
+    n: int,
     weights: NDArray[np.int64],
     shift: int,
-    bins: NDArray[np.uint32],
-) -> None:
-    """Sums of weighted amounts by latent modulo N_BINS, in multiples of 2^shift, rounded down.
+    threshold: float,
+    numbers: NDArray[np.int64],
+    scores: NDArray[np.float64],
+) -> int:
+    """Write which of n kept vectors are close to the first of `one`, ascending; returns how many.
 
-    All bins are the largest number where one of them does not fit: two such vectors tell nothing of
-    each other, and are compared.
+    shift: bins are sums in multiples of 2^shift, rounded down.
     """
-    sums = np.zeros(N_BINS, np.int64)
-    for p in range(len(latents)):
-        sums[latents[p] % N_BINS] += weights[latents[p]] * np.int64(values[p])
-    fits = True
-    for b in range(N_BINS):
-        fits &= (sums[b] >> shift) <= _LARGEST
-    for b in range(N_BINS):
-        bins[b] = np.uint32(sums[b] >> shift) if fits else np.uint32(_LARGEST)
+    norm, n_close = one.norms[0], 0
+    n_left = _rule_out(norm, one.bins[0], kept.norms, kept.bins, n, shift, threshold, numbers)
+    for k in range(n_left):  # What is written lies behind what is read.
+        other = numbers[k]
+        both = norm + kept.norms[other]
+        shared = _sum_minima(one, kept, other, weights, _needed(threshold) * both)
+        if shared >= 0 and shared / (both - shared) >= threshold:
+            numbers[n_close], scores[n_close] = other, shared / (both - shared)
+            n_close += 1
+    return n_close
 
 
 @njit(nogil=True, cache=True)
-def _not_ruled_out(
+def _needed(threshold: float) -> float:
+    """Share of both norms that a sum of minima needs."""
+    return threshold / (1 + threshold) * (1 - _SLACK)
+
+
+@njit(nogil=True, cache=True)
+def _rule_out(
     norm: int,
     bins: NDArray[np.uint32],
     norms: NDArray[np.int64],
     kept_bins: NDArray[np.uint32],
+    n: int,
     shift: int,
     threshold: float,
-    others: NDArray[np.int64],
-    n_others: int,
+    numbers: NDArray[np.int64],
 ) -> int:
-    """Leave in `others` those that norms and bins allow to be close; returns how many.
+    """Write those of n vectors that norms and bins allow to be close; returns how many.
 
     One loop without calls: it sees every kept vector, everything behind it sees one in a hundred.
     """
-    n_left, needs = 0, threshold / (1 + threshold) * (1 - _SLACK)
-    least, unit = threshold * (1 - _SLACK), np.float64(np.int64(1) << shift)
-    for k in range(n_others):
-        other = others[k]
-        own = norms[other]
-        if min(norm, own) < least * max(norm, own):  # The largest score that the norms allow.
+    n_left, needed, least = 0, _needed(threshold), threshold * (1 - _SLACK)
+    unit = np.float64(np.int64(1) << shift)
+    for other in range(np.uint64(n) if norm > 0 else np.uint64(0)):
+        low, high = min(norm, norms[other]), max(norm, norms[other])
+        if low < least * high:  # The largest score that the norms allow.
             continue
-        first = np.uint64(other) * np.uint64(N_BINS)
         total = np.int64(N_BINS)  # Rounding took at most one from each bin.
-        for b in range(np.uint64(N_BINS)):
-            x, y = bins[b], kept_bins[first + b]
-            total += np.int64(x if x < y else y)
-        if total * unit >= needs * (np.float64(norm) + np.float64(own)) or (
-            bins[0] == _LARGEST and kept_bins[first] == _LARGEST
+        for b in range(N_BINS):
+            total += np.int64(min(bins[b], kept_bins[other, b]))
+        if total * unit >= needed * (np.float64(low) + np.float64(high)) or (
+            bins[0] == _LARGEST and kept_bins[other, 0] == _LARGEST
         ):
-            others[n_left] = other
+            numbers[n_left] = other
             n_left += 1
     return n_left
 
 
 @njit(nogil=True, cache=True)
-def _shared(
-    one: One, many: Many, other: int, weights: NDArray[np.int64], needed: float
+def _sum_minima(
+    one: Vectors, kept: Vectors, other: int, weights: NDArray[np.int64], needed: float
 ) -> np.int64:
     """Sum of weighted minima with a kept vector; -1 where it is found to stay below `needed`."""
-    a, a_end = 0, len(one.latents)
-    b, b_end = many.indptr[other], many.indptr[other + 1]
-    shared, left_a, left_b = np.int64(0), np.int64(one.norm), many.norms[other]
+    a, a_end = one.indptr[0], one.indptr[1]
+    b, b_end = kept.indptr[other], kept.indptr[other + 1]
+    shared, left_a, left_b = np.int64(0), one.norms[0], kept.norms[other]
     while a < a_end and b < b_end:
-        f, g = one.latents[a], many.latents[b]
+        f, g = one.latents[a], kept.latents[b]
+        x, y = np.int64(one.values[a]), np.int64(kept.values[b])
         if f == g:
-            x, y = np.int64(one.values[a]), np.int64(many.values[b])
             both = weights[f] * min(x, y)
             shared += both
             left_a -= weights[f] * x - both
             left_b -= weights[f] * y - both
         elif f < g:
-            left_a -= weights[f] * np.int64(one.values[a])
+            left_a -= weights[f] * x
         else:
-            left_b -= weights[g] * np.int64(many.values[b])
+            left_b -= weights[g] * y
         a += f <= g
         b += g <= f
         if min(left_a, left_b) < needed:  # Each norm without what found no partner.
             return np.int64(-1)
     return shared
-
-
-@njit(nogil=True, cache=True)
-def meet(
-    one: One,
-    many: Many,
-    n: int,
-    weights: NDArray[np.int64],
-    shift: int,
-    query: int,
-    threshold: float,
-    close: NDArray[np.int64],
-    scores: NDArray[np.float64],
-) -> tuple[int, int]:
-    """Write the kept vectors that are close, in any order.
-
-    n: number of kept vectors. query: number of this question.
-    Returns how many are close, and how many links were followed (0 without links).
-    """
-    others, n_others, n_links = close, 0, 0
-    if one.norm == 0:
-        return 0, 0
-    if len(many.newest) == 0:
-        for other in range(n):
-            others[other] = other
-        n_others = n
-    for latent in one.head:  # None where there are no links.
-        link = many.newest[latent]
-        while link >= 0:
-            met, link = many.vector[link], many.older[link]
-            n_links += 1
-            if many.seen[met] != query:
-                many.seen[met] = query
-                others[n_others] = met
-                n_others += 1
-    n_left = _not_ruled_out(
-        one.norm, one.bins, many.norms, many.bins, shift, threshold, others, n_others
-    )
-    n_found = 0
-    for k in range(n_left):  # `close` is `others`: what is written lies behind what is read.
-        other = others[k]
-        norm = np.int64(many.norms[other])
-        needed = threshold / (1 + threshold) * (one.norm + norm) * (1 - _SLACK)
-        shared = _shared(one, many, other, weights, needed)
-        if shared < 0:
-            continue
-        score = shared / (one.norm + norm - shared)
-        if score >= threshold:
-            close[n_found], scores[n_found] = other, score
-            n_found += 1
-    return n_found, n_links

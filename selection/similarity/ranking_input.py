@@ -112,12 +112,6 @@ class RankingInput:
         """(n_latents,) weights of the own space."""
         return self.spaces.spaces[self.own].weights
 
-    @property
-    def own_shares(self) -> NDArray[np.float64]:
-        """(n_latents,) share of the pool's examples that have each latent of the own space."""
-        first, last = self.spaces.offsets[self.own : self.own + 2]
-        return self.shares[first:last]
-
     def queries(self, target: str, reduction: ExemplarReduction) -> ExemplarQueries:
         """The exemplars of a target, ready to score.
 

@@ -72,7 +72,7 @@ def decide(
         n_eligible,
         eligible,
         token_count,
-        rules=rules_of(config, pool, own, eligible, ranking.own_weights, ranking.own_shares),
+        rules=rules_of(config, pool, own, eligible, ranking.own_weights),
         joint=config.combine == "joint",
         target_weights=config.target_weights,
     )

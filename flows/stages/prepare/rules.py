@@ -107,12 +107,8 @@ def rules_of(
     vectors: PoolVectors,
     eligible: NDArray[np.bool_],
     weights: NDArray[np.int64],
-    shares: NDArray[np.float64],
 ) -> Rules:
-    """Everything that decides besides the score. Raises InputError for what cannot be met.
-
-    shares: (n_latents,) float64, share of the pool's examples in which each latent fires.
-    """
+    """Everything that decides besides the score. Raises InputError for what cannot be met."""
     columns = quota_columns(config, pool, eligible)
 
     def limits(n: int) -> list[ColumnLimits]:
@@ -122,9 +118,8 @@ def rules_of(
     def finder() -> DuplicateFinder:
         rule = config.near_duplicates
         assert rule is not None
-        order = np.argsort(np.argsort(shares, kind="stable"), kind="stable")
         return DuplicateFinder(
-            KeptVectors(weights, order, rule.similarity),
+            KeptVectors(weights, rule.similarity),
             vectors.gather,
             lambda rows: texts_of(pool.examples_at(rows)),
             text_overlap=rule.text_overlap,
