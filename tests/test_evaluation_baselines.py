@@ -1,4 +1,4 @@
-"""Rivals against slow definitions."""
+"""Baselines against slow definitions."""
 
 import hashlib
 import itertools
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from selection.core.sparse import from_lists, take
+from selection.core.sparse import document_frequency, from_lists, take
 from selection.core.words import words
 from selection.evaluation.baselines.cosine import (
     REDUCTIONS,
@@ -19,7 +19,6 @@ from selection.evaluation.baselines.cosine import (
     sparse_cosine_scores,
 )
 from selection.evaluation.baselines.lexical import (
-    bag_of_tokens,
     bm25_values,
     count_terms,
     dense_queries,
@@ -28,12 +27,10 @@ from selection.evaluation.baselines.lexical import (
     length_scores,
     products,
     smooth_idf,
-    term_frequency,
     text_lengths,
     tfidf_values,
 )
 from selection.evaluation.bm25 import bm25_of_sets
-from selection.records import Rendered
 
 POOL = [
     "Add two and two. Four!",
@@ -49,7 +46,7 @@ EXEMPLARS = ["two and two", "the French house", "unseen zebra house"]
 def test_tfidf_is_cosine_of_sublinear_counts() -> None:
     vocabulary: dict[str, int] = {}
     pool = count_terms(POOL, vocabulary, grow=True)
-    idf = smooth_idf(term_frequency(pool), len(pool))
+    idf = smooth_idf(document_frequency(pool), len(pool))
     mine = count_terms(EXEMPLARS, vocabulary, grow=False)
     queries = dense_queries(mine, tfidf_values(mine, idf, unit=True))
     found = products(pool, tfidf_values(pool, idf, unit=True), queries)
@@ -77,7 +74,7 @@ def test_bm25_of_the_table_is_the_streaming_bm25(how: str) -> None:
     pool = count_terms(POOL, vocabulary, grow=True)
     mine = count_terms(EXEMPLARS, vocabulary, grow=False)
     values = bm25_values(pool, text_lengths(pool))
-    matrix = products(pool, values, dense_queries(mine, mine.counts.astype(np.float32)))
+    matrix = products(pool, values, dense_queries(mine, mine.values.astype(np.float32)))
     found = reduce_scores(matrix, how, np.arange(len(POOL)))  # type: ignore[arg-type]
     each, _ = bm25_of_sets(POOL, EXEMPLARS, np.split(np.arange(len(EXEMPLARS)), len(EXEMPLARS)))
     expected = each.mean(axis=1) if how == "mean" else each.max(axis=1)
@@ -175,13 +172,3 @@ def test_cosines_of_sparse_blocks_are_those_of_their_weighted_dense_rows() -> No
 
 def _as_dict(row: NDArray[np.uint16]) -> dict[int, int]:
     return {int(column): int(row[column]) for column in np.flatnonzero(row)}
-
-
-def test_a_bag_of_tokens_counts_counted_tokens_only() -> None:
-    sample = Rendered(
-        np.array([5, 7, 5, 9], np.uint32), np.array([True, True, True, False]), 4, False, False
-    )
-    bag = bag_of_tokens([sample])
-    assert bag.latents.tolist() == [5, 7]
-    assert bag.values.tolist() == [2, 1]
-    assert bag.n_latents == 8

@@ -215,7 +215,9 @@ def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
         name: render_rows(model_input.renderer, table) for name, table in field.exemplars.items()
     }
     batches = [rendered.samples(rows) for rows in field.batches(UNIT)]
-    table, queries = token_tables(batches, samples, field.example_order)
+    table, queries = token_tables(
+        batches, samples, model_input.renderer.n_token_ids, field.example_order
+    )
 
     def score(target: LabelledTarget) -> Scores:
         rows = queries[target.name]

@@ -31,13 +31,13 @@ VERSION = 1
 
 def token_rows(samples: Sequence[Rendered], n_columns: int) -> SparseRows:
     """Counts of the counted token ids of each sample; counts above 65,535 stay there."""
-    return _count_rows([sample.tokens[sample.content_mask] for sample in samples], n_columns)
+    return count_rows([sample.tokens[sample.content_mask] for sample in samples], n_columns)
 
 
 def word_rows(texts: Iterable[str]) -> SparseRows:
     """Counts of the words of each text, by column of the word."""
     columns = [np.array([word_column(word) for word in words(text)], np.int64) for text in texts]
-    return _count_rows(columns, WORD_COLUMNS)
+    return count_rows(columns, WORD_COLUMNS)
 
 
 @lru_cache(maxsize=1 << 18)
@@ -93,8 +93,8 @@ def lexical_report(rows: SparseRows) -> UnitReport:
     )
 
 
-def _count_rows(columns: Sequence[NDArray[np.integer]], n_columns: int) -> SparseRows:
-    """Rows of counts from the columns of every occurrence."""
+def count_rows(columns: Sequence[NDArray[np.integer]], n_columns: int) -> SparseRows:
+    """Rows of counts from the columns of every occurrence; counts above 65,535 stay there."""
     lengths = np.array([len(each) for each in columns], np.int64)
     flat = np.concatenate([np.zeros(0, np.int64), *(each.astype(np.int64) for each in columns)])
     entries = np.repeat(np.arange(len(columns), dtype=np.int64), lengths) * n_columns + flat

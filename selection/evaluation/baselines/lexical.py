@@ -7,89 +7,54 @@ are a matrix (n, m); `selection.evaluation.baselines.cosine` makes one score of 
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selection.core.sparse import indptr_of
+from selection.core.sparse import concatenate, document_frequency
 from selection.core.words import words
-from selection.records import Rendered, SparseRows
+from selection.records import SparseRows
+from selection.representation.lexical import count_rows
 
 DSIR_BUCKETS = 10_000
 _DSIR_TOKEN = re.compile(r"\w+|[^\w\s]+")
+_BATCH = 4096  # Texts counted at once.
 _TINY = 1e-8  # as in the published implementation: keeps the logarithm finite
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How often n texts hold each of v terms, in compressed rows.
-
-    indptr: (n + 1,) int64; terms: (p,) int32, increasing within a row; counts: (p,) uint16, at
-    most 65,535; n_terms: v.
-    """
-
-    indptr: NDArray[np.int64]
-    terms: NDArray[np.int32]
-    counts: NDArray[np.uint16]
-    n_terms: int
-
-    def __len__(self) -> int:
-        """Number of texts."""
-        return len(self.indptr) - 1
-
-
-def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool) -> Counts:
-    """Counts of the words of each text.
+def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool) -> SparseRows:
+    """Counts of the words of each text, by number of the word.
 
     vocabulary: word -> number; new words are added where `grow`, else left out.
     """
-    lengths: list[int] = []
-    terms: list[NDArray[np.int32]] = []
-    counts: list[NDArray[np.uint16]] = []
-    for text in texts:
+
+    def numbers(text: str) -> NDArray[np.int64]:
         in_text = words(text)
         if grow:
-            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in in_text]
-        else:
-            numbers = [vocabulary[word] for word in in_text if word in vocabulary]
-        term, count = np.unique(np.array(numbers, np.int32), return_counts=True)
-        lengths.append(len(term))
-        terms.append(term)
-        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
-    return Counts(
-        indptr_of(lengths),
-        np.concatenate([np.zeros(0, np.int32), *terms]),
-        np.concatenate([np.zeros(0, np.uint16), *counts]),
-        len(vocabulary),
-    )
+            return np.array([vocabulary.setdefault(w, len(vocabulary)) for w in in_text], np.int64)
+        return np.array([vocabulary[w] for w in in_text if w in vocabulary], np.int64)
+
+    return _count(map(numbers, texts), lambda: len(vocabulary))
 
 
-def bag_of_tokens(samples: Sequence[Rendered]) -> SparseRows:
-    """How often each sample has each counted token; as many columns as the largest token asks."""
-    lengths: list[int] = []
-    tokens: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
-    counts: list[NDArray[np.uint16]] = [np.zeros(0, np.uint16)]
-    for sample in samples:
-        token, count = np.unique(sample.tokens[sample.content_mask], return_counts=True)
-        lengths.append(len(token))
-        tokens.append(token.astype(np.int32))
-        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
-    columns = np.concatenate(tokens)
-    width = int(columns.max(initial=-1)) + 1
-    return SparseRows(indptr_of(lengths), columns, np.concatenate(counts), width)
+def _count(columns: Iterable[NDArray[np.int64]], width: Callable[[], int]) -> SparseRows:
+    """Rows of counts, made in batches. width: number of columns so far."""
+    parts, iterator = [], iter(columns)
+    while batch := list(islice(iterator, _BATCH)):
+        parts.append(count_rows(batch, width()))
+    wide = [replace(part, n_latents=width()) for part in parts]
+    return concatenate(wide) if wide else count_rows([], width())
 
 
-def term_frequency(counts: Counts) -> NDArray[np.int64]:
-    """(v,) in how many texts each term is."""
-    return np.bincount(counts.terms, minlength=counts.n_terms).astype(np.int64)
-
-
-def tfidf_values(counts: Counts, idf: NDArray[np.float64], *, unit: bool) -> NDArray[np.float32]:
+def tfidf_values(
+    counts: SparseRows, idf: NDArray[np.float64], *, unit: bool
+) -> NDArray[np.float32]:
     """(p,) value of each entry, (1 + ln tf) idf; with `unit` every text has norm 1."""
-    values = (1 + np.log(counts.counts.astype(np.float64))) * idf[counts.terms]
+    values = (1 + np.log(counts.values.astype(np.float64))) * idf[counts.latents]
     if unit:
         row = np.repeat(np.arange(len(counts)), np.diff(counts.indptr))
         values /= np.sqrt(np.bincount(row, values**2, len(counts)))[row]
@@ -102,29 +67,29 @@ def smooth_idf(frequency: NDArray[np.int64], n: int) -> NDArray[np.float64]:
 
 
 def bm25_values(
-    counts: Counts, lengths: NDArray[np.int64], k1: float = 1.5, b: float = 0.75
+    counts: SparseRows, lengths: NDArray[np.int64], k1: float = 1.5, b: float = 0.75
 ) -> NDArray[np.float32]:
     """(p,) what a term of a text gives to a query that has it once; Lucene's form.
 
     lengths: (n,) words of each text, those that the table does not hold included.
     """
     n = len(counts)
-    frequency = term_frequency(counts)
+    frequency = document_frequency(counts)
     idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
     factor = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-12))
     row = np.repeat(np.arange(n), np.diff(counts.indptr))
-    amounts = counts.counts / (counts.counts + factor[row])
-    return (idf[counts.terms] * amounts).astype(np.float32)
+    amounts = counts.values / (counts.values + factor[row])
+    return (idf[counts.latents] * amounts).astype(np.float32)
 
 
-def text_lengths(counts: Counts) -> NDArray[np.int64]:
+def text_lengths(counts: SparseRows) -> NDArray[np.int64]:
     """(n,) words of each text."""
-    sums = np.concatenate([[0], np.cumsum(counts.counts.astype(np.int64))])
+    sums = np.concatenate([[0], np.cumsum(counts.values.astype(np.int64))])
     return sums[counts.indptr[1:]] - sums[counts.indptr[:-1]]
 
 
 def products(
-    counts: Counts, values: NDArray[np.float32], queries: NDArray[np.float32]
+    counts: SparseRows, values: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Inner product of every text with every query, (n, m) float64.
 
@@ -132,7 +97,7 @@ def products(
     queries: (v, m) dense.
     """
     out = np.zeros((len(counts), queries.shape[1]))
-    _products(counts.indptr, counts.terms, values, np.ascontiguousarray(queries), out)
+    _products(counts.indptr, counts.latents, values, np.ascontiguousarray(queries), out)
     return out
 
 
@@ -150,11 +115,11 @@ def _products(
                 out[row, query] += values[entry] * queries[terms[entry], query]
 
 
-def dense_queries(counts: Counts, values: NDArray[np.floating]) -> NDArray[np.float32]:
+def dense_queries(counts: SparseRows, values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows of a small table as columns, (v, m) float32."""
-    table = np.zeros((counts.n_terms, len(counts)), np.float32)
+    table = np.zeros((counts.n_latents, len(counts)), np.float32)
     row = np.repeat(np.arange(len(counts)), np.diff(counts.indptr))
-    table[counts.terms, row] = values
+    table[counts.latents, row] = values
     return table
 
 
@@ -179,26 +144,13 @@ def _bucket(gram: str, n_buckets: int, known: dict[str, int] = {}) -> int:  # no
     return bucket
 
 
-def gram_table(texts: Iterable[str], n_buckets: int = DSIR_BUCKETS) -> Counts:
+def gram_table(texts: Iterable[str], n_buckets: int = DSIR_BUCKETS) -> SparseRows:
     """Hashed uni- and bigram counts of each text."""
-    lengths: list[int] = []
-    terms: list[NDArray[np.int32]] = []
-    counts: list[NDArray[np.uint16]] = []
-    for text in texts:
-        term, count = np.unique(hashed_ngrams(text, n_buckets), return_counts=True)
-        lengths.append(len(term))
-        terms.append(term.astype(np.int32))
-        counts.append(np.minimum(count, 0xFFFF).astype(np.uint16))
-    return Counts(
-        indptr_of(lengths),
-        np.concatenate([np.zeros(0, np.int32), *terms]),
-        np.concatenate([np.zeros(0, np.uint16), *counts]),
-        n_buckets,
-    )
+    return _count((hashed_ngrams(text, n_buckets) for text in texts), lambda: n_buckets)
 
 
 def dsir_scores(
-    pool: Counts, exemplars: Counts, *, smoothing: float, per_gram: bool
+    pool: SparseRows, exemplars: SparseRows, *, smoothing: float, per_gram: bool
 ) -> NDArray[np.float64]:
     """DSIR's log importance weight of every text, (n,), without its Gumbel noise.
 
@@ -210,16 +162,16 @@ def dsir_scores(
     per_gram:  divide w by the text's number of grams, so that length no longer adds up.
     """
     q = _shares(pool)
-    counts = np.bincount(exemplars.terms, exemplars.counts, exemplars.n_terms)
+    counts = np.bincount(exemplars.latents, exemplars.values, exemplars.n_latents)
     p = (counts + smoothing * q) / (counts.sum() + smoothing)
     gain = (np.log(p + _TINY) - np.log(q + _TINY)).astype(np.float32)
-    values = pool.counts.astype(np.float32)
+    values = pool.values.astype(np.float32)
     weights = products(pool, values, gain[:, None])[:, 0]
     return weights / np.maximum(text_lengths(pool), 1) if per_gram else weights
 
 
-def _shares(counts: Counts) -> NDArray[np.float64]:
-    total = np.bincount(counts.terms, counts.counts, counts.n_terms)
+def _shares(counts: SparseRows) -> NDArray[np.float64]:
+    total = np.bincount(counts.latents, counts.values, counts.n_latents)
     return total / max(total.sum(), 1)
 
 

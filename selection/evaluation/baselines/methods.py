@@ -12,9 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
+from selection.core.sparse import document_frequency
 from selection.evaluation.baselines.cosine import Reduced, reduce_scores
 from selection.evaluation.baselines.lexical import (
-    Counts,
     bm25_values,
     count_terms,
     dense_queries,
@@ -23,12 +23,12 @@ from selection.evaluation.baselines.lexical import (
     length_scores,
     products,
     smooth_idf,
-    term_frequency,
     text_lengths,
     tfidf_values,
 )
 from selection.evaluation.labelled import LabelledPool, LabelledTarget, Setting, as_text
 from selection.picking.controls import random_scores
+from selection.records import SparseRows
 
 Scores = Iterator[tuple[str, NDArray[np.float64]]]
 Scorer = Callable[[LabelledTarget], Scores]
@@ -60,7 +60,7 @@ class LabelledTexts:
         return [as_text(turns) for turns in target.turns(self.setting)]
 
     @cached_property
-    def words(self) -> Counts:
+    def words(self) -> SparseRows:
         """Word counts of every pool row."""
         return count_terms(self.texts(), self._vocabulary, grow=True)
 
@@ -69,13 +69,13 @@ class LabelledTexts:
         """(n,) words of every pool row."""
         return text_lengths(self.words)
 
-    def exemplar_words(self, target: LabelledTarget) -> Counts:
+    def exemplar_words(self, target: LabelledTarget) -> SparseRows:
         """Counts of the pool's words in a target's exemplars."""
         self.words  # noqa: B018 - fills the vocabulary
         return count_terms(self.of_exemplars(target), self._vocabulary, grow=False)
 
     @cached_property
-    def grams(self) -> Counts:
+    def grams(self) -> SparseRows:
         """Hashed uni- and bigram counts of every pool row."""
         return gram_table(self.texts())
 
@@ -113,7 +113,7 @@ def _length(variants: Sequence[str], texts: LabelledTexts) -> Scorer:
 
 def _tfidf(variants: Sequence[str], texts: LabelledTexts) -> Scorer:
     words = texts.words
-    idf = smooth_idf(term_frequency(words), len(words))
+    idf = smooth_idf(document_frequency(words), len(words))
     values = tfidf_values(words, idf, unit=True)
 
     def score(target: LabelledTarget) -> Scores:
@@ -135,7 +135,7 @@ def _bm25(variants: Sequence[str], texts: LabelledTexts) -> Scorer:
 
     def score(target: LabelledTarget) -> Scores:
         exemplars = texts.exemplar_words(target)
-        queries = dense_queries(exemplars, exemplars.counts.astype(np.float32))
+        queries = dense_queries(exemplars, exemplars.values.astype(np.float32))
         matrix = products(texts.words, values, queries)
         for reduced in _reductions(variants):
             yield reduced, reduce_scores(matrix, reduced, texts.pool.id_order)

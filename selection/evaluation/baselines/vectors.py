@@ -16,9 +16,9 @@ from selection.evaluation.baselines.cosine import (
     sparse_cosine_scores,
 )
 from selection.evaluation.baselines.dense import sparse_of
-from selection.evaluation.baselines.lexical import bag_of_tokens
 from selection.records import Rendered, SparseRows
 from selection.representation.aggregate import calibrate_unit, quantize
+from selection.representation.lexical import token_rows
 from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.sources import VectorSource
 from selection.similarity.weights import idf_weights, unit_weights
@@ -99,15 +99,13 @@ def pool_table(
 def token_tables(
     batches: Sequence[Sequence[Rendered]],
     exemplars: Mapping[str, Sequence[Rendered]],
+    n_token_ids: int,
     id_order: NDArray[np.int64],
 ) -> tuple[SparseTable, dict[str, SparseRows]]:
     """Bags of content tokens of the pool's samples, and of each target's exemplars."""
-    bags = [bag_of_tokens(samples) for samples in batches]
-    of_target = {name: bag_of_tokens(samples) for name, samples in exemplars.items()}
-    width = max(rows.n_latents for rows in (*bags, *of_target.values()))
-    blocks = [replace(rows, n_latents=width) for rows in bags]
-    wide = {name: replace(rows, n_latents=width) for name, rows in of_target.items()}
-    return SparseTable(blocks, id_order), wide
+    blocks = [token_rows(samples, n_token_ids) for samples in batches]
+    queries = {name: token_rows(samples, n_token_ids) for name, samples in exemplars.items()}
+    return SparseTable(blocks, id_order), queries
 
 
 def quantized_tables(
