@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.picking.ranking import JointRanking
 from selection.records import Budget, Ranking
 
 TokenCount = Callable[[NDArray[np.int64]], NDArray[np.int64]]
@@ -77,7 +76,7 @@ def wanted_examples(budget: Budget, n_eligible: int) -> int | None:
 
 
 def cut(
-    ranking: Ranking | JointRanking,
+    ranking: Ranking,
     budget: Budget,
     n_eligible: int,
     token_count: TokenCount | None = None,

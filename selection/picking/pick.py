@@ -19,7 +19,6 @@ from selection.picking.budget import TokenCount, cut, wanted_examples
 from selection.picking.diversity import diverse_order
 from selection.picking.near_duplicates import DuplicateFinder
 from selection.picking.quotas import ColumnLimits, QuotaWalk
-from selection.picking.ranking import JointRanking
 from selection.records import Budget, DropReason, Ranking, SparseRows
 
 _CHUNK = 1024  # Candidates whose vectors, texts and tokens are fetched at once.
@@ -102,7 +101,7 @@ class Picks:
 
 
 def choose(
-    ranking: Ranking | JointRanking,
+    ranking: Ranking,
     budget: Budget,
     n_eligible: int,
     rules: Rules,
@@ -162,7 +161,7 @@ def _positions_of(rows: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray
 class _Request:
     """What is picked from: positions of the ranking in `order`, the included ones first."""
 
-    ranking: Ranking | JointRanking
+    ranking: Ranking
     order: NDArray[np.int64]
     n_included: int
     budget: Budget

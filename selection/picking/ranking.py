@@ -13,7 +13,7 @@ from selection.similarity.queries import ROUND_ROBIN_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
-class JointRanking:
+class JointRanking(Ranking):
     """Candidates of several target tasks in one order, each candidate once.
 
     rows:    (r,) int64 row of the candidate in the prepared pool.
@@ -22,8 +22,6 @@ class JointRanking:
     targets: (r,) int32, number of that target task, in the order the rankings were given.
     """
 
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float64]
     targets: NDArray[np.int32]
 
 

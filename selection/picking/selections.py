@@ -33,7 +33,7 @@ class Selection:
     role: str
     n_eligible: int
     targets: tuple[str, ...]
-    ranking: Ranking | JointRanking
+    ranking: Ranking
     picks: Picks
 
     @property
@@ -159,7 +159,7 @@ def rankings_of(
 
 def combined(
     rankings: Mapping[str, Ranking], *, joint: bool, weights: Mapping[str, int]
-) -> Iterator[tuple[str, Ranking | JointRanking]]:
+) -> Iterator[tuple[str, Ranking]]:
     """Each target by itself, or all of them in turn as one ranking.
 
     weights: target -> turns that it has for one of a target that is not named.
@@ -182,7 +182,7 @@ def equal_budget(budget: Budget, main: Selection | None) -> Budget:
 
 def equal_tokens(
     main: Selection,
-    at_random: Ranking | JointRanking,
+    at_random: Ranking,
     eligible: NDArray[np.bool_],
     token_count: TokenCount,
 ) -> Ranking:
