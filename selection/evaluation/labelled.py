@@ -36,10 +36,7 @@ _TARGET_KEYS = ("target", "kind", "category", "tasks", "families", "exemplars")
 
 @dataclass(frozen=True, slots=True)
 class LabelledTarget:
-    """One target task with its labels and exemplars.
-
-    users, outputs: per setting, the user turn and the assistant turn of each exemplar.
-    """
+    """One target task with its labels and exemplars."""
 
     name: str
     kind: str
@@ -116,9 +113,8 @@ class LabelledPool:
         at = {name: row for row, name in enumerate(self.ids.tolist())}
         table = occurrences_at(np.arange(n_examples))
         examples = np.full(len(self), -1, np.int64)
-        names = table["own_id"].to_pylist()
-        for own_id, example in zip(names, table["example_row"].to_pylist(), strict=True):
-            examples[at[own_id]] = example
+        rows = [at[own_id] for own_id in table["own_id"].to_pylist()]
+        examples[rows] = table["example_row"].to_numpy()
         return examples
 
     def example_order(self, examples: Rows) -> Rows:
