@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "saes.md"
 
 def measured() -> dict[str, tuple[str, float]]:
     """Case -> (family, largest absolute difference of a latent)."""
-    found = {}
+    cases = {}
     for folder in sorted(path for path in SAES.iterdir() if path.is_dir()):
         files = [*sorted(folder.glob("**/autoencoders/*.pt")), *sorted(folder.glob("**/*.sae.pt"))]
         coder = load_sae(files[0] if files else folder)
@@ -37,8 +37,8 @@ def measured() -> dict[str, tuple[str, float]]:
         if dense.shape[1] == 2 * width:  # abstopk: the second half is the negative side
             dense = dense[:, :width] - dense[:, width:]
         difference = float(np.abs(dense.numpy() - expected["dense"]).max())
-        found[folder.name] = (coder.info.family, difference)
-    return found
+        cases[folder.name] = (coder.info.family, difference)
+    return cases
 
 
 def by_family(cases: dict[str, tuple[str, float]]) -> dict[str, float]:
@@ -69,8 +69,8 @@ def page(differences: dict[str, float]) -> str:
     ]
     for family in FAMILIES:
         files = ", ".join(f"`{name}`" for name in family.files) or _PICKLES[family.name]
-        found = differences.get(family.name)
-        number = "-" if found is None else f"{found:.0e}"
+        largest = differences.get(family.name)
+        number = "-" if largest is None else f"{largest:.0e}"
         lines.append(
             f"| {family.title} | {files} | {family.loads} | {family.refuses} | {family.oracle}"
             f" | {number} |"
@@ -91,7 +91,7 @@ _NOTES = [
     " believed. Its training may fold and leave `dataset-wise`: FVU, measured below, tells.",
     "Signed latents (abstopk) become two non-negative ones: latent M + j is the negative side of"
     " latent j.",
-    "`sae: {scale: decoder_norm}` multiplies values with the length of the decoder row, as many"
+    "`sae: {scale: decoder_norm}` multiplies values with the norm of the decoder row, as many"
     " published magnitudes are.",
     "",
     "## Before it is relied on",
@@ -99,7 +99,7 @@ _NOTES = [
     "A run sends a few thousand tokens of its own calibration texts through model and SAE. When"
     " the mean number of active latents is more than 50 % off what was declared, or 0.9 of the"
     " variance stays unexplained (FVU), it warns; `sae: {check: refuse}` stops it instead.",
-    "An SAE whose model, width or place differs from the config's is refused, with those that fit.",
+    "An SAE whose model, width or hookpoint is not the config's is refused, with those that fit.",
 ]
 
 

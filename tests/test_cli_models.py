@@ -18,7 +18,7 @@ from selection.models.hookpoints import Hookpoint
 from selection.sae.compatibility import check_fits
 from selection.sae.formats.find import FAMILIES
 from selection.sae.metadata import SaeInfo
-from selection.sae.published import known, matching, recommended
+from selection.sae.published import combinations, matching, recommended
 
 DEMO = Path(__file__).parent.parent / "flows" / "demo"
 
@@ -36,47 +36,47 @@ HOOKPOINT = Hookpoint("resid", 17)
 
 def test_the_list_is_whole_and_says_what_was_not_tried() -> None:
     families = {family.name for family in FAMILIES}
-    for c in known():
+    for c in combinations():
         assert c.family in families
         assert 0 <= c.block < c.n_layers
-        assert c.said == "by format only"  # none of them was downloaded here
+        assert c.how_tested == "by format only"  # none of them was downloaded here
         assert c.kind in ("base", "instruct")
         assert 1 < c.memory_gb < 80
-    assert [c.memory_gb for c in known()] == sorted(c.memory_gb for c in known())
+    assert [c.memory_gb for c in combinations()] == sorted(c.memory_gb for c in combinations())
     demo = demo_combination()
-    assert demo.said == "tested here"
+    assert demo.how_tested == "tested here"
     config = json.loads((DEMO / "model" / "config.json").read_text())
     assert (demo.d_model, demo.n_layers) == (config["hidden_size"], config["num_hidden_layers"])
 
 
 def test_memory_counts_the_blocks_up_to_the_place_and_the_sae_twice() -> None:
-    c = replace(known()[0], n_params=11_000_000_000, embedding_params=1_000_000_000, n_layers=10,
-                block=4, latents=100_000, d_model=5_000)  # fmt: skip
+    c = replace(combinations()[0], n_params=11_000_000_000, embedding_params=1_000_000_000,
+                n_layers=10, block=4, latents=100_000, d_model=5_000)  # fmt: skip
     model, sae = (1e9 + 5e9) * 2 / 1e9, 2 * 100_000 * 5_000 * 4 / 1e9
     assert c.memory_gb == pytest.approx(model + sae + 1.5)
 
 
 def test_the_recommendation_is_the_largest_instruct_model_that_fits() -> None:
     for size in (4, 8, 16, 24, 80):
-        best = recommended(size, known())
-        fitting = [c for c in known() if c.kind == "instruct" and c.memory_gb <= 0.8 * size]
+        best = recommended(size, combinations())
+        fitting = [c for c in combinations() if c.kind == "instruct" and c.memory_gb <= 0.8 * size]
         assert (best is None) == (not fitting)
         assert best is None or all(c.n_params <= best.n_params for c in fitting)
-    assert recommended(0.5, known()) is None
+    assert recommended(0.5, combinations()) is None
 
 
 def test_a_model_is_found_by_the_end_of_its_name() -> None:
-    assert {c.model for c in matching("my/copy/gemma-3-4B-it/", known())} == {
+    assert {c.model for c in matching("my/copy/gemma-3-4B-it/", combinations())} == {
         "google/gemma-3-4b-it"
     }
-    assert len(matching("gemma", known())) > 3
-    assert matching("nobody/nothing", known()) == []
+    assert len(matching("gemma", combinations())) > 3
+    assert matching("nobody/nothing", combinations()) == []
 
 
 def test_the_command_shows_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     print_models(None, None)
     shown = capsys.readouterr().out
-    assert all(c.sae in shown and c.model in shown for c in known())
+    assert all(c.sae in shown and c.model in shown for c in combinations())
     assert "by format only" in shown
     assert "no GPU  demo" in shown
     assert "saelect train-sae" in shown
@@ -104,7 +104,7 @@ def test_a_size_is_checked_before_anything_is_shown(
 
 @pytest.mark.parametrize("size", [2, 4, 8, 24])
 def test_only_what_fits_is_shown(size: float, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [demo_combination(), *known()]
+    rows = [demo_combination(), *combinations()]
     fitting = [c for c in rows if c.memory_gb <= size]
     print_models(None, size)
     shown = capsys.readouterr().out

@@ -10,7 +10,7 @@ from flows.config.base import DEMO
 from flows.orchestration.terminal import say, table_text
 from selection.core.errors import InputError
 from selection.sae.formats.find import FAMILIES, differences
-from selection.sae.published import Combination, known, matching, recommended
+from selection.sae.published import Combination, combinations, matching, recommended
 
 GPU_SIZES = (0, 8, 16, 24, 48, 80)
 
@@ -32,27 +32,27 @@ def print_models(text: str | None, gigabytes: float | None) -> None:
     if gigabytes is not None and not gigabytes >= 0:
         raise InputError("a GPU has more memory than that", field="--gpu", value=gigabytes,
                          remedy="Give its memory in GB.")  # fmt: skip
-    rows = (demo_combination(), *known())
+    rows = (demo_combination(), *combinations())
     matched = matching(text, rows) if text else list(rows)
     if not matched:
         say(f"No published SAE is known here for {text!r}. Those for other models:\n")
-    asked = matched or list(rows)
-    found = [c for c in asked if not gigabytes or c.memory_gb <= gigabytes]
-    if found:
-        _print_table(found)
-    if len(found) < len(asked):
-        say(_left_out(asked, found, gigabytes or 0))
-    if found and (not text or gigabytes is not None):
-        _print_recommended(found, (gigabytes,) if gigabytes is not None else GPU_SIZES)
+    matching_rows = matched or list(rows)
+    fitting = [c for c in matching_rows if not gigabytes or c.memory_gb <= gigabytes]
+    if fitting:
+        _print_table(fitting)
+    if len(fitting) < len(matching_rows):
+        say(_left_out(matching_rows, fitting, gigabytes or 0))
+    if fitting and (not text or gigabytes is not None):
+        _print_recommended(fitting, (gigabytes,) if gigabytes is not None else GPU_SIZES)
     if not text or gigabytes is not None or not matched:
         say(f"\n{NO_SAE}")
 
 
 def print_loaders() -> None:
     """Every format: what is read, what refused, and how far from the original library."""
-    found = differences()
+    measured = differences()
     for family in FAMILIES:
-        largest = found.get(family.name)
+        largest = measured.get(family.name)
         say(f"{family.title}")
         say(f"  loads     {family.loads}")
         say(f"  refuses   {family.refuses}")
@@ -67,8 +67,8 @@ def print_card(path: str) -> None:
     from selection.sae.coder import card
     from selection.sae.formats.load import load_sae
 
-    for what, how in card(load_sae(DEMO_SAES if path == DEMO else path)):
-        say(f"{what:<15} {how}")
+    for name, value in card(load_sae(DEMO_SAES if path == DEMO else path)):
+        say(f"{name:<15} {value}")
 
 
 def demo_combination() -> Combination:
@@ -94,21 +94,21 @@ _HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gat
            "tried")  # fmt: skip
 
 
-def _print_table(found: Sequence[Combination]) -> None:
+def _print_table(rows: Sequence[Combination]) -> None:
     """The rows, how to use them, and what the columns mean."""
-    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in found]))
-    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the place follows from the SAE)")
-    for c in found:
+    sys.stdout.write(table_text(_HEADER, [_cells(c) for c in rows]))
+    say("\nTo use one:  model: {name: MODEL}  sae: {path: SAE}   (the SAE names the hookpoint)")
+    for c in rows:
         say(f"  {c.model}: {c.sae}")
     say(f"\n{_legend()}")
 
 
-def _left_out(asked: Sequence[Combination], found: Sequence[Combination], gigabytes: float) -> str:
+def _left_out(rows: Sequence[Combination], fitting: Sequence[Combination], gigabytes: float) -> str:
     """How many rows do not fit."""
-    n = len(asked) - len(found)
-    if found:
+    n = len(rows) - len(fitting)
+    if fitting:
         return f"\nNot shown: {n} that {'does' if n == 1 else 'do'} not fit {gigabytes:g} GB."
-    least = min(c.memory_gb for c in asked)
+    least = min(c.memory_gb for c in rows)
     return f"None of them fits {gigabytes:g} GB: {n} known, the smallest needs {least:.1f} GB."
 
 
@@ -124,13 +124,13 @@ def _cells(c: Combination) -> tuple[str, ...]:
         c.licence or "see card",
         "yes" if c.gated else "no",
         c.languages,
-        c.said,
+        c.how_tested,
     )
 
 
 def _legend() -> str:
     return (
-        "GB: estimate for embedding a pool (model in bfloat16 up to the place, SAE in float32).\n"
+        "GB: to embed a pool, estimated (model up to the hookpoint in bfloat16, SAE in float32).\n"
         "by format only: the format is compared with its own library on small weights; this model"
         " and SAE were not run here. The run checks L0 and FVU itself (`sae.check`).\n"
         "gated: accept the terms on the model's page, then `hf auth login`. SAE licences: see"
@@ -143,6 +143,6 @@ def _print_recommended(rows: Sequence[Combination], sizes: tuple[float, ...]) ->
     say("\nRecommended by GPU memory (instruct models for chat data, a fifth of it to spare):")
     demo = next((c for c in rows if c.model == DEMO), None)
     for size in sizes:
-        found = recommended(size, rows) if size else demo
+        best = recommended(size, rows) if size else demo
         none = "no instruct model of these" if size else "none of these: `demo`, to try things out"
-        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {found.model if found else none}")
+        say(f"  {f'{size:g} GB' if size else 'no GPU':>7}  {best.model if best else none}")

@@ -1,4 +1,4 @@
-"""`saelect train-sae` and `saelect describe`: an SAE of your own, and what its latents mean."""
+"""`saelect train-sae` and `saelect describe`: an SAE of your own, and its latents."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,16 @@ def describe_from_config(
     wanted.
     """
     if delphi is None and delphi_window is not None:
-        raise InputError("is for a cache, and none is asked for", field="--delphi-window",
+        raise InputError("is for a cache, and no cache is written", field="--delphi-window",
                          remedy="Name its folder with --delphi FOLDER.")  # fmt: skip
-    config, place = load_vector_job(config_name), open_workspace(workspace)
+    config, home = load_vector_job(config_name), open_workspace(workspace)
     from flows.stages.describe import describe_latents
 
     with listening(for_terminal()):
         window = delphi_window or WINDOW
-        file = describe_latents(config, place, n_samples, delphi, window, latents)
+        file = describe_latents(config, home, n_samples, delphi, window, latents)
     if delphi is not None:
-        length = delphi_window or WINDOW
-        say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={length}.\n")
+        say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={window}.\n")
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
     known = {row["latent"]: row for row in rows}
     missing = [latent for latent in latents if latent not in known]
@@ -67,8 +66,10 @@ def lines_of(row: Mapping[str, Any]) -> list[str]:
             f" {facet['lift']:.1f} times as many as in the pool"
         )
     if row["promotes"]:
-        said, unsaid = (" ".join(repr(t) for t in row[n][:5]) for n in ("promotes", "suppresses"))
-        lines.append(f"    lens       {one_line(said)} against {one_line(unsaid)}"
+        promoted, suppressed = (
+            " ".join(repr(t) for t in row[n][:5]) for n in ("promotes", "suppresses")
+        )
+        lines.append(f"    lens       {one_line(promoted)} against {one_line(suppressed)}"
                      f" (kurtosis {row['kurtosis']:.1f})")  # fmt: skip
     return lines
 
@@ -80,7 +81,7 @@ _MOST_BARS = 60
 def train_from_config(config_name: str, workspace: Path, overrides: Mapping[str, object]) -> None:
     """Run the flow in this process and print quality, curve and where the files are."""
     started = time.monotonic()
-    config, place = load_vector_job(config_name, overrides), open_workspace(workspace)
+    config, home = load_vector_job(config_name, overrides), open_workspace(workspace)
     if config.sae.train is None:
         raise InputError(
             "there is nothing to train",
@@ -88,12 +89,12 @@ def train_from_config(config_name: str, workspace: Path, overrides: Mapping[str,
             field="sae.train",
             remedy="Write `sae: {train: {num_latents: 4096, k: 32, tokens: 2000000}}`.",
         )
-    say(f"saelect: train an SAE in {place.root}")
+    say(f"saelect: train an SAE in {home.root}")
     prefect_settings.announce()
     from flows.train_sae import train_sae
 
     with listening(for_terminal()):
-        folder = train_sae(config, str(place.root))
+        folder = train_sae(config, str(home.root))
     say(f"\nDone in {time.monotonic() - started:.0f} s.")
     for line in summary(Path(folder)):
         say(line)

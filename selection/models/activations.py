@@ -149,8 +149,8 @@ class ActivationModel:
         if self.shares:
             shared = shared_with_previous(tokens)
         starts = shared.tolist()
-        own = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
-        ids = torch.from_numpy(np.concatenate(own).astype(np.int64))
+        unshared = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
+        ids = torch.from_numpy(np.concatenate(unshared).astype(np.int64))
         at = [np.arange(start, len(ids)) for ids, start in zip(tokens, starts, strict=True)]
         position_ids = torch.from_numpy(np.concatenate(at) + self._first_position)
         positions = positions_in_row([len(each) for each in tokens], shared)
@@ -158,7 +158,7 @@ class ActivationModel:
             [len(each) for each in positions]
         )
         looked_up = [each if start else None for each, start in zip(on_device, starts, strict=True)]
-        with packed([len(each) for each in own], looked_up):
+        with packed([len(each) for each in unshared], looked_up):
             self._module(
                 input_ids=self._to_device(ids)[None],
                 position_ids=self._to_device(position_ids)[None],

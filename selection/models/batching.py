@@ -199,12 +199,12 @@ def each_batch(
     waiting = plan_of(model, samples, tokens_per_batch)[::-1]
     while waiting:
         rows = waiting.pop()
-        found: list[Result] = []
+        results: list[Result] = []
         with suppress(torch.OutOfMemoryError):
-            found = [work(_run_batch(model, samples, rows, lengths[rows]))]
+            results = [work(_run_batch(model, samples, rows, lengths[rows]))]
         # Outside the handler, where the error's traceback no longer holds the failed tensors.
-        if found:
-            yield found.pop()
+        if results:
+            yield results.pop()
         else:
             waiting += _halved(model, rows, int(lengths[rows].max()))
 

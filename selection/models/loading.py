@@ -80,7 +80,7 @@ def load_module(
 
     chosen = {"attn_implementation": attention} if attention else {}
     with _quiet_transformers():
-        module, found = AutoModel.from_pretrained(
+        module, report = AutoModel.from_pretrained(
             resolved.path,
             config=config,
             dtype=dtype,
@@ -90,13 +90,13 @@ def load_module(
             **chosen,
         )
     # A pooler comes after the last block, and checkpoints of language models have none.
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
-    if missing or found["mismatched_keys"]:
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing or report["mismatched_keys"]:
         raise InputError(
             "weights are missing or do not have the shape that config.json says",
             remedy="Download the model again, or save it with transformers.",
             file=resolved.path,
-            value=missing or sorted(str(key) for key in found["mismatched_keys"]),
+            value=missing or sorted(str(key) for key in report["mismatched_keys"]),
         )
     if config.get_text_config() is not config:  # The language part of a model with pictures.
         module = module.get_decoder()

@@ -101,7 +101,7 @@ def packed_attention(
             k, v = key.index_select(2, looked_up), value.index_select(2, looked_up)
         if softcap is None:
             mask = _mask(q.shape[2], k.shape[2], sliding_window, causal, q.device)
-            found = scaled_dot_product_attention(
+            attended = scaled_dot_product_attention(
                 q,
                 k,
                 v,
@@ -111,8 +111,8 @@ def packed_attention(
                 enable_gqa=q.shape[1] != k.shape[1],
             )
         else:
-            found = _capped(q, k, v, scaling, sliding_window, softcap, causal)
-        into.copy_(found.transpose(1, 2))
+            attended = _capped(q, k, v, scaling, sliding_window, softcap, causal)
+        into.copy_(attended.transpose(1, 2))
     return out, None
 
 

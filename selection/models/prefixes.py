@@ -44,8 +44,8 @@ def positions_in_row(lengths: Sequence[int], shared: NDArray[np.int64]) -> list[
     positions: list[NDArray[np.int64]] = []
     end = 0
     for length, n in zip(lengths, shared.tolist(), strict=True):
-        own = np.arange(end, end + length - n)
-        positions.append(np.concatenate([positions[-1][:n], own]) if n else own)
+        unshared = np.arange(end, end + length - n)
+        positions.append(np.concatenate([positions[-1][:n], unshared]) if n else unshared)
         end += length - n
     return positions
 
@@ -55,7 +55,7 @@ def prefix_plan(tokens: Sequence[Tokens], tokens_per_batch: int) -> list[NDArray
 
     tokens_per_batch: limit for the tokens that are run, those aside that a batch's first sample
     shares with the batch before; the samples together have at most MOST_READ times as many. A
-    longer sample is a batch of its own. Samples without tokens are in no batch.
+    longer sample is a batch of its unshared. Samples without tokens are in no batch.
     """
     order = sorted_by_tokens(tokens)
     order = order[[len(tokens[row]) > 0 for row in order]]

@@ -55,11 +55,11 @@ def _aggregate(
     for sample in range(len(first_token) - 1):
         n = 0
         for token in range(first_token[sample], first_token[sample + 1]):
-            for place in range(acts.shape[1]):
-                act = np.float64(acts[token, place])
+            for slot in range(acts.shape[1]):
+                act = np.float64(acts[token, slot])
                 if act == 0.0:
                     continue
-                latent = indices[token, place]
+                latent = indices[token, slot]
                 if total[latent] == 0.0:
                     touched[n] = latent
                     n += 1
@@ -83,12 +83,12 @@ def aggregate_device(
     filled = acts.ravel() > 0
     cells, order = cells[filled].sort(stable=True)
     values = acts.ravel()[filled][order].to(torch.float64)
-    found, counts = cells.unique_consecutive(return_counts=True)
+    distinct, counts = cells.unique_consecutive(return_counts=True)
     # Unchecked: the check waits for the device, and fails where no latent is active at all.
     sums = torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
     maxima = torch.segment_reduce(values, "max", lengths=counts, unsafe=True)
-    rows = torch.bincount(found // n_latents, minlength=n)
-    sparse = [rows, (found % n_latents).to(torch.int32), sums, maxima]
+    rows = torch.bincount(distinct // n_latents, minlength=n)
+    sparse = [rows, (distinct % n_latents).to(torch.int32), sums, maxima]
     lengths, latents, sums_out, maxima_out = _to_host(sparse)
     return Aggregates(indptr_of(lengths), latents, sums_out, maxima_out)
 

@@ -49,13 +49,13 @@ def word_column(word: str) -> int:
 
 def column_words(texts: Iterable[str]) -> Mapping[int, str]:
     """Column -> the word that some texts have there; several, most frequent first, with slashes."""
-    found: dict[int, Counter[str]] = {}
+    words_by_column: dict[int, Counter[str]] = {}
     for text in texts:
         for word in words(text):
-            found.setdefault(word_column(word), Counter())[word] += 1
+            words_by_column.setdefault(word_column(word), Counter())[word] += 1
     return {
         column: " / ".join(sorted(counts, key=lambda word: (-counts[word], word)))
-        for column, counts in found.items()
+        for column, counts in words_by_column.items()
     }
 
 

@@ -126,11 +126,13 @@ def represent_heads(
     """
     model.plan_reduced = False
     samples_by_head = samples_by_head or [samples] * len(heads)
-    found = aggregate_heads(samples, model, heads, tokens_per_batch, on_batch, samples_by_head)
+    by_head = aggregate_heads(samples, model, heads, tokens_per_batch, on_batch, samples_by_head)
     plan = "reduced" if model.plan_reduced else "full"
     return [
         _stored(variant, head, rows, n_outliers, plan)
-        for variant, head, (rows, n_outliers, _) in zip(samples_by_head, heads, found, strict=True)
+        for variant, head, (rows, n_outliers, _) in zip(
+            samples_by_head, heads, by_head, strict=True
+        )
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which tokens of a few samples made given latents fire, and how strongly.
+"""Which tokens of a few samples activate given latents, and how strongly.
 
 The same pass that makes vectors, kept token by token: over a sample's tokens a latent's strengths
 have the mean, sum or maximum that its vector holds, before fixed point.
@@ -55,7 +55,7 @@ def token_activations(
     width = len(coder.encoder_bias)
     owners = np.repeat(np.arange(len(wanted)), [len(each) for each in wanted])
     keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for batch in iter_activations(model, samples, tokens_per_batch):
         local, which = batch.sample_of_token, torch.from_numpy(batch.index)
         number, sample = batch.positions, batch.rows[local]
@@ -69,19 +69,21 @@ def token_activations(
         indices = latents.top_indices.cpu()[which].numpy()
         key = sample[:, None] * width + indices
         token, slot = np.nonzero((acts > 0) & np.isin(key, keys))
-        found.append((key[token, slot], number[token], acts[token, slot].astype(np.float32)))
-    key = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in found)])
-    tokens = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in found)])
-    strengths = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in found)])
+        parts.append((key[token, slot], number[token], acts[token, slot].astype(np.float32)))
+    key = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
+    tokens = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    strengths = np.concatenate([np.zeros(0, np.float32), *(part[2] for part in parts)])
     owner, latent = np.divmod(key, width)
     return TokenActivations(owner, latent, tokens, strengths).at(np.lexsort((tokens, key)))
 
 
-def strongest(found: TokenActivations, most: int) -> TokenActivations:
+def strongest(activations: TokenActivations, most: int) -> TokenActivations:
     """At most `most` tokens of each sample and latent, the strongest, ties to the earlier one."""
-    order = np.lexsort((found.tokens, -found.strengths, found.latents, found.samples))
-    pairs = np.stack([found.samples[order], found.latents[order]])
+    order = np.lexsort(
+        (activations.tokens, -activations.strengths, activations.latents, activations.samples)
+    )
+    pairs = np.stack([activations.samples[order], activations.latents[order]])
     is_new = np.ones(len(order), np.bool_)
     is_new[1:] = (np.diff(pairs) != 0).any(axis=0)
-    place = np.arange(len(order)) - np.flatnonzero(is_new)[np.cumsum(is_new) - 1]
-    return found.at(np.sort(order[place < most]))
+    rank = np.arange(len(order)) - np.flatnonzero(is_new)[np.cumsum(is_new) - 1]
+    return activations.at(np.sort(order[rank < most]))

@@ -50,8 +50,8 @@ class SparseCoder:
 
     def to(self, device: torch.device | str) -> "SparseCoder":
         """The same coder with its weights on another device."""
-        found = {name: getattr(self, name) for name in (*_MAIN, *_EXTRA)}
-        return replace(self, **{n: t.to(device) for n, t in found.items() if t is not None})
+        tensors = {name: getattr(self, name) for name in (*_MAIN, *_EXTRA)}
+        return replace(self, **{n: t.to(device) for n, t in tensors.items() if t is not None})
 
     def trained_on(self, model_name: str, model_sha256: str, hookpoint: str) -> "SparseCoder":
         """The same coder with a record of the model and hookpoint whose activations it is for."""
@@ -103,10 +103,10 @@ def make_coder(
 
 
 def scaled_by_decoder_norm(coder: SparseCoder) -> SparseCoder:
-    """The same latents with values times the length of their decoder row.
+    """The same latents with values times the norm of their decoder row.
 
     What is active does not change, nor does the reconstruction; published magnitudes are often
-    these. A decoder row of length 0 keeps its scale. The content hash, and so the id, is another.
+    these. A decoder row of norm 0 keeps its scale. The content hash, and so the id, is another.
     """
     norms = coder.decoder_weight.norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
@@ -125,7 +125,7 @@ def scaled_by_decoder_norm(coder: SparseCoder) -> SparseCoder:
 
 
 def card(coder: SparseCoder) -> list[tuple[str, str]]:
-    """The conventions that decide what this SAE's latents are, as (what, how) for people."""
+    """The conventions that decide what this SAE's latents are, as (name, value) for people."""
     info = coder.info
     norms = coder.decoder_weight.norm(dim=1)
     low, high = float(norms.min()), float(norms.max())
@@ -145,8 +145,8 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
         ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
         ("selection", _selection(coder)),
         ("active latents", l0),
-        ("decoder rows", "of length 1" if max(abs(low - 1), abs(high - 1)) < 1e-3
-         else f"of length {low:.3g} to {high:.3g}"),
+        ("decoder rows", "of norm 1" if max(abs(low - 1), abs(high - 1)) < 1e-3
+         else f"of norm {low:.3g} to {high:.3g}"),
     ]  # fmt: skip
     if _halves_are_opposite(coder):
         half = info.num_latents // 2

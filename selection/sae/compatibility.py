@@ -10,7 +10,7 @@ from typing import Protocol
 from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint, hookpoint_of
 from selection.sae.metadata import SaeInfo
-from selection.sae.published import known, matching
+from selection.sae.published import combinations, matching
 
 _MAX_LISTED = 10
 _ANOTHER = (
@@ -153,8 +153,10 @@ def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
 
 def _published(model: str) -> str:
     """Published SAEs of that model, as a sentence; empty where none is known."""
-    found = [f"{c.sae} (resid@{c.block})" for c in matching(model, known())] if model else []
-    return f" Published for {model}: {'; '.join(found)}." if found else ""
+    published = (
+        [f"{c.sae} (resid@{c.block})" for c in matching(model, combinations())] if model else []
+    )
+    return f" Published for {model}: {'; '.join(published)}." if published else ""
 
 
 def _choices(fitting: Sequence[SaeInfo]) -> str:

@@ -78,15 +78,15 @@ def decode(coder: SparseCoder, latents: TopActs) -> Tensor:
 def reconstruct(coder: SparseCoder, latents: TopActs, x: Tensor) -> Tensor:
     """Reconstructions (n, D) float32 of the activations x (n, D) that gave the latents.
 
-    A per-token norm is undone with the length (and mean) of each token, as the SAEs' own libraries
-    do: that much of x is handed through.
+    A per-token norm is undone with the norm (or deviation and mean) of each token, as the SAEs'
+    own libraries do: that much of x is handed through.
     """
-    found, x = decode(coder, latents), x.to(torch.float32)
+    recon, x = decode(coder, latents), x.to(torch.float32)
     if coder.info.input_norm == "layer_norm":
-        return found * x.std(dim=1, keepdim=True) + x.mean(dim=1, keepdim=True)
+        return recon * x.std(dim=1, keepdim=True) + x.mean(dim=1, keepdim=True)
     if coder.info.input_norm == "sqrt_d":
-        return found * (x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5)
-    return found
+        return recon * (x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5)
+    return recon
 
 
 def prepared(coder: SparseCoder, x: Tensor) -> Tensor:
@@ -127,17 +127,17 @@ def chunks(n: int, size: int) -> Iterator[slice]:
 
 def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Tensor) -> TopActs:
     """Latents of one chunk of prepared rows, slice by slice of the latents."""
-    found = []
+    parts = []
     for latents in slices:
         pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)
         acts, indices = _select(coder, x, latents, pre)
-        found.append(TopActs(acts, indices + latents.start if latents.start else indices))
-        if coder.info.activation == "topk" and len(found) == 2:
-            found = [_best(found, coder.k)]
-    acts, indices = (stacked([part[i] for part in found], dim=1) for i in (0, 1))
+        parts.append(TopActs(acts, indices + latents.start if latents.start else indices))
+        if coder.info.activation == "topk" and len(parts) == 2:
+            parts = [_best(parts, coder.k)]
+    acts, indices = (stacked([part[i] for part in parts], dim=1) for i in (0, 1))
     if coder.act_scale is not None:
         acts = acts * coder.act_scale[indices]
-    if not coder.k and len(found) > 1:  # each slice had its own widest token
+    if not coder.k and len(parts) > 1:  # each slice had its own widest token
         return _best([TopActs(acts, indices)], _widest(acts))
     return TopActs(acts, indices)
 
@@ -179,8 +179,8 @@ def _widest(acts: Tensor) -> int:
 def _best(parts: list[TopActs], k: int) -> TopActs:
     """The k largest of several results for the same rows."""
     acts = torch.cat([part.top_acts for part in parts], dim=1)
-    kept, where = acts.topk(min(k, acts.shape[1]), dim=1, sorted=False)
-    return TopActs(kept, torch.cat([p.top_indices for p in parts], dim=1).gather(1, where))
+    kept, order = acts.topk(min(k, acts.shape[1]), dim=1, sorted=False)
+    return TopActs(kept, torch.cat([p.top_indices for p in parts], dim=1).gather(1, order))
 
 
 def _widened(part: TopActs, width: int) -> TopActs:

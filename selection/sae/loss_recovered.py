@@ -60,9 +60,9 @@ def spliced_loss(
     """
     sums, n_predictions = torch.zeros(3, dtype=torch.float64), 0
     for batch in batches:
-        ways = (None, coder, "zeros")
-        for i, way in enumerate(ways):
-            with _replaced(block, batch.counted, way):
+        variants = (None, coder, "zeros")
+        for i, variant in enumerate(variants):
+            with _replaced(block, batch.counted, variant):
                 logits = model(batch.ids).logits
             predicts = batch.counted[:, :-1] & batch.real[:, 1:]
             sums[i] += nn.functional.cross_entropy(
@@ -82,21 +82,23 @@ def spliced_loss(
 
 
 @contextmanager
-def _replaced(block: nn.Module, counted: Tensor, way: SparseCoder | str | None) -> Iterator[None]:
+def _replaced(
+    block: nn.Module, counted: Tensor, variant: SparseCoder | str | None
+) -> Iterator[None]:
     """While open, the block's output at counted tokens is its reconstruction, or zero."""
 
     def replace(module: nn.Module, inputs: object, output: Any) -> Any:  # noqa: ANN401
         states = output if isinstance(output, Tensor) else output[0]
         states = states.clone()
-        own = states[counted]
+        read = states[counted]
         states[counted] = (
-            reconstruct(way, encode(way, own), own.float()).to(states.dtype)
-            if isinstance(way, SparseCoder)
-            else torch.zeros_like(own)
+            reconstruct(variant, encode(variant, read), read.float()).to(states.dtype)
+            if isinstance(variant, SparseCoder)
+            else torch.zeros_like(read)
         )
         return states if isinstance(output, Tensor) else (states, *output[1:])
 
-    handle = None if way is None else block.register_forward_hook(replace)
+    handle = None if variant is None else block.register_forward_hook(replace)
     try:
         yield
     finally:

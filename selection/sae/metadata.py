@@ -38,9 +38,9 @@ class SaeInfo:
     family:       the format it came in, a name of `selection.sae.formats.find`.
     centers:      whether the decoder's bias is subtracted before the encoder.
     input_norm:   what is done to every token first, one of NORMS: "none", "layer_norm" (mean 0,
-                  standard deviation 1) or "sqrt_d" (length sqrt(D)).
+                  standard deviation 1) or "sqrt_d" (norm sqrt(D)).
     input_scale:  constant that activations were multiplied with in training; folded into the
-                  weights while loading, so it is told, not applied.
+                  weights while loading, so it is informative only.
     declared_l0:  mean active latents per token as published, else None.
     positions:    which tokens it was trained on, for people.
     dtype:        of the weights in the file.
@@ -67,7 +67,7 @@ class SaeInfo:
 
     @property
     def expected_l0(self) -> float | None:
-        """Active latents per token that one should find: declared, else k, else None."""
+        """Active latents per token to expect: declared, else k, else None."""
         return self.declared_l0 or (float(self.k) if self.k else None)
 
     @property

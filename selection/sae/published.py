@@ -45,20 +45,20 @@ class Combination:
 
     @property
     def memory_gb(self) -> float:
-        """Estimate for embedding a pool: embedding and blocks up to the place, and the SAE."""
+        """Estimate for embedding a pool: embedding and blocks up to the hookpoint, and the SAE."""
         blocks = (self.n_params - self.embedding_params) * (self.block + 1) / self.n_layers
         sae = 2 * self.latents * self.d_model * _BYTES_SAE
         model = (self.embedding_params + blocks) * _BYTES_MODEL
         return float(model + sae) / _GB + _WORK_GB
 
     @property
-    def said(self) -> str:
+    def how_tested(self) -> str:
         """How far it was tried, for people."""
         return "tested here" if self.tested == "here" else "by format only"
 
 
 @cache
-def known() -> tuple[Combination, ...]:
+def combinations() -> tuple[Combination, ...]:
     """All combinations of the packaged list, smallest memory first."""
     text = (files("selection.sae") / "published.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(text)
@@ -80,12 +80,12 @@ def known() -> tuple[Combination, ...]:
 def matching(text: str, rows: Sequence[Combination]) -> list[Combination]:
     """Combinations whose model's name contains the text, or is part of it; capitals do not matter.
 
-    A local folder or another organization's copy is found by the last part of its name.
+    A local folder or another organization's copy is known by the last part of its name.
     """
-    asked = text.rstrip("/").lower()
-    last = asked.rsplit("/", 1)[-1]
+    wanted = text.rstrip("/").lower()
+    last = wanted.rsplit("/", 1)[-1]
     exact = [c for c in rows if c.model.rsplit("/", 1)[-1].lower() == last]
-    return exact or [c for c in rows if asked in c.model.lower()]
+    return exact or [c for c in rows if wanted in c.model.lower()]
 
 
 def recommended(gigabytes: float, rows: Sequence[Combination]) -> Combination | None:

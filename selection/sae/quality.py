@@ -45,7 +45,7 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
     total = torch.zeros(d_in, dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
     error, n_active, n_tokens = torch.zeros_like(squares), torch.zeros_like(squares), 0
-    fired = torch.zeros(n_latents, dtype=torch.bool, device=device)
+    active_once = torch.zeros(n_latents, dtype=torch.bool, device=device)
     around = None
     for batch in batches:
         x = batch.detach().to(torch.float32)
@@ -57,7 +57,7 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
         error += (reconstruct(coder, latents, x) - x).double().square().sum()
         active = latents.top_acts > 0
         n_active += active.sum()
-        fired[latents.top_indices[active]] = True
+        active_once[latents.top_indices[active]] = True
         n_tokens += len(x)
     variance = float(squares - total.square().sum() / max(1, n_tokens))
     if not variance > 0:
@@ -69,7 +69,7 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
     return SaeQuality(
         fvu=float(error) / variance,
         l0=float(n_active) / n_tokens,
-        dead_share=1 - float(fired.sum()) / n_latents,
+        dead_share=1 - float(active_once.sum()) / n_latents,
         n_tokens=n_tokens,
     )
 
@@ -78,18 +78,18 @@ L0_TOLERANCE = 0.5
 FVU_LIMIT = 0.9
 
 
-def problems(info: SaeInfo, found: SaeQuality) -> list[str]:
+def problems(info: SaeInfo, quality: SaeQuality) -> list[str]:
     """What is wrong, one clause each; empty when all is well.
 
-    An SAE that is read by other conventions than its own, or on another place, model or kind of
-    text, shows it here: its active latents are half or half as many again as declared, or its
-    reconstructions explain (almost) nothing.
+    An SAE that is read by other conventions than its own, or at another hookpoint, on another
+    model or kind of text, shows it here: its active latents are half or half as many again as
+    declared, or its reconstructions explain (almost) nothing.
     """
     clauses, expected = [], info.expected_l0
-    if expected is not None and abs(found.l0 - expected) > L0_TOLERANCE * expected:
-        clauses.append(f"{found.l0:.1f} latents are active per token, {expected:g} are declared")
-    if not found.fvu < FVU_LIMIT:
+    if expected is not None and abs(quality.l0 - expected) > L0_TOLERANCE * expected:
+        clauses.append(f"{quality.l0:.1f} latents are active per token, {expected:g} are declared")
+    if not quality.fvu < FVU_LIMIT:
         clauses.append(
-            f"its reconstructions leave {found.fvu:.2f} of the variance unexplained (FVU)"
+            f"its reconstructions leave {quality.fvu:.2f} of the variance unexplained (FVU)"
         )
     return clauses

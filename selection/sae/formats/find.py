@@ -108,10 +108,12 @@ def _files_under(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def _folders_under(folder: Path) -> list[Path]:
-    """SAEs that are folders, found by their file of weights."""
+    """SAEs that are folders, known by their file of weights."""
     marks = {family.files[-1] for family in FAMILIES if family.files}
-    found = {file.parents[mark.count("/")] for mark in marks for file in _files_under(folder, mark)}
-    return sorted(path for path in found if family_of(path) is not None)
+    folders = {
+        file.parents[mark.count("/")] for mark in marks for file in _files_under(folder, mark)
+    }
+    return sorted(path for path in folders if family_of(path) is not None)
 
 
 def _lone_files(folder: Path) -> list[Path]:

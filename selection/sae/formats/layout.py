@@ -216,51 +216,51 @@ def load(path: Path, layout: Layout) -> "SparseCoder":
     """Read an SAE whole. Raises InputError."""
     from selection.sae.formats.weight_files import main_weights
 
-    found = Checkpoint(path, layout)
-    info = _info(found)
-    weights = main_weights(found, info)
-    layout.convert(found, info, weights)
-    return weights.coder(found.weights_file, replace(info, input_scale=weights.input_scale))
+    sae = Checkpoint(path, layout)
+    info = _info(sae)
+    weights = main_weights(sae, info)
+    layout.convert(sae, info, weights)
+    return weights.coder(sae.weights_file, replace(info, input_scale=weights.input_scale))
 
 
-def _info(found: Checkpoint) -> SaeInfo:
-    layout, config = found.layout, found.config
+def _info(sae: Checkpoint) -> SaeInfo:
+    layout, config = sae.layout, sae.config
     for key, problem in layout.refused.items():
         if config.get(key):
-            raise found.refuse(problem, key)
+            raise sae.refuse(problem, key)
     facts = dict(layout.constants)
     for name, choice in (("activation", layout.activation), ("input_norm", layout.input_norm)):
         if choice is not None:
-            facts[name] = found.chosen(choice)
+            facts[name] = sae.chosen(choice)
     if layout.hooks:
-        facts["hookpoint"] = _hookpoint(found, layout.hooks)
-    facts |= layout.facts(found)
+        facts["hookpoint"] = _hookpoint(sae, layout.hooks)
+    facts |= layout.facts(sae)
     if "d_in" not in facts:
-        facts["d_in"], n_latents = found.sizes
+        facts["d_in"], n_latents = sae.sizes
         facts.setdefault("num_latents", n_latents)
-        dtype = found.header[found.names.w_enc][1]
+        dtype = sae.header[sae.names.w_enc][1]
         facts["dtype"] = _DTYPES.get(dtype, dtype)
     varies = facts["activation"] not in ("topk", "groupmax")
     k = facts.get("k", config.get(layout.k_key))
-    facts["k"] = 0 if varies else _checked_k(found, k, facts["num_latents"])
+    facts["k"] = 0 if varies else _checked_k(sae, k, facts["num_latents"])
     if not facts.get("licence"):
-        facts["licence"] = licence_of(path if (path := found.path).is_dir() else path.parent)
-    return SaeInfo(path=str(found.path), family=layout.name, **facts)
+        facts["licence"] = licence_of(path if (path := sae.path).is_dir() else path.parent)
+    return SaeInfo(path=str(sae.path), family=layout.name, **facts)
 
 
-def _hookpoint(found: Checkpoint, hooks: Sequence[str]) -> str | None:
+def _hookpoint(sae: Checkpoint, hooks: Sequence[str]) -> str | None:
     """The one place that is read and predicted."""
-    values = [found.config.get(key) for key in hooks]
+    values = [sae.config.get(key) for key in hooks]
     if values[-1] is not None and values[0] != values[-1]:
-        raise found.refuse(ONE_PLACE, hooks[0])
-    refuse_inputs(str(values[0] or ""), found.config_file, hooks[0])
+        raise sae.refuse(ONE_PLACE, hooks[0])
+    refuse_inputs(str(values[0] or ""), sae.config_file, hooks[0])
     return canonical(str(values[0])) if values[0] else None
 
 
-def _checked_k(found: Checkpoint, k: object, most: int) -> int:
+def _checked_k(sae: Checkpoint, k: object, most: int) -> int:
     """Active latents per token. Raises InputError."""
     if isinstance(k, float) and k.is_integer():
         k = int(k)
     if type(k) is not int or not 1 <= k <= most:
-        raise found.refuse(f"expected 1 to {most}", found.layout.k_key, k)
+        raise sae.refuse(f"expected 1 to {most}", sae.layout.k_key, k)
     return k

@@ -19,43 +19,43 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _refuse_unset_threshold(found: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
+def _refuse_unset_threshold(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
     if info.activation == "jumprelu" and bool((weights.extra["threshold"] < 0).any()):
-        raise found.refuse(_UNSET, "threshold", weights=True)
+        raise sae.refuse(_UNSET, "threshold", weights=True)
 
 
-def _from_record(found: Checkpoint) -> dict[str, Any]:
+def _from_record(sae: Checkpoint) -> dict[str, Any]:
     """What saelect wrote beside an SAE that it trained."""
-    record = found.beside(RECORD)
+    record = sae.beside(RECORD)
     known = {"record": record, "model_sha256": _text(record.get("model_sha256")),
              "model_name": _text(record.get("model")), "licence": _text(record.get("licence")),
              "hookpoint": _text(record.get("hookpoint"))}  # fmt: skip
     return {name: value for name, value in known.items() if value}
 
 
-def _sparsify(found: Checkpoint) -> Mapping[str, Any]:
+def _sparsify(sae: Checkpoint) -> Mapping[str, Any]:
     """The module's name is the folder's; the model stands in the run's config.json above it."""
-    config, folder = found.config, found.path
-    d_in, n_latents = found.whole("d_in"), config.get("num_latents", 0)
+    config, folder = sae.config, sae.path
+    d_in, n_latents = sae.whole("d_in"), config.get("num_latents", 0)
     if n_latents == 0:  # in this format 0 means: expansion_factor times the width
-        n_latents = d_in * found.whole("expansion_factor")
+        n_latents = d_in * sae.whole("expansion_factor")
     if type(n_latents) is not int or n_latents < 0:
-        raise found.refuse("expected a whole number, 0 or more", "num_latents")
-    k = found.whole("k")
+        raise sae.refuse("expected a whole number, 0 or more", "num_latents")
+    k = sae.whole("k")
     if config.get("activation", "topk") == "groupmax" and n_latents % k:
-        raise found.refuse(f"expected a divisor of the number of latents, {n_latents}", "k")
+        raise sae.refuse(f"expected a divisor of the number of latents, {n_latents}", "k")
     parsed = hookpoint_of(folder.name)
     named = folder.name if parsed and parsed.site == "resid" else canonical(folder.name)
     run_file = folder.parent / "config.json"
     run = read_object(run_file) if parsed and run_file.is_file() else {}
-    dtype = found.header.get("encoder.weight", ((), ""))[1]
+    dtype = sae.header.get("encoder.weight", ((), ""))[1]
     return {
         "hookpoint": named if parsed else None,
         "d_in": d_in,
         "num_latents": n_latents,
         "dtype": {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(dtype, dtype),
         "model_name": _text(run.get("model")),
-        **_from_record(found),
+        **_from_record(sae),
     }
 
 
@@ -99,25 +99,25 @@ def _modern_saelens(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _saelens(found: Checkpoint) -> Mapping[str, Any]:
-    config, meta = found.config, found.config["metadata"]
+def _saelens(sae: Checkpoint) -> Mapping[str, Any]:
+    config, meta = sae.config, sae.config["metadata"]
     architecture, hook = str(config["architecture"]), str(meta.get("hook_name") or "")
     if config.get("d_out") not in (None, config.get("d_in")):
-        raise found.refuse(_TRANSCODER, "architecture")
+        raise sae.refuse(_TRANSCODER, "architecture")
     if architecture == "standard" and config.get("activation_fn", "relu") not in ("relu", None):
-        raise found.refuse("only relu is read here", "activation_fn")
+        raise sae.refuse("only relu is read here", "activation_fn")
     if config.get("reshape_activations", "none") != "none" or hook.endswith("hook_z"):
-        raise found.refuse("this SAE reads the attention heads' outputs side by side (hook_z), not"
+        raise sae.refuse("this SAE reads the attention heads' outputs side by side (hook_z), not"
                            " the output of a module", "hook_name", hook)  # fmt: skip
-    refuse_inputs(hook, found.config_file, "hook_name")
+    refuse_inputs(hook, sae.config_file, "hook_name")
     kwargs = meta.get("model_from_pretrained_kwargs")
     if isinstance(kwargs, Mapping) and kwargs.get("center_writing_weights"):
-        raise found.refuse(
+        raise sae.refuse(
             "it was trained on a model with centered writing weights, whose activations are others",
             "model_from_pretrained_kwargs",
             dict(kwargs),
         )
-    l0, own = meta.get("l0"), _from_record(found)
+    l0, own = meta.get("l0"), _from_record(sae)
     facts = {
         "centers": bool(config.get("apply_b_dec_to_input", True)),
         "declared_l0": float(l0) if isinstance(l0, int | float) and l0 > 0 else None,
@@ -127,7 +127,7 @@ def _saelens(found: Checkpoint) -> Mapping[str, Any]:
         "hookpoint": canonical(hook) if hook else None,
     }
     if architecture == "abstopk":
-        facts["num_latents"] = 2 * found.sizes[1]
+        facts["num_latents"] = 2 * sae.sizes[1]
     return facts
 
 
@@ -143,15 +143,15 @@ def _saelens_positions(meta: Mapping[str, Any]) -> str | None:
     return ", ".join(parts) or None
 
 
-def _convert_saelens(found: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
-    factor = found.contents.get("scaling_factor")
+def _convert_saelens(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
+    factor = sae.contents.get("scaling_factor")
     if factor is not None and not bool((factor == 1).all()):
-        raise found.refuse("a fine-tuned scaling factor is not read", "scaling_factor",
+        raise sae.refuse("a fine-tuned scaling factor is not read", "scaling_factor",
                            weights=True)  # fmt: skip
-    _refuse_unset_threshold(found, info, weights)
-    if found.config.get("rescale_acts_by_decoder_norm") and info.activation == "topk":
+    _refuse_unset_threshold(sae, info, weights)
+    if sae.config.get("rescale_acts_by_decoder_norm") and info.activation == "topk":
         weights.fold_decoder_norms()
-    if found.config["architecture"] == "abstopk":
+    if sae.config["architecture"] == "abstopk":
         weights.add_negatives()
 
 
@@ -169,7 +169,7 @@ SAELENS = Layout(
     names={"": _SAELENS_NAMES,
            "gated": Names("W_enc", "b_gate", "W_dec", "b_dec", transposed=("w_enc",),
                           magnitudes=("r_mag", "b_mag"))},
-    variant=lambda found: "gated" if found.config["architecture"] == "gated" else "",
+    variant=lambda sae: "gated" if sae.config["architecture"] == "gated" else "",
     modern=_modern_saelens,
     # BatchTopK and Matryoshka SAEs are saved as jumprelu with a constant threshold.
     activation=Choice(
@@ -211,21 +211,21 @@ _DICTIONARIES = {
 _SITES = {"resid_post": "layers.{}", "mlp_out": "mlp@{}", "attn_out": "attn@{}"}
 
 
-def _dictionary(found: Checkpoint) -> Mapping[str, Any]:
+def _dictionary(sae: Checkpoint) -> Mapping[str, Any]:
     """The class named in the configuration decides; its input norm is folded before the save."""
-    trainer, buffer = (found.config.get(name) or {} for name in ("trainer", "buffer"))
+    trainer, buffer = (sae.config.get(name) or {} for name in ("trainer", "buffer"))
     for name, section in (("trainer", trainer), ("buffer", buffer)):
         if not isinstance(section, dict):
-            raise found.refuse("expected a mapping", name)
+            raise sae.refuse("expected a mapping", name)
     kind = str(trainer.get("dict_class") or "")
     if kind not in _DICTIONARIES:
-        raise found.refuse(f"this class is not read (known: {', '.join(_DICTIONARIES)})",
+        raise sae.refuse(f"this class is not read (known: {', '.join(_DICTIONARIES)})",
                            "trainer.dict_class", kind or None)  # fmt: skip
     if buffer.get("io") in ("in", "in_and_out"):
-        raise found.refuse("it reads a module's input", "buffer.io", buffer["io"])
+        raise sae.refuse("it reads a module's input", "buffer.io", buffer["io"])
     d_in, n_latents = (trainer.get(key) for key in ("activation_dim", "dict_size"))
     if type(d_in) is not int or type(n_latents) is not int:
-        raise found.refuse("expected activation_dim and dict_size", "trainer", sorted(trainer))
+        raise sae.refuse("expected activation_dim and dict_size", "trainer", sorted(trainer))
     fixed = kind == "AutoEncoderTopK"
     k, layer = trainer.get("k"), trainer.get("layer")
     site = next((s for s in _SITES if s in str(trainer.get("submodule_name") or "")), "resid_post")
@@ -242,20 +242,20 @@ def _dictionary(found: Checkpoint) -> Mapping[str, Any]:
     }
 
 
-def _convert_dictionary(found: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
-    _refuse_unset_threshold(found, info, weights)
+def _convert_dictionary(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
+    _refuse_unset_threshold(sae, info, weights)
     if info.activation == "relu":
         # Both classes give features in units of unit decoder rows: the first when it loads, the
         # second when it puts features out.
         weights.fold_decoder_norms()
 
 
-def _dictionary_class(found: Checkpoint) -> str:
+def _dictionary_class(sae: Checkpoint) -> str:
     """The class, asked for when weights are read. Raises InputError for a training's state."""
-    if isinstance(found.contents.get("ae"), Mapping):
-        raise found.refuse("this is a checkpoint from the middle of a training, whose weights do"
+    if isinstance(sae.contents.get("ae"), Mapping):
+        raise sae.refuse("this is a checkpoint from the middle of a training, whose weights do"
                            " not fit activations as they come", weights=True)  # fmt: skip
-    return str(found.config["trainer"]["dict_class"])
+    return str(sae.config["trainer"]["dict_class"])
 
 
 DICTIONARY_LEARNING = Layout(

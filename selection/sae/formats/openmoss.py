@@ -26,39 +26,39 @@ _GLU = {"use_glu_encoder": "a gated linear encoder is not read"}
 _UNKNOWN_NORM = "this input norm is not known"
 
 
-def _mean_norm_scale(found: Checkpoint, norm: object, field: str, *, weights: bool) -> float:
+def _mean_norm_scale(sae: Checkpoint, norm: object, field: str, *, weights: bool) -> float:
     """S of a mean norm. Raises InputError for one that is none."""
     if not isinstance(norm, int | float) or not 0 < norm < math.inf:
-        raise found.refuse("expected the mean norm of activations", field, norm, weights=weights)
-    return math.sqrt(found.sizes[0]) / norm
+        raise sae.refuse("expected the mean norm of activations", field, norm, weights=weights)
+    return math.sqrt(sae.sizes[0]) / norm
 
 
-def _llama_scope(found: Checkpoint) -> Mapping[str, Any]:
-    config = found.config
+def _llama_scope(sae: Checkpoint) -> Mapping[str, Any]:
+    config = sae.config
     jumps = str(config.get("act_fn", "relu")).lower() == "jumprelu"
     l0 = config.get("top_k") or 50 if jumps else None
     scale = 1.0
     if config.get("norm_activation") == "dataset-wise":
         norms = config.get("dataset_average_activation_norm")
-        scale = _mean_norm_scale(found, norms.get("in") if isinstance(norms, Mapping) else None,
+        scale = _mean_norm_scale(sae, norms.get("in") if isinstance(norms, Mapping) else None,
                                  "dataset_average_activation_norm", weights=False)  # fmt: skip
     return {
-        "model_name": "meta-llama/Llama-3.1-8B" if "Llama3_1-8B" in found.source else None,
+        "model_name": "meta-llama/Llama-3.1-8B" if "Llama3_1-8B" in sae.source else None,
         "centers": bool(config.get("apply_decoder_bias_to_pre_encoder", False)),
         "input_scale": scale,
         "declared_l0": float(l0) if isinstance(l0, int | float) else None,
     }
 
 
-def _convert_llama_scope(found: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
-    if found.config.get("sparsity_include_decoder_norm"):
+def _convert_llama_scope(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
+    if sae.config.get("sparsity_include_decoder_norm"):
         weights.fold_decoder_norms()
     weights.input_scale = info.input_scale
     weights.b_enc, weights.b_dec = (b / info.input_scale for b in (weights.b_enc, weights.b_dec))
     if info.activation == "jumprelu":
-        theta = found.config.get("jump_relu_threshold")
+        theta = sae.config.get("jump_relu_threshold")
         if not isinstance(theta, int | float) or theta < 0:
-            raise found.refuse("expected a threshold of 0 or more", "jump_relu_threshold")
+            raise sae.refuse("expected a threshold of 0 or more", "jump_relu_threshold")
         weights.set_threshold(float(theta))
 
 
@@ -108,78 +108,78 @@ _OTHER_KEYS = frozenset({
 })  # fmt: skip
 
 
-def _scopium(found: Checkpoint) -> Mapping[str, Any]:
-    config = found.config
+def _scopium(sae: Checkpoint) -> Mapping[str, Any]:
+    config = sae.config
     if config.get("sae_type") not in _TYPES:
-        raise found.refuse(f"only these are read: {', '.join(_TYPES)}", "sae_type")
+        raise sae.refuse(f"only these are read: {', '.join(_TYPES)}", "sae_type")
     for key in sorted(config.keys() - _READ_KEYS - _OTHER_KEYS):
-        raise found.refuse("this key is not known, and it may change the latents", key)
-    found.flag("sparsity_include_decoder_norm")
-    _check_tensors(found)
-    _check_sizes(found)
+        raise sae.refuse("this key is not known, and it may change the latents", key)
+    sae.flag("sparsity_include_decoder_norm")
+    _check_tensors(sae)
+    _check_sizes(sae)
     # 2.x has no such key and never subtracts. In R1's time the key's default was changed.
-    subtracts = found.flag("apply_decoder_bias_to_pre_encoder",
-                           default=None if found.names is _R1 else False)  # fmt: skip
-    r1 = "Llama-Scope-R1-Distill" in found.source
-    noted = found.beside("lm_config.json").get("model_name")
+    subtracts = sae.flag("apply_decoder_bias_to_pre_encoder",
+                           default=None if sae.names is _R1 else False)  # fmt: skip
+    r1 = "Llama-Scope-R1-Distill" in sae.source
+    noted = sae.beside("lm_config.json").get("model_name")
     distill = "deepseek-ai/DeepSeek-R1-Distill-Llama-8B" if r1 else None
     return {
         "model_name": noted if isinstance(noted, str) and noted else distill,
-        "centers": subtracts and found.names.b_dec in found.header,
+        "centers": subtracts and sae.names.b_dec in sae.header,
     }
 
 
-def _check_tensors(found: Checkpoint) -> None:
+def _check_tensors(sae: Checkpoint) -> None:
     """Raise InputError unless the tensors are those that the configuration asks for."""
-    names, config, there = found.names, found.config, found.header.keys()
+    names, config, there = sae.names, sae.config, sae.header.keys()
     mean_norm = f"{_MEAN_NORM}{config.get('hook_point_in')}"
     if config["norm_activation"] == "dataset-wise" and mean_norm not in there:
-        raise found.refuse("the mean norm of activations is not stored, so the input's scale cannot"
+        raise sae.refuse("the mean norm of activations is not stored, so the input's scale cannot"
                            " be known", mean_norm, sorted(there), weights=True)  # fmt: skip
     expected = {*names.main[:3]}
     expected |= {names.log_threshold} if str(config["act_fn"]).lower() == "jumprelu" else set()
-    expected |= {names.b_dec} if found.flag("use_decoder_bias", default=True) else set()
+    expected |= {names.b_dec} if sae.flag("use_decoder_bias", default=True) else set()
     for name in sorted(expected - there):
-        raise found.refuse("this tensor is missing", name, sorted(there), weights=True)
+        raise sae.refuse("this tensor is missing", name, sorted(there), weights=True)
     for name in sorted(there - expected):
         if not name.startswith(_MEAN_NORM):
-            raise found.refuse("this tensor is no part of an SAE as configured", name,
+            raise sae.refuse("this tensor is no part of an SAE as configured", name,
                                weights=True)  # fmt: skip
 
 
-def _check_sizes(found: Checkpoint) -> None:
+def _check_sizes(sae: Checkpoint) -> None:
     """Raise InputError unless all tensors and the configuration agree on the sizes."""
-    names, (d_in, n_latents) = found.names, found.sizes
+    names, (d_in, n_latents) = sae.names, sae.sizes
     expected = {names.b_enc: (n_latents,), names.b_dec: (d_in,), names.log_threshold: (n_latents,),
-                names.w_dec: found.shape(names.w_enc)[::-1]}  # fmt: skip
+                names.w_dec: sae.shape(names.w_enc)[::-1]}  # fmt: skip
     for name, shape in expected.items():
-        there = found.header.get(name, (shape, ""))[0]
+        there = sae.header.get(name, (shape, ""))[0]
         if there != shape:
-            raise found.refuse(f"expected the shape {list(shape)}", name, list(there), weights=True)
-    if found.config.get("d_model") != d_in:
-        raise found.refuse(f"the weights are {d_in} wide", "d_model")
-    factor = found.config.get("expansion_factor")
+            raise sae.refuse(f"expected the shape {list(shape)}", name, list(there), weights=True)
+    if sae.config.get("d_model") != d_in:
+        raise sae.refuse(f"the weights are {d_in} wide", "d_model")
+    factor = sae.config.get("expansion_factor")
     # The library rounds down; a factor need not be whole.
     if not isinstance(factor, int | float) or not 0 <= d_in * factor - n_latents < 1:
-        raise found.refuse(f"the weights have {n_latents} latents over width {d_in}",
+        raise sae.refuse(f"the weights have {n_latents} latents over width {d_in}",
                            "expansion_factor")  # fmt: skip
 
 
-def _convert_scopium(found: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
-    by_norm = found.config["sparsity_include_decoder_norm"]
+def _convert_scopium(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
+    by_norm = sae.config["sparsity_include_decoder_norm"]
     norms = weights.w_dec.norm(dim=1)
     if by_norm and not bool((norms > 0).all()):
-        raise found.refuse("a decoder row of norm 0, by which latents are divided",
-                           found.names.w_dec, float(norms.min()), weights=True)  # fmt: skip
+        raise sae.refuse("a decoder row of norm 0, by which latents are divided",
+                           sae.names.w_dec, float(norms.min()), weights=True)  # fmt: skip
     if by_norm and info.activation == "jumprelu":
         weights.extra["threshold"] = weights.extra["threshold"] / norms
     elif by_norm and info.activation == "topk":
         weights.w_enc, weights.b_enc = weights.w_enc * norms[:, None], weights.b_enc * norms
         weights.extra["act_scale"] = 1 / norms
-    if found.config["norm_activation"] == "dataset-wise":
-        field = f"{_MEAN_NORM}{found.config['hook_point_in']}"
-        mean = found.contents[field].float().flatten()
-        scale = _mean_norm_scale(found, float(mean) if len(mean) == 1 else None, field,
+    if sae.config["norm_activation"] == "dataset-wise":
+        field = f"{_MEAN_NORM}{sae.config['hook_point_in']}"
+        mean = sae.contents[field].float().flatten()
+        scale = _mean_norm_scale(sae, float(mean) if len(mean) == 1 else None, field,
                                  weights=True)  # fmt: skip
         weights.input_scale = scale
         weights.w_enc = weights.w_enc * scale
@@ -196,7 +196,7 @@ LLAMASCOPIUM = Layout(
     " stored), batch-wise norm, gated encoders, unknown keys and tensors, .dcp shards",
     oracle="the definition, in float64",
     names={"2.x": _SCOPIUM, "R1": _R1},
-    variant=lambda found: "R1" if _R1.w_enc in found.header else "2.x",
+    variant=lambda sae: "R1" if _R1.w_enc in sae.header else "2.x",
     constants={"positions": _POSITIONS},
     activation=Choice(
         "act_fn",

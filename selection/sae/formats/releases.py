@@ -15,15 +15,15 @@ _GEMMA_SITES = {"res": "layers.{}", "mlp": "mlp@{}"}
 _MLP_OUT = re.compile(r"layers\.(\d+)\.post_feedforward_layernorm\.output$")
 
 
-def _gemma_scope(found: Checkpoint) -> Mapping[str, Any]:
+def _gemma_scope(sae: Checkpoint) -> Mapping[str, Any]:
     """Of `gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`."""
-    path = found.path.as_posix()
+    path = sae.path.as_posix()
     if "embedding" in path:
-        raise found.refuse("it reads the embedding, which is no output of a block")
-    match = re.search(r"gemma-scope-(\d+b)-(pt|it)-(res|mlp|att|transcoders)", found.source)
+        raise sae.refuse("it reads the embedding, which is no output of a block")
+    match = re.search(r"gemma-scope-(\d+b)-(pt|it)-(res|mlp|att|transcoders)", sae.source)
     if match and match[3] not in _GEMMA_SITES:
         what = "a transcoder" if match[3] == "transcoders" else "of the attention heads (o_proj)"
-        raise found.refuse(f"it is {what}: it reads a module's input", value=match[0])
+        raise sae.refuse(f"it is {what}: it reads a module's input", value=match[0])
     layer, l0 = re.search(r"layer_(\d+)", path), re.search(r"average_l0_(\d+)", path)
     suffix = "-it" if match and match[2] == "it" else ""
     return {
@@ -46,18 +46,18 @@ GEMMA_SCOPE = Layout(
 )
 
 
-def _gemma_scope_2(found: Checkpoint) -> Mapping[str, Any]:
+def _gemma_scope_2(sae: Checkpoint) -> Mapping[str, Any]:
     """The configuration names modules of transformers, and models as "gemma-v3-1b-it"."""
-    config = found.config
+    config = sae.config
     hook, hook_out = (str(config.get(f"hf_hook_point_{way}") or "") for way in ("in", "out"))
     if hook_out and hook != hook_out:
-        raise found.refuse(ONE_PLACE, "hf_hook_point_in")
-    if config.get("affine_connection") or "affine_skip_connection" in found.header:
-        raise found.refuse("it has a skip connection, so its latents tell only a part",
+        raise sae.refuse(ONE_PLACE, "hf_hook_point_in")
+    if config.get("affine_connection") or "affine_skip_connection" in sae.header:
+        raise sae.refuse("it has a skip connection, so its latents tell only a part",
                            "affine_connection", value=True)  # fmt: skip
     mlp = _MLP_OUT.search(hook)
     if hook and not mlp and hookpoint_of(hook) is None:
-        raise found.refuse("it reads a place that is no output of a block or MLP",
+        raise sae.refuse("it reads a place that is no output of a block or MLP",
                            "hf_hook_point_in")  # fmt: skip
     l0, name = config.get("l0"), str(config.get("model_name") or "")
     name = name.rsplit("/", 1)[-1].replace("-v3", "-3")
@@ -85,15 +85,15 @@ GEMMA_SCOPE_2 = Layout(
 )  # fmt: skip
 
 
-def _qwen_scope(found: Checkpoint) -> Mapping[str, Any]:
+def _qwen_scope(sae: Checkpoint) -> Mapping[str, Any]:
     """Of `SAE-Res-{model}-W{n}K-L0_{k}/layer{n}.sae.pt`: k is said by the name alone."""
-    path = found.path.absolute().as_posix()
+    path = sae.path.absolute().as_posix()
     repository = re.search(r"SAE-Res-([\w.-]+)-W\d+K-L0_(\d+)", path)
     if repository is None:
-        raise found.refuse("how many latents are active is said by the repository's name alone"
+        raise sae.refuse("how many latents are active is said by the repository's name alone"
                            " (...-L0_50), and this path has none",
-                           value=found.path.as_posix())  # fmt: skip
-    layer = re.fullmatch(r"layer(\d+)\.sae", found.path.stem)
+                           value=sae.path.as_posix())  # fmt: skip
+    layer = re.fullmatch(r"layer(\d+)\.sae", sae.path.stem)
     return {
         "hookpoint": f"layers.{layer[1]}" if layer else None,
         "k": int(repository[2]),
@@ -119,13 +119,13 @@ _OPENAI_SITES = {"resid_post_mlp": "layers.{}", "resid_delta_mlp": "mlp@{}",
                  "resid_delta_attn": "attn@{}"}  # fmt: skip
 
 
-def _openai(found: Checkpoint) -> Mapping[str, Any]:
+def _openai(sae: Checkpoint) -> Mapping[str, Any]:
     """Of `resid_post_mlp_v5_32k/autoencoders/8.pt`; TopK ones normalize every token first."""
-    contents, path = found.contents, found.path.as_posix()
+    contents, path = sae.contents, sae.path.as_posix()
     if "decoder.weight" not in contents and "encoder.weight" in contents:
-        raise found.refuse("a decoder that is tied to the encoder is not read")
+        raise sae.refuse("a decoder that is tied to the encoder is not read")
     if "resid_post_attn" in path:
-        raise found.refuse("it reads the residual stream between attention and MLP, which is no"
+        raise sae.refuse("it reads the residual stream between attention and MLP, which is no"
                            " output of a module", value=path)  # fmt: skip
     activation, state = (
         str(contents.get("activation", "ReLU")),
@@ -133,12 +133,12 @@ def _openai(found: Checkpoint) -> Mapping[str, Any]:
     )
     state = state if isinstance(state, Mapping) else {}
     if activation not in ("TopK", "ReLU"):
-        raise found.refuse("only TopK and ReLU are read", "activation", activation)
+        raise sae.refuse("only TopK and ReLU are read", "activation", activation)
     if state.get("postact_fn", "ReLU") != "ReLU":
-        raise found.refuse("latents must not be negative, so relu is needed after the top k",
+        raise sae.refuse("latents must not be negative, so relu is needed after the top k",
                            "activation_state_dict.postact_fn", state["postact_fn"])  # fmt: skip
     site = next((site for name, site in _OPENAI_SITES.items() if name in path), None)
-    layer = re.fullmatch(r"\d+", found.path.stem)
+    layer = re.fullmatch(r"\d+", sae.path.stem)
     return {
         "hookpoint": site.format(layer[0]) if site and layer else None,
         "k": state.get("k", 0),

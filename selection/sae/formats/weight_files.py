@@ -71,14 +71,14 @@ class Weights:
             ) from None
 
 
-def main_weights(found: Checkpoint, info: SaeInfo) -> Weights:
+def main_weights(sae: Checkpoint, info: SaeInfo) -> Weights:
     """The tensors that the layout names, as float32 and transposed where it says so.
 
     Raises InputError naming what is missing.
     """
-    names, file, contents = found.names, found.weights_file, found.contents
-    key = found.layout.bias_key
-    biased = not key or found.config.get(key, names.b_dec in contents)
+    names, file, contents = sae.names, sae.weights_file, sae.contents
+    key = sae.layout.bias_key
+    biased = not key or sae.config.get(key, names.b_dec in contents)
     tensors = tensors_of(file, contents, names.main if biased else names.main[:3])
     w_enc, b_enc, w_dec, b_dec = (*tensors, torch.zeros(info.d_in))[:4]
     weights = Weights(w_enc, b_enc, w_dec, b_dec)
@@ -88,16 +88,16 @@ def main_weights(found: Checkpoint, info: SaeInfo) -> Weights:
         log_scale, bias = tensors_of(file, contents, names.magnitudes)
         weights.extra |= {"magnitude_scale": log_scale.exp(), "magnitude_bias": bias}
     if info.activation == "jumprelu" and names.log_threshold:
-        weights.extra["threshold"] = _threshold(found, info.num_latents)
+        weights.extra["threshold"] = _threshold(sae, info.num_latents)
     return weights
 
 
-def _threshold(found: Checkpoint, n_latents: int) -> Tensor:
-    names = found.names
-    if names.threshold not in found.contents and names.log_threshold in found.contents:
-        (logarithm,) = tensors_of(found.weights_file, found.contents, [names.log_threshold])
+def _threshold(sae: Checkpoint, n_latents: int) -> Tensor:
+    names = sae.names
+    if names.threshold not in sae.contents and names.log_threshold in sae.contents:
+        (logarithm,) = tensors_of(sae.weights_file, sae.contents, [names.log_threshold])
         return logarithm.exp()
-    (threshold,) = tensors_of(found.weights_file, found.contents, [names.threshold])
+    (threshold,) = tensors_of(sae.weights_file, sae.contents, [names.threshold])
     return threshold if threshold.ndim else torch.full((n_latents,), float(threshold))
 
 

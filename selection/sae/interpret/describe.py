@@ -96,8 +96,8 @@ def description_rows(
             row["facets"] = _preferences(latent, facets)
             row["description"] = "; ".join(
                 [str(row["description"])]
-                + [f"{found.lift[latent]:.1f}x in {found.names[found.label[latent]]}"
-                   for found in facets.values() if found.lift[latent] >= MIN_LIFT]
+                + [f"{facet.lift[latent]:.1f}x in {facet.names[facet.label[latent]]}"
+                   for facet in facets.values() if facet.lift[latent] >= MIN_LIFT]
             )  # fmt: skip
         if lens is not None:
             row["promotes"] = _decoded(lens.top[latent].numpy(), renderer)
@@ -170,12 +170,12 @@ def _preferences(latent: int, facets: Mapping[str, Facets]) -> list[dict[str, ob
     return [
         {
             "column": column,
-            "label": found.names[found.label[latent]],
-            "share": float(found.share[latent]),
-            "lift": float(found.lift[latent]),
+            "label": facet.names[facet.label[latent]],
+            "share": float(facet.share[latent]),
+            "lift": float(facet.lift[latent]),
         }
-        for column, found in facets.items()
-        if found.label[latent] >= 0
+        for column, facet in facets.items()
+        if facet.label[latent] >= 0
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which source, language or other label a latent leans to: lift over the pool. Numpy only."""
+"""Which source, language or other label a latent prefers: lift over the pool. Numpy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ MIN_SAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """The label that each of M latents leans to most.
+    """The label that each of M latents prefers most.
 
-    label: (M,) int64 place in `names`, -1 where no label has enough samples with the latent.
+    label: (M,) int64 index into `names`, -1 where no label has enough samples with the latent.
     share: (M,) float64 of the samples with the latent, the part with that label.
-    lift:  (M,) float64 that part over the label's part of all samples; 1 means no leaning.
+    lift:  (M,) float64 that part over the label's part of all samples; 1 means no preference.
     n:     (M,) int64 samples on which the latent is active.
     names: labels, ascending.
     """

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         ("suppresses", pa.list_(pa.string())),
         ("kurtosis", pa.float32()),
         (
-            "facets",  # label of a column that it leans to: share of its samples, lift over all
+            "facets",  # label of a column that it prefers: share of its samples, lift over all
             pa.list_(
                 pa.struct(
                     [
@@ -75,9 +75,9 @@ def write_latents(
 
 
 def read_about(file: Path) -> dict[str, object]:
-    """What `write_latents` was told about the rows."""
-    found: dict[str, object] = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"{}"))
-    return found
+    """What `write_latents` was given about the rows."""
+    about: dict[str, object] = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"{}"))
+    return about
 
 
 def read_descriptions(folder: Path, sae_sha256: str | None) -> dict[int, str]:

@@ -89,11 +89,11 @@ def read_unembedding(folder: Path) -> tuple[Tensor | None, Tensor]:
 
 def _tensors(folder: Path) -> dict[str, Path]:
     """Name -> the safetensors file that holds it."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            found |= dict.fromkeys(opened.keys(), file)
-    return found
+            files |= dict.fromkeys(opened.keys(), file)
+    return files
 
 
 def _read(where: dict[str, Path], name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""What makes a latent fire: its tokens, its density, the places where it is strongest.
+"""What activates a latent: its tokens, its density, the tokens on which it is strongest.
 
 Numpy only. Nothing here is an explanation: a latent's top tokens and examples are hints, and are
 shown as such.
@@ -41,7 +41,7 @@ class LatentProfile:
 
 
 class _Peaks(NamedTuple):
-    """Places where latents were active; arrays of one length."""
+    """Tokens on which latents were active; arrays of the same shape."""
 
     latent: NDArray[np.int64]
     sample: NDArray[np.int64]
@@ -49,7 +49,7 @@ class _Peaks(NamedTuple):
     act: NDArray[np.float32]
 
     def at(self, rows: NDArray[np.int64]) -> "_Peaks":
-        """Some of the places, in this order."""
+        """Some of them, in this order."""
         return _Peaks(self.latent[rows], self.sample[rows], self.position[rows], self.act[rows])
 
 
@@ -59,7 +59,7 @@ class LatentStatistics:
     def __init__(self, n_latents: int, n_vocab: int, n_examples: int = 3) -> None:
         """n_examples: samples that are kept per latent."""
         self.n_latents, self.n_vocab, self.n_examples = n_latents, n_vocab, n_examples
-        self._fired = np.zeros(n_latents, np.int64)
+        self._active = np.zeros(n_latents, np.int64)
         self._token_count = np.zeros(n_vocab, np.int64)
         self._pairs: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
         none = np.zeros(0, np.int64)
@@ -83,17 +83,17 @@ class LatentStatistics:
         token, slot = np.nonzero(top_acts > 0)
         latent = top_indices[token, slot].astype(np.int64)
         act = top_acts[token, slot].astype(np.float32)
-        self._fired += np.bincount(latent, minlength=self.n_latents)
+        self._active += np.bincount(latent, minlength=self.n_latents)
         self._pairs.append(_summed(latent * self.n_vocab + token_ids[token], act))
         if sum(len(keys) for keys, _ in self._pairs) > _PENDING:
             self._add_up()
-        found = _Peaks(
+        peaks = _Peaks(
             latent,
             samples[token].astype(np.int64),
             positions[token].astype(np.int64),
             act,
         )
-        self._keep_peaks(found)
+        self._keep_peaks(peaks)
 
     def _add_up(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         keys = np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in self._pairs)])
@@ -101,10 +101,10 @@ class LatentStatistics:
         self._pairs = [_summed(keys, sums)]
         return self._pairs[0]
 
-    def _keep_peaks(self, found: _Peaks) -> None:
-        """The strongest place of each sample, then the strongest samples of each latent."""
-        order = np.lexsort((found.position, -found.act, found.sample, found.latent))
-        new = found.at(order)
+    def _keep_peaks(self, peaks: _Peaks) -> None:
+        """The strongest token of each sample, then the strongest samples of each latent."""
+        order = np.lexsort((peaks.position, -peaks.act, peaks.sample, peaks.latent))
+        new = peaks.at(order)
         first = np.ones(len(order), np.bool_)
         first[1:] = (np.diff(new.latent) != 0) | (np.diff(new.sample) != 0)
         both = _Peaks(
@@ -129,17 +129,17 @@ class LatentStatistics:
         latent, token = latent[order], token[order]
         share = sums[order] / whole[latent]
         lift = share * n_tokens / self._token_count[token]
-        shape, place = (self.n_latents, n_top), (latent, rank)
+        shape, cells = (self.n_latents, n_top), (latent, rank)
         peaks, examples = self._peaks, (self.n_latents, self.n_examples)
         peak = peaks.latent, _rank_in_runs(peaks.latent)
         acts = _table(examples, 0, peak, peaks.act)
         return LatentProfile(
             n_tokens=n_tokens,
-            density=self._fired / max(1, n_tokens),
+            density=self._active / max(1, n_tokens),
             max_act=acts[:, 0].copy(),
-            tokens=_table(shape, -1, place, token),
-            token_share=_table(shape, 0, place, share),
-            token_lift=_table(shape, 0, place, lift),
+            tokens=_table(shape, -1, cells, token),
+            token_share=_table(shape, 0, cells, share),
+            token_lift=_table(shape, 0, cells, lift),
             samples=_table(examples, -1, peak, peaks.sample),
             positions=_table(examples, -1, peak, peaks.position),
             acts=acts,
@@ -163,10 +163,10 @@ def _rank_in_runs(values: NDArray[np.int64]) -> NDArray[np.int64]:
 def _table(
     shape: tuple[int, int],
     missing: float,
-    place: tuple[NDArray[np.int64], NDArray[np.int64]],
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]],
     values: NDArray[Any],
 ) -> NDArray[Any]:
-    """A table of `missing`, with values at some (row, column) places."""
+    """A table of `missing`, with values at some (row, column) cells."""
     table = np.full(shape, missing, values.dtype)
-    table[place] = values
+    table[cells] = values
     return table

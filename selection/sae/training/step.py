@@ -34,7 +34,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepResult:
-    """What a step found.
+    """What a step gives.
 
     gradient: of the loss, shaped like the parameters.
     fired:    (M,) bool, latents active on at least one token.
@@ -84,11 +84,11 @@ def loss_and_gradient(
         pre.relu_()
         acts, indices = choose(pre, k, "topk") if cut is None else _above(pre, cut)
         for i, width in enumerate(parts):
-            mine = acts if width == len(p.w_enc) else acts * (indices < width)
+            first_acts = acts if width == len(p.w_enc) else acts * (indices < width)
             scale = 2 / (variance * len(parts))
-            sums, act_gradient = _decode(mine, indices, p.w_dec, centered, scale)
+            sums, act_gradient = _decode(first_acts, indices, p.w_dec, centered, scale)
             residual = sums - centered
-            _add_living(grad, mine, act_gradient, indices, centered, residual * scale)
+            _add_living(grad, first_acts, act_gradient, indices, centered, residual * scale)
             errors[i] += residual.square().sum()
         active = acts > 0
         n_active += active.sum()

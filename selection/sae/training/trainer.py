@@ -1,4 +1,4 @@
-"""State of a training: parameters, Adam, what fired when; saved and continued to the bit."""
+"""State of a training: parameters, Adam, when each latent was active; saved and continued to the bit."""
 
 import logging
 import math
@@ -61,7 +61,7 @@ class Trainer:
         if not len(x):
             return StepMetrics(self.n_steps, 0, 0.0, 0.0, 0.0, int(dead.sum()), lr)
         s, k = self.settings, self.settings.k_at(self.n_steps)
-        found = loss_and_gradient(
+        result = loss_and_gradient(
             self.parameters,
             x,
             k,
@@ -70,16 +70,16 @@ class Trainer:
             per_batch=s.architecture != "topk",
             widths=s.widths,
         )
-        self._update(found, lr)
-        self._follow(found.smallest, k)
+        self._update(result, lr)
+        self._follow(result.smallest, k)
         self.tokens_since_fired += len(x)
-        self.tokens_since_fired[found.fired] = 0
-        self.recent.append((found.fvu, found.l0))
+        self.tokens_since_fired[result.fired] = 0
+        self.recent.append((result.fvu, result.l0))
         if self.n_steps % -(-s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
             n_dead = int(self.dead().sum())
-            self.curve.append((self.n_steps, found.fvu, found.l0, n_dead / s.num_latents, k))
+            self.curve.append((self.n_steps, result.fvu, result.l0, n_dead / s.num_latents, k))
         return StepMetrics(
-            self.n_steps, len(x), found.fvu, found.auxk, found.l0, int(dead.sum()), lr
+            self.n_steps, len(x), result.fvu, result.auxk, result.l0, int(dead.sum()), lr
         )
 
     def dead(self) -> Tensor:
@@ -164,9 +164,9 @@ class Trainer:
             os.fsync(out.fileno())
         os.replace(temp, file)
 
-    def _update(self, found: StepResult, lr: float) -> None:
+    def _update(self, result: StepResult, lr: float) -> None:
         """One step of Adam; decoder rows move across themselves only and stay at unit norm."""
-        w_dec, gradient = self.parameters.w_dec, found.gradient
+        w_dec, gradient = self.parameters.w_dec, result.gradient
         along = (gradient.w_dec * w_dec).sum(1, keepdim=True)
         gradient.w_dec.sub_(along * w_dec)
         for tensor, its_gradient in zip(self.parameters.tensors(), gradient.tensors(), strict=True):
