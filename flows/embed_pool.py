@@ -6,10 +6,10 @@ from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.artifacts import reported
 from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
-from flows.stages.prepare.inputs import read_targets
-from flows.stages.represent.representer import embed_targets
+from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.spaces import count_terms
 from flows.stages.represent.workers import embed_by_workers
+from flows.stages.session import open_session
 from flows.train_sae import train_sae_task
 from storage.files.workspace import open_workspace
 
@@ -20,13 +20,13 @@ def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dic
     representer, counts = embed_by_workers(config, open_workspace(workspace), pool_id, sae)
     count_terms(config, representer, representer.rendered(pool_id))
     if isinstance(config, SelectConfig):
-        embed_targets(representer, config, read_targets(config.exemplars))
+        embed_targets(representer, config, representer.session.targets)
     return counts
 
 
 def run_embedding(config: VectorJob, workspace: str) -> dict[str, int]:
     """The tasks of the flow; returns how many vectors were computed and how many reused."""
-    with reported():
+    with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         sae = train_sae_task(config, workspace, pool_id)

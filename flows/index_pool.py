@@ -9,6 +9,7 @@ from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
 from flows.stages.rank.index import index_pool_vectors
 from flows.stages.represent.representer import open_representer
+from flows.stages.session import open_session
 from flows.train_sae import train_sae_task
 from storage.files.workspace import open_workspace
 
@@ -23,7 +24,7 @@ def index_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> str
 @flow(name="index-pool")
 def index_pool(config: VectorJob, workspace: str = "workspace") -> str:
     """Everything up to the index."""
-    with reported():
+    with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         sae = train_sae_task(config, workspace, pool_id)

@@ -6,9 +6,9 @@ from flows.config.jobs import PoolJob, VectorJob
 from flows.orchestration.artifacts import reported
 from flows.orchestration.stage_task import stage_task
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_model_input, render
+from flows.stages.prepare.render import render
+from flows.stages.session import open_session, session_of
 from storage.files.workspace import open_workspace
-from storage.pools.prepare import open_pool
 
 
 @stage_task("prepare-pool")
@@ -20,13 +20,13 @@ def prepare_task(config: PoolJob, workspace: str) -> str:
 @stage_task("render-pool")
 def render_task(config: VectorJob, workspace: str, pool_id: str) -> None:
     """Turn every example into tokens, once per rendering."""
-    place = open_workspace(workspace)
-    render(place, open_pool(place.pools / pool_id), open_model_input(config))
+    session = session_of(config, open_workspace(workspace))
+    render(session.workspace, session.pool(pool_id), session.model_input)
 
 
 def run_prepare(config: VectorJob, workspace: str) -> str:
     """The tasks of the flow; returns the pool id."""
-    with reported():
+    with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
     return pool_id

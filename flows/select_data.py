@@ -19,6 +19,7 @@ from flows.prepare_pool import prepare_task, render_task
 from flows.stages.publish import export_and_report
 from flows.stages.record.material import RunFacts
 from flows.stages.select_samples import refuse_large_token_budget, select_and_record
+from flows.stages.session import open_session
 from flows.stages.validate import check_before_model, check_config
 from flows.train_sae import train_sae_task
 from selection.core.hashing import content_id
@@ -66,9 +67,10 @@ def run_selection(
     started = datetime.now(UTC)
     run_id = content_id([config.model_dump(mode="json"), started.isoformat()])
     # A deployment may run the same config many times; a name means one run.
-    name = free_run_name(open_workspace(workspace), config.name or run_name)
+    place = open_workspace(workspace)
+    name = free_run_name(place, config.name or run_name)
     facts = RunFacts(run_id, name, started, trigger)
-    with reported() as told:
+    with open_session(config, place), reported() as progress:
         check_task(config, workspace)
         pool_id = prepare_task(config, workspace)
         budget_task(config, workspace, pool_id)
@@ -78,11 +80,11 @@ def run_selection(
         embed_task(config, workspace, pool_id, sae)
         if config.index:
             index_task(config, workspace, pool_id, sae)
-        facts = replace(facts, stages=tuple(told.stages))
+        facts = replace(facts, stages=tuple(progress.stages))
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         reports = publish_task(config, workspace, main)
-        explain_run(open_workspace(workspace), facts.name, results, told.stages, reports)
+        explain_run(place, facts.name, results, progress.stages, reports)
     return results
 
 

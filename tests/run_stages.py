@@ -6,16 +6,18 @@ from typing import Any
 
 from flows.config.jobs import SelectConfig
 from flows.config.load import merge, resolve
-from flows.stages.prepare.inputs import prepare, read_targets
-from flows.stages.prepare.render import open_model_input, render
+from flows.stages.prepare.inputs import prepare
+from flows.stages.prepare.render import render
 from flows.stages.publish import export_and_report
 from flows.stages.rank.index import index_pool_vectors
 from flows.stages.record.material import RunFacts
-from flows.stages.represent.representer import embed_targets, open_representer
+from flows.stages.represent.exemplars import embed_targets
+from flows.stages.represent.representer import representer_in
 from flows.stages.represent.sae import ensure_sae
 from flows.stages.represent.spaces import count_terms, representers_of
 from flows.stages.represent.units import embed_rendered
 from flows.stages.select_samples import refuse_large_token_budget, select_and_record
+from flows.stages.session import session_of
 from flows.stages.validate import check_before_model, check_config
 from selection.core.hashing import content_id
 from storage.files.workspace import Workspace, open_workspace
@@ -57,14 +59,14 @@ def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
     check_config(config, workspace)
     pool = prepare(config, workspace)
     check_before_model(config, workspace, pool.pool_id)
-    model_input = open_model_input(config)
-    rendered = render(workspace, pool, model_input)
+    session = session_of(config, workspace)
+    rendered = render(workspace, pool, session.model_input)
     refuse_large_token_budget(config, workspace, pool.pool_id)
-    sae = str(ensure_sae(config, workspace, model_input, rendered))
-    representer = open_representer(config, workspace, sae)
+    sae = ensure_sae(session, pool.pool_id)
+    representer = representer_in(session, sae)
     embed_rendered(representers_of(config, representer), rendered)
     count_terms(config, representer, rendered)
-    embed_targets(representer, config, read_targets(config.exemplars))
+    embed_targets(representer, config, session.targets)
     if config.index:
         index_pool_vectors(workspace, representer, pool.pool_id)
     return pool.pool_id, sae

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from flows.config.jobs import SelectConfig
-from flows.stages.prepare.inputs import read_targets
 from flows.stages.record.material import RunFacts
 from flows.stages.represent.representer import open_representer
 from flows.stages.select_samples import decide_run, select_and_record
@@ -69,9 +68,9 @@ class Selector:
         """Picks of the main selection that a config leads to."""
         config, now = self.config(more), datetime.now(UTC)
         representer = open_representer(config, self.workspace, str(self.paths[3]))
-        facts, tables = RunFacts("again", "again", now, "test"), read_targets(config.exemplars)
+        facts = RunFacts("again", "again", now, "test")
         scores = self.workspace.root / "again"
-        found = decide_run(config, representer, self.pool_id, tables, facts, scores)
+        found = decide_run(representer, self.pool_id, facts, scores)
         return [str(name) for name in found.top_of(found.decided[0])["example_id"].to_pylist()]
 
 

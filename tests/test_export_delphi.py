@@ -269,7 +269,7 @@ def test_an_error_leaves_nothing_and_a_folder_in_use_is_refused_before_the_model
     assert [path.name for path in outer.rglob("*")] == ["empty"]
     write(outer / "empty", [np.ones(1, np.uint32)], [], 4, 4)
     before = everything(outer)
-    monkeypatch.setattr(describe_stage, "open_representer", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(describe_stage, "representer_in", lambda *_: pytest.fail("too late"))
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(job(pool, tiny_model_dir, tiny_sae_dir)))
     with pytest.raises(InputError, match="something in this folder"):
@@ -285,7 +285,7 @@ def test_where_no_folder_can_be_made_is_said_before_the_model_is_loaded(
     pool: Path, tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(describe_stage, "open_representer", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(describe_stage, "representer_in", lambda *_: pytest.fail("too late"))
     path, circle = tmp_path / "c.yaml", tmp_path / "circle"
     path.write_text(yaml.safe_dump(job(pool, tiny_model_dir, tiny_sae_dir)))
     circle.symlink_to(circle)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from flows.config.load import resolve
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
+from flows.stages.represent.calibration import calibration_samples
 from flows.stages.represent.devices import claim_device
 from flows.stages.represent.representer import Representer, open_representer
-from flows.stages.represent.sae import calibration_samples
 from flows.stages.represent.units import embed_rendered
 from selection.core.errors import InputError
 from selection.core.sparse import take, to_dense
@@ -137,7 +137,7 @@ def test_a_pool_that_stopped_for_lack_of_memory_goes_on_where_it_was(
     with fake_cuda(monkeypatch) as device:
         _, expected = embedded(tmp_path / "whole", paths)
         representer, rendered = small_pool(tmp_path / "stopped", paths)
-        representer.calibration, representer.coder_there  # noqa: B018 - on the device already
+        representer.calibration, representer.coder_on_device  # noqa: B018 - on the device already
         device.capacity = device.n_bytes + 1000
         with pytest.raises(InputError, match="too little memory for one sample"):
             embed_rendered([representer], rendered)
@@ -161,7 +161,7 @@ def test_weights_that_do_not_fit_are_said_clearly(
     representer.model  # noqa: B018 - fits
     device.capacity = device.n_bytes + 10_000
     with pytest.raises(InputError, match="memory for the weights of the SAE"):
-        representer.coder_there  # noqa: B018 - does not
+        representer.coder_on_device  # noqa: B018 - does not
 
 
 def test_a_device_is_claimed_only_where_one_is_used(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flows.config.model import SaeConfig
-from flows.stages.represent.sae import check_declared_quality
+from flows.stages.represent.calibration import check_declared_quality
 from selection.core.errors import InputError
 from selection.sae.coder import make_coder
 from selection.sae.metadata import SaeInfo
@@ -37,15 +37,15 @@ def test_the_config_decides_between_silence_a_warning_and_a_refusal(
     coder = make_coder(*weights, info=INFO)
     bad = SaeQuality(1.2, 40.0, 0.0, 4096)
     with caplog.at_level(logging.WARNING):
-        check_declared_quality(SaeConfig(path="x", check="off"), coder, bad)
+        check_declared_quality(SaeConfig(path="x", check="off"), coder.info, bad)
         check_declared_quality(
-            SaeConfig(path="x", check="refuse"), coder, SaeQuality(0.2, 10, 0, 9)
+            SaeConfig(path="x", check="refuse"), coder.info, SaeQuality(0.2, 10, 0, 9)
         )
     assert not caplog.records
-    check_declared_quality(SaeConfig(path="x"), coder, bad)
+    check_declared_quality(SaeConfig(path="x"), coder.info, bad)
     assert "40.0 latents are active per token, 10 are declared; its recon" in caplog.text
     with pytest.raises(InputError, match=r"`sae`.*1\.20 of the variance.*saes/x.*check: warn"):
-        check_declared_quality(SaeConfig(path="x", check="refuse"), coder, bad)
+        check_declared_quality(SaeConfig(path="x", check="refuse"), coder.info, bad)
 
 
 @pytest.mark.parametrize("fault", ["none", "no subtraction", "transposed decoder", "no norm"])
@@ -99,7 +99,7 @@ def test_a_run_checks_its_sae_and_refuses_where_asked(
     assert quality["n_tokens"] >= 4096
     with pytest.raises(InputError, match="FVU"):  # also when it was measured before
         _ = open_representer(refusing, workspace, str(tiny_sae_dir)).unit
-    plain = open_representer(job(), workspace, str(tiny_sae_dir)).coder.info
-    scaled = open_representer(job(scale="decoder_norm"), workspace, str(tiny_sae_dir)).coder.info
+    plain = open_representer(job(), workspace, str(tiny_sae_dir)).sae.info
+    scaled = open_representer(job(scale="decoder_norm"), workspace, str(tiny_sae_dir)).sae.info
     assert scaled.sae_id != plain.sae_id
     assert unit > 0

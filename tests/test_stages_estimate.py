@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.stages.estimate import _tokens_to_run, estimate, print_dry_run
+from flows.stages.estimate import count_tokens, estimate_run, estimate_vectors
+from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.representer import missing_rows, open_representer
@@ -45,7 +46,6 @@ def test_it_counts_the_tokens_that_are_run(
     tiny_model_dir: Path,
     tiny_sae_dir: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     compute: dict[str, Any],
     rendering: dict[str, Any],
     shares: bool,
@@ -55,13 +55,12 @@ def test_it_counts_the_tokens_that_are_run(
         compute=compute, rendering=rendering,
     )  # fmt: skip
     workspace = open_workspace(tmp_path / "workspace")
-    print_dry_run(config, workspace)
-    printed = capsys.readouterr().out
+    printed = "\n".join(estimate_lines(estimate_run(config, workspace)))
     [(said, of)] = re.findall(r"forward +([\d,]+) of ([\d,]+) tokens", printed)
     rendered = render(workspace, prepare(config, workspace), open_model_input(config))
     representer = open_representer(config, workspace, str(tiny_sae_dir))
     missing = missing_rows(representer, rendered)
-    expected = _tokens_to_run(representer.model, config, rendered, missing)
+    expected = count_tokens(representer.model, config, rendered, missing)
     assert said == f"{expected.run:,}"
     assert of == f"{rendered.lengths()[missing].sum():,}"
     ran = Ran(representer.model)
@@ -71,25 +70,27 @@ def test_it_counts_the_tokens_that_are_run(
     needed = needed_lengths(rendered.samples(missing), True).sum()
     if representer.model.packs:
         assert sum(ran.rows) == expected.run
-    assert (expected.run < needed) == shares == ("beginnings that others share" in printed)
+    assert (expected.run < needed) == shares == ("tokens saved by shared prefixes" in printed)
     assert expected.needed == needed
     behind = rendered.lengths()[missing].sum() - needed
-    assert f"{behind:,} stand behind the last one that counts" in printed
+    assert f"{behind:,} tokens after the last content token are not run" in printed
 
 
 def test_every_space_of_a_run_is_counted(
     pool: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path,
-    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:  # fmt: skip
     config = tiny_config(
         pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
         representation={"spaces": ["sae", {"kind": "sae", "token_aggregate": "max"}]},
     )  # fmt: skip
     workspace = open_workspace(tmp_path / "workspace")
-    print_dry_run(config, workspace)
-    assert "would be computed, each in 2 spaces" in capsys.readouterr().out
+    lines = estimate_lines(estimate_run(config, workspace))
+    assert any("would be computed, each in 2 spaces" in line for line in lines)
     rendered = render(workspace, prepare(config, workspace), open_model_input(config))
     first = open_representer(config, workspace, str(tiny_sae_dir))
     both, missing = representers_of(config, first), missing_rows(first, rendered)
-    sizes = [estimate(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)]
+    sizes = [
+        estimate_vectors(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)
+    ]
     assert sizes[2] == pytest.approx(sizes[0] + sizes[1], abs=3)

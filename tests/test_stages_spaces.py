@@ -12,7 +12,8 @@ import pytest
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.render import open_model_input
 from flows.stages.represent import units
-from flows.stages.represent.representer import embed_samples, open_representer, represent_samples
+from flows.stages.represent.exemplars import embed_samples
+from flows.stages.represent.representer import open_representer, represent_samples
 from flows.stages.represent.spaces import open_sources, open_spaces
 from selection.core.errors import InputError
 from selection.core.sparse import document_frequency

@@ -11,7 +11,8 @@ from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchField
 from flows.stages.prepare.render import render
 from flows.stages.prepare.rules import texts_of
-from flows.stages.represent.representer import embed_targets, pool_vectors
+from flows.stages.represent.exemplars import embed_targets
+from flows.stages.represent.representer import pool_vectors
 from flows.stages.represent.units import embed_rendered
 from selection.evaluation.labelled import Setting, read_labelled_pool, read_labelled_targets
 from selection.records import SparseRows

@@ -104,7 +104,8 @@ class Reading:
     def heads(self) -> list[Head]:
         """Of the representers, with their SAEs where the model runs."""
         return [
-            replace(each.head, coder=each.coder.to(self.model.device)) for each in self.representers
+            replace(each.head, coder=each.sae.coder.to(self.model.device))
+            for each in self.representers
         ]
 
     @property

@@ -11,9 +11,9 @@ from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows, sae_path
 from flows.stages.rank.score import pool_scores
+from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import (
     Representer,
-    embed_targets,
     open_representer,
     pool_vectors,
 )

@@ -37,14 +37,17 @@ def run_config(
     if is_demo_model_on_foreign_pool(config):
         say(DEMO_WARNING)
     if dry_run:
-        from flows.stages.estimate import print_dry_run
+        from flows.stages.estimate import estimate_run
+        from flows.stages.estimate_lines import estimate_lines
 
         with listening(for_terminal()):
-            print_dry_run(config, root)
+            estimate = estimate_run(config, root)
+        say("\n" + "\n".join(estimate_lines(estimate)))
         return
-    with listening(for_terminal()):
-        from flows.stages.validate import check_config
+    from flows.stages.session import open_session
+    from flows.stages.validate import check_config
 
+    with listening(for_terminal()), open_session(config, root):
         check_config(config, root)  # A mistake is reported before a server starts.
         results = _run_flow(config, root)
     _print_results(results, root, time.monotonic() - started)
@@ -110,16 +113,22 @@ def run_embed(
     Hosts that start together wait for the first one to prepare, then share the units.
     """
     from flows.stages.prepare.inputs import prepare
-    from flows.stages.prepare.render import open_model_input, render
+    from flows.stages.prepare.render import render
     from flows.stages.represent.sae import ensure_sae
     from flows.stages.represent.workers import embed_by_workers
+    from flows.stages.session import open_session
 
     option = {} if workers is None else {"compute.workers": str(workers)}
     config, root = load_config(config_name, {**overrides, **option}), open_workspace(workspace)
     try:
-        with ending_on_sigterm(), listening(for_terminal()):
-            pool, model_input = prepare(config, root), open_model_input(config)
-            sae = str(ensure_sae(config, root, model_input, render(root, pool, model_input)))
+        with (
+            ending_on_sigterm(),
+            listening(for_terminal()),
+            open_session(config, root) as session,
+        ):
+            pool = prepare(config, root)
+            render(root, pool, session.model_input)
+            sae = ensure_sae(session, pool.pool_id)
             representer, counts = embed_by_workers(config, root, pool.pool_id, sae)
     except Terminated:
         say(f"Stopped; finished units are kept. Run it again to resume (exit code {EX_TEMPFAIL}).")

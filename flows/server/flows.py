@@ -34,7 +34,8 @@ from flows.server.forms import (
     select_config,
     vector_job,
 )
-from flows.stages.estimate import plan_lines
+from flows.stages.estimate import estimate_run
+from flows.stages.estimate_lines import estimate_lines
 from storage.export.export import export_selection
 from storage.files.workspace import chosen_root, find_workspace, open_workspace
 
@@ -121,7 +122,7 @@ def plan(
     """What a selection would read, drop, compute, write and cost; nothing is selected."""
     config = select_config(pool, exemplars, budget, preset, advanced)
     with _limit(advanced.max_hours):
-        lines = plan_lines(config, open_workspace(None))
+        lines = estimate_lines(estimate_run(config, open_workspace(None)))
     publish_markdown("plan", plan_page(lines), "What a run would do")
     return lines
 

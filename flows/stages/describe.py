@@ -10,13 +10,13 @@ import numpy as np
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import prepare
-from flows.stages.prepare.render import open_model_input, render, sae_path
-from flows.stages.represent.representer import Representer, open_representer
-from flows.stages.represent.sae import trained_folder
+from flows.stages.prepare.render import render
+from flows.stages.represent.representer import Representer, representer_in
+from flows.stages.represent.sae import existing_sae
+from flows.stages.session import session_of
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 from selection.records import Rendered
-from selection.sae.formats.find import family_of
 from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically
@@ -51,8 +51,16 @@ def describe_latents(
 
     if delphi is not None:
         ensure_unused(delphi)
-    representer = open_representer(config, workspace, _existing_sae(config, workspace))
-    n_latents = representer.coder.info.num_latents
+    session = session_of(config, workspace)
+    sae = existing_sae(session)
+    if sae is None:
+        raise InputError(
+            "this SAE was not trained yet",
+            field="sae.train",
+            remedy="Run `saelect train-sae CONFIG` first.",
+        )
+    representer = representer_in(session, sae)
+    n_latents = representer.sae.info.num_latents
     for latent in asked:
         if not 0 <= latent < n_latents:
             raise InputError("the SAE has no such latent", field="--latent", value=latent,
@@ -62,7 +70,7 @@ def describe_latents(
     rows = np.flatnonzero(rendered.usable())[:n_samples]
     samples = rendered.samples(rows)
     names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
-    model, coder = representer.model, representer.coder
+    model, coder = representer.model, representer.sae.coder
     with stage("describe", len(samples), "samples") as handle:
         with _cache(representer, samples, names, delphi, window) as cache:
             profile, facets = profile_latents(
@@ -89,8 +97,10 @@ def describe_latents(
         renderer = representer.model_input.renderer
         descriptions = description_rows(profile, samples, names, renderer, facets, lens)
         handle.advance(len(samples))
-        handle.detail = f"{len(descriptions):,} of {coder.info.num_latents:,} latents fired"
-    file = workspace.described(coder.info.sae_id) / FILE
+        handle.detail = (
+            f"{len(descriptions):,} of {representer.sae.info.num_latents:,} latents fired"
+        )
+    file = workspace.described(representer.sae.info.sae_id) / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(
         file, lambda temp: write_latents(temp, descriptions, _about(representer, profile))
@@ -118,7 +128,7 @@ def _cache(
         representer.model.module_name(model_input.hookpoint),
         [sample.tokens[sample.content_mask] for sample in samples],
         names,
-        n_latents=representer.coder.info.num_latents,
+        n_latents=representer.sae.info.num_latents,
         window=window,
         pad=model_input.renderer.pad_id,
         about={
@@ -127,7 +137,7 @@ def _cache(
             if local
             else model_input.model.name,
             "model_revision": model_input.model.revision,
-            "sae_sha256": representer.coder.info.sha256,
+            "sae_sha256": representer.sae.info.sha256,
             "sae_scale": config.sae.scale,
             "hookpoint": str(model_input.hookpoint),
             "rendering": model_input.renderer.settings,
@@ -136,7 +146,7 @@ def _cache(
 
 
 def _about(representer: Representer, profile: object) -> dict[str, object]:
-    info, model = representer.coder.info, representer.model_input.model
+    info, model = representer.sae.info, representer.model_input.model
     return {
         "sae_sha256": info.sha256,
         "model_sha256": model.weights_sha256,
@@ -144,19 +154,6 @@ def _about(representer: Representer, profile: object) -> dict[str, object]:
         "n_tokens": getattr(profile, "n_tokens", 0),
         "n_latents": info.num_latents,
     }
-
-
-def _existing_sae(config: VectorJob, workspace: Workspace) -> str:
-    if config.sae.train is None:
-        return sae_path(config)
-    folder = trained_folder(config.sae.train, config, workspace.saes, open_model_input(config))
-    if family_of(folder) is None:
-        raise InputError(
-            "this SAE was not trained yet",
-            field="sae.train",
-            remedy="Run `saelect train-sae CONFIG` first.",
-        )
-    return str(folder)
 
 
 def _labels(

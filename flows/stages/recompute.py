@@ -18,14 +18,16 @@ from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render, sae_path
 from flows.stages.record.material import Material
-from flows.stages.represent.representer import Representer, open_representer, pool_vectors
+from flows.stages.represent.representer import Representer, pool_vectors, representer_in
 from flows.stages.represent.spaces import count_terms, representers_of
 from flows.stages.represent.units import embed_rendered
 from flows.stages.reproduce import check_inputs, decide_again, recorded_representer, stored_config
+from flows.stages.session import Session
 from selection.core.errors import InputError
 from selection.records import SparseRows
 from storage.audit.reproduction import RecordedRun
 from storage.files.atomic import TEMP_PREFIX
+from storage.files.hashes import FileHashes
 from storage.files.scores import read_ids, scores_file
 from storage.files.workspace import Workspace, open_workspace
 from storage.pools.prepare import open_pool
@@ -81,13 +83,14 @@ def from_scratch(workspace: Workspace, run: RecordedRun) -> Agreement:
         scratch = open_workspace(Path(folder))
         origin = _pool_again(config, workspace, scratch, run)
         sae = run.sae if config.sae.train is not None else sae_path(config)
-        representer = open_representer(config, scratch, sae)
+        session = Session(config, scratch, FileHashes(), run.exemplars)
+        representer = representer_in(session, sae)
         pool = open_pool(scratch.pools / run.pool_id)
         rendered = render(scratch, pool, representer.model_input)
         embed_rendered(representers_of(config, representer), rendered)
         count_terms(config, representer, rendered)
         scratch.scores.mkdir(exist_ok=True)
-        material = decide_again(run, config, representer, scratch.scores)
+        material = decide_again(run, representer, scratch.scores)
         vectors = compare_vectors(recorded, representer, run.pool_id)
         return Agreement(origin, vectors, compare_rankings(workspace, material))
 

@@ -15,12 +15,14 @@ from flows.stages.prepare.render import sae_path
 from flows.stages.record.material import Material, RunFacts
 from flows.stages.record.provenance import listed_files, listed_names
 from flows.stages.record.rows import catalog_rows
-from flows.stages.represent.representer import Representer, open_representer
+from flows.stages.represent.representer import Representer, representer_in
 from flows.stages.select_samples import decide_run
+from flows.stages.session import Session
 from selection.core.errors import InputError
 from storage.audit.reproduction import Comparison, RecordedRun, compare_scores, compare_tables
 from storage.audit.verify import ALTERED, check_pool
 from storage.files.atomic import TEMP_PREFIX
+from storage.files.hashes import FileHashes
 from storage.files.workspace import Workspace
 from storage.pools.prepare import open_pool
 
@@ -34,18 +36,16 @@ def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:
     check_inputs(workspace, run, config)
     representer = recorded_representer(workspace, run, config)
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=workspace.root) as folder:
-        material = decide_again(run, config, representer, Path(folder))
+        material = decide_again(run, representer, Path(folder))
         files = {each.selection_id: each.scores_file for each in material.decided}
         tables = compare_tables(workspace, run.run_id, catalog_rows(material))
         return tables + compare_scores(workspace, files)
 
 
-def decide_again(
-    run: RecordedRun, config: SelectConfig, representer: Representer, scores: Path
-) -> Material:
+def decide_again(run: RecordedRun, representer: Representer, scores: Path) -> Material:
     """The run's decisions under its own ids; nothing is recorded."""
     facts = RunFacts(run.run_id, run.name, run.created_at, run.trigger)
-    return decide_run(config, representer, run.pool_id, run.exemplars, facts, scores)
+    return decide_run(representer, run.pool_id, facts, scores)
 
 
 def stored_config(run: RecordedRun) -> SelectConfig:
@@ -90,11 +90,12 @@ def recorded_representer(
 ) -> Representer:
     """Model and SAE of the run, which compute nothing; shards are hashed where they are ranked."""
     sae = run.sae if config.sae.train is not None else sae_path(config)
-    representer = open_representer(config, workspace, sae, computes=False)
+    session = Session(config, workspace, FileHashes(), run.exemplars)  # hashes all files again
+    representer = representer_in(session, sae, computes=False)
     for what, expected, found, place in (
         ("model", run.model_sha256, representer.model_input.model.weights_sha256,
          representer.model_input.model.path),
-        ("SAE", run.sae_sha256, representer.coder.info.sha256, sae),
+        ("SAE", run.sae_sha256, representer.sae.info.sha256, sae),
         ("representation", run.representation_id, representer.representation_id,
          workspace.units),
     ):  # fmt: skip

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
@@ -14,27 +13,23 @@ from flows.orchestration.progress import Listener, listening, stage
 from flows.stages.decide.check import check_label_free
 from flows.stages.decide.decide import Decided, decide
 from flows.stages.decide.run_input import RunInput, run_input
-from flows.stages.prepare.inputs import eligible_examples, read_targets
-from flows.stages.prepare.render import ModelInput, open_model_input, render_rows, rendering_folder
+from flows.stages.prepare.render import ModelInput, render_rows
 from flows.stages.rank.index import index_facts
 from flows.stages.rank.retrieve import search_facts
 from flows.stages.record.material import Material, RunFacts
 from flows.stages.record.rows import catalog_rows, stage_rows
 from flows.stages.record.token_activations import token_activation_rows
-from flows.stages.represent.representer import (
-    Representer,
-    embed_targets,
-    open_representer,
-    pool_vectors,
-)
+from flows.stages.represent.exemplars import embed_targets
+from flows.stages.represent.representer import Representer, open_representer, pool_vectors
 from flows.stages.represent.spaces import open_spaces
+from flows.stages.session import session_of
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount
 from selection.rendering.renderer import load_renderer
 from storage.catalog.commit import commit
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool, open_pool
-from storage.pools.renderings import RenderedPool, open_rendering
+from storage.pools.prepare import PreparedPool
+from storage.pools.renderings import RenderedPool
 
 
 def select_and_record(
@@ -44,8 +39,7 @@ def select_and_record(
     clock = Listener()
     with listening(clock):
         representer = open_representer(config, workspace, sae)
-        targets = read_targets(config.exemplars)
-        material = decide_run(config, representer, pool_id, targets, facts, workspace.scores)
+        material = decide_run(representer, pool_id, facts, workspace.scores)
         with stage("explain", unit="rows") as handle:
             rows = catalog_rows(material)
             handle.detail = f"{len(rows.get('why', ())):,} shared latents of picks and near misses"
@@ -57,23 +51,17 @@ def select_and_record(
     return [_summary(each, rows["selection"].to_pylist()) for each in material.decided]
 
 
-def decide_run(
-    config: SelectConfig,
-    representer: Representer,
-    pool_id: str,
-    tables: Mapping[str, pa.Table],
-    facts: RunFacts,
-    scores: Path,
-) -> Material:
+def decide_run(representer: Representer, pool_id: str, facts: RunFacts, scores: Path) -> Material:
     """Rank and cut for every target; all of it, nothing recorded yet.
 
-    tables: exemplars by target. scores: folder for the files of all scores.
+    scores: folder for the files of all scores.
     """
-    workspace = representer.workspace
-    pool = open_pool(workspace.pools / pool_id)
+    session, config, workspace = representer.session, representer.config, representer.workspace
+    assert isinstance(config, SelectConfig)
+    pool = session.pool(pool_id)
     rendered, vectors = representer.rendered(pool_id), pool_vectors(representer, pool_id)
-    targets = embed_targets(representer, config, tables)
-    eligibility = eligible_examples(config, pool, tables)
+    targets = embed_targets(representer, config, session.targets)
+    eligibility = session.eligibility(pool_id)
     spaces = open_spaces(config, representer, pool_id)
     given = run_input(config, eligibility, pool, rendered, spaces, targets)
     tokens = token_counter(config.budget, representer.model_input, pool, rendered)
@@ -103,10 +91,11 @@ def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_i
     asked = config.budget.tokens
     if asked is None:
         return
-    pool, model_input = open_pool(workspace.pools / pool_id), open_model_input(config)
-    rendered = open_rendering(rendering_folder(workspace, pool_id, model_input.renderer))
-    eligibility = eligible_examples(config, pool, read_targets(config.exemplars))
-    count = token_counter(config.budget, model_input, pool, rendered)
+    session = session_of(config, workspace)
+    eligibility = session.eligibility(pool_id)
+    count = token_counter(
+        config.budget, session.model_input, session.pool(pool_id), session.rendered(pool_id)
+    )
     rows = np.flatnonzero(eligibility.eligible)
     parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
     n_tokens = sum(int(count(part).sum()) for part in parts)

@@ -2,20 +2,13 @@
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.inputs import (
-    eligible_examples,
-    read_targets,
-    refuse_without_response,
-    source_of,
-)
-from flows.stages.prepare.render import open_model_input
+from flows.stages.prepare.inputs import refuse_without_response, source_of
 from flows.stages.prepare.rules import included_rows, quota_columns
-from flows.stages.represent.sae import load_fitting
+from flows.stages.session import session_of
 from selection.data.look import look_at
 from selection.data.where import compile_where
 from storage.files.atomic import ensure_free
 from storage.files.workspace import Workspace
-from storage.pools.prepare import open_pool
 
 FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vectors come on top.
 
@@ -23,15 +16,17 @@ FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vect
 def check_config(config: SelectConfig, workspace: Workspace) -> None:
     """Exemplars, the first rows of every pool, `where`, model, hookpoint, SAE and disk."""
     with stage("check", unit="inputs") as handle:
-        targets = read_targets(config.exemplars)
+        session = session_of(config, workspace)
+        targets = session.targets
         refuse_without_response(config, targets)
         for pool in config.pool:
             look_at(source_of(pool), 50)
         if config.where is not None:
             compile_where(config.where)
-        model_input = open_model_input(config)
         if config.sae.train is None:
-            load_fitting(config, workspace, model_input)
+            session.given_sae  # noqa: B018 - checked when it is opened
+        else:
+            session.model_input  # noqa: B018 - checked when it is opened
         ensure_free(workspace.root, FREE_BYTES, "a selection run")
         names = ", ".join(f"{name} ({len(table)})" for name, table in targets.items())
         handle.detail = f"exemplars: {names}"
@@ -39,8 +34,9 @@ def check_config(config: SelectConfig, workspace: Workspace) -> None:
 
 def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str) -> dict[str, int]:
     """Counts of what is eligible. Raises InputError where `where` or the budget leave nothing."""
-    pool = open_pool(workspace.pools / pool_id)
-    eligibility = eligible_examples(config, pool, read_targets(config.exemplars))
+    session = session_of(config, workspace)
+    pool = session.pool(pool_id)
+    eligibility = session.eligibility(pool_id)
     included_rows(config, pool)
     quota_columns(config, pool, eligibility.eligible)
     counts = {"eligible": int(eligibility.eligible.sum())}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,14 @@ class ResolvedModel:
 
 
 def resolve_model(
-    name_or_path: str | Path, revision: str | None = None, trust_remote_code: bool = False
+    name_or_path: str | Path,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    hash_file: Callable[[Path], str] = file_sha256,
 ) -> ResolvedModel:
     """Find a model's files, on this machine or on Hugging Face, and read its shape.
 
+    hash_file: SHA-256 of a weight file; one that remembers spares reading large files again.
     Raises InputError, before any weight is read, if the model cannot be had or is of a kind that
     has no single stack of blocks.
     """
@@ -70,7 +75,7 @@ def resolve_model(
         path=snapshot.path,
         name=name,
         revision=snapshot.revision,
-        weights_sha256=_hash_weights(snapshot.path),
+        weights_sha256=_hash_weights(snapshot.path, hash_file),
         d_model=_size(text, snapshot.path, "hidden_size", "n_embd", "d_model", "dim"),
         n_layers=_size(
             text, snapshot.path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"
@@ -186,7 +191,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return safe or sorted(folder.glob("pytorch_model*.bin"))
 
 
-def _hash_weights(folder: Path) -> str:
+def _hash_weights(folder: Path, hash_file: Callable[[Path], str]) -> str:
     files = _weight_files(folder)
     if not files:
         raise InputError(
@@ -195,7 +200,7 @@ def _hash_weights(folder: Path) -> str:
             file=folder,
         )
     with ThreadPoolExecutor(max_workers=4) as threads:
-        hashes = list(threads.map(file_sha256, files))
+        hashes = list(threads.map(hash_file, files))
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()

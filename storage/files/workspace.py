@@ -84,6 +84,11 @@ class Workspace:
         return self.root / "scores"
 
     @property
+    def file_hashes(self) -> Path:
+        """Hashes of weights and pool files, remembered (`storage.files.hashes`)."""
+        return self.root / "file_hashes.json"
+
+    @property
     def leases(self) -> Path:
         """Who works on what is shared by runs: preparations, trainings, indexes."""
         return self.root / ".leases"

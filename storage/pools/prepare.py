@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from selection.core.errors import InputError
-from selection.core.hashing import content_id
+from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
 from selection.data.checks import check_source
 from selection.data.columns import ColumnKinds
@@ -23,7 +23,7 @@ from selection.data.coverage import ReadReport
 from selection.data.drops import drop_lines
 from selection.data.read import ReadBatch, read_pool
 from selection.data.readers.listing import find_files, is_dataset_name, named_apart, source_name
-from selection.data.readers.streams import refuse_empty
+from selection.data.readers.streams import is_url, refuse_empty
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, PoolSource
 from storage.files.atomic import (
     MANIFEST,
@@ -65,11 +65,13 @@ def prepare_pool(
     sources: Sequence[PoolSource],
     pools_dir: Path,
     progress: Callable[[int], None] | None = None,
+    hash_file: Callable[[Path], str] = file_sha256,
 ) -> PreparedPool:
     """Read all sources into one prepared pool, or open it when it is there already.
 
     pools_dir: the pool becomes the folder `<pool_id>` in it.
-    progress:  told how many rows were read since the last call.
+    progress:  called with how many rows were read since the last call.
+    hash_file: SHA-256 of a source's file.
     The same files and settings give the same bytes. Raises InputError for what is wrong with a
     source, too little disk, and a pool of which every row is dropped.
     """
@@ -80,7 +82,7 @@ def prepare_pool(
     names = zip(sources, named_apart(sources), strict=True)
     sources = [source if name == source_name(source) else replace(source, name=name)
                for source, name in names]  # fmt: skip
-    pinned, files = _fingerprints(sources)
+    pinned, files = _fingerprints(sources, hash_file)
     settings = [asdict(source) for source in pinned]
     pool_id = content_id({"format": FORMAT, "sources": settings, "files": files})
     folder = pools_dir / pool_id
@@ -177,7 +179,7 @@ class _Preparation:
 
 
 def _fingerprints(
-    sources: Sequence[PoolSource],
+    sources: Sequence[PoolSource], hash_file: Callable[[Path], str]
 ) -> tuple[list[PoolSource], list[dict[str, object]]]:
     """Sources with datasets pinned to a commit, and every file with what identifies its content.
 
@@ -199,7 +201,8 @@ def _fingerprints(
         pinned.append(source)
         for file in find_files(source):
             refuse_empty(file)
-            found = {"sha256": file.sha256(), "bytes": file.n_bytes()}
+            sha256 = file.sha256() if is_url(file.location) else hash_file(Path(file.location))
+            found = {"sha256": sha256, "bytes": file.n_bytes()}
             files.append({"source": name, "file": file.name} | found)
     return pinned, files
 

@@ -117,8 +117,11 @@ class RenderedPool:
     @property
     def n_usable(self) -> int:
         """Number of different renderings of usable rows: the vectors that the pool needs."""
-        rows = np.ascontiguousarray(self._keys[self.usable()]).view("V16").ravel()
-        return len(np.unique(rows))
+        return len(self.first_rows())
+
+    def first_rows(self) -> NDArray[np.int64]:
+        """Rows, ascending: the first usable one of every key."""
+        return first_of_each(self._keys, self.usable())
 
     @property
     def totals(self) -> dict[str, int]:
@@ -187,6 +190,13 @@ class RenderedPool:
             summed = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)])
             lengths.append(summed[starts[1:]] - summed[starts[:-1]])
         return np.concatenate(lengths)
+
+
+def first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows, ascending: the first usable one of every key (n, 16)."""
+    rows = np.flatnonzero(usable)
+    _, first = np.unique(keys[rows].view("V16").ravel(), return_index=True)
+    return rows[np.sort(first)]
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -189,6 +189,10 @@ class ShardSet:
         """(n,) bool: which of the keys (n, 16) no shard holds."""
         return self.locate(keys)[0] < 0
 
+    def rows_missing(self, keys: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows of keys (n, 16) whose vectors no shard holds, in their order."""
+        return rows[self.missing(keys[rows])]
+
     def locate(self, keys: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Shard number (n,) and row in that shard (n,) of each key (n, 16); -1 where missing."""
         found = self._index.find(keys)

@@ -25,6 +25,7 @@ from selection.data.exemplars import read_exemplars
 from selection.data.shapes.contents import has_response
 from selection.picking.eligibility import Eligibility
 from selection.records import DropReason, PoolSource
+from storage.files.hashes import FileHashes
 from storage.files.leases import Leases
 from storage.files.workspace import Workspace
 from storage.pools.prepare import PreparedPool, prepare_pool
@@ -93,10 +94,11 @@ def responding(config: SelectConfig, pool: PreparedPool) -> NDArray[np.bool_]:
 
 def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     """Read, normalize and sort the pools into the workspace, or reuse what is there."""
+    hash_file = FileHashes(workspace.file_hashes).sha256
     sources = [source_of(pool) for pool in config.pool]
     name = "pool-" + content_id([asdict(source) for source in sources], n_hex=24)
     with stage("pool", unit="rows") as handle, Leases(workspace.leases).waited_for(name):
-        pool = prepare_pool(sources, workspace.pools, handle.advance)
+        pool = prepare_pool(sources, workspace.pools, handle.advance, hash_file)
         dropped = sum(pool.drops.values())
         handle.detail = (
             f"{pool.n_rows:,} rows read, {dropped:,} dropped, {pool.n_examples:,} unique examples"

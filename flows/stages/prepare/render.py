@@ -1,10 +1,10 @@
-"""Reading: the model's tokenizer and template turn examples into tokens, kept per pool.
+"""Rendering: the model's tokenizer and template turn examples into tokens, kept per pool.
 
 No weights are loaded here; what a wrong model, hookpoint or SAE can say is said early.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
 from selection.core.errors import InputError
+from selection.core.hashing import file_sha256
 from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
@@ -32,22 +33,32 @@ from storage.pools.renderings import RenderedPool, open_rendering, rows_done, wr
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The model as far as reading goes: where it is, where it is read, how text becomes tokens."""
+    """What is known of a model without its weights: files, hookpoint, how text becomes tokens."""
 
     model: ResolvedModel
     hookpoint: Hookpoint
     renderer: Renderer
 
 
-def open_model_input(config: VectorJob) -> ModelInput:
-    """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded."""
-    name = packaged(f"{DEMO}:model") if config.model.name == DEMO else config.model.name
-    model = resolve_model(name, config.model.revision, config.model.trust_remote_code)
+def open_model_input(
+    config: VectorJob, hash_file: Callable[[Path], str] = file_sha256
+) -> ModelInput:
+    """Resolve the model and its hookpoint and load the tokenizer; no weights are loaded.
+
+    hash_file: SHA-256 of a weight file.
+    """
+    options = config.model
+    name = packaged(f"{DEMO}:model") if options.name == DEMO else options.name
+    model = resolve_model(name, options.revision, options.trust_remote_code, hash_file)
+    renderer = renderer_of(config, model, config.rendering.max_length)
+    return ModelInput(model, own_hookpoint(config, model), renderer)
+
+
+def own_hookpoint(config: VectorJob, model: ResolvedModel) -> Hookpoint:
+    """The config's hookpoint; where it names none, the one that its SAE was trained on."""
     if config.model.hookpoint:
-        hookpoint = parse_hookpoint(config.model.hookpoint, model.n_layers)
-    else:  # the place where the SAE was trained
-        hookpoint = _hookpoint_of(None if config.sae.train else sae_path(config), model)
-    return ModelInput(model, hookpoint, renderer_of(config, model, config.rendering.max_length))
+        return parse_hookpoint(config.model.hookpoint, model.n_layers)
+    return _hookpoint_of(None if config.sae.train else sae_path(config), model)
 
 
 def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:

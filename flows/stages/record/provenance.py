@@ -27,7 +27,7 @@ PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", 
 def run_row(material: Material) -> Row:
     """Who asked for what, when, and with which model, SAE and versions."""
     config, facts, representer = material.config, material.facts, material.representer
-    model, sae = representer.model_input.model, representer.coder.info
+    model, sae = representer.model_input.model, representer.sae.info
     eligible = material.given.eligibility.eligible
     return {
         "run_id": facts.run_id,
@@ -46,7 +46,7 @@ def run_row(material: Material) -> Row:
         "model": DEMO if config.model.name == DEMO else model.name,
         "model_sha256": model.weights_sha256,
         "model_licence": model.licence,
-        "sae": DEMO if config.sae.path == DEMO else str(representer.sae),
+        "sae": DEMO if config.sae.path == DEMO else representer.sae.path,
         "sae_sha256": sae.sha256,
         "sae_licence": sae.licence,
         "data_licences": material.pool.licence_counts(eligible, config.where),
@@ -113,9 +113,9 @@ def artifact_rows(material: Material) -> list[Row]:
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
-    model, sae = representer.model_input.model, representer.coder.info
+    model, sae = representer.model_input.model, representer.sae.info
     rows.append(("represent", f"model {model.name}", model.weights_sha256, None))
-    rows.append(("represent", f"sae {representer.sae}", sae.sha256, f"model {model.name}"))
+    rows.append(("represent", f"sae {representer.sae.path}", sae.sha256, f"model {model.name}"))
     units = {shard.folder.name: shard.sha256 for shard in material.vectors.shards.shards}
     vectors = content_id(units, 64)
     rows.append(("represent", f"shards/{shards}", vectors, f"pools/{pool_id}"))
@@ -151,7 +151,7 @@ def listed_files(config: SelectConfig) -> dict[str, str]:
 
 def description_rows(material: Material) -> list[Row]:
     """What the latents respond to, where `saelect describe` or the SAE's own folder says so."""
-    sae, workspace = material.representer.coder.info, material.representer.workspace
+    sae, workspace = material.representer.sae.info, material.representer.workspace
     folders = (workspace.described(sae.sae_id), Path(sae.path))
     found = next((f for f in (read_descriptions(d, sae.sha256) for d in folders) if f), {})
     return [

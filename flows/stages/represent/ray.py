@@ -10,22 +10,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
-from flows.stages.represent.representer import Representer, open_representer, represent_samples
+from flows.stages.represent.representer import (
+    Representer,
+    another_representer,
+    open_representer,
+    represent_samples,
+)
 from selection.core.errors import InputError
 from storage.files.atomic import is_complete
 from storage.files.leases import do_once
 from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
-
-if TYPE_CHECKING:
-    pass
 
 FOR_EVER = -1  # Retries after the death of a worker; a mistake in the work itself is not retried.
 
@@ -48,7 +50,7 @@ class Job:
         return cls(
             workspace=str(representer.workspace.root.resolve()),
             pool_id=pool_id,
-            sae=representer.sae,
+            sae=representer.sae.path,
             config=config.model_copy(update={"compute": compute}).model_dump_json(),
             is_selection=isinstance(config, SelectConfig),
         )
@@ -133,13 +135,10 @@ def _compute_unit(jobs: tuple[Job, ...], unit: NDArray[np.int64], name: str) -> 
 
 @lru_cache(maxsize=2)
 def _opened(jobs: tuple[Job, ...]) -> tuple[list[Representer], RenderedPool]:
-    first: Representer | None = None
-    representers = []
-    for job in jobs:
-        workspace = Workspace(Path(job.workspace))
-        representers.append(open_representer(_config_of(job), workspace, job.sae, first))
-        first = representers[0]  # whose model the others use
-    return representers, representers[0].rendered(jobs[0].pool_id)
+    workspace = Workspace(Path(jobs[0].workspace))
+    first = open_representer(_config_of(jobs[0]), workspace, jobs[0].sae)
+    others = [another_representer(first, _config_of(job), job.sae) for job in jobs[1:]]
+    return [first, *others], first.rendered(jobs[0].pool_id)
 
 
 def _config_of(job: Job) -> VectorJob:

@@ -1,9 +1,6 @@
-"""The SAE of a run: loaded and checked against the model, or trained and then frozen."""
+"""The SAE of a run: the given one, or one that is trained and then frozen."""
 
-import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,27 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.config.jobs import VectorJob
-from flows.config.model import SaeConfig, SaeTraining
+from flows.config.model import SaeTraining
 from flows.orchestration.progress import stage
-from flows.stages.prepare.render import DEMO_SAES, ModelInput, renderer_of, sae_path
+from flows.stages.prepare.render import ModelInput, sae_path
+from flows.stages.represent.calibration import calibration_samples, measure_sae
 from flows.stages.represent.devices import claim_device
-from selection.core.errors import InputError
+from flows.stages.session import Session
 from selection.core.hashing import content_id
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import iter_activations
-from selection.models.hookpoints import Hookpoint, canonical
-from selection.models.resolve import ResolvedModel
-from selection.records import Rendered
-from selection.sae.coder import SparseCoder, card
-from selection.sae.compatibility import check_fits
-from selection.sae.formats.find import family_of, list_local_saes
-from selection.sae.formats.load import load_sae
+from selection.models.hookpoints import canonical
+from selection.sae.coder import SparseCoder
+from selection.sae.formats.find import family_of
 from selection.sae.formats.save import save_saelens, save_sparsify
-from selection.sae.quality import SaeQuality, measure, problems
 from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
 from storage.files.leases import do_once
-from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 
 if TYPE_CHECKING:
@@ -39,21 +31,6 @@ if TYPE_CHECKING:
 
 BLOCK_EXAMPLES = 512  # Examples whose tokens are shuffled together.
 TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting.
-
-
-def load_fitting(config: VectorJob, workspace: Workspace, model_input: ModelInput) -> SparseCoder:
-    """The config's existing SAE. Raises InputError when it is missing or of another model."""
-    folders = [workspace.saes, DEMO_SAES]
-    coder = load_sae(sae_path(config), local=folders)
-    asked = config.model.hookpoint or ""
-    check_fits(
-        coder.info,
-        model_input.model,
-        model_input.hookpoint,
-        list_local_saes(folders),
-        written=asked,
-    )
-    return coder
 
 
 def trained_folder(
@@ -71,24 +48,30 @@ def trained_folder(
     return home / content_id(identity) / hookpoint_name(model_input)
 
 
-def ensure_sae(
-    config: VectorJob, workspace: Workspace, model_input: ModelInput, rendered: RenderedPool
-) -> Path | str:
-    """Path of the SAE that the config names or asks to train; none is trained twice."""
-    settings = config.sae.train
-    if settings is None:
-        load_fitting(config, workspace, model_input)
+def existing_sae(session: Session) -> str | None:
+    """Path of the config's SAE; None for one that is still to be trained."""
+    config = session.config
+    if config.sae.train is None:
         return sae_path(config)
-    folder = trained_folder(settings, config, workspace.saes, model_input)
+    folder = trained_folder(config.sae.train, config, session.workspace.saes, session.model_input)
+    return None if family_of(folder) is None else str(folder)
+
+
+def ensure_sae(session: Session, pool_id: str) -> str:
+    """Path of the SAE that the config names or asks to train; none is trained twice."""
+    config, workspace, settings = session.config, session.workspace, session.config.sae.train
+    if settings is None:
+        return session.given_sae.path
+    folder = trained_folder(settings, config, workspace.saes, session.model_input)
     if family_of(folder) is None:
         claim_device(workspace.leases, config.model.device)
     do_once(
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
         lambda: family_of(folder) is not None,
-        lambda: _train(settings, config, folder, model_input, rendered),
+        lambda: _train(settings, config, folder, session.model_input, session.rendered(pool_id)),
     )
-    return folder
+    return str(folder)
 
 
 def _train(
@@ -195,75 +178,3 @@ def token_batches(
             batches = tokens[: n_batches * batch_tokens].split(batch_tokens)
             yield from batches[skip:]
             skip = 0
-
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-log = logging.getLogger(__name__)
-
-CHECK_TOKENS = 4096
-CALIBRATION_TEXTS = files("selection.representation") / "calibration_texts.jsonl"
-CALIBRATION_MAX_LENGTH = 512
-
-
-def calibration_samples(config: VectorJob, model: ResolvedModel) -> list[Rendered]:
-    """The shipped texts as this model's tokens; no SAE was trained on them here."""
-    renderer = renderer_of(config, model, CALIBRATION_MAX_LENGTH)
-    lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
-    return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
-
-
-def measure_sae(
-    coder: SparseCoder,
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    tokens_per_batch: int | None,
-    hookpoint: Hookpoint,
-) -> SaeQuality:
-    """FVU and L0 on the first batches of the samples, at least 4,096 tokens where there are."""
-    with stage("sae") as handle:
-        found = measure(coder.to(model.device), _some(model, samples, tokens_per_batch, hookpoint))
-        shown = dict(card(coder))
-        handle.detail = (
-            f"{shown['format']}, {shown['size']}, {shown['selection']}, decoder bias"
-            f" {shown['decoder bias']}; L0 {found.l0:.1f}, FVU {found.fvu:.2f} on"
-            f" {found.n_tokens:,} tokens"
-        )
-    for what, how in card(coder):
-        log.info("sae %s: %s", what, how)
-    return found
-
-
-def check_declared_quality(config: SaeConfig, coder: SparseCoder, found: SaeQuality) -> None:
-    """Warn of an SAE that does not do what was declared, or refuse it, as the config says.
-
-    Raises InputError with `sae.check: refuse`.
-    """
-    clauses = [] if config.check == "off" else problems(coder.info, found)
-    if not clauses:
-        return
-    said = "; ".join(clauses)
-    if config.check == "refuse":
-        raise InputError(
-            f"the SAE does not do on this model what it should: {said}",
-            field="sae",
-            value=coder.info.path or None,
-            remedy="Check model, hookpoint and template against the SAE's card (`saelect models"
-            " --sae PATH`), or set `sae: {check: warn}`.",
-        )
-    log.warning("the SAE may not suit this model, hookpoint or text: %s", said)
-
-
-def _some(
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    tokens_per_batch: int | None,
-    hookpoint: Hookpoint,
-) -> Iterator["Tensor"]:
-    n_tokens, place = 0, model.hookpoints.index(hookpoint)
-    for batch in iter_activations(model, samples, tokens_per_batch):
-        yield batch.at(place)
-        n_tokens += len(batch.token_ids)
-        if n_tokens >= CHECK_TOKENS:
-            return

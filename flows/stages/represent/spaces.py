@@ -14,13 +14,8 @@ import pyarrow as pa
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.ranking import SpaceConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.render import render_rows
-from flows.stages.represent.representer import (
-    Representer,
-    embed_targets,
-    open_representer,
-    units_of,
-)
+from flows.stages.represent.exemplars import embed_targets
+from flows.stages.represent.representer import Representer, another_representer
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.records import Exemplars, Rendered, SparseRows
@@ -110,7 +105,7 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
         update={"representation": config.representation.model_copy(update=update)}
     )
     if settings.sae is None:
-        other = open_representer(changed, representer.workspace, representer.sae, representer)
+        other = another_representer(representer, changed, representer.sae.path)
         return Source(f"{other.model_input.hookpoint}/{aggregate}", settings, other)
     changed = changed.model_copy(
         update={
@@ -118,8 +113,8 @@ def _other_sae(config: VectorJob, settings: SpaceConfig, representer: Represente
             "sae": config.sae.model_copy(update={"path": settings.sae, "train": None}),
         }
     )
-    other = open_representer(changed, representer.workspace, settings.sae, representer)
-    sae = other.coder.info.sae_id[:6]
+    other = another_representer(representer, changed, settings.sae)
+    sae = other.sae.info.sae_id[:6]
     return Source(f"{other.model_input.hookpoint}:{sae}/{aggregate}", settings, other)
 
 
@@ -142,7 +137,8 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
     size = source.representer.config.compute.unit_examples
 
     def waiting() -> list[VectorNumbers]:
-        return units_of(rendered, open_shards(folder), size)
+        rows = open_shards(folder).rows_missing(rendered.keys(), rendered.first_rows())
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def count() -> None:
         units, keys = waiting(), rendered.keys()
@@ -218,8 +214,8 @@ def _exemplars_in_spaces(
     parts: dict[str, list[SparseRows]] = {name: [] for name in targets}
     terms: dict[str, list[Mapping[int, str]]] = {name: [] for name in targets}
     tables = {name: table for name, (table, _) in targets.items()}
-    renderer = vectors.sources[0].representer.model_input.renderer
-    samples = {name: render_rows(renderer, table) for name, table in tables.items()}
+    session = vectors.sources[0].representer.session
+    samples = {name: session.samples(table) for name, table in tables.items()}
     for source in vectors.sources:
         embedded = targets
         if not source.is_lexical and not source.settings.is_own:

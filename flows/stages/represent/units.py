@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from flows.orchestration.progress import stage
 from flows.stages.represent.representer import (
     Representer,
-    ensure_room,
     missing_rows,
     represent_samples,
     unit_id,
@@ -26,11 +25,12 @@ from flows.stages.represent.representer import (
 from selection.core.hashing import content_id
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
-from storage.files.atomic import is_complete, temp_path
+from storage.files.atomic import ensure_free, is_complete, temp_path
 from storage.files.leases import Leases, each_claimed
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
 
+BYTES_PER_POSTING = 6  # int32 latent and uint16 value
 ORDER = 2  # of the rows in a plan; raised when it changes, so that no half-done plan is taken on
 
 Units = list[NDArray[np.int64]]
@@ -76,7 +76,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
     n_missing = sum(len(unit) for unit in units)
     if n_missing:
         for representer in representers:
-            ensure_room(representer, rendered, np.concatenate(units))
+            _ensure_room(representer, rendered, np.concatenate(units))
         if first.config.compute.task_runner == "local":
             first.load_model()
     computed = n_tokens = 0
@@ -205,6 +205,17 @@ def _planned(
     with suppress(FileNotFoundError):  # else all of it has been done meanwhile
         return np.asarray(np.load(file), np.int64)
     return _ordered(representer, rendered, orders)
+
+
+def _ensure_room(
+    representer: Representer, rendered: RenderedPool, missing: NDArray[np.int64]
+) -> None:
+    """Refuse before the first unit when the vectors cannot fit on the disk."""
+    info = representer.sae.info
+    k, width = info.expected_l0 or min(256, info.num_latents), info.num_latents
+    # Tokens of a sample share most of their latents: at most a third of the possible postings.
+    postings = np.minimum(rendered.n_counted()[missing] * k / 3, width).sum()
+    ensure_free(representer.workspace.root, int(postings) * BYTES_PER_POSTING, "the new vectors")
 
 
 def _units(representer: Representer, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from flows.config.jobs import SelectConfig, VectorJob
@@ -37,11 +38,12 @@ def embed_by_workers(
     fail are replaced by the others.
     """
     n = config.compute.workers if config.compute.task_runner == "local" else 1
+    representer = open_representer(config, workspace, sae)
     if n > 1 and config.compute.threads is None:
         threads = max(1, (os.cpu_count() or 1) // n)
         compute = config.compute.model_copy(update={"threads": threads})
         config = config.model_copy(update={"compute": compute})
-    representer = open_representer(config, workspace, sae)
+        representer = replace(representer, config=config)  # with a model of its own
     representers = representers_of(config, representer)
     rendered = representer.rendered(pool_id)
     n = min(n, 1 + n_waiting(representers, rendered))  # no process for nothing

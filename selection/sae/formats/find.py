@@ -47,12 +47,21 @@ def differences() -> dict[str, float]:
 
 def info_at(path: Path) -> SaeInfo:
     """What is known about the SAE at `path` before its weights are read. Raises InputError."""
+    return read_info(path, _known_family(path))
+
+
+def hashed_files(path: Path) -> list[Path]:
+    """The files that decide the content hash of the SAE at `path`. Raises InputError."""
+    return [path / name for name in _known_family(path).files] or [path]
+
+
+def _known_family(path: Path) -> Layout:
     family = family_of(path)
     if family is None:
         raise InputError(
             "no SAE of a known format is here", file=path, remedy=f"Known are: {_known()}."
         )
-    return read_info(path, family)
+    return family
 
 
 def saes_under(folder: Path) -> list[Path]:

@@ -1,0 +1,152 @@
+"""Calibration of a representation on the shipped texts, and what the SAE does on them.
+
+It is measured once per model, hookpoint, SAE and aggregate, kept in the workspace, and never
+computed from a pool.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.config.jobs import VectorJob
+from flows.config.model import SaeConfig
+from flows.orchestration.progress import stage
+from flows.stages.prepare.render import ModelInput, renderer_of
+from selection.core.errors import InputError
+from selection.core.hashing import file_sha256
+from selection.models.activations import ActivationModel
+from selection.models.batching import iter_activations
+from selection.models.hookpoints import Hookpoint
+from selection.models.resolve import ResolvedModel
+from selection.records import Rendered
+from selection.representation.heads import Head
+from selection.representation.represent import Calibration, calibrate_head
+from selection.sae.coder import SparseCoder, card
+from selection.sae.metadata import SaeInfo
+from selection.sae.quality import SaeQuality, measure, problems
+from storage.files.atomic import read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+CHECK_TOKENS = 4096
+CALIBRATION_TEXTS = files("selection.representation") / "calibration_texts.jsonl"
+CALIBRATION_MAX_LENGTH = 512
+
+
+def calibration_key(config: VectorJob, model_input: ModelInput, sae: SaeInfo) -> dict[str, object]:
+    """Everything that decides a calibration; its hash names the file."""
+    options = config.representation
+    return {
+        "model": model_input.model.weights_sha256,
+        "hookpoint": str(model_input.hookpoint),
+        "sae": sae.sae_id,
+        "token_aggregate": options.token_aggregate,
+        "max_norm_ratio": options.max_norm_ratio,
+        "drop_ever_present": options.drop_ever_present,
+        "counted": config.rendering.counted,
+        "template": config.rendering.template,
+        "texts": file_sha256(Path(str(CALIBRATION_TEXTS))),
+    }
+
+
+def calibrate(
+    config: VectorJob, hookpoint: Hookpoint, coder: SparseCoder, model: ActivationModel
+) -> dict[str, object]:
+    """Calibration and quality of an SAE on the shipped texts, as they are kept.
+
+    Raises InputError where the SAE does not do what it declares and the config refuses that.
+    """
+    options, per_batch = config.representation, config.compute.tokens_per_batch
+    samples = calibration_samples(config, model.resolved)
+    quality = measure_sae(coder, model, samples, per_batch, hookpoint)
+    check_declared_quality(config.sae, coder.info, quality)
+    calibration = calibrate_head(
+        samples,
+        model,
+        Head(hookpoint, coder, options.token_aggregate),
+        tokens_per_batch=per_batch,
+        max_norm_ratio=options.max_norm_ratio,
+        ever_present_share=options.drop_ever_present,
+    )
+    return {**asdict(calibration), "sae_quality": quality.as_record()}
+
+
+def read_calibration(file: Path) -> Calibration:
+    """A calibration that was kept. Raises InputError where the file is not what was written."""
+    record = read_json(file)
+    unit, norm, constant = (record.get(name) for name in ("unit", "median_norm", "ever_present"))
+    if not (isinstance(unit, float) and isinstance(norm, float) and isinstance(constant, list)):
+        raise InputError(
+            "this file is not what was written", file=file, remedy="Delete it and run again."
+        )
+    return Calibration(unit, norm, tuple(constant))
+
+
+def calibration_samples(config: VectorJob, model: ResolvedModel) -> list[Rendered]:
+    """The shipped texts as this model's tokens; no SAE was trained on them here."""
+    renderer = renderer_of(config, model, CALIBRATION_MAX_LENGTH)
+    lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
+    return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+
+
+def measure_sae(
+    coder: SparseCoder,
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    tokens_per_batch: int | None,
+    hookpoint: Hookpoint,
+) -> SaeQuality:
+    """FVU and L0 on the first batches of the samples, at least 4,096 tokens where there are."""
+    with stage("check SAE") as handle:
+        batches = _first_batches(model, samples, tokens_per_batch, hookpoint)
+        quality = measure(coder.to(model.device), batches)
+        facts = dict(card(coder))
+        handle.detail = (
+            f"{facts['format']}, {facts['size']}, {facts['selection']}, decoder bias"
+            f" {facts['decoder bias']}; L0 {quality.l0:.1f}, FVU {quality.fvu:.2f} on"
+            f" {quality.n_tokens:,} tokens"
+        )
+    for name, value in facts.items():
+        log.info("SAE %s: %s", name, value)
+    return quality
+
+
+def check_declared_quality(config: SaeConfig, sae: SaeInfo, quality: SaeQuality) -> None:
+    """Warn of an SAE that does not do what was declared, or refuse it, as the config says.
+
+    Raises InputError with `sae.check: refuse`.
+    """
+    clauses = [] if config.check == "off" else problems(sae, quality)
+    if not clauses:
+        return
+    reasons = "; ".join(clauses)
+    if config.check == "refuse":
+        raise InputError(
+            f"the SAE does not do on this model what it should: {reasons}",
+            field="sae",
+            value=sae.path or None,
+            remedy="Check model, hookpoint and template against the SAE's card (`saelect models"
+            " --sae PATH`), or set `sae: {check: warn}`.",
+        )
+    log.warning("the SAE may not suit this model, hookpoint or text: %s", reasons)
+
+
+def _first_batches(
+    model: ActivationModel,
+    samples: Sequence[Rendered],
+    tokens_per_batch: int | None,
+    hookpoint: Hookpoint,
+) -> Iterator["Tensor"]:
+    n_tokens, number = 0, model.hookpoints.index(hookpoint)
+    for batch in iter_activations(model, samples, tokens_per_batch):
+        yield batch.at(number)
+        n_tokens += len(batch.token_ids)
+        if n_tokens >= CHECK_TOKENS:
+            return
