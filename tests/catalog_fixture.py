@@ -1,17 +1,21 @@
-"""A made-up but realistic run for the tests of catalog, export, SQL and report.
+"""A catalog as a run leaves it: one real run of the tiny model, renamed and extended for tests.
 
-Nothing here ran a model: texts come from templates, scores from a formula, all from one seed.
+The run is made once for all test processes of a session; stages, reasons, counts and scores are
+the product's. What a test needs beyond it is put into the real rows by the functions below.
 """
 
 import atexit
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,31 +26,35 @@ from storage.catalog.commit import commit
 from storage.catalog.tables import table_of
 from storage.files.workspace import Workspace, open_workspace
 
-SOURCES = {"grade-school-math": 4200, "code-exercises": 3900, "open-chat": 3100, "translation": 800}
-LICENCES = {"grade-school-math": "mit", "code-exercises": "apache-2.0", "open-chat": "cc-by-nc-4.0"}
-SAE_SHA256 = content_id("a made-up SAE", 64)
-HOSTILE = "</script><script>alert('x')</script> & <b>bold</b> {{ 7 * 7 }}"
-SPACE = "resid@14"
-DESCRIPTIONS = {
-    101: "step-by-step arithmetic with a final answer",
-    102: "amounts of money and change",
-    103: "a question that ends in “how many … left?”",
-    104: "units of time and speed",
-    105: "",
-    106: "code in a fenced block",
-    107: "sums over several people's shares of one thing, each of them given as a fraction",
+SOURCES = {"grade-school-math": 42, "code-exercises": 39, "open-chat": 31, "translation": 8}
+LICENCES = {
+    "grade-school-math": "mit",
+    "code-exercises": "apache-2.0",
+    "open-chat": "cc-by-nc-4.0",
 }
+HOSTILE = "</script><script>alert('x')</script> & <b>bold</b> {{ 7 * 7 }}"
+SPACE = "resid@2"
+DESCRIPTIONS = {
+    latent: ("step-by-step arithmetic with a final answer", "amounts of money and change", "")[
+        latent % 3
+    ]
+    for latent in range(0, 64, 2)
+}
+N_POOL, N_SELECTED, N_NEAR = 320, 120, 50
+OF_THE_CATALOG = {"catalog_commit", "decision", "forgotten", "migration", "export"}
+"""Tables that a commit fills by itself, and later commands."""
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, for the cache of workspaces
 class MadeExample:
-    """One example of the made-up pool, with what a pool row says about it."""
+    """One example of the pool, with what its row says about it."""
 
     messages: list[dict[str, object]]
     tools: list[object] | None
     source: str
     row: int
-    tokens: int
 
     @property
     def id(self) -> str:
@@ -60,7 +68,13 @@ class MadeExample:
     def raw(self) -> str:
         """The row as the file had it: key order, spacing and number spelling are its own."""
         messages = json.dumps(self.messages, ensure_ascii=False)
-        return f'{{"id": "{self.source}-{self.row}",  "quality": 1.0, "messages": {messages}}}'
+        licence = json.dumps(LICENCES.get(self.source))
+        columns = f'"source": "{self.source}", "licence": {licence}'
+        language = "fr" if self.source == "translation" else "en"
+        return (
+            f'{{"id": "{self.source}-{self.row}",  "quality": 1.0, "messages": {messages},'
+            f' {columns}, "language": "{language}"}}'
+        )
 
 
 def make_example(number: int, rng: np.random.Generator, source: str | None = None) -> MadeExample:
@@ -96,8 +110,7 @@ def make_example(number: int, rng: np.random.Generator, source: str | None = Non
         {"role": "user", "content": prompt},
         {"role": "assistant", "content": answer},
     ]
-    tokens = int(rng.lognormal(4.3 if source == "translation" else 5.0, 0.55)) + 12
-    return MadeExample(messages, None, source, number + 1, tokens)
+    return MadeExample(messages, None, source, number + 1)
 
 
 def hostile_example() -> MadeExample:
@@ -107,7 +120,7 @@ def hostile_example() -> MadeExample:
         {"role": "user", "content": content},
         {"role": "assistant", "content": 'Ä "quoted" answer\\ with 🙂'},
     ]
-    return MadeExample(messages, None, "open-chat", 90_001, 140)
+    return MadeExample(messages, None, "open-chat", 90_001)
 
 
 def tool_example() -> MadeExample:
@@ -122,15 +135,15 @@ def tool_example() -> MadeExample:
     tools: list[object] = [
         {"type": "function", "function": {"name": "weather", "parameters": {"city": "str"}}}
     ]
-    return MadeExample(messages, tools, "open-chat", 90_002, 60)
+    return MadeExample(messages, tools, "open-chat", 90_002)
 
 
 def make_tables(
     name: str = "calm-otter",
     *,
     target: str = "gsm8k",
-    n_selected: int = 120,
-    n_near: int = 50,
+    n_selected: int = N_SELECTED,
+    n_near: int = N_NEAR,
     seed: int = 0,
     extra: tuple[MadeExample, ...] = (hostile_example(),),
     is_demo: bool = False,
@@ -138,278 +151,272 @@ def make_tables(
 ) -> dict[str, pa.Table]:
     """All tables of one run: a main selection named `name`, with random and bm25 beside it.
 
-    extra: examples that are put at the head of the ranking.
-    Ids: run `run-<name>`, selections `<name>`, `<name>-random`, `<name>-bm25`, hashed.
+    seed: part of the ids of run and selections. extra: examples that take the place of the first
+    picks. Every selection is cut to its first n_selected picks and n_near near misses.
     """
-    rng = np.random.default_rng(seed)
+    tables = _read_run()
     run_id = content_id(["run", name, seed])
-    ranked = [*extra]
-    while len(ranked) < n_selected + n_near:
-        likes_math = rng.random() < 0.8
-        source = "grade-school-math" if likes_math else None
-        ranked.append(make_example(len(ranked), rng, source))
-    first = max(10_000, len(ranked))
-    rest = [make_example(first + i, rng) for i in range(2 * n_selected)]
-    first = max(20_000, first + len(rest))
-    exemplars = [make_example(first + i, rng, "grade-school-math") for i in range(8)]
-    everyone = {example.id: example for example in [*ranked, *rest]}
-    n_pool = max(sum(SOURCES.values()), len(ranked))
-    scores = 0.62 * np.exp(-((np.arange(n_pool) / n_pool) ** 0.35) * 3) + 0.001
-
-    selections, picks, near, why = [], [], [], []
-    n_shared = n_selected // 4  # what a lexical control finds too
-    lexical = [*ranked[n_selected - n_shared : n_selected], *rest[n_selected:]]
-    chosen = {"": ranked, "random": rest[:n_selected], "bm25": lexical}
-    for method, examples in chosen.items():
-        label = f"{name}-{method}" if method else name
-        selection_id = content_id(["selection", label, seed])
-        picked = examples[:n_selected]
-        rows = [
-            {
-                "selection_id": selection_id,
-                "rank": rank,
-                "target": target,
-                "example_id": example.id,
-                "score": float(scores[rank - 1]),
-                "tokens": example.tokens,
-                "text": example.text,
-            }
-            for rank, example in enumerate(examples[: n_selected + n_near], start=1)
-        ]
-        picks += rows[:n_selected]
-        near += rows[n_selected:] if method == "" else []
-        selections.append(
-            {
-                "selection_id": selection_id,
-                "run_id": run_id,
-                "name": label,
-                "target": target,
-                "method": method or "jaccard",
-                "role": "control" if method else "main",
-                "exemplar_reduction": "" if method == "random" else "mean",
-                "weights": "" if method else "idf",
-                "budget": {"examples": n_selected},
-                "n_eligible": n_pool - 310,
-                "n_selected": n_selected,
-                "n_tokens": sum(example.tokens for example in picked),
-                "unused_tokens": None,
-                "cut_score": float(scores[n_selected - 1]),
-                "curve": _curve(scores),
-                "lengths": _lengths(rng, [example.tokens for example in picked]),
-            }
-        )
-        if not method:
-            why = [
-                row
-                for i, example in enumerate(picked)
-                for row in _why(rng, selection_id, example.id, exemplars[i % 8].id)
-            ]
-    return {
-        "run": table_of("run", [_run(run_id, name, created_at, n_selected, target, is_demo)]),
-        "run_drop": table_of(
-            "run_drop",
-            [
-                {"run_id": run_id, "stage": stage, "reason": reason, "n": n}
-                for stage, reason, n in [
-                    ("read", "no_text", 14),
-                    ("read", "image_or_audio", 61),
-                    ("where", "where", 231),
-                    ("rank", "is_exemplar", 4),
-                ]
-            ],
-        ),
-        "run_source": table_of(
-            "run_source",
-            [{"run_id": run_id, "source": s, "n_pool": n} for s, n in SOURCES.items()],
-        ),
-        "exemplar": table_of("exemplar", [_exemplar(run_id, target, e) for e in exemplars]),
-        "selection": table_of("selection", selections),
-        "pick": table_of("pick", picks),
-        "near_miss": table_of("near_miss", near),
-        "sample": table_of("sample", [_sample(e) for e in everyone.values()]),
-        "occurrence": table_of(
-            "occurrence",
-            [row for i, e in enumerate(everyone.values()) for row in _occurrences(run_id, e, i)],
-        ),
-        "why": table_of("why", why),
-        "latent_description": table_of(
-            "latent_description",
-            [{"sae": SAE_SHA256, "latent": k, "description": v} for k, v in DESCRIPTIONS.items()],
-        ),
-        "selection_drop": table_of(
-            "selection_drop",
-            [
-                {
-                    "selection_id": selections[0]["selection_id"],
-                    "stage": "rank",
-                    "reason": "empty_vector",
-                    "n": 1,
-                    "example_id": rest[-1].id,
-                }
-            ],
-        ),
-        "artifact": table_of("artifact", _artifacts(run_id)),
-        "event": table_of("event", [{"at": created_at, "run_id": run_id, "action": "selected"}]),
-    }
+    renamed = {str(_one(tables["run"])["run_id"]): run_id}
+    names = {}
+    for number, row in enumerate(tables["selection"], start=1):
+        renamed[row["selection_id"]] = f"{run_id}-{number}"
+        names[row["name"]] = name if row["role"] == "main" else f"{name}-{row['method']}"
+    main = next(row["selection_id"] for row in tables["selection"] if row["role"] == "main")
+    _cut(tables, n_selected, n_near)
+    for example, old in zip(extra, _best_picks(tables, main), strict=False):
+        _replace(tables, old, example)
+    delay = created_at - _one(tables["run"])["created_at"].replace(tzinfo=UTC)
+    for rows in tables.values():
+        for row in rows:
+            for column, value in row.items():
+                if isinstance(value, datetime):
+                    row[column] = value.replace(tzinfo=UTC) + delay
+                elif column in ("run_id", "selection_id") or (column, value) in (
+                    ("artifact", main),
+                    ("parent", main),
+                ):
+                    row[column] = renamed.get(value, value)
+                elif column == "target" and value == "gsm8k":
+                    row[column] = target
+    for row in tables["selection"]:
+        row["name"] = names[row["name"]]
+    _one(tables["run"]).update(name=name, is_demo=is_demo)
+    return {table: table_of(table, rows) for table, rows in tables.items()}
 
 
 def write_scores(workspace: Workspace, tables: Mapping[str, pa.Table]) -> None:
     """The Parquet files of all scores that a run leaves beside the catalog."""
     workspace.scores.mkdir(exist_ok=True)
-    picks = tables["pick"].select(["selection_id", "example_id", "score", "rank"])
-    for selection_id in set(picks["selection_id"].to_pylist()):
-        mask = pa.compute.equal(picks["selection_id"], selection_id)
-        pq.write_table(picks.filter(mask), workspace.scores / f"{selection_id}.parquet")
+    selections = tables["selection"].to_pylist()
+    for old, row in zip(_read_run()["selection"], selections, strict=True):
+        scores = pq.read_table(_real_run() / "scores" / f"{old['selection_id']}.parquet")
+        ids = pa.array([row["selection_id"]] * len(scores))
+        scores = scores.set_column(
+            scores.schema.get_field_index("selection_id"), "selection_id", ids
+        )
+        pq.write_table(scores, workspace.scores / f"{row['selection_id']}.parquet")
 
 
 def made_workspace(root: Path, **options: object) -> Workspace:
-    """A workspace with one made-up run in its catalog; options as for `make_tables`."""
+    """A workspace with the run in its catalog; options as for `make_tables`."""
     shutil.copytree(_template(**options), root, dirs_exist_ok=True)
     return open_workspace(root)
 
 
 @cache
 def _template(**options: object) -> Path:
-    """Committing costs more than copying: each made workspace is committed once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="made-workspace-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """Committing costs more than copying: each workspace is committed once per process."""
+    folder = _temporary_folder()
     commit(open_workspace(folder), make_tables(**options))  # type: ignore[arg-type]
     return folder
 
 
-def _run(
-    run_id: str, name: str, created_at: datetime, n_selected: int, target: str, is_demo: bool
-) -> dict[str, object]:
-    return {
-        "run_id": run_id,
-        "name": name,
-        "created_at": created_at,
-        "finished_at": created_at + timedelta(minutes=7, seconds=12),
-        "config": {
-            "pool": [{"path": "data/pool.parquet", "shape": "messages"}],
-            "exemplars": {"path": "data/targets.jsonl", "targets": [target]},
-            "where": "licence <> 'proprietary' AND quality > 0.5",
-            "budget": {"examples": n_selected},
-            "model": {"name": "org/base-1b", "hookpoint": SPACE},
-            "representation": {"token_aggregate": "mean"},
-        },
-        "versions": {"saelect": "0.1.0", "torch": "2.13.0", "duckdb": "2.0.0", "numpy": "2.4.6"},
-        "git_sha": "184e32d0c0ffee00000000000000000000000000",
-        "who": "ada",
-        "host": "node-3",
-        "trigger": "command line",
-        "pool_id": content_id("pool"),
-        "representation_id": content_id("representation"),
-        "model": "org/base-1b",
-        "model_sha256": content_id("model", 64),
-        "model_licence": "apache-2.0",
-        "sae": "org/sae-base-1b/layers.14",
-        "sae_sha256": SAE_SHA256,
-        "sae_licence": "mit",
-        "hookpoint": SPACE,
-        "unit": 0.0042,
-        "seed": 0,
-        "is_demo": is_demo,
-        "counts": {
-            "rows": 12_431,
-            "examples": 12_000,
-            "occurrences": 12_356,
-            "eligible": 11_690,
-            "embedded": 12_000,
-            "reused": 0,
-            "tokens": 2_412_345,
-            "truncated": 37,
-        },
-    }
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="catalog-fixture-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-def _curve(scores: np.ndarray) -> dict[str, list[float]]:
-    ranks = np.unique(np.geomspace(1, len(scores), 200).astype(int))
-    return {
-        "ranks": [int(r) for r in ranks],
-        "scores": [round(float(scores[r - 1]), 6) for r in ranks],
-    }
+def _one(rows: Rows) -> dict[str, Any]:
+    (row,) = rows
+    return row
 
 
-def _lengths(rng: np.random.Generator, tokens: list[int]) -> dict[str, list[int]]:
-    edges = [0, 32, 64, 128, 256, 512, 1024, 2048]
-    pool = np.clip(rng.lognormal(4.8, 0.8, sum(SOURCES.values())), 1, 2047)
-    return {
-        "edges": edges,
-        "pool": [int(n) for n in np.histogram(pool, edges)[0]],
-        "selected": [int(n) for n in np.histogram(tokens, edges)[0]],
-    }
+def _best_picks(tables: Mapping[str, Rows], selection_id: str) -> list[str]:
+    picks = [row for row in tables["pick"] if row["selection_id"] == selection_id]
+    return [row["example_id"] for row in sorted(picks, key=lambda row: row["rank"])]
 
 
-def _why(
-    rng: np.random.Generator, selection_id: str, chosen: str, exemplar: str
-) -> list[dict[str, object]]:
-    parts = sorted((int(x) for x in rng.integers(500, 90_000, 6)), reverse=True)
-    latents = [int(x) for x in rng.choice([*DESCRIPTIONS, 2048, 4096], 6, replace=False)]
-    rest = int(rng.integers(50_000, 200_000))
-    total = sum(parts) + rest
-    return [
-        {
-            "selection_id": selection_id,
-            "example_id": chosen,
-            "exemplar_id": exemplar,
-            "space": SPACE,
-            "latent": latent,
-            "contribution": part,
-            "numerator": total,
-            "share": part / total,
-        }
-        for latent, part in zip([*latents, -1], [*parts, rest], strict=True)
+def _cut(tables: dict[str, Rows], n_selected: int, n_near: int) -> None:
+    """Keep the first picks and near misses of every selection, and what belongs to them."""
+    for row in tables["selection"]:
+        if n_selected < row["n_selected"]:
+            picks = [p for p in tables["pick"] if p["selection_id"] == row["selection_id"]]
+            kept = [pick for pick in picks if pick["rank"] <= n_selected]
+            row |= {"n_selected": n_selected, "n_tokens": sum(pick["tokens"] for pick in kept)}
+            row |= {"cut_score": min(pick["score"] for pick in kept)}
+            row |= {"budget": {**json.loads(row["budget"]), "examples": n_selected}}
+    run = _one(tables["run"])
+    config = json.loads(run["config"])
+    config["budget"]["examples"] = min(n_selected, N_SELECTED)
+    run["config"] = config
+    last = n_selected + n_near
+    later = [row for row in tables["pick"] if n_selected < row["rank"] <= last]
+    near = [
+        {column: value for column, value in row.items() if column not in ("reason", "detail")}
+        for row in later
     ]
+    tables["pick"] = [row for row in tables["pick"] if row["rank"] <= n_selected]
+    tables["near_miss"] = [*near, *(r for r in tables["near_miss"] if r["rank"] <= last)]
+    shown = [*tables["pick"], *tables["near_miss"]]
+    pairs = {(row["selection_id"], row["example_id"]) for row in shown}
+    examples = {row["example_id"] for row in shown}
+    for name in ("sample", "occurrence"):
+        tables[name] = [row for row in tables[name] if row["example_id"] in examples]
+    for name in tables.keys() - {"pick", "near_miss", "selection_drop", "contamination"}:
+        rows = tables[name]
+        if rows and {"selection_id", "example_id"} <= rows[0].keys():
+            kept = [row for row in rows if (row["selection_id"], row["example_id"]) in pairs]
+            tables[name] = kept
 
 
-def _exemplar(run_id: str, target: str, example: MadeExample) -> dict[str, object]:
-    return {
-        "run_id": run_id,
-        "exemplar_id": example.id,
-        "target": target,
-        "own_id": f"exemplar-{example.row}",
-        "file": "data/targets.jsonl",
-        "row": example.row,
-        "messages": canonical_json(example.messages),
-        "text": example.text,
+def _replace(tables: dict[str, Rows], old: str, example: MadeExample) -> None:
+    """Put an example in the place of another one, wherever the run names it."""
+    if "token_activations" in tables:  # character positions of the other text
+        marks = tables["token_activations"]
+        tables["token_activations"] = [row for row in marks if row["example_id"] != old]
+    for rows in tables.values():
+        for row in rows:
+            if row.get("example_id") == old:
+                row["example_id"] = example.id
+                if "messages" in row:
+                    tools = None if example.tools is None else canonical_json(example.tools)
+                    row |= {"messages": canonical_json(example.messages), "tools": tools}
+                if "text" in row:
+                    row["text"] = example.text
+                if "raw" in row:
+                    row["raw"] = example.raw
+
+
+def _read_run() -> dict[str, Rows]:
+    """Table -> rows of the real run, the caller's own."""
+    return {file.stem: pq.read_table(file).to_pylist() for file in _real_run().glob("*.parquet")}
+
+
+@cache
+def _real_run() -> Path:
+    """Folder with the tables of the real run and its scores; computed by whoever is first."""
+    variable = "SAELECT_TEST_RUN"  # child processes of a test find the run of their parent
+    if variable not in os.environ:
+        session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+        shared = Path(tempfile.gettempdir()) / f"catalog-fixture-{session}"
+        os.environ[variable] = str(shared if session else _temporary_folder())
+    folder = Path(os.environ[variable])
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "tables").is_dir():
+            _compute_run(folder)
+    return folder / "tables"
+
+
+def _compute_run(folder: Path) -> None:
+    from tests.run_stages import run_job, tiny_config  # torch, for whoever computes it
+
+    model, sae = _write_model(folder)
+    exemplars = _write_pool(folder / "data")
+    config = tiny_config(
+        folder / "data",
+        {"path": str(exemplars), "targets": ["gsm8k"]},
+        model,
+        sae,
+        name="calm-otter",
+        pool=[
+            {
+                "path": str(folder / "data"),
+                "columns": {
+                    "id": "id",
+                    "source": "source",
+                    "licence": "licence",
+                    "language": "language",
+                },
+            }
+        ],
+        where="quality > 0.5",
+        budget={"examples": N_SELECTED},
+        controls=["random", "bm25"],
+        rendering={"max_length": 512},
+        representation={"spaces": ["sae", "tokens"]},
+        ranking={"normalize": "pool", "weights": "idf"},
+    )
+    workspace, _ = run_job(config, folder / "workspace")
+    unfinished = folder / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(workspace.scores, unfinished / "scores")
+    for name, table in _catalog_tables(workspace, folder).items():
+        pq.write_table(table, unfinished / f"{name}.parquet")
+    unfinished.rename(folder / "tables")
+
+
+def _write_model(folder: Path) -> tuple[Path, Path]:
+    """The tiny model and its SAE, half of whose latents have descriptions."""
+    from selection.sae.formats.load import load_sae
+    from selection.sae.interpret.latents_file import FILE, write_latents
+    from tests.tiny_model import (
+        TINY_HOOKPOINT,
+        make_tiny_tokenizer,
+        write_tiny_model,
+        write_tiny_sae,
+    )
+
+    model = write_tiny_model(folder / "model", make_tiny_tokenizer())
+    sae = write_tiny_sae(folder / "sae" / TINY_HOOKPOINT)
+    rows = [{"latent": latent, "description": text} for latent, text in DESCRIPTIONS.items()]
+    write_latents(sae / FILE, rows, {"sae_sha256": load_sae(str(sae)).info.sha256})
+    return model, sae
+
+
+def _write_pool(folder: Path) -> Path:
+    """One file a source, a mirror of every tenth row, rows that are dropped; returns exemplars."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    unnamed = {"source": "mirror", "licence": None}
+    lines: dict[str, list[str]] = {"mirror": []}
+    for number in range(N_POOL):
+        example = make_example(number, rng)
+        lines.setdefault(example.source, []).append(example.raw)
+        if number % 10 == 0:
+            mirrored = {
+                **json.loads(example.raw),
+                "id": f"mirror-{number}",
+                "source": "mirror",
+                "licence": None,
+            }
+            lines["mirror"].append(json.dumps(mirrored))
+    exemplars = [make_example(1000 + i, rng, "grade-school-math") for i in range(8)]
+    low = [make_example(2000 + i, rng, "open-chat") for i in range(23)]
+    lines["open-chat"] += [each.raw.replace('"quality": 1.0', '"quality": 0.2') for each in low]
+    lines["open-chat"].append(exemplars[0].raw)
+    empty = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+    picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}]
+    for kind, number, messages in (("empty", 14, empty), ("picture", 6, picture)):
+        rows = [{"id": f"{kind}-{i}", "messages": messages, "source": kind} for i in range(number)]
+        lines["code-exercises"] += map(json.dumps, rows)
+    for source, rows_of_source in lines.items():
+        (folder / f"{source}.jsonl").write_text("\n".join(rows_of_source) + "\n")
+    target = {
+        "target": "gsm8k",
+        "exemplars": [
+            {"id": f"exemplar-{each.row}", "messages": each.messages} for each in exemplars
+        ],
     }
+    file = folder.parent / "targets.jsonl"
+    file.write_text(json.dumps(target) + "\n")
+    return file
 
 
-def _sample(example: MadeExample) -> dict[str, object]:
-    return {
-        "example_id": example.id,
-        "messages": canonical_json(example.messages),
-        "tools": None if example.tools is None else canonical_json(example.tools),
-    }
+def _catalog_tables(workspace: Workspace, folder: Path) -> dict[str, pa.Table]:
+    """Every table of the published catalog that a run fills; paths relative to the folder."""
+    from storage.catalog.connection import open_snapshot
+
+    tables = {}
+    with open_snapshot(workspace) as connection:
+        names = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        for (name,) in sorted(names):
+            if name not in OF_THE_CATALOG and not name.startswith("benchmark"):
+                answer = connection.execute(f'FROM "{name}"')
+                columns = [column[0] for column in answer.description or ()]
+                rows = [
+                    {
+                        name: _without_folder(value, folder)
+                        for name, value in zip(columns, row, strict=True)
+                    }
+                    for row in answer.fetchall()
+                ]
+                rows = [row for row in rows if row.get("action") != "exported"]
+                tables[name] = table_of(name, rows)
+    return tables
 
 
-def _occurrences(run_id: str, example: MadeExample, number: int) -> list[dict[str, object]]:
-    """One row, and for every tenth example a second one from another file."""
-    first = {
-        "run_id": run_id,
-        "example_id": example.id,
-        "own_id": f"{example.source}-{example.row}",
-        "source": example.source,
-        "file": f"data/{example.source}.jsonl",
-        "row": example.row,
-        "licence": LICENCES.get(example.source),
-        "language": "fr" if example.source == "translation" else "en",
-        "raw": example.raw,
-    }
-    copy = {**first, "file": "mirror/all.jsonl", "own_id": f"mirror-{number}", "source": "mirror"}
-    return [copy, first] if number % 10 == 0 else [first]
-
-
-def _artifacts(run_id: str) -> list[dict[str, object]]:
-    chain = ["pool", "rendering", "representation", "ranking"]
-    return [
-        {
-            "run_id": run_id,
-            "step": step,
-            "artifact": content_id(step),
-            "sha256": content_id([step], 64),
-            "parent": content_id(chain[i - 1]) if i else None,
-        }
-        for i, step in enumerate(chain)
-    ]
+def _without_folder(value: object, folder: Path) -> object:
+    return value.replace(f"{folder}/", "") if isinstance(value, str) else value

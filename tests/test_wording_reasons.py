@@ -309,16 +309,17 @@ def workspace(tmp_path: Path) -> Workspace:
     tables = make_tables(n_selected=3)
     [first, *_] = tables["pick"].to_pylist()
     key = {"selection_id": first["selection_id"], "example_id": first["example_id"]}
-    samples = {
-        (row["selection_id"], row["example_id"], row["exemplar_id"])
+    nearest = {
+        (row["selection_id"], row["example_id"]): row["exemplar_id"]
         for row in tables["why"].to_pylist()
+        if row["nearness"] == 1
     }
     reasons = [*(("tokens", number, term) for number, term in enumerate(TERMS)), (SPACE, 999, None)]
     rows = [
         {"selection_id": selection, "example_id": example, "exemplar_id": exemplar,
          "space": space, "latent": latent, "place": place + 1, "term": term,
          "contribution": 100 - place, "numerator": 1000, "share": (100 - place) / 1000}
-        for selection, example, exemplar in sorted(samples)
+        for (selection, example), exemplar in sorted(nearest.items())
         for place, (space, latent, term) in enumerate(reasons)
     ]  # fmt: skip
     tables["why"] = table_of("why", rows)
