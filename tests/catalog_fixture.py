@@ -366,12 +366,7 @@ def _write_pool(folder: Path) -> Path:
         example = make_example(number, rng)
         lines.setdefault(example.source, []).append(example.raw)
         if number % 10 == 0:
-            mirrored = {
-                **json.loads(example.raw),
-                "id": f"mirror-{number}",
-                "source": "mirror",
-                "licence": None,
-            }
+            mirrored = {**json.loads(example.raw), "id": f"mirror-{number}", **unnamed}
             lines["mirror"].append(json.dumps(mirrored))
     exemplars = [make_example(1000 + i, rng, "grade-school-math") for i in range(8)]
     low = [make_example(2000 + i, rng, "open-chat") for i in range(23)]

@@ -115,19 +115,17 @@ def test_picks_come_in_order_of_rank_with_their_place(workspace: Workspace) -> N
     assert [row.rank for row in near] == list(range(121, 171))
 
 
-def test_why_puts_the_largest_contribution_first_and_the_rest_last(workspace: Workspace) -> None:
+def test_why_lists_latents_in_their_recorded_order_and_the_rest_last(workspace: Workspace) -> None:
     chosen = lookup.find_selection(workspace, "calm-otter")
     example = lookup.picks(workspace, chosen.selection_id, 2)[1].example_id
     all_rows = explain(workspace, chosen.name, example).latents
     rows = [row for row in all_rows if row.exemplar_id == all_rows[0].exemplar_id]
     parts = [row.contribution for row in rows]
-    is_generic = [(row.pool_share or 0) > 0.5 for row in rows[:-1]]  # of most of the pool: last
-    assert is_generic == sorted(is_generic)
-    for kind in (False, True):
-        of_kind = [x for x, generic in zip(parts, is_generic, strict=False) if generic == kind]
-        assert of_kind == sorted(of_kind, reverse=True)
     assert rows[-1].latent < 0
     key = f"selection_id = '{chosen.selection_id}' AND example_id = '{example}'"
+    key += f" AND exemplar_id = '{rows[0].exemplar_id}'"
+    in_order = run_sql(workspace, f"SELECT contribution FROM why WHERE {key} ORDER BY place").rows
+    assert parts == [part for (part,) in in_order]
     found = run_sql(workspace, f"SELECT DISTINCT numerator FROM why WHERE {key}").rows
     assert [(sum(parts),)] == list(found)
     described = {row.latent: row.description for row in rows if row.space == SPACE}

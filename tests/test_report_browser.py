@@ -44,8 +44,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     tokens = [
         {**row, "space": "tokens", "latent": number, "term": term, "contribution": 1000 + number,
+         "place": number + 1,
          "share": (1000 + number) / row["numerator"]}
-        for row in why if row["latent"] < 0 for number, term in enumerate("(a)")
+        for row in why if row["latent"] == -2 for number, term in enumerate("(a)")
     ]  # fmt: skip
     fired = [
         {"selection_id": row["selection_id"], "example_id": row["example_id"], "space": "tokens",
