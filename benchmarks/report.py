@@ -2,9 +2,9 @@
 
     python -m benchmarks.report [--picks 50000] [--repeats 5]
 
-The run is made up; its reasons are latents of an SAE only, so wording tokens by their places is not
-measured. The browser is Debian's Chromium without a window. Opening ends when the first page of
-picks is there to read, not when the file is loaded. The last line is one JSON object.
+The run is one of the tests' tiny model, its picks copied as often as asked. The browser is Debian's
+Chromium without a window. Opening ends when the first page of picks is there to read, not when the
+file is loaded. The last line is one JSON object.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from storage.catalog.commit import commit
 from storage.files.workspace import open_workspace
 from storage.report.page import write_report
-from tests.catalog_fixture import make_tables
+from tests.catalog_fixture import make_tables, with_many_picks
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 DEADLINE_MS = 60_000
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="saelect-report-") as folder:
         workspace = open_workspace(Path(folder))
-        commit(workspace, make_tables("large", n_selected=given.picks, n_near=50))
+        commit(workspace, with_many_picks(make_tables("large"), given.picks))
         started = time.perf_counter()
         file = write_report(workspace, "latest")
         written = time.perf_counter() - started

@@ -184,6 +184,40 @@ def make_tables(
     return {table: table_of(table, rows) for table, rows in tables.items()}
 
 
+def with_many_picks(tables: dict[str, pa.Table], n: int) -> dict[str, pa.Table]:
+    """The main selection alone, its picks copied under new ids until there are n of them."""
+    rows: dict[str, Rows] = {name: table.to_pylist() for name, table in tables.items()}
+    (main,) = (row for row in rows["selection"] if row["role"] == "main")
+    picks = [row for row in rows["pick"] if row["selection_id"] == main["selection_id"]]
+    belonging: dict[str, dict[str, Rows]] = {"sample": {}, "occurrence": {}}
+    belonging |= {name: {} for name in rows if "nearness" in tables[name].column_names}
+    for name, of_example in belonging.items():
+        for row in rows[name]:
+            if row.get("nearness", 1) == 1:
+                of_example.setdefault(row["example_id"], []).append(row)
+        rows[name] = []
+    rows |= {"selection": [main | {"n_selected": n, "n_eligible": n}], "pick": [], "near_miss": []}
+    for number in range(n):
+        pick = picks[number % len(picks)]
+        new = content_id(["copy", number], 32)
+        rows["pick"].append(
+            pick | {"rank": number + 1, "score_rank": number + 1, "example_id": new}
+        )
+        for name, of_example in belonging.items():
+            old = of_example[pick["example_id"]]
+            rows[name] += [
+                row | {"example_id": new}
+                for row in old
+                if row.get("selection_id") in (None, main["selection_id"])
+            ]
+    others = rows.keys() - {"pick", *belonging}
+    for name in others:
+        rows[name] = [
+            row for row in rows[name] if row.get("selection_id") in (None, main["selection_id"])
+        ]
+    return {name: table_of(name, values) for name, values in rows.items()}
+
+
 def write_scores(workspace: Workspace, tables: Mapping[str, pa.Table]) -> None:
     """The Parquet files of all scores that a run leaves beside the catalog."""
     workspace.scores.mkdir(exist_ok=True)
