@@ -108,7 +108,7 @@ def test_explanations_carry_the_description_of_their_own_latent_and_sae(tmp_path
     described = {(latent, text) for space, latent, text, _, _ in rows if space == SPACE}
     assert {latent for latent, _ in described} > {28, 31}
     for latent, text in described:
-        assert text == DESCRIPTIONS.get(latent)
+        assert text == DESCRIPTIONS.get(int(str(latent)))
     made = make_tables()["why"].to_pylist()
     assert sorted((r[1], r[3]) for r in rows) == sorted(
         (row["latent"], row["contribution"]) for row in made

@@ -134,7 +134,7 @@ def test_ids_name_every_place_of_every_pick(workspace: Workspace) -> None:
     exported = export_selection(workspace, "calm-otter", ["ids"])
     with (exported.folder / "ids.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == exported.files[0].rows > 120  # every tenth example has a copy
+    assert len(rows) == (exported.files[0].rows or 0) > 120  # every tenth example has a copy
     twice = next(row["rank"] for row in rows if row["file"] == "data/mirror.jsonl")
     assert [row["source"] for row in rows if row["rank"] == twice] == [
         "grade-school-math",

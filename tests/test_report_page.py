@@ -86,7 +86,8 @@ def test_the_first_screen_says_what_was_asked_chosen_refused_and_what_next(
     chosen = page.section("Chosen", "Refused")
     assert "120 of 320 eligible samples (38 %)" in chosen
     scores = [
-        row.score for row in picks(workspace, find_selection(workspace, "latest").selection_id)
+        row.score or 0.0
+        for row in picks(workspace, find_selection(workspace, "latest").selection_id)
     ]
     assert f"Scores fall from {max(scores):.4f} to {min(scores):.4f} at the cut" in chosen
     assert "come from grade-school-math , which holds 32 % of the pool" in chosen
