@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,46 +90,36 @@ def check_quota(quota: Quota, limits: ColumnLimits, eligible: NDArray[np.bool_],
     codes = limits.codes[eligible]
     there = np.bincount(codes[codes >= 0], minlength=len(limits.names))
     n_without = int((codes < 0).sum())
-    field = f"quotas.{quota.column}"
-    unknown = {name: bounds for name, bounds in quota.values.items() if name not in limits.names}
+
+    def refuse(problem: str, remedy: str, name: str = "", value: object = None) -> NoReturn:
+        field = ".".join(["quotas", quota.column, *([name] if name else [])])
+        raise InputError(problem, field=field, value=value, remedy=remedy)
+
+    unknown = [name for name in quota.values if name not in limits.names]
     if unknown:
-        raise _refused(
-            "no example has this value", field, next(iter(unknown)),
-            f"Values: {_listed(dict(zip(limits.names, there.tolist(), strict=True)))}.",
-        )  # fmt: skip
+        values = _listed(dict(zip(limits.names, there.tolist(), strict=True)))
+        refuse("no example has this value", f"Values: {values}.", value=unknown[0])
     for i, name in enumerate(limits.names):
         floor, cap, n_there = int(limits.floors[i]), int(limits.caps[i]), int(there[i])
         if floor > cap:
-            raise _refused(
-                f"at least {floor:,} and at most {cap:,} of {n:,} picks cannot both hold",
-                f"{field}.{name}", None, "Lower the floor or raise the cap.",
-            )  # fmt: skip
+            problem = f"at least {floor:,} and at most {cap:,} of {n:,} picks cannot both hold"
+            refuse(problem, "Lower the floor or raise the cap.", name)
         if floor > n_there:
-            raise _refused(
-                f"at least {floor:,} picks are asked for, and {n_there:,} eligible examples have"
-                " this value",
-                f"{field}.{name}", None,
-                f"Ask for at most {n_there:,}, loosen `where`, or add to the pool.",
-            )  # fmt: skip
+            problem = f"at least {floor:,} picks are asked for, and {n_there:,} eligible examples"
+            remedy = f"Ask for at most {n_there:,}, loosen `where`, or add to the pool."
+            refuse(f"{problem} have this value", remedy, name)
     if limits.floors.sum() > n:
         floors = {name: int(v) for name, v in zip(limits.names, limits.floors, strict=True) if v}
-        raise _refused(
-            f"the floors add up to {int(limits.floors.sum()):,}, and the budget is {n:,}"
-            f" ({_listed(floors)})",
-            field, None, "Lower floors or shares, or raise the budget.",
-        )  # fmt: skip
-    most = int(np.minimum(limits.caps, there).sum()) + n_without
+        problem = f"the floors add up to {int(limits.floors.sum()):,}, and the budget is {n:,}"
+        remedy = "Lower floors or shares, or raise the budget."
+        refuse(f"{problem} ({_listed(floors)})", remedy)
+    room = np.minimum(limits.caps, there)
+    most = int(room.sum()) + n_without
     if most < n:
-        room = dict(zip(limits.names, np.minimum(limits.caps, there).tolist(), strict=True))
-        raise _refused(
-            f"caps and what there is leave room for {most:,} picks, and the budget is {n:,}"
-            f" ({_listed(room)}{f', no value: {n_without:,}' if n_without else ''})",
-            field, None, "Raise caps or shares, or lower the budget.",
-        )  # fmt: skip
-
-
-def _refused(problem: str, field: str, value: object, remedy: str) -> InputError:
-    return InputError(problem, field=field, value=value, remedy=remedy)
+        by_value = _listed(dict(zip(limits.names, room.tolist(), strict=True)))
+        others = f", no value: {n_without:,}" if n_without else ""
+        problem = f"caps and what there is leave room for {most:,} picks, and the budget is {n:,}"
+        refuse(f"{problem} ({by_value}{others})", "Raise caps or shares, or lower the budget.")
 
 
 def _listed(numbers: Mapping[str, int], most: int = 8) -> str:
