@@ -40,7 +40,7 @@ UNIT = 2048
 
 
 @dataclass(frozen=True)
-class Reading:
+class ForwardPass:
     """What one pass reads of one model.
 
     representers: SAE readings, all of the same model; their renderings differ in what they count.

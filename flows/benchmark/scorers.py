@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from flows.benchmark.forward_pass import UNIT, Reading
+from flows.benchmark.forward_pass import UNIT, ForwardPass
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
 from flows.benchmark.setting import BenchField
 from flows.config.jobs import SelectConfig
@@ -92,7 +92,7 @@ class Scorers:
         return self.base.model_copy(update={"model": model})
 
     @cached_property
-    def reading(self) -> Reading:
+    def reading(self) -> ForwardPass:
         """The one pass over the model under test."""
         model_input = open_model_input(self.base)
         blocks: dict[str, int] = {}
@@ -107,17 +107,17 @@ class Scorers:
             and tokens_of(each.model_input) == tokens_of(model_input)
         }
         gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
-        reading = Reading(self.field, self.base, blocks, gate, tuple(representers.values()))
+        reading = ForwardPass(self.field, self.base, blocks, gate, tuple(representers.values()))
         reading.run()
         return reading
 
-    def reading_of(self, method: Method) -> Reading:
+    def reading_of(self, method: Method) -> ForwardPass:
         """The pass that a dense method reads: of the model under test, or the encoder's own."""
         if method.kind != "encoder":
             return self.reading
         config = self.config_of(method)
         last = open_model_input(config).model.n_layers - 1
-        reading = Reading(self.field, config, {"last": last}, None)
+        reading = ForwardPass(self.field, config, {"last": last}, None)
         reading.run()
         return reading
 
@@ -153,7 +153,7 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     return score
 
 
-def _dense_scorer(method: Method, reading: Reading, field: BenchField) -> Scorer:
+def _dense_scorer(method: Method, reading: ForwardPass, field: BenchField) -> Scorer:
     exemplars = reading.exemplars()
     if method.kind in ("gate", "split_relu"):
         own = {name: each[method.kind] for name, each in exemplars.items()}

@@ -167,7 +167,8 @@ def compare_rankings(workspace: Workspace, material: Material) -> list[RankingAg
         file = scores_file(workspace.scores, decided.selection_id)
         if not file.exists():
             continue
-        old, new = read_ids(file, by_score=True), read_ids(decided.scores_file, by_score=True)
+        old = read_ids(file, by_score=True)
+        new = material.example_ids[decided.ranking.rows].astype(str).tolist()
         n = min(TOP, len(old), len(new))
         picks = set(material.top_of(decided)["example_id"].to_pylist())
         both = picks & set(read_ids(file, n=len(picks)))

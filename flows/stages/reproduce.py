@@ -37,7 +37,7 @@ def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:
     representer = recorded_representer(workspace, run, config)
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=workspace.root) as folder:
         material = decide_again(run, representer, Path(folder))
-        files = {each.selection_id: each.scores_file for each in material.decided}
+        files = {each.selection_id: material.scores_file(each) for each in material.decided}
         tables = compare_tables(workspace, run.run_id, catalog_rows(material))
         return tables + compare_scores(workspace, files)
 

@@ -11,7 +11,7 @@ from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
 from flows.orchestration.progress import Listener, listening, stage
 from flows.stages.decide.check import check_label_free
-from flows.stages.decide.decide import Decided, decide
+from flows.stages.decide.decide import decide
 from flows.stages.decide.run_input import RunInput, run_input
 from flows.stages.prepare.render import ModelInput, render_rows
 from flows.stages.rank.index import index_facts
@@ -25,6 +25,7 @@ from flows.stages.represent.spaces import open_spaces
 from flows.stages.session import session_of
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount
+from selection.picking.selections import Selection
 from selection.rendering.renderer import load_renderer
 from storage.catalog.commit import commit
 from storage.files.workspace import Workspace
@@ -82,7 +83,18 @@ def decide_run(representer: Representer, pool_id: str, facts: RunFacts, scores: 
         counts=_counts(pool, rendered, n_promised, given, vectors.n_vectors, representer, index),
     )
     return Material(
-        config, facts, pool, vectors, spaces, representer, given, targets, decided, tokens, checks
+        config,
+        facts,
+        pool,
+        vectors,
+        spaces,
+        representer,
+        given,
+        targets,
+        decided,
+        tokens,
+        scores,
+        checks,
     )
 
 
@@ -156,7 +168,7 @@ def _counts(
     }
 
 
-def _summary(decided: Decided, rows: list[Mapping[str, object]]) -> dict[str, object]:
+def _summary(decided: Selection, rows: list[Mapping[str, object]]) -> dict[str, object]:
     row = next(row for row in rows if row["selection_id"] == decided.selection_id)
     names = ("selection_id", "name", "target", "method", "role", "n_eligible", "n_selected")
     return {

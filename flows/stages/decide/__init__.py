@@ -1,4 +1,4 @@
 """Scores to decided selections, and the label-free check of them.
 
-IN config, pool, vectors, targets. OUT `Decided`, `TargetCheck`.
+IN config, pool, vectors, targets. OUT `Selection`, `TargetCheck`.
 """

@@ -9,12 +9,11 @@ import pyarrow as pa
 from flows.config.jobs import SelectConfig
 from flows.config.rules import CheckConfig
 from flows.orchestration.progress import stage
-from flows.stages.decide.decide import Decided
 from flows.stages.decide.run_input import RunInput
 from flows.stages.prepare.rules import texts_of
 from selection.evaluation.label_free import HeldOut, check_held_out, sample_rows
 from selection.evaluation.ranking_depth import RankingDepth, measure_depth, n_indistinguishable
-from selection.picking.selections import JOINT
+from selection.picking.selections import JOINT, Selection
 from selection.records import Exemplars
 from storage.pools.prepare import PreparedPool
 
@@ -42,7 +41,7 @@ def check_label_free(
     pool: PreparedPool,
     given: RunInput,
     targets: Mapping[str, tuple[pa.Table, Exemplars]],
-    decided: Sequence[Decided],
+    decided: Sequence[Selection],
 ) -> list[TargetCheck]:
     """The check of every target of every main selection; empty where the config turns it off."""
     rule = config.check
@@ -86,7 +85,7 @@ def _depth(
     pool: PreparedPool,
     given: RunInput,
     name: str,
-    main: Decided,
+    main: Selection,
     held_out: Mapping[str, HeldOut],
 ) -> RankingDepth | None:
     """Samples that exemplars cannot be told from are kept out of the random samples."""

@@ -1,7 +1,6 @@
 """Scores, order and cut: one path for the run's method and for the controls."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,13 +21,6 @@ from storage.pools.prepare import PreparedPool
 Targets = Mapping[str, tuple[pa.Table, Exemplars]]
 
 
-@dataclass(frozen=True)
-class Decided(Selection):
-    """One selection of a run, and the file that all its scores are in."""
-
-    scores_file: Path
-
-
 def decide(
     config: SelectConfig,
     scores: Path,
@@ -39,7 +31,7 @@ def decide(
     n_eligible: int,
     targets: Targets,
     token_count: TokenCount,
-) -> list[Decided]:
+) -> list[Selection]:
     """Rank every target by the method and by each control, and cut each ranking by the budget.
 
     scores:     folder that gets a file for every ranking.
@@ -78,8 +70,6 @@ def decide(
     )
     decided = []
     for selection in selections:
-        file = scores_file(scores, selection.selection_id)
-        write_scores(selection, file, ids)
-        values = {each.name: getattr(selection, each.name) for each in fields(Selection)}
-        decided.append(Decided(**values, scores_file=file))
+        write_scores(selection, scores_file(scores, selection.selection_id), ids)
+        decided.append(selection)
     return decided

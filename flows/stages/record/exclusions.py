@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from flows.stages.decide.decide import Decided
 from flows.stages.record.material import Material, Row
+from selection.picking.selections import Selection
 from selection.records import DropReason
 from selection.similarity.queries import score_each
 
 _CHUNK = 4096  # Picks that are compared with the exemplars at once.
 
 
-def drop_rows_of(material: Material, decided: Decided) -> list[Row]:
+def drop_rows_of(material: Material, decided: Selection) -> list[Row]:
     """Candidates that a rule took out, one by one; those below the least score as one number.
 
     So is what an approximate search did not retrieve.

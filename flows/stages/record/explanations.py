@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.stages.decide.decide import Decided
 from flows.stages.record.material import Material, Row
+from selection.picking.selections import Selection
 from selection.records import Exemplars, SparseRows
 from selection.similarity.explain import REST, exemplar_parts, explain_pairs, typical_latents
 from selection.similarity.spaces import JoinedSpaces
@@ -16,7 +16,7 @@ TARGET_LATENTS = 24  # kept per target task
 BLOCK = 1024  # candidates whose scores against all exemplars are in memory at once
 
 
-def explanations(material: Material, decided: Decided, top: pa.Table) -> dict[str, pa.Table]:
+def explanations(material: Material, decided: Selection, top: pa.Table) -> dict[str, pa.Table]:
     """Table name -> its rows for the ranked examples `top`, each beside its own target's exemplars.
 
     top: columns example_id, example_row, target, in order of rank.

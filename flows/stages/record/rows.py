@@ -12,7 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.orchestration.progress import StageRecord
-from flows.stages.decide.decide import Decided
 from flows.stages.record.exclusions import contamination_rows, drop_rows_of
 from flows.stages.record.explanations import explanations, target_latent_rows
 from flows.stages.record.held_out import label_free_rows
@@ -27,6 +26,7 @@ from flows.stages.record.provenance import (
 from selection.core.hashing import file_sha256
 from selection.core.redaction import without_secrets
 from selection.data.messages import plain_text
+from selection.picking.selections import Selection
 from storage.catalog.tables import table_of
 
 NEAR_MISSES = 50
@@ -75,7 +75,9 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
 
 def _selected(material: Material) -> Row:
     """The event of the decision, with the hash of every ranking's file."""
-    scores = {each.selection_id: file_sha256(each.scores_file) for each in material.decided}
+    scores = {
+        each.selection_id: file_sha256(material.scores_file(each)) for each in material.decided
+    }
     return {
         "at": datetime.now(UTC),
         "run_id": material.facts.run_id,
@@ -135,7 +137,7 @@ def _picks(material: Material, top: pa.Table, tokens: NDArray[np.int64]) -> list
     return [dict(zip(names, row, strict=True)) for row in values]
 
 
-def _with_reasons(picks: list[Row], decided: Decided) -> list[Row]:
+def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
     pairs = zip(decided.picks.reasons, decided.picks.details, strict=True)
     return [
         {**row, "reason": str(reason), "detail": detail or None}
@@ -148,7 +150,7 @@ def _examples(material: Material, rows: NDArray[np.int64]) -> list[dict[str, str
     return found
 
 
-def _selection(material: Material, decided: Decided, tokens: NDArray[np.int64]) -> Row:
+def _selection(material: Material, decided: Selection, tokens: NDArray[np.int64]) -> Row:
     config, cut = material.config, decided.cut
     is_ours = decided.method == "jaccard"
     picked = decided.ranking.scores[decided.picks.positions]

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.orchestration.progress import stage
-from flows.stages.decide.decide import Decided
 from flows.stages.record.material import Material, Row
 from flows.stages.represent.representer import Representer
 from flows.stages.represent.spaces import Source
@@ -23,6 +22,7 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.core.words import word_spans
 from selection.data.messages import turn_texts
+from selection.picking.selections import Selection
 from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions
 from selection.representation.lexical import word_column
@@ -95,7 +95,7 @@ def _named_latents(
     return named
 
 
-def _shown(material: Material, decided: Decided, n: int) -> list[tuple[int, str]]:
+def _shown(material: Material, decided: Selection, n: int) -> list[tuple[int, str]]:
     """(pool row, example id) of the first n picks, and of a tenth as many near misses."""
     n_selected, n_near = decided.cut.n_selected, max(1, n // 10)
     top = material.top_of(decided, n_near).select(["example_row", "example_id"])
