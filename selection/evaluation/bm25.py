@@ -1,19 +1,31 @@
-"""Scores that know nothing of latents: chance, and words. They pass the same rank and cut.
+"""BM25 in its Lucene form: scores of texts that know nothing of latents.
 
-BM25 is the Lucene form. Only terms of the exemplars can contribute, so one pass over the texts
-keeps the counts of those terms (10 bytes each) and each text's length; the vocabulary of the
-pool is never held.
+Only words of the exemplars can contribute, so one pass over the texts keeps the counts of those
+words and each text's length in words; the vocabulary of the pool is never held.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.core.sparse import document_frequency, to_dense
 from selection.core.words import words
+from selection.records import SparseRows
+from selection.representation.lexical import count_rows
 
-_BATCH = 4096  # Texts whose counts are compacted at once.
+_BATCH = 4096  # Texts whose words are counted at once.
+
+
+def bm25_of_targets(
+    texts: Iterable[str], exemplar_texts: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.float64]]:
+    """Target -> (n,) BM25 of every text against all of its exemplars, in one pass."""
+    every = [text for part in exemplar_texts.values() for text in part]
+    ends = np.cumsum([len(part) for part in exemplar_texts.values()])
+    scores, _ = bm25_of_sets(texts, every, np.split(np.arange(len(every)), ends[:-1]))
+    return dict(zip(exemplar_texts, np.ascontiguousarray(scores.T), strict=True))
 
 
 def bm25_of_sets(
@@ -33,103 +45,42 @@ def bm25_of_sets(
     One pass over the texts. Returns (n, len(sets)) and (m, len(sets)) float64, 0 where no word is
     shared.
     """
-    vocabulary, profiles = _profiles(exemplar_texts)
+    known = sorted({word for text in exemplar_texts for word in words(text)})
+    vocabulary = {word: i for i, word in enumerate(known)}
+    of_exemplars, exemplar_lengths = _count(exemplar_texts, vocabulary)
+    profiles = np.concatenate([to_dense(rows) for rows in of_exemplars]).astype(np.float64)
     queries = np.array([profiles[rows].sum(axis=0) / max(len(rows), 1) for rows in sets])
-    batches, lengths = _count(texts, vocabulary)
-    idf, mean_length = _statistics(batches, lengths, len(vocabulary))
+    of_texts, lengths = _count(texts, vocabulary)
+    frequency = np.zeros(len(vocabulary))
+    for rows in of_texts:
+        frequency += document_frequency(rows)
+    idf = np.log1p((len(lengths) - frequency + 0.5) / (frequency + 0.5))
+    mean_length = float(lengths.mean()) if lengths.any() else 1.0
 
-    def scored(batches: list[_Counts], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    def scored(batches: list[SparseRows], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         scores = np.zeros((len(lengths), len(queries)))
-        for first, batch, amounts in _amounts(batches, lengths, idf, k1, b, mean_length):
-            part = scores[first : first + _BATCH]
+        length_factor = k1 * (1 - b + b * lengths / mean_length)
+        for first, rows in zip(range(0, len(lengths), _BATCH), batches, strict=True):
+            part, factor = scores[first : first + _BATCH], length_factor[first : first + _BATCH]
+            text = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+            amounts = idf[rows.latents] * rows.values / (rows.values + factor[text])
             for query, column in zip(queries, part.T, strict=True):
-                column += np.bincount(batch.texts, amounts * query[batch.words], len(part))
+                column += np.bincount(text, amounts * query[rows.latents], len(part))
         return scores
 
-    return scored(batches, lengths), scored(*_count(exemplar_texts, vocabulary))
-
-
-def bm25_of_targets(
-    texts: Iterable[str], exemplar_texts: Mapping[str, Sequence[str]]
-) -> dict[str, NDArray[np.float64]]:
-    """Target -> (n,) BM25 of every text against all of its exemplars, in one pass."""
-    every = [text for part in exemplar_texts.values() for text in part]
-    ends = np.cumsum([len(part) for part in exemplar_texts.values()])
-    scores, _ = bm25_of_sets(texts, every, np.split(np.arange(len(every)), ends[:-1]))
-    return dict(zip(exemplar_texts, np.ascontiguousarray(scores.T), strict=True))
-
-
-def _profiles(exemplar_texts: Sequence[str]) -> tuple[dict[str, int], NDArray[np.float64]]:
-    """(word -> column, (m, v) how often each exemplar has each word)."""
-    queries = [words(text) for text in exemplar_texts]
-    vocabulary = {word: i for i, word in enumerate(sorted({w for q in queries for w in q}))}
-    profiles = np.zeros((len(queries), len(vocabulary)))
-    for query, profile in zip(queries, profiles, strict=True):
-        np.add.at(profile, [vocabulary[word] for word in query], 1)
-    return vocabulary, profiles
-
-
-class _Counts(NamedTuple):
-    """Words of the exemplars in one batch of texts, in order of text, then word.
-
-    texts:  (p,) uint16 number of the text within the batch.
-    words:  (p,) int32 position in the vocabulary.
-    counts: (p,) uint32 how often the text has the word.
-    """
-
-    texts: NDArray[np.uint16]
-    words: NDArray[np.int32]
-    counts: NDArray[np.uint32]
-
-
-def _statistics(
-    batches: list[_Counts], lengths: NDArray[np.int64], n_words: int
-) -> tuple[NDArray[np.float64], float]:
-    """(idf of each word, mean length) over all texts."""
-    n, frequency = len(lengths), np.zeros(n_words)
-    for batch in batches:
-        frequency += np.bincount(batch.words, minlength=n_words)
-    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
-    return idf, float(lengths.mean()) if lengths.any() else 1.0
-
-
-def _amounts(
-    batches: list[_Counts],
-    lengths: NDArray[np.int64],
-    idf: NDArray[np.float64],
-    k1: float,
-    b: float,
-    mean_length: float,
-) -> Iterator[tuple[int, _Counts, NDArray[np.float64]]]:
-    """(first text, batch, what each of its words gives to a query that has it once)."""
-    length_factor = k1 * (1 - b + b * lengths / mean_length)
-    for first, batch in zip(range(0, len(lengths), _BATCH), batches, strict=True):
-        factor = length_factor[first : first + _BATCH]
-        yield first, batch, idf[batch.words] * batch.counts / (batch.counts + factor[batch.texts])
+    return scored(of_texts, lengths), scored(of_exemplars, exemplar_lengths)
 
 
 def _count(
-    texts: Iterable[str], vocabulary: dict[str, int]
-) -> tuple[list[_Counts], NDArray[np.int64]]:
-    """Counts of the vocabulary's words, one record per _BATCH texts, and all lengths in words."""
-    batches: list[_Counts] = []
+    texts: Iterable[str], vocabulary: Mapping[str, int]
+) -> tuple[list[SparseRows], NDArray[np.int64]]:
+    """Counts of the vocabulary's words, _BATCH texts together, and all lengths in words."""
+    batches: list[SparseRows] = []
     lengths: list[int] = []
-    occurrences: list[int] = []  # text within the batch * len(vocabulary) + word
-    for text in texts:
-        in_text = words(text)
-        offset = len(lengths) % _BATCH * len(vocabulary)
-        occurrences.extend(offset + vocabulary[word] for word in in_text if word in vocabulary)
-        lengths.append(len(in_text))
-        if len(lengths) % _BATCH == 0:
-            batches.append(_compact(occurrences, len(vocabulary)))
-            occurrences.clear()
-    if len(lengths) % _BATCH:
-        batches.append(_compact(occurrences, len(vocabulary)))
+    iterator = iter(texts)
+    while batch := [words(text) for text in islice(iterator, _BATCH)]:
+        lengths += map(len, batch)
+        columns = [[vocabulary[word] for word in text if word in vocabulary] for text in batch]
+        counts = [np.array(column, np.int64) for column in columns]
+        batches.append(count_rows(counts, len(vocabulary)))
     return batches, np.array(lengths, np.int64)
-
-
-def _compact(occurrences: list[int], n_words: int) -> _Counts:
-    """Count equal entries of one batch."""
-    entries, counts = np.unique(np.array(occurrences, np.int64), return_counts=True)
-    text, word = np.divmod(entries, max(n_words, 1))
-    return _Counts(text.astype(np.uint16), word.astype(np.int32), counts.astype(np.uint32))
