@@ -1,4 +1,4 @@
-"""The nouns of saelect: one frozen record per arrow of the data's way. No I/O, no torch, no SQL."""
+"""Shared records: one frozen dataclass or schema per step of the data. No I/O, no torch, no SQL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,19 +24,19 @@ class DropReason(StrEnum):
     IMAGE_OR_AUDIO = "image_or_audio"  # a message has a part that is not text
     NO_RESPONSE = "no_response"  # no assistant turn says anything, and responses count
     WHERE = "where"  # no occurrence passes the `where` filter
-    NO_COUNTED_TOKENS = "no_counted_tokens"  # nothing is left that counts, e.g. no response
+    NO_COUNTED_TOKENS = "no_counted_tokens"  # no content tokens are left, e.g. no response
     RESPONSE_TRUNCATED = "response_truncated"  # the response was cut away whole
-    EMPTY_VECTOR = "empty_vector"  # no latent fired, or every value rounded to zero
+    EMPTY_VECTOR = "empty_vector"  # no latent is active, or every value rounded to zero
     IS_EXEMPLAR = "is_exemplar"  # an exact copy of an exemplar
-    EXCLUDED = "excluded"  # on the list of examples never to take
+    EXCLUDED = "excluded"  # on the list `exclude`
     TOO_SHORT = "too_short"  # fewer tokens than `length.min_tokens`
     TOO_LONG = "too_long"  # more tokens than `length.max_tokens`
     CONTAMINATED = "contaminated"  # holds an evaluation item or an exemplar
     BELOW_MIN_SCORE = "below_min_score"  # ranked, but scored lower than `min_score`
     NOT_RETRIEVED = "not_retrieved"  # FAISS did not retrieve it (`ranking.search: faiss`)
     NEAR_DUPLICATE = "near_duplicate"  # nearly the same as a better one that was kept
-    QUOTA = "quota"  # its place was at a cap, or was kept for a floor
-    DIVERSITY = "diversity"  # good enough by score, but too much like what was chosen
+    QUOTA = "quota"  # its value is at a cap, or the last picks are reserved for a floor
+    DIVERSITY = "diversity"  # good enough by score, but too similar to the picks
 
 
 POOL_SCHEMA = pa.schema(

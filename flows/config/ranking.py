@@ -18,7 +18,7 @@ class SpaceConfig(Strict):
     kind: Literal["sae", "words", "tokens"] = Field(
         "sae", description="Latents of an SAE, words of the counted text, or the model's tokens."
     )
-    weight: int = Field(1, ge=1, le=1000, description="Of the space beside the others.")
+    weight: int = Field(1, ge=1, le=1000, description="Of the space relative to the others.")
     sae: str | None = Field(
         None, min_length=1, description="Another SAE of the same model; default: the run's."
     )
@@ -72,7 +72,7 @@ class RepresentationConfig(Strict):
         None,
         gt=0,
         le=1,
-        description="Leave out latents that are on in more than this share of calibration texts.",
+        description="Leave out latents active in more than this share of calibration texts.",
     )
 
     @model_validator(mode="after")
@@ -126,22 +126,24 @@ class FaissConfig(Strict):
     What the sketches miss stays missed; the share is measured and kept with the index and the run.
     """
 
-    n_dims: int = Field(256, ge=8, le=4096, description="Numbers of a sketch.")
-    seed: int = Field(0, ge=0, description="Of the sketches, and of the cells of large indexes.")
+    n_dims: int = Field(256, ge=8, le=4096, description="Dimensions of a sketch.")
+    seed: int = Field(0, ge=0, description="Of sketches and of the cells of large indexes.")
     flat_up_to: int = Field(
         1_000_000,
         ge=0,
-        description="Up to so many vectors every sketch is compared; beyond, the nearest cells'.",
+        description="Larger pools are searched by cells, smaller ones in full.",
     )
     n_lists: int | None = Field(
         None, ge=1, description="Cells of a large index; default: 4 times the root of its vectors."
     )
-    n_probes: int = Field(64, ge=1, description="Cells looked into, of a large index.")
+    n_probes: int = Field(64, ge=1, description="Cells searched, of a large index.")
     candidates_per_neighbor: int = Field(
-        20, ge=1, description="Found by sketch for every neighbor that is asked for."
+        20, ge=1, description="Candidates retrieved for every neighbor."
     )
     recall_queries: int = Field(
-        32, ge=1, description="Vectors whose neighbors are also looked up exactly, for the recall."
+        32,
+        ge=1,
+        description="Vectors whose neighbors are also searched exactly, to measure recall.",
     )
     gpu: Literal["auto", "off"] = Field(
         "auto", description="auto: a GPU makes the cells where FAISS sees one."

@@ -92,11 +92,11 @@ class QuotaConfig(Strict):
 class NearDuplicatesConfig(Strict):
     """When a candidate repeats a better one: near in vector, and in words."""
 
-    similarity: float = Field(0.9, gt=0, le=1, description="Generalized Jaccard from which.")
+    similarity: float = Field(0.9, gt=0, le=1, description="Least generalized Jaccard.")
     text_overlap: float = Field(
-        0.7, ge=0, le=1, description="Share of runs of words in common that must confirm it."
+        0.7, ge=0, le=1, description="Least share of word n-grams in common."
     )
-    shingle_words: int = Field(3, ge=1, description="Words in a run.")
+    shingle_words: int = Field(3, ge=1, description="Words in an n-gram.")
 
 
 class DiversityConfig(Strict):
@@ -104,7 +104,7 @@ class DiversityConfig(Strict):
 
     trade: float = Field(0.7, ge=0, le=1, description="1: scores alone; 0: differences alone.")
     multiple: float = Field(
-        4.0, ge=1, description="Budgets' worth of the best candidates that may change places."
+        4.0, ge=1, description="Candidates considered, as a multiple of the budget."
     )
 
 
@@ -112,21 +112,23 @@ class CheckConfig(Strict):
     """The label-free check: held-out exemplars in the ranking, random samples as exemplars."""
 
     folds: int = Field(
-        5, ge=2, description="Parts that exemplars are held out in; at most one each."
+        5, ge=2, description="Folds of the held-out check; at most one per exemplar."
     )
     pseudo_exemplars: int = Field(
         128, ge=20, le=4096, description="Random samples of the pool that stand in for exemplars."
     )
-    draws: int = Field(100, ge=20, description="Sets of them that a sample has to beat 95 % of.")
+    draws: int = Field(
+        100, ge=20, description="Sets of random samples that a ranked one is compared with."
+    )
     max_rows: int = Field(
         200_000,
         ge=1000,
         description="Samples that held-out exemplars are ranked among, drawn by `seed` from a"
-        " larger pool; and the deepest rank that is held against random samples.",
+        " larger pool; and the deepest rank that is compared with random samples.",
     )
     dominates: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="An exemplar is named that is the nearest of more than this share of picks.",
+        description="Flag an exemplar that is the nearest one of more than this share of picks.",
     )
