@@ -41,6 +41,7 @@ def scores_table(
 
     ids: (n,) S32 example ids of the prepared pool.
     """
+    import numpy as np
     import pyarrow as pa
 
     order = selection.order[first:last]
@@ -49,11 +50,11 @@ def scores_table(
     return pa.table(
         {
             "selection_id": pa.DictionaryArray.from_arrays(
-                pa.array([0] * n, pa.int32()), pa.array([selection.selection_id])
+                pa.array(np.zeros(n, np.int32)), pa.array([selection.selection_id])
             ),
-            "example_id": pa.array(ids[rows].astype(str), pa.string()),
+            "example_id": pa.array(ids[rows], pa.binary()).cast(pa.string()),
             "score": selection.ranking.scores[order],
-            "rank": pa.array(range(first + 1, first + n + 1), pa.int64()),
+            "rank": np.arange(first + 1, first + n + 1, dtype=np.int64),
             "target": pa.DictionaryArray.from_arrays(owners, pa.array(selection.owner_names)),
             "example_row": rows,
             "score_rank": order + 1,
