@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
 TOP = {
     "pyproject.toml", "README.md", "flows", "selection", "storage", "tests", "configs", "LICENSE",
-    "CHANGELOG.md", "CONTRIBUTING.md", "DECISIONS.md", "Makefile", "prefect.yaml",
+    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "prefect.yaml",
     "constraints.lock", "benchmarks", "docs", ".ci", ".gitignore",
 }  # fmt: skip
 
