@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
 TOP = {
     "pyproject.toml", "README.md", "flows", "selection", "storage", "tests", "configs", "LICENSE",
-    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "prefect.yaml",
-    "constraints.lock", "benchmarks", "docs", ".ci", ".gitignore",
+    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "prefect.yaml", "constraints.lock",
+    "benchmarks", "docs", ".ci", ".gitignore", ".github", ".pre-commit-config.yaml",
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_a_light_command_runs_without_heavy_libraries(tmp_path: Path, command: s
         "from flows.cli.main import app\n"
         "with contextlib.redirect_stdout(io.StringIO()): app(standalone_mode=False)\n"
     )
-    heavy = HEAVY | {"polars", "pyarrow", "pandas", "numba", "numpy", "datasets", "plotly"}
+    heavy = HEAVY | {"polars", "pyarrow", "pandas", "numba", "numpy", "datasets"}
     pages = set() if words[0] == "report" else {"jinja2"}
     assert not imports_of(statement) & (heavy | pages)
 

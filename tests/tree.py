@@ -45,7 +45,7 @@ def read_rooms(root: Path = ROOT) -> list[Room]:
     by_module = {_dotted(root, module): room for room in rooms for module in room.modules}
     for room in rooms:
         for module in room.modules:
-            arrows = {by_module[name].path for name in _imported(module) if name in by_module}
+            arrows = {by_module[name].path for name in imported_names(module) if name in by_module}
             room.imports |= arrows - {room.path}
     return rooms
 
@@ -114,7 +114,7 @@ def _dotted(root: Path, module: Path) -> str:
     return ".".join(module.relative_to(root).with_suffix("").parts)
 
 
-def _imported(module: Path) -> set[str]:
+def imported_names(module: Path) -> set[str]:
     """Dotted names that a module imports anywhere in its text."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text())):
