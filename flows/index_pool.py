@@ -21,12 +21,17 @@ def index_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> str
     return str(index_pool_vectors(place, open_representer(config, place, sae), pool_id))
 
 
-@flow(name="index-pool")
-def index_pool(config: VectorJob, workspace: str = "workspace") -> str:
-    """Everything up to the index."""
+def run_indexing(config: VectorJob, workspace: str) -> str:
+    """The tasks of the flow; returns the index's folder."""
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         sae = train_sae_task(config, workspace, pool_id)
         embed_task(config, workspace, pool_id, sae)
         return index_task(config, workspace, pool_id, sae)
+
+
+@flow(name="index-pool")
+def index_pool(config: VectorJob, workspace: str = "workspace") -> str:
+    """Everything up to the index; returns its folder."""
+    return run_indexing(config, workspace)

@@ -14,7 +14,10 @@ from typing import Any
 
 import httpx
 
-from flows.server.liveness import live_runs
+from flows.server.app import LOGIN_PATH
+from flows.server.liveness import ask, live_runs
+from flows.server.settings import ServerSettings
+from storage.files.workspace import Workspace
 
 START_S = 240.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -36,14 +39,23 @@ class Served:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def settings(self) -> ServerSettings:
+        """Its address and secret."""
+        return ServerSettings(Workspace(self.workspace), "127.0.0.1", self.port)
+
+    @property
+    def link(self) -> str:
+        """The address that opens its pages without a password."""
+        return f"{self.url}{LOGIN_PATH}?key={self.settings.secret}"
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """The answer of the API, asked again while the server is away."""
         deadline = time.monotonic() + 60
         while True:
             try:
-                answer = httpx.request(method, f"{self.url}/api{path}", json=body, timeout=30)
-                answer.raise_for_status()
-                return answer.json() if answer.content else None
+                with self.settings.client() as client:
+                    return ask(client, method, path, body)
             except httpx.HTTPStatusError as error:
                 if time.monotonic() > deadline or error.response.status_code < 500:
                     raise
@@ -55,7 +67,8 @@ class Served:
     def start_run(self, deployment: str, parameters: Mapping[str, object]) -> str:
         """Start a run as the page does; returns its id. `deployment`: flow/name."""
         found = self.ask("GET", f"/deployments/name/{deployment}")
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        state = {"type": "SCHEDULED", "message": "Run from the Prefect UI"}
+        body = {"parameters": parameters, "state": state}
         made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return str(made["id"])
 
@@ -90,7 +103,7 @@ class Served:
         return found
 
     def pid_of(self, module: str) -> int:
-        """The child process that runs a module, such as `flows.server.worker`."""
+        """The child process that runs a module, such as `prefect`."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for child in map(int, children):
@@ -106,7 +119,7 @@ class Served:
 
     def kill_everything(self) -> None:
         """Kill -9 of `serve`, server, worker and runs, all at once."""
-        modules = ("flows.server.app", "flows.server.worker")
+        modules = ("flows.server.app", "prefect")
         pids = [self.process.pid, *map(self.pid_of, modules), *self.pids_of_runs()]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """The Prefect flows on the tiny model, against a real server of the test harness."""
 
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
-from prefect.utilities.importtools import import_object
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.embed_pool import embed_pool
@@ -19,7 +21,7 @@ from flows.index_pool import index_pool
 from flows.prepare_pool import prepare_pool
 from flows.select_data import select_data
 from flows.server import flows as deployed
-from flows.server.deployments import OFFERS, page_schema
+from flows.server.deployments import DEPLOYMENTS
 from flows.stages.represent import units
 from flows.stages.represent.representer import represent_samples
 from flows.train_sae import train_sae
@@ -88,42 +90,60 @@ def test_each_stage_runs_alone(config: SelectConfig, tmp_path: Path) -> None:
     assert (Path(index_pool(job, root)) / "index.faiss").exists()
 
 
-def test_every_deployment_names_a_flow_that_exists() -> None:
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert {d["name"] for d in deployments} == {
-        "select-data", "select-data-from-config", "plan", "prepare-pool", "train-sae",
-        "embed-pool", "export-selection", "index-pool", "bench-retrieval",
-    }  # fmt: skip
-    for deployment in deployments:
-        flow = import_object(str(ROOT / deployment["entrypoint"]))
-        assert flow.name == deployment["name"]
-        assert flow.description
+def test_prefect_yaml_and_serve_offer_the_same_deployments() -> None:
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    offered = {
+        name: (f"flows.server.flows.{function}", dict(parameters))
+        for name, (function, parameters) in DEPLOYMENTS.items()
+    }
+    assert {d["name"]: (d["entrypoint"], d.get("parameters", {})) for d in listed} == offered
 
 
-def test_every_offer_is_a_flow_whose_page_is_closed_at_every_level() -> None:
-    for offer in OFFERS:
-        flow = import_object(offer.entrypoint)
-        schema = page_schema(flow)
+def test_every_form_is_closed_described_and_short() -> None:
+    for function, _ in DEPLOYMENTS.values():
+        flow = getattr(deployed, function)
+        schema = parameter_schema(flow).model_dump()
         assert flow.description
-        assert schema["additionalProperties"] is False
+        assert len(schema["properties"]) <= 7
         assert schema["properties"].get("advanced", {}).get("default", {}) == {}
-        assert all(field["title"][0].isupper() for field in schema["properties"].values())
+        for field in schema["properties"].values():
+            assert field["title"][0].isupper()
+            assert field.get("description") or "$ref" in field
         for model in schema["definitions"].values():
             assert model.get("additionalProperties") is False or "enum" in model
+
+
+@pytest.mark.parametrize(
+    ("budget", "is_right"),
+    [
+        ({"unit": "examples", "amount": 40}, True),
+        ({"amount": 40}, True),
+        ({"unit": "fraction", "amount": 0.05}, True),
+        ({"unit": "examples", "amount": 0.005}, False),
+        ({"unit": "fraction", "amount": 1.5}, False),
+        ({"unit": "tokens", "amount": 10.5}, False),
+    ],
+)
+def test_the_schema_knows_the_range_of_a_budget(budget: dict[str, Any], is_right: bool) -> None:
+    schema = parameter_schema(deployed.select_data).model_dump()
+    given = {"pool": "p", "exemplars": "e", "budget": budget}
+    assert (validate(given, schema, raise_on_error=False) == []) is is_right
 
 
 def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
     config: SelectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAELECT_WORKSPACE", str(tmp_path / "w"))
+    monkeypatch.setenv("SAELECT_DATA_FOLDERS", tempfile.gettempdir())
     page = {
         "pool": config.pool[0].path,
         "exemplars": config.exemplars.path,
         "budget": {"unit": "examples", "amount": 7},
+        "model": config.model.name,
+        "sae": config.sae.path,
         "preset": "best",
         "advanced": {
-            "model": config.model.model_dump(mode="json"),
-            "sae": {"path": config.sae.path},
+            "model_options": {"hookpoint": config.model.hookpoint},
             "rendering": {"max_length": 128},
         },
     }
@@ -135,7 +155,7 @@ def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
         artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
     pages = [a["data"] for a in artifacts if a["key"] == f"selection-{second[0]['target']}"]
     assert any("60 reused" in page for page in pages)
-    folder = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
+    (folder,) = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
     assert (Path(folder) / "ids.csv").exists()
 
 
@@ -143,12 +163,17 @@ def test_a_run_that_passes_max_hours_fails_with_a_sentence_and_resumes(
     config: SelectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAELECT_WORKSPACE", str(tmp_path / "w"))
+    monkeypatch.setenv("SAELECT_DATA_FOLDERS", tempfile.gettempdir())
     advanced = {
-        "model": {"name": config.model.name, "hookpoint": config.model.hookpoint},
-        "sae": {"path": config.sae.path},
+        "model_options": {"hookpoint": config.model.hookpoint},
         "compute": {"unit_examples": 1},
     }
-    page = {"pool": config.pool[0].path, "advanced": {**advanced, "max_hours": 0.5}}
+    page = {
+        "pool": config.pool[0].path,
+        "model": config.model.name,
+        "sae": config.sae.path,
+        "advanced": {**advanced, "max_hours": 0.5},
+    }
     remaining: list[float] = []
 
     def until_the_limit(*arguments: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from flows.server.forms import (
     SelectAdvanced,
     VectorAdvanced,
     bench_request,
-    given_fields,
+    file_config,
+    refuse_outside,
     select_config,
     vector_job,
 )
@@ -27,11 +29,12 @@ EMPTY = SelectAdvanced()
 
 def filled(preset: str, advanced: dict[str, Any] | None = None) -> SelectConfig:
     form = SelectAdvanced.model_validate(advanced or {})
-    return select_config("p.jsonl", "e.jsonl", BudgetForm(amount=5), preset, form)
+    budget = BudgetForm(amount=5)
+    return select_config("p.jsonl", "e.jsonl", budget, "demo", "demo", preset, form)
 
 
 @pytest.mark.parametrize("preset", ["best", "paper"])
-def test_four_fields_mean_what_the_same_config_file_means(preset: str) -> None:
+def test_the_first_screen_means_what_the_same_config_file_means(preset: str) -> None:
     config = {"pool": "p.jsonl", "exemplars": "e.jsonl", "budget": {"examples": 5}}
     assert filled(preset) == resolve({**config, "preset": preset})
 
@@ -39,9 +42,9 @@ def test_four_fields_mean_what_the_same_config_file_means(preset: str) -> None:
 def test_a_page_that_submits_its_empty_fields_changes_nothing() -> None:
     empty = json.loads(EMPTY.model_dump_json())
     assert filled("paper", empty) == filled("paper")
-    nested = {"decontamination": {"files": None}, "model": {"trust_remote_code": None}}
+    nested = {"decontamination": {"files": None}, "model_options": {"revision": None}}
     assert filled("paper", nested) == filled("paper")
-    assert given_fields(SelectAdvanced.model_validate({"ranking": {"weights": None}})) == {}
+    assert SelectAdvanced.model_validate({"ranking": {"weights": None}}).model_dump() == {}
 
 
 def test_one_advanced_field_replaces_only_itself() -> None:
@@ -52,8 +55,8 @@ def test_one_advanced_field_replaces_only_itself() -> None:
 
 
 def test_every_key_of_a_config_can_be_set_from_the_page() -> None:
-    asked = {"pool", "exemplars", "budget", "preset"}
-    assert set(SelectConfig.model_fields) - asked <= set(SelectAdvanced.model_fields)
+    first = {"pool", "exemplars", "budget", "model", "sae", "preset"}
+    assert set(SelectConfig.model_fields) - first <= set(SelectAdvanced.model_fields)
 
 
 def models_of(model: type[BaseModel], seen: set[str]) -> list[dict[str, Any]]:
@@ -101,8 +104,9 @@ def test_half_an_example_is_refused_and_there_is_no_default_amount() -> None:
         BudgetForm.model_validate({})
     with pytest.raises(ValidationError):
         BudgetForm(amount=0)
+    budget = BudgetForm(unit="fraction", amount=3)
     with pytest.raises(InputError, match="at most 1"):
-        select_config("p", "e", BudgetForm(unit="fraction", amount=3), "best", EMPTY)
+        select_config("p", "e", budget, "demo", "demo", "best", EMPTY)
 
 
 def test_options_of_pool_and_exemplars_reach_the_config() -> None:
@@ -117,7 +121,7 @@ def test_options_of_pool_and_exemplars_reach_the_config() -> None:
 
 def test_a_stage_page_gives_its_job() -> None:
     advanced = VectorAdvanced.model_validate({"representation": {"token_aggregate": "max"}})
-    job = vector_job("p.jsonl", advanced)
+    job = vector_job("p.jsonl", "demo", "demo", advanced)
     assert job.pool[0].path == "p.jsonl"
     assert job.representation.token_aggregate == "max"
 
@@ -132,4 +136,53 @@ def test_a_benchmark_page_gives_its_request() -> None:
 
 def test_untouched_lists_of_a_page_are_not_lists_of_nothing() -> None:
     form = SelectAdvanced.model_validate({"quotas": None, "decontamination": {"files": None}})
-    assert given_fields(form) == {}
+    assert form.model_dump() == {}
+
+
+def test_a_preset_brings_no_columns_of_its_own_pool() -> None:
+    assert filled("demo").pool[0].columns == {}
+    config = select_config(
+        "demo:pool.jsonl", "e", BudgetForm(amount=5), "demo", "demo", "best", EMPTY
+    )
+    assert config.pool[0].columns["source"] == "source"
+
+
+@pytest.mark.parametrize("fields", [
+    {"pool": "/etc/passwd"}, {"exemplars": "../../../../etc/shadow"}, {"model": "/etc"},
+    {"pool": "file:///etc/*.conf"}, {"sae": "~/../../etc/passwd"},
+])  # fmt: skip
+def test_files_outside_the_allowed_folders_are_refused_unread(
+    fields: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    form = {"pool": "p", "exemplars": "e", "model": "demo", "sae": "demo", **fields}
+    with pytest.raises(InputError, match="outside of the folders"):
+        select_config(
+            form["pool"], form["exemplars"], BudgetForm(amount=5), form["model"], form["sae"],
+            "best", EMPTY,
+        )  # fmt: skip
+
+
+def test_folders_of_data_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "pool.jsonl").write_text("{}")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "pool.jsonl")
+    for path in (tmp_path / "pool.jsonl", "../pool.jsonl", "link"):
+        with pytest.raises(InputError, match="--data"):
+            refuse_outside(str(path))
+    monkeypatch.setenv("SAELECT_DATA_FOLDERS", str(tmp_path))
+    refuse_outside(str(tmp_path / "pool.jsonl"))
+    refuse_outside("tulu/a-dataset-of-a-hub")
+
+
+def test_a_config_file_that_is_none_shows_nothing_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key.yaml").write_text("hunter2")
+    with pytest.raises(InputError) as caught:
+        file_config("key.yaml", {})
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(InputError, match="outside"):
+        file_config("/etc/passwd", {})

@@ -236,11 +236,18 @@ def serve(
         ),
     ] = None,
     runs: Annotated[int, typer.Option(help="Runs at the same time.", min=1)] = 2,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that forms may name files of, beside this one and the workspace"
+            " (repeatable)."
+        ),
+    ] = None,
 ) -> None:
     """Start Prefect's server and pages, a worker and the deployments; Ctrl-C stops all of it."""
     from flows.cli.serve import serve as start
 
-    start(workspace, host=host, port=port, password=password, runs_at_once=runs)
+    start(workspace, host=host, port=port, password=password, runs_at_once=runs, data=data or [])
 
 
 bench_app = typer.Typer(help="Measure how well selection works.", no_args_is_help=True)

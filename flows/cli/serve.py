@@ -1,19 +1,23 @@
-"""`saelect serve`: server, pages, worker and deployments under one roof, and one Ctrl-C."""
+"""`saelect serve`: start server, worker and deployments, watch them, end them in order."""
 
 import getpass
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote
 
 import httpx
 
 from flows.orchestration.terminal import say
 from flows.server.liveness import live_runs, reconcile, stop
 from flows.server.processes import Child
-from flows.server.settings import LOOPBACK, POOL_NAME, Place, environment
+from flows.server.settings import LOOPBACK, POOL_NAME, ServerSettings, environment
 from selection.core.errors import InputError
 from storage.files import locks
 from storage.files.workspace import open_workspace
@@ -24,22 +28,35 @@ CHECK_SECONDS = 0.5
 
 
 def serve(
-    workspace: Path, *, host: str, port: int, password: str | None, runs_at_once: int
-) -> None:
+    workspace: Path, *, host: str, port: int, password: str | None, runs_at_once: int,
+    data: Sequence[Path] = (),
+) -> None:  # fmt: skip
     """Run everything until Ctrl-C or SIGTERM.
 
     Raises InputError for a taken port, a missing password, and a second server of a workspace.
     """
-    place = Place(open_workspace(workspace), host, port, password or None, runs_at_once)
-    refuse_open_door(host, password)
-    refuse_taken_port(host, port)
-    place.live.mkdir(parents=True, exist_ok=True)
-    with locks.held(place.folder / "serve", 2.0):
-        _Serving(place).run()
+    settings = ServerSettings(
+        open_workspace(workspace), host, port, password or None, runs_at_once, data
+    )
+    require_password(host, password)
+    address = settings.folder / "address"
+    try:
+        with locks.held(settings.folder / "serve", 2.0):
+            refuse_taken_port(host, port)
+            address.write_text(settings.url, encoding="utf-8")
+            _Serving(settings).run()
+    except InputError as error:
+        if error.file != settings.folder / "serve":
+            raise
+        raise InputError(
+            f"this workspace is served already, at {address.read_text(encoding='utf-8')}",
+            field="--workspace", value=str(workspace),
+            remedy="Open that address, or end that server first.",
+        ) from None  # fmt: skip
 
 
-def refuse_open_door(host: str, password: str | None) -> None:
-    """Whoever reaches the server can run code on this machine; the door needs a lock."""
+def require_password(host: str, password: str | None) -> None:
+    """Refuse an address that other machines reach without a password of the user's own."""
     if host not in LOOPBACK and not password:
         raise InputError(
             "an address that other machines reach needs a password",
@@ -50,11 +67,10 @@ def refuse_open_door(host: str, password: str | None) -> None:
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """Say who has the port before anything is started."""
+    """Refuse a port that another program has, before anything is started."""
     try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
-            0
-        ]
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, number, _, address = infos[0]
         with socket.socket(family, kind, number) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -70,25 +86,24 @@ def refuse_taken_port(host: str, port: int) -> None:
 class _Serving:
     """The running server: its children, and the flag that ends it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         """Prepare the children; none is started."""
-        self.place, self.ended, self.started = place, threading.Event(), time.monotonic()
-        variables, folder = environment(place), place.folder
-        page = ["flows.server.app", place.host, str(place.port)]
-        work = ["flows.server.worker", str(place.runs_at_once)]
-        offer = ["flows.server.deployments", str(Path.cwd())]
-        self.page = Child("server", page, variables, folder / "server.log")
-        self.worker = Child("worker", work, variables, folder / "worker.log")
-        self.offer = Child("deployments", offer, variables, folder / "deployments.log")
+        self.settings, self.ended, self.started = settings, threading.Event(), time.monotonic()
+        self.variables, folder = environment(settings), settings.folder
+        server = ["flows.server.app", settings.host, str(settings.port)]
+        worker = ["prefect", "worker", "start", "--pool", POOL_NAME, "--type", "process",
+                  "--limit", str(settings.runs_at_once), "--install-policy", "never"]  # fmt: skip
+        self.server = Child("server", server, self.variables, folder / "server.log")
+        self.worker = Child("worker", worker, self.variables, folder / "worker.log")
 
     def run(self) -> None:
-        """Start, say where, watch, and end everything on the way out."""
+        """Start, print the address, watch, and end everything on the way out."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._end)
-        say(f"saelect: starting the server for {self.place.workspace.root} ...")
+        say(f"saelect: starting the server for {self.settings.workspace.root} ...")
         try:
             if self._start():
-                self._say_where()
+                self._print_address()
                 self._watch()
         finally:
             self._stop()
@@ -97,64 +112,66 @@ class _Serving:
         del number, frame
         self.ended.set()
 
-    def client(self) -> httpx.Client:
-        """A plain client of the API."""
-        auth = ("saelect", self.place.password) if self.place.password else None
-        return httpx.Client(base_url=f"{self.place.url}/api", auth=auth, timeout=20)
-
     def _start(self) -> bool:
-        """Server and deployments at once, then reconcile, then the worker."""
-        self.page.start()
-        self.offer.start()
+        """Server, reconciliation, deployments, worker; False when told to end meanwhile."""
+        self.server.start()
         deadline = time.monotonic() + START_SECONDS
         while not self._is_healthy():
-            self._refuse_dead(self.page)
+            if self.server.exit_code is not None or time.monotonic() > deadline:
+                raise self._failure(f"did not start (code {self.server.exit_code})")
             if self.ended.wait(0.1):
                 return False
-            if time.monotonic() > deadline:
-                raise self._failure(self.page, "did not answer in time")
-        with self.client() as client:
-            for line in reconcile(client, self.place.live, POOL_NAME, first=True):
-                say(f"  reconciled  {line}")
-        while self.offer.process and self.offer.process.poll() is None:
-            if self.ended.wait(0.1):
-                return False
-        if self.offer.process and self.offer.process.returncode:
-            raise self._failure(self.offer, "could not be registered")
+        self._reconcile(is_start=True)
+        self._register()
         self.worker.start()
-        return True
+        return not self.ended.is_set()
+
+    def _register(self) -> None:
+        """Create or update the deployments, in a process that has the server's environment."""
+        folder = self.settings.folder
+        command = [sys.executable, "-m", "flows.server.deployments", str(Path.cwd()),
+                   str(folder / "shipped.json")]  # fmt: skip
+        done = subprocess.run(command, env=self.variables, capture_output=True, text=True,
+                              check=False)  # fmt: skip
+        (folder / "deployments.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+        if done.returncode:
+            raise InputError(
+                f"the deployments could not be registered:\n{done.stderr[-1500:]}",
+                file=folder / "deployments.log", remedy="Run the command again.",
+            )  # fmt: skip
+        for line in done.stdout.splitlines():
+            say(f"  changed     {line}")
 
     def _is_healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.place.url}/api/health", timeout=2).is_success
-        except httpx.HTTPError:
+            with self.settings.client():
+                return True
+        except (httpx.HTTPError, ValueError, KeyError):
             return False
 
-    def _refuse_dead(self, child: Child) -> None:
-        if child.process and child.process.poll() is not None:
-            raise self._failure(child, f"ended with code {child.process.returncode}")
-
-    def _failure(self, child: Child, problem: str) -> InputError:
+    def _failure(self, problem: str) -> InputError:
         return InputError(
-            f"{child.name} {problem}:\n{child.last_words()}",
-            file=child.log,
+            f"the server {problem}:\n{self.server.log_tail()}",
+            file=self.server.log,
             remedy="The log says more.",
         )
 
-    def _say_where(self) -> None:
-        port, here = self.place.port, socket.gethostname()
-        say(f"  page        {self.place.url}  (ready in {time.monotonic() - self.started:.0f} s)")
+    def _print_address(self) -> None:
+        settings, port, here = self.settings, self.settings.port, socket.gethostname()
+        path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
+        say(f"  open        {settings.url}{path}")
         say(f"  from afar   ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{here}"
-            f"  then http://localhost:{port}")  # fmt: skip
-        say(f"  start       {self.place.url}/deployments, then select-data")
-        say(f"  logs        {self.place.folder}/*.log")
-        say("  Ctrl-C stops server, worker and runs; a stopped run resumes when it is run again.")
+            f"  then http://localhost:{port}{path}")  # fmt: skip
+        say("  start       Deployments, then select-data")
+        say(f"  logs        {settings.folder}/*.log")
+        say(f"  Ready in {time.monotonic() - self.started:.0f} s. Ctrl-C stops everything;"
+            " a stopped run resumes when it is run again.")  # fmt: skip
 
     def _watch(self) -> None:
-        """Restart what died and keep states true, until told to end."""
+        """Restart what died and keep run states true, until told to end."""
         last = time.monotonic()
         while not self.ended.wait(CHECK_SECONDS):
-            for child in (self.page, self.worker):
+            for child in (self.server, self.worker):
                 code = child.restart_if_dead()
                 if code is not None:
                     say(f"  restarted   {child.name} (it had ended with code {code})")
@@ -162,24 +179,25 @@ class _Serving:
                 last = time.monotonic()
                 self._reconcile()
 
-    def _reconcile(self, first: bool = False) -> None:
+    def _reconcile(self, is_start: bool = False) -> None:
         try:
-            with self.client() as client:
-                for line in reconcile(client, self.place.live, POOL_NAME, first=first):
+            with self.settings.client() as client:
+                for line in reconcile(client, self.settings.live, POOL_NAME, is_start=is_start):
                     say(f"  reconciled  {line}")
-        except httpx.HTTPError:
-            return  # The server is being restarted; the next round will say.
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            # The server restarts or its database is busy; the next round asks again.
+            with (self.settings.folder / "serve.log").open("a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%F %T')} not reconciled: {error!r}\n")
 
     def _stop(self) -> None:
-        """Worker, runs, the truth about them while the server listens, then the server."""
+        """Worker, runs, their states while the server answers, then the server."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         say("\nsaelect: stopping ...")
-        self.offer.stop(1.0)
         self.worker.stop()
-        for run_id in live_runs(self.place.live):
-            stop(self.place.live, run_id, 5.0)
-        if self.page.process and self.page.process.poll() is None and self._is_healthy():
-            self._reconcile(first=True)
-        self.page.stop()
+        for run_id in live_runs(self.settings.live):
+            stop(self.settings.live, run_id, 5.0)
+        if self.server.process and self.server.exit_code is None:
+            self._reconcile(is_start=True)
+        self.server.stop()
         say("saelect: stopped.")

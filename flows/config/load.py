@@ -79,12 +79,12 @@ def preset_text(name: str) -> str:
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`; mappings are merged, anything else is replaced whole.
 
-    A budget is replaced whole: a budget of tokens over a preset's budget of examples is one budget.
+    Some sections are replaced whole: a budget has one unit, and columns belong to one pool.
     """
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        keep = both and key not in ("budget", "sae", "exemplars")
+        keep = both and key not in ("pool", "exemplars", "budget", "sae")
         merged[key] = merge(merged[key], value) if keep else value
     return merged
 

@@ -14,7 +14,8 @@ class ModelConfig(Strict):
     name: str = Field(DEMO, description="Local folder, Hugging Face id, or `demo`.")
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     hookpoint: str = Field(
-        "", description="resid@<block index or relative depth>; empty: where the SAE was trained."
+        "",
+        description="`resid@4` (block) or `resid@0.5` (relative depth); empty: that of the SAE.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on CPU, bfloat16 on CUDA."

@@ -10,6 +10,9 @@ FILES_URL = "SAELECT_FILES_URL"
 LIVE = "SAELECT_LIVE"
 """Environment: the folder in which every live run holds a lock."""
 
+DATA_FOLDERS = "SAELECT_DATA_FOLDERS"
+"""Environment: folders that forms may name files of, beside working folder and workspace."""
+
 
 def silence_prefect() -> None:
     """Hide Prefect's copy of the progress and errors that the command line prints itself."""

@@ -11,6 +11,7 @@ from flows.orchestration.prefect_settings import FILES_URL
 from flows.orchestration.progress import StageRecord
 from storage.export.cards import picks_sql
 from storage.files.workspace import Workspace, file_name
+from storage.pools.prepare import open_pool
 from storage.report.charts import ScoreCurve
 from storage.report.records import ReportFacts, ShownPick
 from storage.wording.checks import in_lines
@@ -62,11 +63,39 @@ def plan_page(lines: Sequence[str]) -> str:
     return "## Estimate of a run\n\n```\n" + "\n".join(lines) + "\n```"
 
 
-def export_page(workspace: Workspace, folder: Path) -> str:
-    """A link to training files as markdown."""
-    base, path = os.environ.get(FILES_URL), workspace.relative(folder)
-    link = f"[{path}]({base}/{path}/)" if base else f"`{folder}`"
-    return f"## Training files\n\n{link}, with manifest, card and trainer settings."
+def export_page(workspace: Workspace, folders: Sequence[Path]) -> str:
+    """Links to training files as markdown."""
+    lines = [f"- {_link(workspace, folder)}" for folder in folders]
+    return "\n".join(["## Training files, with manifest, card and trainer settings\n", *lines])
+
+
+def _link(workspace: Workspace, path: Path) -> str:
+    """A link to a report or an export where a server serves it, else the path as code."""
+    base, relative = os.environ.get(FILES_URL), workspace.relative(path)
+    is_served = base and relative.split("/")[0] in ("reports", "exports")
+    return f"[{relative}]({base}/{relative})" if is_served else f"`{path}`"
+
+
+def stage_page(
+    key: str, workspace: Workspace, pool_id: str | None, values: Mapping[str, object]
+) -> None:
+    """Publish what a stage made, with what the next stage needs of it.
+
+    values: label -> number or path. pool_id: of a prepared pool, whose rows are listed.
+    """
+    rows = [(name, _link(workspace, Path(value)) if isinstance(value, str) else f"{value:,}")
+            for name, value in values.items()]  # fmt: skip
+    if pool_id is not None:
+        pool = open_pool(workspace.pools / pool_id)
+        rows += [
+            ("pool id", pool_id),
+            ("folder", f"`{workspace.pools / pool_id}`"),
+            ("rows", f"{pool.n_rows:,}"),
+            ("unique examples", f"{pool.n_examples:,}"),
+        ]
+        rows += [(f"dropped: {reason}", f"{n:,}") for reason, n in pool.drops.items()]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    publish_markdown(key, f"## {key}\n\n| | |\n| --- | --- |\n{table}", f"Result of {key}")
 
 
 def _check(report: ReportFacts) -> str:

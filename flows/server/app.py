@@ -1,45 +1,146 @@
-"""The server process: Prefect's API and pages, and the reports and exports of the workspace."""
+"""The server process: Prefect's API and pages, reports and exports of the workspace, one door.
 
-import base64
+Whoever reaches the API can run code here, so every request needs the secret, an own Host name and,
+from a browser, an own origin.
+"""
+
 import hmac
 import html
+import ipaddress
 import os
+import socket
 import sys
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import uvicorn
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.server.settings import FILES_PATH
+from flows.server.settings import FILES_PATH, LOOPBACK, SECRET, auth_header
 from storage.files.workspace import ENVIRONMENT_VARIABLE
 from storage.report.page import SCRIPT, policy
 
+LOGIN_PATH = f"{FILES_PATH}/login"
 # A page may ask this server only: a browser refuses everything else, fonts and beacons too.
 PAGE_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss:;"
     " img-src 'self' data: blob:; frame-ancestors 'self'"
 )
-# What comes from data may not run anything, nor ask anybody; the reports' own script runs by hash.
+# Files made from data may run nothing and ask nobody; the reports' own script runs by its hash.
 FILE_POLICY = policy(SCRIPT) + "; img-src data:"
+STYLE = (
+    "<style>body{font:16px/1.6 sans-serif;margin:3em auto;max-width:46em;padding:0 1em}"
+    "td{padding:.1em 2em .1em 0}</style>"
+)
+LOGIN_PAGE = (
+    f"<!doctype html><meta charset=utf-8><title>saelect</title>{STYLE}<h1>saelect</h1>"
+    f"<form method=post action={LOGIN_PATH}><label>Password <input name=key type=password"
+    " autofocus></label> <button>Open</button></form><p>`saelect serve` prints a link that needs"
+    " no password.</p>"
+)
+
+
+class Door:
+    """ASGI middleware: Host and Origin are this server's, and the client knows the secret."""
+
+    def __init__(self, app: ASGIApp, secret: str, port: int) -> None:
+        """secret: of the user `saelect`. port: names the cookie, since hosts share cookies."""
+        self.app, self.secret, self.cookie = app, secret, f"saelect-{port}"
+        extra = os.environ.get("SAELECT_ALLOWED_HOSTS", "").split(",")
+        self.hosts = {*LOOPBACK, socket.gethostname(), socket.getfqdn(), *filter(None, extra)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, refuse or log in."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self.refusal(headers)
+        if refusal is None and scope["path"] == LOGIN_PATH and scope["type"] == "http":
+            await (await self.log_in(Request(scope, receive)))(scope, receive, send)
+        elif refusal is None and self.knows_secret(headers):
+            await self.app(scope, receive, _with_policy(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif refusal is None and "text/html" in headers.get("accept", ""):
+            await HTMLResponse(LOGIN_PAGE, 401)(scope, receive, send)
+        else:
+            text = refusal or "Password needed."
+            await PlainTextResponse(text, 403 if refusal else 401)(scope, receive, send)
+
+    def refusal(self, headers: Headers) -> str | None:
+        """Why a request is not this server's own page's, or None."""
+        host = headers.get("host", "")
+        if not self.is_own(urlsplit(f"//{host}").hostname or ""):
+            return "This Host name is not allowed; see SAELECT_ALLOWED_HOSTS."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "Requests from pages of another origin are not allowed."
+        return None
+
+    def is_own(self, name: str) -> bool:
+        """Whether a Host name is an address or a name of this machine: no other can rebind."""
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self.hosts
+        return True
+
+    def knows_secret(self, headers: Headers) -> bool:
+        """Whether header or cookie carry the secret."""
+        cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        expected = auth_header(self.secret)["Authorization"]
+        return self.is_secret(cookie.value if cookie else "") or hmac.compare_digest(
+            headers.get("authorization", "").encode(), expected.encode()
+        )
+
+    def is_secret(self, text: str) -> bool:
+        """Whether a text is the cookie's value: the secret in the header's encoding."""
+        expected = auth_header(self.secret)["Authorization"].removeprefix("Basic ")
+        return hmac.compare_digest(text.encode(), expected.encode())
+
+    async def log_in(self, request: Request) -> Response:
+        """Exchange the secret, in the link or the form, for a cookie."""
+        form = parse_qs((await request.body()).decode(errors="replace"))
+        key = request.query_params.get("key") or form.get("key", [""])[0]
+        if not hmac.compare_digest(key.encode(), self.secret.encode()):
+            return HTMLResponse(LOGIN_PAGE, 401)
+        response = RedirectResponse("/", 303)
+        value = auth_header(self.secret)["Authorization"].removeprefix("Basic ")
+        response.set_cookie(self.cookie, value, httponly=True, samesite="strict")
+        return response
+
+
+def _with_policy(send: Send) -> Send:
+    """Add the policy that keeps pages on this server to answers in HTML."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.setdefault("Content-Security-Policy", PAGE_POLICY)
+        await send(message)
+
+    return sending
 
 
 class WorkspaceFiles(StaticFiles):
-    """Files of one folder of the workspace; a folder is listed."""
+    """Files of one folder of the workspace; a folder is listed, hidden names are not served."""
 
-    async def get_response(self, path: str, scope: Any) -> Response:  # noqa: ANN401
-        """A file, or the list of a folder; names that begin with a dot are not there."""
-        parts = Path(path).parts
-        if any(part.startswith(".") and part != "." for part in parts):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A file, or the list of a folder."""
+        if any(part.startswith(".") and part != "." for part in Path(path).parts):
             raise HTTPException(404)
-        full, found = self.lookup_path(path)
-        if found is not None and Path(full).is_dir():
+        full, status = self.lookup_path(path)
+        if status is not None and Path(full).is_dir():
             if not scope["path"].endswith("/"):
                 return RedirectResponse(scope["path"] + "/")
             response: Response = HTMLResponse(_listing(Path(full), path))
@@ -59,37 +160,34 @@ def _listing(folder: Path, path: str) -> str:
     )
     title = html.escape(f"{folder.parent.name}/{folder.name}" if path != "." else folder.name)
     return (
-        f"<!doctype html><meta charset=utf-8><title>{title}</title>"
-        "<style>body{font:16px/1.6 sans-serif;margin:3em auto;max-width:46em;padding:0 1em}"
-        "td{padding:.1em 2em .1em 0}</style>"
+        f"<!doctype html><meta charset=utf-8><title>{title}</title>{STYLE}"
         f"<h1>{title}</h1><table>{rows or '<tr><td>Nothing here yet.'}</table>"
     )
 
 
-async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Files need the password too; pages get the policy that keeps them on this machine."""
-    auth = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
-    is_file = request.url.path.startswith(FILES_PATH + "/")
-    if auth and is_file and not _is_allowed(request.headers.get("authorization", ""), auth):
-        return PlainTextResponse(
-            "Password needed.", 401, headers={"WWW-Authenticate": 'Basic realm="saelect"'}
-        )
-    response = await call_next(request)
-    if response.headers.get("content-type", "").startswith("text/html"):
-        response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
-    return response
+def _queue_writers() -> None:
+    """Let transactions of Prefect's SQLite database wait for each other.
+
+    One that reads before it writes fails at once ("database is locked", 503) if another one wrote
+    meanwhile; one that announces the writing at its beginning waits for its turn.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def begin_immediately(self: Any, session: Any, with_for_update: bool = False) -> Any:  # noqa: ANN401
+        del with_for_update
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = begin_immediately  # type: ignore[method-assign]
 
 
-def _is_allowed(header: str, auth: str) -> bool:
-    expected = "Basic " + base64.b64encode(auth.encode()).decode()
-    return hmac.compare_digest(header.encode(), expected.encode())
-
-
-def create_app() -> Any:  # noqa: ANN401 - Prefect's own application
-    """Prefect's application with our routes before its own."""
+def create_app(port: int) -> Any:  # noqa: ANN401 - Prefect's own application
+    """Prefect's application with our routes before its own, behind the door."""
     import prefect
     from prefect.server.api.server import create_app as prefect_app
 
+    _queue_writers()
     # The newer page asks an outside host whatever one sets; it is not offered.
     prefect.__ui_v2_static_path__ = Path(os.devnull) / "none"
     app = prefect_app(final=True)
@@ -99,14 +197,14 @@ def create_app() -> Any:  # noqa: ANN401 - Prefect's own application
         (root / name).mkdir(parents=True, exist_ok=True)
         files.append(Mount(f"/{name}", WorkspaceFiles(directory=root / name)))
     app.router.routes.insert(0, Mount(FILES_PATH, routes=files))
-    app.add_middleware(BaseHTTPMiddleware, dispatch=guard)
+    app.add_middleware(Door, secret=os.environ[SECRET], port=port)
     return app
 
 
 def main(host: str, port: int) -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     uvicorn.run(
-        create_app(), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
+        create_app(port), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
     )
 
 

@@ -1,9 +1,13 @@
-"""The flows behind the deployments: a filled page in, the same tasks as the command line.
+"""The flows behind the deployments: a filled form in, the same tasks as the command line.
 
-The workspace is the one of the worker (`SAELECT_WORKSPACE`, set by `saelect serve`).
+The workspace is that of the worker (`SAELECT_WORKSPACE`).
 """
 
-from contextlib import AbstractContextManager
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,117 +15,137 @@ from prefect import flow, get_client, runtime
 from pydantic import Field
 
 from flows import embed_pool as embedding
+from flows import index_pool as indexing
 from flows import prepare_pool as preparing
-from flows import train_sae as training
+from flows import train_sae as training_flow
+from flows.config.base import DEMO
 from flows.config.jobs import SelectConfig
 from flows.orchestration.artifacts import best_effort, publish_markdown
-from flows.orchestration.run_page import export_page, plan_page
+from flows.orchestration.prefect_settings import LIVE
+from flows.orchestration.run_page import export_page, plan_page, stage_page
 from flows.orchestration.signals import time_limit
 from flows.select_data import run_selection
-from flows.server.forms import (
-    BenchAdvanced,
-    BudgetForm,
-    ExemplarsField,
-    HoursField,
-    LabelledPoolField,
-    PoolField,
-    PresetField,
-    SelectAdvanced,
-    TargetsField,
-    VectorAdvanced,
-    bench_request,
-    file_config,
-    select_config,
-    vector_job,
-)
+from flows.server import forms
+from flows.server.forms import Hours, Text, shown
+from flows.server.liveness import hold
 from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
+from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool
+from storage.catalog.lookup import find_selections
 from storage.export.export import export_selection
 from storage.files.workspace import chosen_root, find_workspace, open_workspace
 
-TRIGGER = "deployment"
+log = logging.getLogger(__name__)
+
+DEMO_WARNING = (
+    "This run represents samples with the small DEMONSTRATION model. It shows how selection works;"
+    " for a selection to train on, name a real model and its SAE."
+)
+_GENERATED = re.compile(r"[a-z]+-[a-z]+")
 
 
 def run_title() -> str:
-    """A readable name for the run: what from, what for, how much."""
+    """The typed name of the run; instead of a generated one: pool, exemplars and budget."""
+    name = runtime.flow_run.name or ""
+    if name and not _GENERATED.fullmatch(name):
+        return name
     given = runtime.flow_run.parameters or {}
-    pool, exemplars = given.get("pool"), given.get("exemplars")
+    words = [runtime.flow_run.flow_name or "run"]
+    for key in ("config_path", "selection", "pool", "exemplars"):
+        if given.get(key):
+            words.append(Path(str(given[key]).split(":")[-1]).stem)
     budget = given.get("budget")
-    if isinstance(budget, BudgetForm):
-        budget = budget.model_dump()
-    words = [
-        Path(str(given[key]).split(":")[-1]).stem
-        for key in ("pool", "config_path")
-        if given.get(key)
-    ]
-    if pool and exemplars:
-        words.append("for " + Path(str(exemplars).split(":")[-1]).stem)
-    if isinstance(budget, dict) and "amount" in budget:
-        words.append(f"- {float(budget['amount']):,g} {budget.get('unit', 'examples')}")
-    if given.get("selection"):
-        words.append(str(given["selection"]))
-    return " ".join(words) or str(runtime.flow_run.flow_name)
+    if budget is not None:
+        budget = budget if isinstance(budget, Mapping) else budget.model_dump()
+        words.append(f"{budget['amount']:,g} {budget.get('unit', 'examples')}")
+    return " ".join(words)
 
 
-def _tag(*tags: str) -> None:
-    """Tags that say at a glance what a run is."""
+def trigger() -> str:
+    """What started the run: ui, api, schedule; cli without a deployment."""
+    if not runtime.flow_run.id or not runtime.deployment.id:
+        return "cli"
+    with best_effort(), get_client(sync_client=True) as client:
+        run = client.read_flow_run(runtime.flow_run.id)
+        if run.auto_scheduled:
+            return "schedule"
+        states = client.request(
+            "GET", "/flow_run_states/", params={"flow_run_id": str(run.id)}
+        ).json()
+        messages = [state.get("message") or "" for state in states]
+        return "ui" if any("UI" in message for message in messages) else "api"
+    return "api"
+
+
+@contextmanager
+def _running(hours: float | None = None, *tags: str) -> Iterator[str]:
+    """Mark the run as alive, tag it, limit its time; yields the workspace's folder."""
     run_id = runtime.flow_run.id
-    if run_id:
+    if run_id and os.environ.get(LIVE):
+        hold(Path(os.environ[LIVE]), run_id)
+    if run_id and tags:
         with best_effort(), get_client(sync_client=True) as client:
             known = client.read_flow_run(run_id).tags
             client.update_flow_run(run_id, tags=sorted({*known, *tags}))
-
-
-def _limit(hours: float | None) -> AbstractContextManager[None]:
-    return time_limit(None if hours is None else hours * 3600)
+    with time_limit(None if hours is None else hours * 3600):
+        yield str(chosen_root(None))
 
 
 def _select(config: SelectConfig, hours: float | None, name: str) -> list[dict[str, object]]:
-    _tag(f"preset: {config.preset}", f"method: {config.ranking.method}")
-    with _limit(hours):
-        return run_selection(config, str(chosen_root(None)), TRIGGER, name)
+    tags = [f"preset: {config.preset}", f"method: {config.ranking.method}"]
+    is_demo = is_demo_model_on_foreign_pool(config)
+    if is_demo:
+        log.warning(DEMO_WARNING)
+        tags.append("demonstration model")
+        publish_markdown("demonstration-model", f"## Warning\n\n{DEMO_WARNING}", "Warning")
+    typed = runtime.flow_run.name or ""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", typed):
+        name = typed
+    with _running(hours, *tags) as workspace:
+        return run_selection(config, workspace, trigger(), name)
 
 
 @flow(name="select-data", flow_run_name=run_title)
 def select_data(
-    pool: PoolField,
-    exemplars: ExemplarsField,
-    budget: BudgetForm,
-    preset: PresetField = "best",
-    advanced: SelectAdvanced = SelectAdvanced(),  # noqa: B008 - frozen
+    pool: Text = forms.POOL,
+    exemplars: Text = forms.EXEMPLARS,
+    budget: forms.BudgetForm = forms.BUDGET,
+    model: Text = forms.MODEL,
+    sae: Text = forms.SAE,
+    preset: Literal["best", "paper", "demo"] = forms.PRESET,
+    advanced: forms.SelectAdvanced = forms.SELECT_ADVANCED,
 ) -> list[dict[str, object]]:
-    """Pool and exemplars in; selections, audit trail, training files and a report out."""
-    config = select_config(pool, exemplars, budget, preset, advanced)
+    """Select samples: pool and exemplars in; selections, training files and a report out."""
+    config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
     return _select(config, advanced.max_hours, Path(exemplars.split(":")[-1]).stem)
 
 
 @flow(name="select-data-from-config", flow_run_name=run_title)
 def select_from_config(
-    config_path: Annotated[
-        str, Field(title="Config", description="A config file on the worker, or a preset: `demo`.")
-    ],
-    overrides: Annotated[
-        dict[str, str],
-        Field(title="Overrides", description='Dotted keys: {"budget.examples": "500"}.'),
-    ] = {},  # noqa: B006 - pydantic copies it
-    max_hours: HoursField = None,
+    config_path: Text = shown("Config", "A YAML file on the worker, or a preset: `demo`."),
+    overrides: dict[str, str] = shown(
+        "Overrides", 'Dotted keys: {"budget.examples": "500", "check": "null"}.', {}
+    ),
+    max_hours: Hours = forms.HOURS,
 ) -> list[dict[str, object]]:
-    """The same job from a config file on the worker, with single keys replaced."""
-    config = file_config(config_path, overrides)
+    """Select samples as a config file on the worker says, with single keys replaced."""
+    config = forms.file_config(config_path, overrides)
     return _select(config, max_hours, config.name or "select")
 
 
 @flow(name="plan", flow_run_name=run_title)
 def plan(
-    pool: PoolField,
-    exemplars: ExemplarsField,
-    budget: BudgetForm,
-    preset: PresetField = "best",
-    advanced: SelectAdvanced = SelectAdvanced(),  # noqa: B008
+    pool: Text = forms.POOL,
+    exemplars: Text = forms.EXEMPLARS,
+    budget: forms.BudgetForm = forms.BUDGET,
+    model: Text = forms.MODEL,
+    sae: Text = forms.SAE,
+    preset: Literal["best", "paper", "demo"] = forms.PRESET,
+    advanced: forms.SelectAdvanced = forms.SELECT_ADVANCED,
 ) -> list[str]:
-    """What a selection would read, drop, compute, write and cost; nothing is selected."""
-    config = select_config(pool, exemplars, budget, preset, advanced)
-    with _limit(advanced.max_hours):
+    """Estimate what a selection would read, drop, compute and write, without selecting."""
+    config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
+    with _running(advanced.max_hours):
         lines = estimate_lines(estimate_run(config, open_workspace(None)))
     publish_markdown("plan", plan_page(lines), "What a run would do")
     return lines
@@ -129,61 +153,94 @@ def plan(
 
 @flow(name="prepare-pool", flow_run_name=run_title)
 def prepare_pool(
-    pool: PoolField,
-    advanced: VectorAdvanced = VectorAdvanced(),  # noqa: B008
+    pool: Text = forms.POOL,
+    model: Text = forms.MODEL,
+    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
 ) -> str:
     """Read, normalize, deduplicate and tokenize a pool; returns the pool id."""
-    with _limit(advanced.max_hours):
-        return preparing.run_prepare(vector_job(pool, advanced), str(chosen_root(None)))
+    job = forms.vector_job(pool, model, DEMO, advanced)
+    with _running(advanced.max_hours) as workspace:
+        pool_id = preparing.run_prepare(job, workspace)
+        stage_page("prepare-pool", open_workspace(None), pool_id, {})
+    return pool_id
 
 
 @flow(name="train-sae", flow_run_name=run_title)
 def train_sae(
-    pool: PoolField,
-    advanced: VectorAdvanced = VectorAdvanced(),  # noqa: B008
+    pool: Text = forms.POOL,
+    model: Text = forms.MODEL,
+    training: forms.TrainingForm = forms.TRAINING,
+    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
 ) -> str:
-    """Train the SAE that `Advanced: sae: train` describes; it is then frozen under its own id."""
-    with _limit(advanced.max_hours):
-        return training.run_training(vector_job(pool, advanced), str(chosen_root(None)))
+    """Train an SAE on a pool; it is then frozen under its own id. Returns its folder."""
+    job = forms.vector_job(pool, model, DEMO, advanced, training)
+    with _running(advanced.max_hours) as workspace:
+        folder = training_flow.run_training(job, workspace)
+        stage_page("train-sae", open_workspace(None), None, {"SAE": folder})
+    return folder
 
 
 @flow(name="embed-pool", flow_run_name=run_title)
 def embed_pool(
-    pool: PoolField,
-    advanced: VectorAdvanced = VectorAdvanced(),  # noqa: B008
+    pool: Text = forms.POOL,
+    model: Text = forms.MODEL,
+    sae: Text = forms.SAE,
+    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
 ) -> dict[str, int]:
-    """Compute the vectors of a pool that no shard holds yet."""
-    with _limit(advanced.max_hours):
-        return embedding.run_embedding(vector_job(pool, advanced), str(chosen_root(None)))
+    """Compute the vectors of a pool that are not stored yet."""
+    job = forms.vector_job(pool, model, sae, advanced)
+    with _running(advanced.max_hours) as workspace:
+        counts = embedding.run_embedding(job, workspace)
+        stage_page("embed-pool", open_workspace(None), None, counts)
+    return counts
+
+
+@flow(name="index-pool", flow_run_name=run_title)
+def index_pool(
+    pool: Text = forms.POOL,
+    model: Text = forms.MODEL,
+    sae: Text = forms.SAE,
+    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
+) -> str:
+    """Build the FAISS index of a pool, for `saelect neighbors`; returns its folder."""
+    job = forms.vector_job(pool, model, sae, advanced)
+    with _running(advanced.max_hours) as workspace:
+        folder = indexing.run_indexing(job, workspace)
+        stage_page("index-pool", open_workspace(None), None, {"index": folder})
+    return folder
 
 
 @flow(name="bench-retrieval", flow_run_name=run_title)
 def bench_retrieval(
-    pool: LabelledPoolField,
-    targets: TargetsField,
-    advanced: BenchAdvanced = BenchAdvanced(),  # noqa: B008
+    pool: Text = shown("Labelled pool", "One Parquet file on the worker, with labels."),
+    targets: Text = shown("Targets", "Target tasks with exemplars and labels, one JSON a line."),
+    advanced: forms.BenchAdvanced = forms.BENCH_ADVANCED,
 ) -> str:
-    """Compare ranking methods on a pool with labels; returns the path of the report."""
-    from flows.bench_retrieval import run_bench  # Rivals and their libraries, for this page only.
+    """Compare ranking methods on a labelled pool; returns the path of the report."""
+    from flows.bench_retrieval import run_bench  # Baselines and their libraries, for this alone.
 
-    with _limit(advanced.max_hours):
-        return run_bench(bench_request(pool, targets, advanced), str(chosen_root(None)))[1]
+    request = forms.bench_request(pool, targets, advanced)
+    with _running(advanced.max_hours) as workspace:
+        report = run_bench(request, workspace)[1]
+        stage_page("bench-retrieval", open_workspace(None), None, {"report": report})
+    return report
 
 
 @flow(name="export-selection", flow_run_name=run_title)
 def export_selection_flow(
-    selection: Annotated[
-        str, Field(title="Selection", description="Name, id, beginning of an id, or `latest`.")
-    ] = "latest",
+    selection: Text = shown("Selection", "Name, id, prefix of an id, or `latest`.", "latest"),
     formats: Annotated[
         list[Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]],
-        Field(title="Formats", min_length=1, description="What is written beside the manifest."),
-    ] = ["messages"],  # noqa: B006
-    max_hours: HoursField = None,
-) -> str:
-    """Write the training files of a recorded selection again, in other formats."""
+        Field(min_length=1),
+    ] = shown("Formats", "Formats of the training files.", ["messages"]),
+    max_hours: Hours = forms.HOURS,
+) -> list[str]:
+    """Write the training files of recorded selections again; returns their folders."""
     workspace = find_workspace(None)
-    with _limit(max_hours):
-        folder = export_selection(workspace, selection, formats=formats).folder
-    publish_markdown("export", export_page(workspace, folder), "Training files")
-    return str(folder)
+    with _running(max_hours):
+        folders = [
+            export_selection(workspace, row.selection_id, formats=formats).folder
+            for row in find_selections(workspace, selection)
+        ]
+    publish_markdown("export", export_page(workspace, folders), "Training files")
+    return [str(folder) for folder in folders]

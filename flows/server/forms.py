@@ -1,80 +1,65 @@
-"""What the pages of the deployments ask for: a few fields, and everything else under Advanced.
+"""Forms of the deployments: a few fields on the first screen, every other config key folded.
 
-An advanced field that is left empty keeps what the preset or the default says, so a page that
-submits all its fields changes nothing. Unknown fields are refused at every depth, and no field
-takes a secret: tokens of a hub come from the worker's environment.
+A folded field that is left empty keeps the value of the preset or the default, so a form that
+submits all its fields changes nothing. Unknown fields are refused at every depth. No field takes a
+secret: hub tokens come from the worker's environment.
 """
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 from copy import copy
+from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_serializer
 from pydantic.fields import FieldInfo
 
-from flows.config.base import Strict
+from flows.config.base import DEMO, Strict
 from flows.config.data import BenchRequest, ExemplarsConfig, PoolConfig
 from flows.config.jobs import SelectConfig, VectorJob
-from flows.config.load import load_config, resolve
+from flows.config.load import load_config, merge, preset_text, resolve
+from flows.config.model import ModelConfig, SaeConfig, SaeTraining
+from flows.orchestration.prefect_settings import DATA_FOLDERS
 from selection.core.errors import InputError
+from storage.files.workspace import chosen_root
 
-Preset = Literal["best", "paper", "demo"]
-MAX_HOURS = 24 * 30
+Text = Annotated[str, Field(min_length=1)]
+Hours = Annotated[float | None, Field(gt=0, le=24 * 30)]
+SOURCE = "form"
+Model = TypeVar("Model", bound=BaseModel)
+_BEST = yaml.safe_load(preset_text("best"))
 
-PoolField = Annotated[
-    str,
-    Field(
-        title="Pool",
-        min_length=1,
-        description="File, folder or glob on the worker, or a Hugging Face dataset."
-        " `demo:pool.jsonl` is the packaged demonstration.",
-        examples=["data/pool.jsonl"],
-    ),
-]
-ExemplarsField = Annotated[
-    str,
-    Field(
-        title="Exemplars",
-        min_length=1,
-        description="Known examples of the target task: a file of 5 to 500, or a targets file."
-        " `demo:exemplars.jsonl` belongs to the demonstration.",
-        examples=["data/exemplars.jsonl"],
-    ),
-]
-PresetField = Annotated[
-    Preset,
-    Field(
-        title="Preset",
-        description="Named settings: `best` (what measured best), `paper` (the published rule),"
-        " `demo` (short texts, small model).",
-    ),
-]
-LabelledPoolField = Annotated[
-    str,
-    Field(
-        title="Labelled pool",
-        min_length=1,
-        description="One Parquet file on the worker, of which every row says what it is.",
-    ),
-]
-TargetsField = Annotated[
-    str,
-    Field(
-        title="Targets",
-        min_length=1,
-        description="Target tasks with their exemplars and relevant rows, one JSON object a line.",
-    ),
-]
-HoursField = Annotated[
-    float | None,
-    Field(
-        title="Max hours",
-        gt=0,
-        le=MAX_HOURS,
-        description="Stop after so many hours; finished work is kept and the next run resumes.",
-    ),
-]
+
+def shown(title: str, description: str, default: Any = ...) -> Any:  # noqa: ANN401
+    """The default value of a flow's parameter, with its title and description on the form."""
+    return Field(default, description=description, json_schema_extra={"title": title})
+
+
+POOL = shown("Pool", "File, folder or glob on the worker, or a Hugging Face dataset."
+             " `demo:pool.jsonl` is the packaged demonstration.")  # fmt: skip
+EXEMPLARS = shown("Exemplars", "Known examples of the target task: a file of 5 to 500, or a targets"
+                  " file. `demo:exemplars.jsonl` is the packaged demonstration.")  # fmt: skip
+BUDGET = shown("Budget", "How much to select; there is no default amount.")
+MODEL = shown("Model", "The model that represents samples: a folder on the worker or a Hugging Face"
+              " model. `demo` is a small demonstration model: do not train on its selections.",
+              DEMO)  # fmt: skip
+SAE = shown("SAE", "Sparse autoencoder of the model: folder, file or Hugging Face repository."
+            " `demo` belongs to the demonstration model.", DEMO)  # fmt: skip
+PRESET = shown("Preset", "Named settings: `best` (measured best), `paper` (the published method),"
+               " `demo` (`best` for short texts).", "best")  # fmt: skip
+HOURS = shown("Max hours", "Stop after this time; finished work is kept and the next run resumes.",
+              None)  # fmt: skip
+
+
+_RANGES: dict[str, Any] = {
+    "if": {"properties": {"unit": {"const": "fraction"}}, "required": ["unit"]},
+    "then": {"properties": {"amount": {"maximum": 1}}},
+    "else": {"properties": {"amount": {"minimum": 1, "multipleOf": 1}}},
+}
+"""Of an amount by its unit, so that a run out of range is refused before it starts."""
 
 
 class BudgetForm(Strict):
@@ -86,124 +71,177 @@ class BudgetForm(Strict):
         description="Unique examples, a fraction of the eligible ones, or trainee tokens.",
     )
     amount: float = Field(
-        title="Amount", gt=0, description="For a fraction at most 1, for example 0.05."
+        title="Amount", gt=0, description="A whole number; for a fraction at most 1, as in 0.05."
     )
+    model_config = ConfigDict(json_schema_extra=_RANGES)
 
     def as_mapping(self) -> dict[str, object]:
-        """The budget as a config writes it."""
-        whole = self.unit != "fraction"
-        if whole and self.amount != int(self.amount):
+        """The budget as a config writes it. Raises InputError for a part of an example."""
+        if self.unit == "fraction":
+            return {self.unit: self.amount}
+        if self.amount != int(self.amount):
             raise InputError(
-                "a number of " + self.unit + " is whole",
-                field="budget.amount",
-                value=self.amount,
+                f"a number of {self.unit} is whole", field="budget.amount", value=self.amount,
                 remedy="Give a whole number, or choose the unit `fraction`.",
-            )
-        return {self.unit: int(self.amount) if whole else self.amount}
+            )  # fmt: skip
+        return {self.unit: int(self.amount)}
 
 
-def optional(model: type[BaseModel], name: str, without: set[str] | None = None) -> type[Strict]:
+class Form(Strict):
+    """A section whose empty fields are left out, in values, defaults and schema."""
+
+    @model_serializer(mode="wrap")
+    def _filled(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own
+        return {k: v for k, v in handler(self).items() if v is not None and v != {}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:  # noqa: ANN401
+        """The schema of the section with plain fields."""
+        schema: dict[str, Any] = handler(core)
+        section = handler.resolve_ref_schema(schema)
+        fields = section.get("properties", {})
+        section["properties"] = {name: _plain(field) for name, field in fields.items()}
+        return schema
+
+
+def _plain(field: dict[str, Any]) -> dict[str, Any]:
+    """A field without its null, so that the UI shows a field and not a choice of types."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    # The UI sends `false` for an untouched switch and `[]` for an untouched list.
+    is_plain = len(kinds) == 1 and ("$ref" in kinds[0] or kinds[0].get("type") in
+                                    ("string", "number", "integer"))  # fmt: skip
+    if not is_plain:
+        return field
+    return {**kinds[0], **{k: v for k, v in field.items() if k not in ("anyOf", "default")}}
+
+
+def optional(
+    model: type[BaseModel], name: str, without: frozenset[str] = frozenset(),
+    preset: Mapping[str, Any] = _BEST,
+) -> type[Form]:  # fmt: skip
     """The model with every field optional and empty, at every depth.
 
-    without: fields that are left out.
+    without: fields that are left out. preset: values that are described as the default.
     """
     fields: dict[str, Any] = {}
     for key, info in model.model_fields.items():
-        if key in (without or set()):
-            continue
-        annotation = _optional_type(info.annotation, f"{name}{key.title().replace('_', '')}")
-        fields[key] = (annotation, _emptied(key, info))
+        if key not in without:
+            inner = preset.get(key)
+            section = f"{name}{key.title().replace('_', '')}"
+            annotation = _optional_type(
+                info.annotation, section, inner if isinstance(inner, Mapping) else {}
+            )
+            fields[key] = (annotation, _emptied(key, info, inner))
     doc = (model.__doc__ or "").split("\n")[0]
-    made: type[Strict] = create_model(name, __base__=Strict, __doc__=doc, **fields)
-    return made
+    form: type[Form] = create_model(name, __base__=Form, __doc__=doc, **fields)
+    return form
 
 
-def _emptied(key: str, info: FieldInfo) -> FieldInfo:
-    """A copy of a field's description and bounds whose default is empty; the default is told."""
-    field = copy(info)
-    told = info.get_default(call_default_factory=True) if not info.is_required() else None
-    simple = isinstance(told, (str, int, float)) and told != ""
+def _optional_type(annotation: Any, name: str, preset: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return optional(annotation, name, preset=preset) | None
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[(*(_optional_type(each, name, preset) for each in get_args(annotation)), None)]
+    return annotation | None
+
+
+def _emptied(key: str, info: FieldInfo, preset: object) -> FieldInfo:
+    """A copy of a field that is empty by default; the description names the real default."""
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
+    default = default if preset is None else preset
+    is_simple = isinstance(default, (str, int, float)) and default != ""
     words = info.description or _first_line(info.annotation)
-    field.description = (words + (f" Default: {told}." if simple else "")).strip()
+    field = copy(info)
+    field.description = (words + (f" Default: {default}." if is_simple else "")).strip()
     field.title = info.title or key.replace("_", " ").capitalize()
     # A config's shorthands ("a string stands for a list of one") would turn emptiness into a value.
     field.metadata = [each for each in info.metadata if not isinstance(each, BeforeValidator)]
     field.default, field.default_factory, field.validate_default = None, None, None
-    if hasattr(field, "_attributes_set"):
-        field._attributes_set = {
-            **{k: v for k, v in info._attributes_set.items() if k != "default_factory"},
-            "default": None,
-            "description": field.description,
-            "title": field.title,
-        }
+    changed = {"default": None, "description": field.description, "title": field.title}
+    kept = {k: v for k, v in info._attributes_set.items() if k != "default_factory"}
+    field._attributes_set = {**kept, **changed}
     return field
 
 
 def _first_line(annotation: Any) -> str:  # noqa: ANN401 - any type annotation
-    """What a section says of itself."""
+    """The first line of a section's docstring."""
     kinds = (annotation, *get_args(annotation))
     models = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
     return next(((model.__doc__ or "").split("\n")[0] for model in models), "")
 
 
-def _optional_type(annotation: Any, name: str) -> Any:  # noqa: ANN401 - any type annotation
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return optional(annotation, name) | None
-    if get_origin(annotation) in (Union, UnionType):
-        inner = [_optional_type(each, name) for each in get_args(annotation)]
-        return Union[(*inner, None)]
-    return annotation | None
+_FIRST = frozenset({"pool", "exemplars", "budget", "model", "sae", "preset"})
+_Pool = optional(PoolConfig, "PoolOptions", frozenset({"path"}))
+_Exemplars = optional(ExemplarsConfig, "ExemplarOptions", frozenset({"path"}))
+_Model = optional(ModelConfig, "ModelOptions", frozenset({"name"}))
+_Sae = optional(SaeConfig, "SaeOptions", frozenset({"path"}))
+_Training = optional(SaeTraining, "Training")
+_Vectors = optional(VectorJob, "Vectors", _FIRST)
+_Select = optional(SelectConfig, "Select", _FIRST)
+_Bench = optional(BenchRequest, "Bench", frozenset({"pool", "targets"}), {})
+_POOL_OPTIONS = Field(None, title="Pool options", description="Shape, columns, split of the pool.")
+_MODEL_OPTIONS = Field(None, title="Model options", description="Hookpoint, dtype, device.")
+_SAE_OPTIONS = Field(None, title="SAE options", description="Settings to train one; its checks.")
 
 
-_Bench = optional(BenchRequest, "BenchOptions", {"pool", "targets"})
-ASKED = {"pool", "exemplars", "budget", "preset"}
-_Pool = optional(PoolConfig, "PoolOptions", {"path"})
-_Exemplars = optional(ExemplarsConfig, "ExemplarOptions", {"path"})
-_Vectors = optional(VectorJob, "VectorOptions", {"pool"})
-_Select = optional(SelectConfig, "SelectOptions", ASKED)
+class TrainingForm(_Training, Form):  # type: ignore[valid-type, misc]
+    """Width, sparsity and length of the training; an empty field keeps its default."""
 
 
-class VectorAdvanced(_Vectors):  # type: ignore[valid-type, misc]
-    """Everything else; an empty field keeps its default."""
+class Advanced(Form):
+    """What every form has."""
 
-    pool_options: _Pool | None = Field(  # type: ignore[valid-type]
-        None, title="Pool options", description="Shape, columns, split and so on of the pool."
-    )
-    max_hours: HoursField = None
+    max_hours: Hours = Field(None, title="Max hours", description=HOURS.description)
 
 
-class SelectAdvanced(_Select):  # type: ignore[valid-type, misc]
-    """Everything else; an empty field keeps what the preset says."""
+class VectorAdvanced(_Vectors, Advanced):  # type: ignore[valid-type, misc]
+    """All other settings; an empty field keeps its default."""
 
-    pool_options: _Pool | None = Field(  # type: ignore[valid-type]
-        None, title="Pool options", description="Shape, columns, split and so on of the pool."
-    )
+    pool_options: _Pool | None = _POOL_OPTIONS  # type: ignore[valid-type]
+    model_options: _Model | None = _MODEL_OPTIONS  # type: ignore[valid-type]
+    sae_options: _Sae | None = _SAE_OPTIONS  # type: ignore[valid-type]
+
+
+class SelectAdvanced(_Select, Advanced):  # type: ignore[valid-type, misc]
+    """All other settings; an empty field keeps the value of the preset."""
+
+    pool_options: _Pool | None = _POOL_OPTIONS  # type: ignore[valid-type]
     exemplar_options: _Exemplars | None = Field(  # type: ignore[valid-type]
-        None, title="Exemplar options", description="Which targets to use, shape, columns."
+        None, title="Exemplar options", description="Targets to use, shape, columns."
     )
+    model_options: _Model | None = _MODEL_OPTIONS  # type: ignore[valid-type]
+    sae_options: _Sae | None = _SAE_OPTIONS  # type: ignore[valid-type]
     budget_tokenizer: str | None = Field(
         None, title="Budget tokenizer", description="Tokenizer that counts a budget of tokens."
     )
     budget_max_length: int | None = Field(
         None, title="Budget max length", ge=8, description="Training max_length of the trainee."
     )
-    max_hours: HoursField = None
 
 
-class BenchAdvanced(_Bench):  # type: ignore[valid-type, misc]
-    """Everything else; an empty field keeps its default."""
+class BenchAdvanced(_Bench, Advanced):  # type: ignore[valid-type, misc]
+    """All other settings; an empty field keeps its default."""
 
-    max_hours: HoursField = None
+
+SELECT_ADVANCED = shown("Advanced", "Everything else.", SelectAdvanced())
+VECTOR_ADVANCED = shown("Advanced", "Everything else.", VectorAdvanced())
+BENCH_ADVANCED = shown("Advanced", "Everything else.", BenchAdvanced())
+TRAINING = shown("Training", "Width, sparsity and length of the training.", TrainingForm())
 
 
 def select_config(
-    pool: str, exemplars: str, budget: BudgetForm, preset: str, advanced: SelectAdvanced
+    pool: str,
+    exemplars: str,
+    budget: BudgetForm,
+    model: str,
+    sae: str,
+    preset: str,
+    advanced: SelectAdvanced,
 ) -> SelectConfig:
-    """The config that a filled page means. Raises InputError for what contradicts itself."""
-    given = given_fields(advanced)
-    given.pop("max_hours", None)
+    """The config of a filled form. Raises InputError for contradictions and forbidden paths."""
+    given = _given(pool, model, sae, advanced)
     amounts = budget.as_mapping()
     for key, name in (
         ("budget_tokenizer", "trainee_tokenizer"),
@@ -211,51 +249,92 @@ def select_config(
     ):
         if key in given:
             amounts[name] = given.pop(key)
-    return resolve(
-        {
-            "pool": {"path": pool, **given.pop("pool_options", {})},
-            "exemplars": {"path": exemplars, **given.pop("exemplar_options", {})},
-            "budget": amounts,
-            "preset": preset,
-            **given,
-        },
-        source="the page",
-    )
+    given["exemplars"] = {"path": exemplars, **given.pop("exemplar_options", {})}
+    return _allowed(resolve({**given, "budget": amounts, "preset": preset}, source=SOURCE))
 
 
-def vector_job(pool: str, advanced: VectorAdvanced) -> VectorJob:
-    """The job that a filled page of a stage means. Raises InputError."""
-    given = given_fields(advanced)
-    given.pop("max_hours", None)
-    whole = resolve(
-        {
-            "pool": {"path": pool, **given.pop("pool_options", {})},
-            "exemplars": "none",
-            "budget": {"examples": 1},
-            **given,
-        },
-        source="the page",
-    )
+def vector_job(
+    pool: str, model: str, sae: str, advanced: VectorAdvanced, training: TrainingForm | None = None
+) -> VectorJob:
+    """The job of a filled form of a stage; raises as `select_config`. training: of a new SAE."""
+    given = {**_given(pool, model, sae, advanced), "exemplars": "none", "budget": {"examples": 1}}
+    if training is not None:
+        given["sae"] = {"train": training.model_dump(mode="json")}
+    whole = _allowed(resolve(given, source=SOURCE))
     return VectorJob.model_validate(whole.model_dump(include=set(VectorJob.model_fields)))
 
 
-def bench_request(pool: str, targets: str, advanced: BenchAdvanced) -> BenchRequest:
-    """The comparison that a filled page means."""
-    given = given_fields(advanced)
+def _given(pool: str, model: str, sae: str, advanced: Form) -> dict[str, Any]:
+    """The filled fields as a config writes them."""
+    given = advanced.model_dump(mode="json")
     given.pop("max_hours", None)
-    return BenchRequest(pool=pool, targets=targets, **given)
+    path, options = {"path": pool}, given.pop("pool_options", {})
+    if pool == _demo_pool()["path"]:
+        path = _demo_pool()
+    options_of_sae = given.pop("sae_options", {})
+    given["pool"] = {**path, **options}
+    given["model"] = {"name": model, **given.pop("model_options", {})}
+    given["sae"] = {**({} if "train" in options_of_sae else {"path": sae}), **options_of_sae}
+    return given
+
+
+def _demo_pool() -> dict[str, Any]:
+    """The packaged pool with its columns."""
+    pool: dict[str, Any] = yaml.safe_load(preset_text("demo"))["pool"]
+    return pool
+
+
+def bench_request(pool: str, targets: str, advanced: BenchAdvanced) -> BenchRequest:
+    """The comparison of a filled form."""
+    given = advanced.model_dump(mode="json")
+    given.pop("max_hours", None)
+    return _allowed(BenchRequest(pool=pool, targets=targets, **given))
 
 
 def file_config(path: str, overrides: Mapping[str, str]) -> SelectConfig:
     """The config of a file on the worker, with dotted keys replaced. Raises InputError."""
-    return load_config(path, dict(overrides))
+    if "/" in path or Path(path).exists():
+        refuse_outside(path)
+    return _allowed(load_config(path, merge({}, overrides)))
 
 
-def given_fields(form: BaseModel) -> dict[str, Any]:
-    """What was filled in, without empty sections."""
-    return _pruned(form.model_dump(mode="json", exclude_none=True))
+def _allowed(config: Model) -> Model:
+    """The config, if all its paths are in allowed folders. Raises InputError."""
+    for text in _texts(config.model_dump(mode="json")):
+        refuse_outside(text)
+    return config
 
 
-def _pruned(value: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: _pruned(v) if isinstance(v, dict) else v for k, v in value.items()}
-    return {k: v for k, v in kept.items() if v != {}}
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def refuse_outside(text: str) -> None:
+    """Refuse a path of this machine outside of the folders that forms may name.
+
+    So nobody who fills a form learns what another file holds. Texts that are no path pass.
+    """
+    path = Path(re.split(r"[*?\[]", text.removeprefix("file://"))[0]).expanduser()
+    try:
+        if not (path.is_absolute() or ".." in path.parts or path.exists()):
+            return
+    except (OSError, ValueError):  # a long text, which is no path
+        return
+    folders = [
+        *filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep)), os.getcwd(),
+        str(chosen_root(None)),
+    ]  # fmt: skip
+    if not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
+        raise InputError(
+            "is outside of the folders that forms may read",
+            value=text,
+            remedy="Start `saelect serve --data FOLDER` with its folder, or set"
+            f" {DATA_FOLDERS} for the worker.",
+        )

@@ -1,44 +1,52 @@
-"""Which runs are alive: each holds a lock on a file of its own while its process lives.
+"""Live runs: each holds a lock on a file of its own until its process ends.
 
-The system releases the lock when the process dies, whatever killed it, so nothing can be stuck
-and a process id that was given to somebody else is never mistaken for a run.
+The system releases the lock when the process dies, whatever killed it, so a stopped process stays
+alive and a reused process id is never mistaken for a run. Prefect's own heartbeats take 90 seconds
+to notice a death, and take a stopped process for dead.
 """
 
 import json
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from selection.core.errors import InputError
+import httpx
+
 from storage.files import locks
 
-WAIT_S = 5.0  # Somebody may be asking whether the run is alive.
+log = logging.getLogger(__name__)
+
+WAIT_S = 5.0  # Another process may be testing whether the run is alive.
+OPEN = ("RUNNING", "PENDING", "CANCELLING")
+YOUNG_S = 5.0  # A run that has just begun takes its lock within this time.
+PENDING_S = 30.0  # A pending run without a process for this time has lost its worker.
+CANCEL_S = 20.0  # The worker ends a cancelled run within this time.
+CRASHED = "The process of this run was killed. Run it again with the same fields: it resumes."
+QUEUED = "Its worker ended before the run began; it is queued again."
 
 
-@contextmanager
-def alive(folder: Path, run_id: str) -> Iterator[None]:
-    """Be the live process of a run. Raises InputError if another process is."""
+_HELD: list[AbstractContextManager[None]] = []
+
+
+def hold(folder: Path, run_id: str) -> None:
+    """Hold the lock of a run until this process ends, after the run has reported its end.
+
+    Raises InputError if another process holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder / run_id, WAIT_S):
-        yield
-        (folder / run_id).unlink(missing_ok=True)
+    lock = locks.held(folder / run_id, WAIT_S)
+    lock.__enter__()
+    _HELD.append(lock)
 
 
 def is_alive(folder: Path, run_id: str) -> bool:
-    """Whether the run's process lives."""
+    """Whether a process holds the lock of a run."""
     return (folder / run_id).exists() and locks.is_shared(folder / run_id)
-
-
-def is_elsewhere(folder: Path, run_id: str) -> bool:
-    """Whether the run was last seen on another host, of which nothing can be said from here."""
-    return _note(folder, run_id).get("host", socket.gethostname()) != socket.gethostname()
 
 
 def live_runs(folder: Path) -> list[str]:
@@ -48,109 +56,86 @@ def live_runs(folder: Path) -> list[str]:
 
 
 def stop(folder: Path, run_id: str, grace_s: float) -> bool:
-    """End the process of a live run of this host: politely, then by force; whether it is gone."""
-    pid = _note(folder, run_id).get("pid")
-    if not isinstance(pid, int) or is_elsewhere(folder, run_id):
+    """End the process of a live run, politely, then by force; whether it has ended."""
+    try:
+        pid = int(json.loads((folder / run_id).read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError):
         return not is_alive(folder, run_id)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not is_alive(folder, run_id):
-            return True
         with suppress(ProcessLookupError):
             os.kill(pid, number)
         deadline = time.monotonic() + grace_s
         while is_alive(folder, run_id) and time.monotonic() < deadline:
             time.sleep(0.1)
-    return not is_alive(folder, run_id)
+        if not is_alive(folder, run_id):
+            return True
+    return False
 
 
-def clear(folder: Path, run_id: str) -> None:
-    """Remove the mark of a dead run."""
-    with suppress(InputError, FileNotFoundError), locks.held(folder / run_id, 0.0):
-        (folder / run_id).unlink(missing_ok=True)
+def reconcile(
+    client: httpx.Client, folder: Path, pool: str, *, is_start: bool = False
+) -> list[str]:
+    """Set the state of every open run that no process runs; returns the changes in words.
 
+    folder:   of the locks of live runs.
+    is_start: no worker runs yet, so nothing is given time.
 
-def _note(folder: Path, run_id: str) -> dict[str, object]:
-    try:
-        note = json.loads((folder / run_id).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-log = logging.getLogger(__name__)
-
-OPEN = ("RUNNING", "PENDING", "CANCELLING")
-YOUNG_S = 5.0  # A process that has just ended may be about to say how.
-PENDING_S = 60.0  # A pending run without a process after so long has lost its worker.
-CANCEL_S = 20.0  # The worker ends a cancelled run; without one, we do.
-CRASHED = "The process of this run is gone. Run it again with the same fields: it resumes."
-
-
-def reconcile(client: Any, live: Path, pool: str, *, first: bool = False) -> list[str]:  # noqa: ANN401
-    """Set the state of every open run to what its process says; returns what was changed.
-
-    live:  folder of the marks of live runs.
-    first: at the start of the server nobody else can be about to change anything.
+    Raises httpx.HTTPError where the server does not answer as it should.
     """
-    done = []
-    for run in open_runs(client, pool):
-        told = _one(client, live, run, first)
-        if told:
-            log.warning("%s: %s", run["name"], told)
-            done.append(f"{run['name']}: {told}")
-    return done
-
-
-def open_runs(client: Any, pool: str) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Runs of the work pool that have begun and not ended."""
     query = {
         "flow_runs": {"state": {"type": {"any_": list(OPEN)}}},
         "work_pools": {"name": {"any_": [pool]}},
         "limit": 200,
     }
-    found: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=query).json()
-    return found
+    changes = []
+    for run in ask(client, "POST", "/flow_runs/filter", query):
+        change = _reconcile_one(client, folder, run, is_start)
+        if change:
+            log.warning("%s: %s", run["name"], change)
+            changes.append(f"{run['name']}: {change}")
+    return changes
 
 
-def _one(client: Any, live: Path, run: dict[str, Any], first: bool) -> str | None:  # noqa: ANN401
+def ask(client: httpx.Client, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401
+    """The answer of the API as JSON. Raises httpx.HTTPError for every failure."""
+    answer = client.request(method, path, json=body)
+    answer.raise_for_status()
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        raise httpx.DecodingError("the answer is no JSON", request=answer.request) from None
+
+
+def _reconcile_one(
+    client: httpx.Client, folder: Path, run: dict[str, Any], is_start: bool
+) -> str | None:
     run_id, kind = str(run["id"]), str(run["state"]["type"])
     changed = datetime.fromisoformat(str(run["state"]["timestamp"]).replace("Z", "+00:00"))
     age = (datetime.now(UTC) - changed).total_seconds()
-    if is_elsewhere(live, run_id):
-        return None
-    if is_alive(live, run_id):
-        if kind == "CANCELLING" and (first or age > CANCEL_S) and stop(live, run_id, 5.0):
+    if is_alive(folder, run_id):
+        if kind == "CANCELLING" and (is_start or age > CANCEL_S) and stop(folder, run_id, 5.0):
             return _set(client, run_id, "CANCELLED", "Cancelled; its process was ended.")
         return None
-    clear(live, run_id)
-    if _kind_now(client, run_id) != kind:
-        return None  # It said how it ended after we had asked, before it ended.
-    if kind == "RUNNING" and (first or age > YOUNG_S):
+    if ask(client, "GET", f"/flow_runs/{run_id}")["state"]["type"] != kind:
+        return None  # It reported its end between the two questions.
+    if kind == "RUNNING" and (is_start or age > YOUNG_S):
         return _set(client, run_id, "CRASHED", CRASHED)
-    if kind == "CANCELLING" and (first or age > YOUNG_S):
+    if kind == "CANCELLING" and (is_start or age > YOUNG_S):
         return _set(client, run_id, "CANCELLED", "Cancelled.")
-    if kind == "PENDING" and (first or age > PENDING_S):
-        return _set(client, run_id, "SCHEDULED", "Its worker was gone before it began.")
+    if kind == "PENDING" and (is_start or age > PENDING_S):
+        return _set(client, run_id, "SCHEDULED", QUEUED)
     return None
 
 
-def _kind_now(client: Any, run_id: str) -> str:  # noqa: ANN401
-    """The type of a run's state, asked after its process was seen to be gone: it is the last."""
-    return str(client.request("GET", f"/flow_runs/{run_id}").json()["state"]["type"])
-
-
-def _set(client: Any, run_id: str, kind: str, message: str) -> str:  # noqa: ANN401
-    """Force a state, and the same end on task runs that are still marked running."""
-    state = {"type": kind, "message": message}
+def _set(client: httpx.Client, run_id: str, kind: str, message: str) -> str:
+    """Force a state on a run, and the same end on its open task runs."""
+    state = {"state": {"type": kind, "message": message}, "force": True}
     if kind != "SCHEDULED":
-        query = {
-            "task_runs": {
-                "flow_run_id": {"any_": [run_id]},
-                "state": {"type": {"any_": ["RUNNING", "PENDING"]}},
-            }
+        open_tasks = {
+            "flow_run_id": {"any_": [run_id]},
+            "state": {"type": {"any_": ["RUNNING", "PENDING"]}},
         }
-        for task in client.request("POST", "/task_runs/filter", json=query).json():
-            path = f"/task_runs/{task['id']}/set_state"
-            client.request("POST", path, json={"state": state, "force": True})
-    client.request("POST", f"/flow_runs/{run_id}/set_state", json={"state": state, "force": True})
+        for task in ask(client, "POST", "/task_runs/filter", {"task_runs": open_tasks}):
+            ask(client, "POST", f"/task_runs/{task['id']}/set_state", state)
+    ask(client, "POST", f"/flow_runs/{run_id}/set_state", state)
     return f"{kind.lower()}: {message}"

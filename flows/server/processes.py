@@ -1,23 +1,22 @@
-"""Child processes of `serve`: started with logs of their own, restarted when they die, ended."""
+"""Child processes of `serve`: with logs of their own, restarted when they die, ended in order."""
 
 import ctypes
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 8.0
-MOST_RESTARTS = 20
+MAX_RESTARTS = 20
 
 
 @dataclass
 class Child:
-    """One process that must be there as long as `serve` is.
+    """One process that lives as long as `serve`.
 
-    arguments: of `python -m`.
-    log:       file that gets its output, appended.
+    arguments: of `python -m`. log: file that its output is appended to.
     """
 
     name: str
@@ -25,7 +24,7 @@ class Child:
     environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    n_restarts: int = field(default=0)
+    n_restarts: int = 0
 
     def start(self) -> None:
         """Start the process; it ends when this one dies, however that happens."""
@@ -40,17 +39,22 @@ class Child:
                 preexec_fn=_die_with_parent,
             )
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self.process.poll() if self.process else None
+
     def restart_if_dead(self) -> int | None:
         """Start it again if it died; returns its exit code then."""
-        code = self.process.poll() if self.process else None
-        if code is not None and self.n_restarts < MOST_RESTARTS:
+        code = self.exit_code
+        if code is not None and self.n_restarts < MAX_RESTARTS:
             self.n_restarts += 1
             self.start()
         return code
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """End it politely, then by force."""
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None or self.exit_code is not None:
             return
         self.process.terminate()
         try:
@@ -59,8 +63,8 @@ class Child:
             self.process.kill()
             self.process.wait()
 
-    def last_words(self, n_lines: int = 12) -> str:
-        """The end of its log."""
+    def log_tail(self, n_lines: int = 12) -> str:
+        """The last lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(lines[-n_lines:])
 

@@ -1,24 +1,33 @@
-"""What `saelect serve` tells its processes: where the server is, and that nothing leaves."""
+"""Address, folder and secret of one server, and the environment of its processes."""
 
+import base64
+import json
 import os
-from collections.abc import Mapping
+import secrets
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.orchestration.prefect_settings import FILES_URL, LIVE
+import httpx
+
+from flows.orchestration.prefect_settings import DATA_FOLDERS, FILES_URL, LIVE
 from storage.files.workspace import ENVIRONMENT_VARIABLE, Workspace
 
 POOL_NAME = "saelect"
 FILES_PATH = "/saelect"
-HEARTBEAT_SECONDS = 30  # Prefect's minimum.
+SECRET = "SAELECT_SECRET"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
-class Place:
-    """One server: its workspace, address and password.
+class ServerSettings:
+    """One server of one workspace.
 
-    host: address that is bound; anything but loopback needs a password.
+    host:     address to listen on.
+    password: of the user `saelect`; None: a random one, kept in the server's folder.
+    data:     folders that forms may name files of.
     """
 
     workspace: Workspace
@@ -26,61 +35,104 @@ class Place:
     port: int
     password: str | None = None
     runs_at_once: int = 2
+    data: Sequence[Path] = ()
 
     @property
     def folder(self) -> Path:
-        """Database, logs and the marks of live runs."""
-        return self.workspace.root / ".server"
+        """Database, logs, secret and the locks of live runs, readable by the owner alone."""
+        folder = self.workspace.root.resolve() / ".server"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        return folder
 
     @property
     def live(self) -> Path:
-        """One locked file per run that is alive."""
+        """One locked file per live run."""
         return self.folder / "live"
 
     @property
     def url(self) -> str:
-        """Where processes of this machine reach the server."""
+        """Address for processes of this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "localhost") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
-    def auth(self) -> str | None:
-        """Prefect's auth string, `user:password`."""
-        return None if self.password is None else f"saelect:{self.password}"
+    def secret(self) -> str:
+        """The password, or a random one that stays the same over restarts."""
+        return self.password or kept_secret(self.folder)
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        """A client of the API, with a CSRF token. Raises httpx.HTTPError without a server."""
+        headers = {**auth_header(self.secret), "Prefect-Csrf-Client": str(uuid.uuid4())}
+        with httpx.Client(base_url=f"{self.url}/api", headers=headers, timeout=20) as client:
+            query = {"client": headers["Prefect-Csrf-Client"]}
+            answer = client.get("/csrf-token", params=query).raise_for_status()
+            client.headers["Prefect-Csrf-Token"] = answer.json()["token"]
+            yield client
 
 
-def environment(place: Place, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of server, worker and runs; what the user has set wins, but the address."""
-    home = place.folder.resolve()
-    chosen = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_CLIENT_MAX_RETRIES": "10",
-        "PREFECT_API_DATABASE_TIMEOUT": "60",
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
+def kept_secret(folder: Path) -> str:
+    """The secret in a server's folder; made where there is none."""
+    file = folder / "secret"
+    if not file.exists():
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(secrets.token_urlsafe(24))
+    return file.read_text(encoding="utf-8")
+
+
+def auth_header(secret: str) -> dict[str, str]:
+    """The header by which clients of the API identify themselves."""
+    token = base64.b64encode(f"saelect:{secret}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def environment(settings: ServerSettings) -> dict[str, str]:
+    """The environment of server, worker and runs.
+
+    Of another Prefect set-up of the user nothing applies but the logging: each workspace has its
+    own home, database and pool.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PREFECT_") or name.startswith("PREFECT_LOGGING_")
     }
+    home = settings.folder
     fixed = {
-        "PREFECT_API_URL": f"{place.url}/api",
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_API_URL": f"{settings.url}/api",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": json.dumps(auth_header(settings.secret)),
+        "PREFECT_CLIENT_MAX_RETRIES": "10",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # Relative, so that it follows the browser through tunnels and proxies.
         "PREFECT_UI_API_URL": "/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "1",
         "DO_NOT_TRACK": "1",
-        ENVIRONMENT_VARIABLE: str(place.workspace.root.resolve()),
-        FILES_URL: FILES_PATH,
-        LIVE: str(place.live.resolve()),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
+        ENVIRONMENT_VARIABLE: str(settings.workspace.root.resolve()),
+        SECRET: settings.secret,
+        FILES_URL: FILES_PATH,
+        LIVE: str(settings.live),
+        DATA_FOLDERS: os.pathsep.join(str(path.resolve()) for path in settings.data),
     }
-    if place.auth:
-        fixed |= {
-            "PREFECT_API_AUTH_STRING": place.auth,
-            "PREFECT_SERVER_API_AUTH_STRING": place.auth,
-        }
-    found = {**chosen, **os.environ, **fixed, **(own or {})}
-    # The folder of whoever started `serve` must stay importable when it is not installed.
+    return {**inherited, **fixed, "PYTHONPATH": _python_path(inherited)}
+
+
+def _python_path(inherited: Mapping[str, str]) -> str:
+    """The search path with the folder of this package, for where it is not installed."""
     root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, found.get("PYTHONPATH", "").split(os.pathsep))]
-    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    return found
+    paths = [root, *filter(None, inherited.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.pathsep.join(dict.fromkeys(paths))
