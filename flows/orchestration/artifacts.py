@@ -21,7 +21,7 @@ from prefect.artifacts import (
 )
 from prefect.runtime import deployment
 
-from flows.orchestration.progress import Listener, listening
+from flows.orchestration.progress import Listener, duration, listening
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,6 @@ def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: s
 def key_of(text: str) -> str:
     """The text as an artifact key: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _cell(value: object) -> object:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.orchestration.artifacts import duration, publish_markdown, publish_table
+from flows.orchestration.artifacts import publish_markdown, publish_table
 from flows.orchestration.prefect_settings import FILES_URL
-from flows.orchestration.progress import StageRecord
+from flows.orchestration.progress import StageRecord, duration
 from storage.export.cards import picks_sql
 from storage.files.workspace import Workspace, file_name
 from storage.pools.prepare import open_pool

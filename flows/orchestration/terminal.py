@@ -2,35 +2,17 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 
 from selection.core.printable import printable
 
 TEXT_WIDTH = 90
-_collector: ContextVar[list[str] | None] = ContextVar("collector", default=None)
 
 
 def say(line: str) -> None:
-    """Write one line to standard output at once, or to the list of an enclosing `collected`."""
-    collector = _collector.get()
-    if collector is not None:
-        collector.append(line.strip("\n"))
-        return
+    """Write one line to standard output, at once."""
     sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def collected() -> Iterator[list[str]]:
-    """Collect lines in the block instead of writing them."""
-    lines: list[str] = []
-    token = _collector.set(lines)
-    try:
-        yield lines
-    finally:
-        _collector.reset(token)
 
 
 def one_line(text: str | None) -> str:

@@ -1,6 +1,6 @@
 """An estimate as lines, for `saelect run --dry-run` and for the page of a dry run."""
 
-from flows.orchestration.artifacts import duration
+from flows.orchestration.progress import duration
 from flows.stages.estimate import PROBES, Estimate, Tokens
 from storage.files.atomic import readable_bytes
 
