@@ -4,7 +4,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from selection.core.errors import InputError
 from selection.data.checks import check_mapped, check_source, no_shape
 from selection.data.coverage import ReadReport
-from selection.data.read import open_files, pool_row, read_pool
+from selection.data.read import ReadBatch, open_files, pool_row, read_pool, read_rows
 from selection.data.readers.listing import is_dataset_name, source_name
 from selection.data.readers.rows import RawRow
 from selection.data.shapes.problems import Drop
@@ -52,7 +52,24 @@ def read_exemplars(
     """
     check_source(source)
     lines = None if is_dataset_name(source) else _target_lines(source)
-    table = _plain(source, default_target, report) if lines is None else _of_targets(lines, source)
+    if lines is None:
+        table = _plain(read_pool(source, report), source, default_target)
+    else:
+        table = _of_targets(lines, source)
+    return _checked(table, source, targets)
+
+
+def read_exemplar_rows(
+    data: object,
+    source: PoolSource,
+    targets: Sequence[str] | None = None,
+    default_target: str = "target",
+) -> pa.Table:
+    """Rows in memory as `read_exemplars` reads a file of them. data: as `read_rows` takes it."""
+    return _checked(_plain(read_rows(data, source), source, default_target), source, targets)
+
+
+def _checked(table: pa.Table, source: PoolSource, targets: Sequence[str] | None) -> pa.Table:
     if targets is not None:
         table = _only(table, targets, source)
     if table.num_rows == 0:
@@ -130,10 +147,10 @@ def _rows_of(line: _TargetLine, source: PoolSource) -> Iterator[dict[str, object
             yield row | {"target": line.target}
 
 
-def _plain(source: PoolSource, default_target: str, report: ReadReport | None) -> pa.Table:
+def _plain(read: Iterable[ReadBatch], source: PoolSource, default_target: str) -> pa.Table:
     """Exemplars in a pool's shape."""
     batches, n_rows = [], 0
-    for batch in read_pool(source, report):
+    for batch in read:
         for drop in batch.drops.to_pylist():
             if drop["reason"] == DropReason.IN_CONVERSATION:
                 continue

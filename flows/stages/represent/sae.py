@@ -1,11 +1,7 @@
 """The SAE of a run: the given one, or one that is trained and then frozen."""
 
-from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from flows.config.jobs import VectorJob
 from flows.config.model import SaeTraining
@@ -15,22 +11,18 @@ from flows.stages.represent.calibration import calibration_samples, measure_sae
 from flows.stages.represent.devices import claim_device
 from flows.stages.session import Session
 from selection.core.hashing import content_id
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import iter_activations
+from selection.models.activations import load_activation_model
 from selection.models.hookpoints import canonical
-from selection.sae.coder import SparseCoder
 from selection.sae.formats.find import family_of
-from selection.sae.formats.save import save_saelens, save_sparsify
+from selection.sae.formats.save import save_trained
+from selection.sae.training.batches import token_batches
 from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
 from storage.files.leases import do_once
 from storage.pools.renderings import RenderedPool
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-BLOCK_EXAMPLES = 512  # Examples whose tokens are shuffled together.
-TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting.
+    pass
 
 
 def trained_folder(
@@ -96,7 +88,14 @@ def _train(
     with stage("train sae", n_steps, "steps") as handle:
         handle.advance(skipped)
         coder, report = train_sae(
-            token_batches(model, rendered, settings.batch_tokens, settings.seed, skipped),
+            token_batches(
+                model,
+                rendered.samples,
+                rendered.n_counted(),
+                settings.batch_tokens,
+                settings.seed,
+                skipped,
+            ),
             _train_settings(settings, model_input.model.d_model, n_steps),
             checkpoint=checkpoint,
             batches_skipped=skipped,
@@ -133,48 +132,3 @@ def _train_settings(settings: SaeTraining, d_in: int, n_steps: int) -> TrainSett
 def hookpoint_name(model_input: ModelInput) -> str:
     """As the SAE records it: "layers.4" for the residual stream, "mlp@4" for others."""
     return canonical(str(model_input.hookpoint)) or str(model_input.hookpoint)
-
-
-def save_trained(coder: SparseCoder, folder: Path, record: Mapping[str, object]) -> None:
-    """Write it for SAELens and, where that format can hold it, for sparsify.
-
-    `folder` has the one that saelect reads: sparsify's for TopK, SAELens' for what selects by a
-    threshold. A TopK SAE's copy for SAELens lies in `../saelens/<name>`; the copy is written
-    first, since `folder` being there means that the training is done.
-    """
-    if coder.info.activation == "topk":
-        save_saelens(coder, folder.parent / "saelens" / folder.name, record)
-        save_sparsify(coder, folder, record)
-    else:
-        save_saelens(coder, folder, record)
-
-
-def token_batches(
-    model: ActivationModel, rendered: RenderedPool, batch_tokens: int, seed: int, skip: int = 0
-) -> Iterator["Tensor"]:
-    """Endless batches (batch_tokens, d_model) of counted-token activations, after the first `skip`.
-
-    The pool is in order of a content hash, so consecutive examples are a random sample; tokens are
-    shuffled within a block, and the part of a block that fills no batch is left out. What is
-    skipped costs no forward pass.
-    """
-    import torch
-
-    usable, counted = np.flatnonzero(rendered.usable()), rendered.n_counted()
-    for epoch in count():
-        for first in range(0, len(usable), BLOCK_EXAMPLES):
-            rows = usable[first : first + BLOCK_EXAMPLES]
-            n_batches = int(counted[rows].sum()) // batch_tokens
-            if n_batches == 0 and len(usable) <= BLOCK_EXAMPLES:
-                n_batches = 1  # A pool smaller than one batch: all of it is the batch.
-            if skip >= n_batches:
-                skip -= n_batches
-                continue
-            samples = rendered.samples(rows)
-            parts = [b.hidden for b in iter_activations(model, samples, TOKENS_PER_BATCH)]
-            tokens = torch.cat(parts)
-            order = np.random.default_rng([seed, epoch, first]).permutation(len(tokens))
-            tokens = tokens[torch.from_numpy(order).to(tokens.device)]
-            batches = tokens[: n_batches * batch_tokens].split(batch_tokens)
-            yield from batches[skip:]
-            skip = 0

@@ -112,3 +112,17 @@ def _write(
 def _write_json(file: Path, value: Mapping[str, object]) -> None:
     """An object on several lines."""
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_trained(coder: SparseCoder, folder: Path, record: Mapping[str, object]) -> None:
+    """Write it for SAELens and, where that format can hold it, for sparsify.
+
+    `folder` has the one that saelect reads: sparsify's for TopK, SAELens' for what selects by a
+    threshold. A TopK SAE's copy for SAELens lies in `../saelens/<name>`; the copy is written
+    first, since `folder` being there means that the training is done.
+    """
+    if coder.info.activation == "topk":
+        save_saelens(coder, folder.parent / "saelens" / folder.name, record)
+        save_sparsify(coder, folder, record)
+    else:
+        save_saelens(coder, folder, record)

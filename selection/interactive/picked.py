@@ -1,0 +1,229 @@
+"""What a budget and the rules pick from a ranking, why, and as training files."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.data.messages import plain_text
+from selection.data.training_rows import json_line, training_row
+from selection.interactive.ranked import Ranked
+from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
+from selection.picking.pick import Diversity, Picks, Rules, choose
+from selection.picking.quotas import ColumnLimits, Quota, check_quota, limits_of
+from selection.records import Budget
+from selection.similarity.explain import explain_pairs
+
+TrainingFormat = Literal["messages", "original", "ids"]
+_SHOWN_CHARACTERS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """When a sample repeats a better one: near in vector, and in runs of words."""
+
+    similarity: float = 0.9
+    text_overlap: float = 0.7
+    shingle_words: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Diverse:
+    """Maximal marginal relevance on the exact similarity. trade: 1 is the scores alone."""
+
+    trade: float = 0.7
+    multiple: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class PickRules:
+    """What decides besides the score; names and defaults are those of the config.
+
+    include: example ids or own ids that are always taken, first.
+    """
+
+    include: Sequence[str] = ()
+    min_score: float | None = None
+    quotas: Sequence[Quota] = ()
+    near_duplicates: NearDuplicates | None = None
+    diversity: Diverse | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """The picks of one selection, in order."""
+
+    ranked: Ranked
+    picks: Picks
+
+    def __len__(self) -> int:
+        """Number of picks."""
+        return len(self.picks.positions)
+
+    def __repr__(self) -> str:
+        """How many were picked for what."""
+        return f"Selected({len(self)} of {self.ranked.promised:,} for {self.ranked.target!r})"
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """(p,) number of each pick among the samples."""
+        return self.ranked.ranking.rows[self.picks.positions]
+
+    @property
+    def ids(self) -> list[str]:
+        """Example ids of the picks."""
+        return [str(name) for name in self.ranked.vectors.samples.ids[self.rows]]
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """rank, example_id, own_id, source, score, reason and text of every pick."""
+        samples = self.ranked.vectors.samples
+        first = samples.first_occurrences(self.rows)
+        conversations = [samples.conversation(int(row)) for row in self.rows]
+        texts = [plain_text(messages, tools) for messages, tools in conversations]
+        return pl.DataFrame(
+            {
+                "rank": np.arange(1, len(self) + 1),
+                "example_id": self.ids,
+                "own_id": first["own_id"].to_pylist(),
+                "source": first["source"].to_pylist(),
+                "score": self.ranked.ranking.scores[self.picks.positions],
+                "reason": [str(reason) for reason in self.picks.reasons],
+                "text": [" ".join(text.split())[:_SHOWN_CHARACTERS] for text in texts],
+            }
+        )
+
+    def explain(self, pick: int | str = 0, *, top: int = 12, exemplars: int = 1) -> pl.DataFrame:
+        """What a pick shares with its nearest exemplars: space, latent or term, its contribution.
+
+        pick: position in the selection from 0, or an example id.
+        Contributions of a pair add up to the numerator of its similarity.
+        """
+        number = self.ids.index(pick) if isinstance(pick, str) else pick
+        given, target = self.ranked.input, self.ranked.target
+        parts = [part.gather(self.rows[[number]]) for part in given.vectors.parts]
+        table = explain_pairs(
+            given.spaces.rows(parts),
+            given.exemplars[target].rows,
+            given.spaces.weights,
+            top=top,
+            n_nearest=exemplars,
+            pool_shares=given.shares,
+        )
+        return self._in_spaces(pl.DataFrame(table))
+
+    def _in_spaces(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Columns of the joined spaces as space, latent and term; -1 is the rest."""
+        given = self.ranked.input
+        columns = table["latent"].to_numpy()
+        is_sum = columns < 0
+        numbers, latents = given.spaces.locate(np.maximum(columns, 0))
+        terms = [self.ranked.exemplars.terms(number) for number in range(len(given.spaces.spaces))]
+        triples = list(zip(numbers.tolist(), latents.tolist(), is_sum.tolist(), strict=True))
+        names = [None if rest else given.spaces.spaces[number].name for number, _, rest in triples]
+        words = [
+            "others" if rest else terms[number].get(latent) for number, latent, rest in triples
+        ]
+        return table.select(
+            "exemplar", "score", "contribution", "share", "pool_share"
+        ).with_columns(
+            pl.Series("space", names, pl.String),
+            pl.Series("latent", np.where(is_sum, columns, latents)),
+            pl.Series("term", words, pl.String),
+        )
+
+    def write(self, path: str | Path, format: TrainingFormat = "messages") -> int:
+        """Write the picks as a JSONL training file, whole or not at all; returns the rows."""
+        return write_rows(self.training_rows(format), Path(path).expanduser())
+
+    def training_rows(self, format: TrainingFormat = "messages") -> Iterator[Any]:
+        """One JSON value for every pick, in order, as `saelect export` writes it."""
+        samples = self.ranked.vectors.samples
+        if format == "original":
+            first = samples.first_occurrences(self.rows)
+            yield from (json.loads(raw) for raw in first["raw"].to_pylist())
+            return
+        if format == "ids":
+            yield from ({"id": name} for name in self.ids)
+            return
+        conversations = [samples.conversation(int(row)) for row in self.rows]
+        has_tools = any(tools is not None for _, tools in conversations)
+        for name, (messages, tools) in zip(self.ids, conversations, strict=True):
+            yield training_row(name, messages, tools, has_tools=has_tools)
+
+
+def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
+    """Take samples by score and rules until the budget is spent. Raises InputError."""
+    limit = ranked.vectors.reader.renderer.settings["max_length"]
+    tokens = np.array([min(each.n_full, limit) for each in ranked.vectors.rendered], np.int64)
+    picks = choose(
+        ranked.ranking, budget, ranked.promised, _rules(ranked, budget, rules), lambda r: tokens[r]
+    )
+    return Selected(ranked, picks)
+
+
+def _rules(ranked: Ranked, budget: Budget, rules: PickRules) -> Rules:
+    samples, given = ranked.vectors.samples, ranked.input
+    gather = given.vectors.parts[given.own].gather
+    include, unknown = samples.numbers_of(rules.include)
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} ids are not among the samples",
+            field="include",
+            value=unknown[0],
+            remedy="Give example ids, or ids of the column that `columns={'id': ...}` names.",
+        )
+    columns = [samples.values(quota.column, ranked.rules.where) for quota in rules.quotas]
+    for quota, (names, codes) in zip(rules.quotas, columns, strict=True):
+        n = budget.examples or int((budget.fraction or 0) * ranked.promised) or 1
+        limits = limits_of(quota, names, codes, n)
+        check_quota(quota, limits, ranked.eligibility.eligible, n)
+
+    def limits_for(n: int) -> list[ColumnLimits]:
+        pairs = zip(rules.quotas, columns, strict=True)
+        return [limits_of(quota, *column, n) for quota, column in pairs]
+
+    def finder() -> DuplicateFinder:
+        rule = rules.near_duplicates or NearDuplicates()
+        return DuplicateFinder(
+            KeptVectors(given.own_weights, rule.similarity),
+            gather,
+            lambda rows: [plain_text(*samples.conversation(int(row))) for row in rows],
+            text_overlap=rule.text_overlap,
+            shingle_words=rule.shingle_words,
+        )
+
+    diversity, diverse = None, rules.diversity
+    if diverse is not None:
+        diversity = Diversity(diverse.trade, diverse.multiple, gather, given.own_weights)
+    return Rules(
+        include=include,
+        min_score=rules.min_score,
+        limits=limits_for if rules.quotas else None,
+        duplicates=finder if rules.near_duplicates else None,
+        diversity=diversity,
+    )
+
+
+def write_rows(rows: Iterator[Mapping[str, Any]], path: Path) -> int:
+    """Write rows as JSONL, whole or not at all; returns how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp, n = path.with_name(f".tmp-{path.name}-{os.getpid()}"), 0
+    try:
+        with temp.open("w", encoding="utf-8") as file:
+            for n, row in enumerate(rows, start=1):  # noqa: B007 - the last number is returned
+                file.write(json_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+    finally:
+        temp.unlink(missing_ok=True)
+    return n

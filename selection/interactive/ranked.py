@@ -1,0 +1,231 @@
+"""Samples ranked against exemplars: who may be picked, what latents weigh, the exact scores."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.core.sparse import take
+from selection.data.samples import Samples
+from selection.interactive.vectors import Vectors
+from selection.picking.decontamination import Contaminated, find_contaminated, item_runs
+from selection.picking.eligibility import Eligibility
+from selection.picking.selections import rankings_of
+from selection.records import DropReason, Ranking, SparseRows
+from selection.similarity.queries import ExemplarReduction
+from selection.similarity.ranking_input import RankingInput, ranking_input
+from selection.similarity.sources import PoolSpaces, Value
+from selection.similarity.spaces import Normalize, SpaceRule, join_spaces
+from selection.similarity.weights import Weighting, document_frequencies
+
+
+@dataclass(frozen=True, slots=True)
+class RankingRules:
+    """How samples are ranked; names and defaults are those of the config with preset `best`.
+
+    exemplar_reduction: how the similarities to several exemplars become one score.
+    weights:            of latents: none, or inverse document frequency.
+    space_weights:      of each space as a whole; None counts all alike.
+    max_document_frequency: latents in a larger share of the samples get weight 0.
+    normalize:          none, l1 or pool; see `join_spaces`.
+    where:              SQL expression over columns; samples failing it are dropped.
+    exclude:            example ids or own ids that are never picked.
+    drop_exemplar_copies: drop samples that are exact copies of an exemplar.
+    min_tokens, max_tokens: of a sample as rendered, before anything is cut.
+    decontaminate:      drop samples that hold an exemplar; evaluation_items are searched too.
+    """
+
+    exemplar_reduction: ExemplarReduction = "mean"
+    weights: Weighting = "idf"
+    space_weights: Sequence[int] | None = None
+    max_document_frequency: float | None = None
+    normalize: Normalize = "pool"
+    where: str | None = None
+    exclude: Sequence[str] = ()
+    drop_exemplar_copies: bool = True
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    decontaminate: bool = True
+    evaluation_items: Samples | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Samples in order of their similarity to the exemplars of one target task.
+
+    vectors:     of the samples. exemplars: those of the target.
+    promised:    samples that pass every drop before rendering; a fraction is of these.
+    eligibility: samples that are ranked, and the others by reason.
+    """
+
+    target: str
+    vectors: Vectors
+    exemplars: Vectors
+    rules: RankingRules
+    promised: int
+    eligibility: Eligibility
+    input: RankingInput
+    ranking: Ranking
+    scores: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        """How many are ranked, against what."""
+        return (
+            f"Ranked({self.target!r}: {len(self.ranking.rows):,} of {len(self.vectors):,} samples"
+            f" against {len(self.exemplars)} exemplars)"
+        )
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """rank, example_id and score of every ranked sample, best first."""
+        return pl.DataFrame(
+            {
+                "rank": np.arange(1, len(self.ranking.rows) + 1),
+                "example_id": self.vectors.samples.ids[self.ranking.rows],
+                "score": self.ranking.scores,
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    """Vectors of one space as the ranking reads them: one of each sample, all in one block."""
+
+    rows: SparseRows
+
+    @property
+    def n_vectors(self) -> int:
+        return len(self.rows)
+
+    def multiplicity(self) -> NDArray[np.int64]:
+        return np.ones(len(self.rows), np.int64)
+
+    def blocks(
+        self,
+        *,
+        verify: bool = False,
+        only: NDArray[np.bool_] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
+        numbers = np.arange(len(self.rows))[share[0] :: share[1]]
+        if only is not None:
+            numbers = numbers[only[numbers]]
+        yield numbers, take(self.rows, numbers)
+
+    def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
+        return values
+
+    def gather(self, rows: NDArray[np.int64]) -> SparseRows:
+        return take(self.rows, rows)
+
+    gather_vectors = gather
+
+
+def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: RankingRules) -> Ranked:
+    """Exact generalized Jaccard of every eligible sample; the same scores as `saelect run`."""
+    _refuse_silent(target, exemplars)
+    promised = _before_rendering(vectors, exemplars.samples, rules)
+    spaces = PoolSpaces(vectors.names, tuple(_InMemory(rows) for rows in vectors.rows))
+    counts, has_column = document_frequencies(spaces)
+    weights = rules.space_weights or [1] * len(vectors.names)
+    joined = join_spaces(
+        [
+            SpaceRule(name, rules.weights, weight)
+            for name, weight in zip(vectors.names, weights, strict=True)
+        ],
+        counts,
+        normalize=rules.normalize,
+        max_document_frequency=rules.max_document_frequency,
+    )
+    given = ranking_input(
+        spaces,
+        joined,
+        counts,
+        {target: exemplars.samples.ids},
+        {target: exemplars.rows},
+        vectors.spaces.index("sae"),
+    )
+    left = promised.without(_after_rendering(vectors, exemplars.samples, rules, ~has_column))
+    if not left.n:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in left.drops.items())
+        raise InputError(
+            f"no sample is left to rank ({reasons})",
+            field="samples",
+            remedy="Count other tokens, raise `max_length`, or loosen `where`.",
+        )
+    scorer = given.scorer(rules.exemplar_reduction, rules.threads)
+    scores = scorer.scores(spaces)
+    ranking = rankings_of(scores, left.eligible)[target]
+    return Ranked(
+        target, vectors, exemplars, rules, promised.n, left, given, ranking, scores[target]
+    )
+
+
+def _refuse_silent(target: str, exemplars: Vectors) -> None:
+    """An exemplar without content tokens would silently pull every score down."""
+    for number, sample in enumerate(exemplars.rendered):
+        if not sample.content_mask.any():
+            raise InputError(
+                f"exemplar {number + 1} of `{target}` has no content tokens (counted:"
+                f" {exemplars.reader.settings.counted})",
+                field="exemplars",
+                remedy="Give it a response, or load the model with `counted='prompt'`.",
+            )
+
+
+def _before_rendering(vectors: Vectors, exemplars: Samples, rules: RankingRules) -> Eligibility:
+    samples, n = vectors.samples, len(vectors)
+    dropped = {DropReason.WHERE: ~samples.passing(rules.where)}
+    if rules.drop_exemplar_copies:
+        dropped[DropReason.IS_EXEMPLAR] = np.isin(samples.ids, exemplars.ids)
+    if rules.exclude:
+        dropped[DropReason.EXCLUDED] = np.isin(np.arange(n), samples.numbers_of(rules.exclude)[0])
+    if vectors.reader.settings.counted != "prompt":
+        answers = (
+            any(_responds(message) for message in messages)
+            for messages, _ in samples.conversations()
+        )
+        dropped[DropReason.NO_RESPONSE] = ~np.fromiter(answers, np.bool_, n)
+    return Eligibility(np.ones(n, np.bool_), {}).without(dropped)
+
+
+def _responds(message: dict[str, object]) -> bool:
+    return message["role"] == "assistant" and bool(
+        message.get("content") or message.get("tool_calls")
+    )
+
+
+def _after_rendering(
+    vectors: Vectors, exemplars: Samples, rules: RankingRules, empty: NDArray[np.bool_]
+) -> dict[DropReason, NDArray[np.bool_]]:
+    usable = np.array([bool(each.content_mask.any()) for each in vectors.rendered])
+    lost = np.array([each.response_lost for each in vectors.rendered])
+    tokens = np.array([each.n_full for each in vectors.rendered], np.int64)
+    dropped = {
+        DropReason.RESPONSE_TRUNCATED: lost & ~usable,
+        DropReason.NO_COUNTED_TOKENS: ~usable,
+        DropReason.EMPTY_VECTOR: empty,
+    }
+    if rules.min_tokens is not None:
+        dropped[DropReason.TOO_SHORT] = tokens < rules.min_tokens
+    if rules.max_tokens is not None:
+        dropped[DropReason.TOO_LONG] = tokens > rules.max_tokens
+    if rules.decontaminate:
+        found = _contaminated(vectors.samples, exemplars, rules.evaluation_items)
+        mask = np.zeros(len(vectors), np.bool_)
+        mask[found.rows] = True
+        dropped[DropReason.CONTAMINATED] = mask
+    return dropped
+
+
+def _contaminated(samples: Samples, exemplars: Samples, items: Samples | None) -> Contaminated:
+    texts, files = list(exemplars.texts()), [0] * len(exemplars)
+    if items is not None:
+        texts += items.texts()
+        files += [1] * len(items)
+    return find_contaminated(samples.texts(), item_runs(texts, files), len(samples))

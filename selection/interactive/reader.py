@@ -1,0 +1,195 @@
+"""A language model with its SAE, ready to turn samples into vectors."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selection.core.errors import InputError
+from selection.models.activations import (
+    ActivationModel,
+    Packing,
+    chosen_dtype,
+    load_activation_model,
+)
+from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
+from selection.models.loading import find_device
+from selection.models.resolve import ResolvedModel, resolve_model
+from selection.records import Rendered
+from selection.rendering.renderer import Renderer, load_renderer
+from selection.representation.aggregate import TokenAggregate
+from selection.representation.heads import Head
+from selection.representation.represent import Calibration, calibrate_head, representation_id
+from selection.sae.coder import SparseCoder
+from selection.sae.compatibility import check_fits
+from selection.sae.formats.load import load_sae, read_sae_info
+
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[2] / "flows" / "demo"
+"""Package data: a small model, its SAE, a pool and exemplars."""
+
+CALIBRATION_TEXTS = files("selection.representation") / "calibration_texts.jsonl"
+CALIBRATION_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """How a model reads samples; names and defaults are those of the config.
+
+    max_length:       tokens of a sample, template included.
+    counted:          which content tokens enter the vector: all, response, prompt,
+                      all_and_template, every_token.
+    truncation:       what is cut from a longer sample: end, start, keep_response.
+    token_aggregate:  token latents to one vector: mean, sum, max.
+    keep_top:         largest latents kept per sample; None keeps all.
+    max_norm_ratio:   tokens whose activation norm is this many times the median are left out.
+    drop_ever_present: latents on in more than this share of the calibration texts are left out.
+    tokens_per_batch, unit_examples: how the forward passes are cut; last bits depend on it.
+    """
+
+    template: str = "auto"
+    counted: str = "all"
+    max_length: int = 2048
+    truncation: str = "end"
+    token_aggregate: TokenAggregate = "mean"
+    keep_top: int | None = None
+    max_norm_ratio: float | None = 10.0
+    drop_ever_present: float | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    tokens_per_batch: int | None = None
+    unit_examples: int = 2048
+    packing: Packing = "auto"
+    share_prefixes: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A model and its SAE at one hookpoint; weights are loaded when first needed.
+
+    Made by `selection.api.load_model`.
+    """
+
+    model: ResolvedModel
+    hookpoint: Hookpoint
+    coder: SparseCoder
+    renderer: Renderer
+    settings: ReaderSettings = field(default_factory=ReaderSettings)
+
+    def __repr__(self) -> str:
+        """The model, where it is read, and the size of its SAE."""
+        return (
+            f"Reader({self.model.name!r} at {self.hookpoint},"
+            f" {self.coder.info.num_latents:,} latents)"
+        )
+
+    @cached_property
+    def activations(self) -> ActivationModel:
+        """The model cut off above the hookpoint, with its weights."""
+        options = self.settings
+        return load_activation_model(
+            self.model,
+            [self.hookpoint],
+            device=options.device,
+            dtype=options.dtype,
+            threads=options.threads,
+            packing=options.packing,
+            share_prefixes=options.share_prefixes,
+        )
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The fixed-point unit, measured on the packaged texts."""
+        options = self.settings
+        renderer = _renderer(self.model, options, CALIBRATION_MAX_LENGTH)
+        lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
+        samples = renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+        return calibrate_head(
+            samples,
+            self.activations,
+            Head(self.hookpoint, self.coder, options.token_aggregate),
+            tokens_per_batch=options.tokens_per_batch,
+            max_norm_ratio=options.max_norm_ratio,
+            ever_present_share=options.drop_ever_present,
+        )
+
+    @cached_property
+    def head(self) -> Head:
+        """How activations become vectors."""
+        options, known = self.settings, self.calibration
+        ratio = options.max_norm_ratio
+        return Head(
+            self.hookpoint,
+            self.coder.to(self.activations.device),
+            options.token_aggregate,
+            known.unit,
+            options.keep_top,
+            None if ratio is None else ratio * known.median_norm,
+            np.array(known.ever_present, np.int32),
+        )
+
+    @cached_property
+    def representation_id(self) -> str:
+        """16 hex digits that name everything that decides a vector besides the tokens."""
+        options = self.settings
+        return representation_id(
+            model_sha256=self.model.weights_sha256,
+            hookpoint=str(self.hookpoint),
+            sae_id=self.coder.info.sae_id,
+            token_aggregate=options.token_aggregate,
+            keep_top=options.keep_top,
+            unit=self.head.unit,
+            dtype=chosen_dtype(find_device(options.device), options.dtype),
+            limits={
+                "largest_norm": self.head.max_norm,
+                "excluded": list(self.calibration.ever_present),
+            },
+        )
+
+    def render(self, conversations: Sequence[tuple[Any, Any]]) -> list[Rendered]:
+        """Messages and tools as the tokens that the model reads."""
+        return self.renderer.render_batch(conversations)
+
+
+def open_model(name: str, max_length: int) -> tuple[ResolvedModel, Renderer]:
+    """A model's files and sizes, and its tokenizer and template; no weights are loaded."""
+    model = resolve_model(str(DEMO_FOLDER / "model") if name == DEMO else name, None, False)
+    return model, _renderer(model, ReaderSettings(), max_length)
+
+
+def open_reader(name: str, sae: str, hookpoint: str | None, settings: ReaderSettings) -> Reader:
+    """A model folder or hub name with an SAE of a known format. Raises InputError."""
+    model = resolve_model(str(DEMO_FOLDER / "model") if name == DEMO else name, None, False)
+    path = str(DEMO_FOLDER / "sae") if sae == DEMO else sae
+    info = read_sae_info(path, local=[DEMO_FOLDER / "sae"], model=model)
+    if hookpoint:
+        place = parse_hookpoint(hookpoint, model.n_layers)
+    else:
+        named = hookpoint_of(info.hookpoint)
+        if named is None:
+            raise InputError(
+                "is missing, and the SAE does not say where it was trained",
+                field="hookpoint",
+                remedy="Name it, for example `resid@0.66` or `resid@12`.",
+            )
+        place = named
+    check_fits(info, model, place, [], field="sae")
+    return Reader(
+        model, place, load_sae(path), _renderer(model, settings, settings.max_length), settings
+    )
+
+
+def _renderer(model: ResolvedModel, settings: ReaderSettings, max_length: int) -> Renderer:
+    return load_renderer(
+        str(model.path),
+        template=settings.template,
+        counted=settings.counted,
+        max_length=min(max_length, model.max_positions or max_length),
+        truncation=settings.truncation,
+    )

@@ -1,0 +1,62 @@
+"""An SAE trained on a model's activations over samples in memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from selection.data.samples import Samples
+from selection.interactive.reader import open_model
+from selection.models.activations import load_activation_model
+from selection.models.hookpoints import canonical, parse_hookpoint
+from selection.sae.formats.save import save_trained
+from selection.sae.training.batches import token_batches
+from selection.sae.training.settings import TrainSettings
+from selection.sae.training.train import steps_done, train_sae
+
+
+def train_on_samples(
+    samples: Samples,
+    name: str,
+    folder: Path,
+    hookpoint: str,
+    max_length: int,
+    settings: Mapping[str, Any],
+    *,
+    tokens: int,
+    batch_tokens: int,
+    progress: bool,
+) -> Path:
+    """The folder of the finished SAE, named after its hookpoint. See `selection.api.train_sae`."""
+    resolved, renderer = open_model(name, max_length)
+    place = parse_hookpoint(hookpoint, resolved.n_layers)
+    spelled = canonical(str(place)) or str(place)
+    rendered = renderer.render_batch(list(samples.conversations()))
+    n_content = np.array([int(each.content_mask.sum()) for each in rendered], np.int64)
+    n_steps = max(1, tokens // batch_tokens)
+    train = TrainSettings(resolved.d_model, n_steps=n_steps, **settings)
+    model = load_activation_model(resolved, place)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "training.pt"
+    skipped = steps_done(checkpoint)
+    with tqdm(total=n_steps, initial=skipped, desc="train SAE", disable=not progress) as bar:
+        coder, report = train_sae(
+            token_batches(
+                model,
+                lambda rows: [rendered[row] for row in rows],
+                n_content,
+                batch_tokens,
+                train.seed,
+                skipped,
+            ),
+            train,
+            checkpoint=checkpoint,
+            batches_skipped=skipped,
+            on_step=lambda _: bar.update(1),
+        )
+    coder = coder.trained_on(resolved.name, resolved.weights_sha256, spelled)
+    save_trained(coder, folder / spelled, {"training": report.as_record()})
+    checkpoint.unlink(missing_ok=True)
+    return folder / spelled
