@@ -1,0 +1,193 @@
+"""Words that are not used, because each had a meaning of its own here or several at once."""
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("flows", "storage", "selection")
+
+NAMES = {
+    "told": "noun of the thing: progress, rows",
+    "said": "noun of the thing: text, message",
+    "mine": "ours, own ids by what they are of",
+    "asked": "wanted, requested, the thing's noun",
+    "Race": "RankingInput, eligible",
+    "race": "ranking input",
+    "field_of": "eligible_examples",
+    "n_promised": "n_eligible_at_check",
+    "enter_race": "build_ranking_input",
+    "hold_to_its_word": "check_declared_quality",
+    "fired": "token_activations",
+    "fired_rows": "token_activation_rows",
+    "Reach": "RankingDepth",
+    "reach": "ranking_depth",
+    "look_down": "measure_depth",
+    "rivals": "baselines",
+    "rival": "baseline",
+    "gone": "deleted, dropped, missing, redacted",
+    "GONE": "REDACTED",
+    "Worded": "Label",
+    "folded": "merge_labels",
+    "FOR_EVER": "UNLIMITED_RETRIES",
+    "RESUME_ME": "EX_TEMPFAIL",
+    "TimeIsUp": "TimeLimitExceeded",
+    "most_weight": "max_total_weight",
+    "weighs": "weights",
+    "place": "rank, hookpoint, span, path, position, workspace",
+    "found": "noun of the thing",
+    "readings": "activations, content masks",
+}
+"""Identifier -> what to write instead."""
+
+PHRASES = {
+    r"\bmade[ -]up\b": "synthetic",
+    r"\brivals?\b": "baseline",
+    r"\bare brought up\b|\bbrings up\b|\bwas not brought up\b": "retrieved",
+    r"\breach:": "ranking depth:",
+    r"\bloosers?\b|\bwho loses\b": "where another method is better",
+    r"what the model says\b": "what the model computes",
+    r"\bhold(s|ing)? .{0,20}to its word": "check the declared quality",
+}
+"""Pattern in comments, docstrings, messages and pages -> what to write instead."""
+
+BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
+"""A number without its leading zero, in prose or in a table."""
+
+STILL_NAMED = {
+    "told": """
+        flows/cli/neighbors flows/server/deployments flows/server/forms flows/server/liveness
+        selection/rendering/tokenizer storage/export/delphi storage/pools/prepare""",
+    "said": """
+        selection/data/shapes/transcripts storage/audit/verify storage/pools/shards
+        storage/wording/reasons""",
+    "mine": """
+        flows/stages/recompute flows/stages/record/exclusions flows/stages/record/explanations
+        storage/audit/reproduction storage/catalog/dictionary storage/catalog/lookup
+        storage/catalog/schema storage/report/compare storage/wording/checks""",
+    "asked": """
+        flows/stages/describe flows/stages/prepare/inputs flows/stages/record/token_activations
+        flows/stages/select_samples selection/picking/budget storage/audit/exclusions
+        storage/report/page""",
+    "n_promised": """
+        flows/stages/select_samples""",
+    "fired": """
+        selection/sae/training/step selection/sae/training/trainer storage/report/gather
+        storage/report/picks""",
+    "gone": """
+        flows/stages/reproduce storage/audit/bundle storage/audit/forget_files
+        storage/audit/reproduction storage/audit/verify storage/files/leases""",
+    "GONE": """
+        storage/audit/forget_files storage/audit/verify""",
+    "Worded": """
+        storage/report/records storage/wording/reasons""",
+    "folded": """
+        selection/data/shapes/transcripts storage/report/records storage/wording/reasons""",
+    "FOR_EVER": """
+        flows/stages/rank/ray flows/stages/represent/ray""",
+    "most_weight": """
+        flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
+    "place": """
+        flows/bench_retrieval flows/cli/serve flows/index_pool flows/select_data
+        flows/server/settings flows/stages/prepare/render flows/stages/record/explanations
+        flows/stages/reproduce selection/core/errors selection/similarity/explain
+        storage/audit/exclusions storage/audit/explain storage/export/delphi
+        storage/export/formats storage/pools/pool storage/pools/renderings storage/pools/shards
+        storage/report/charts storage/report/compare storage/report/page storage/report/picks
+        storage/wording/reasons""",
+    "found": """
+        flows/cli/neighbors flows/server/app flows/server/liveness flows/server/settings
+        flows/stages/prepare/render flows/stages/prepare/rules flows/stages/publish
+        flows/stages/recompute flows/stages/record/exclusions flows/stages/record/explanations
+        flows/stages/record/held_out flows/stages/record/provenance flows/stages/record/rows
+        flows/stages/record/token_activations flows/stages/represent/ray
+        flows/stages/represent/units flows/stages/reproduce selection/core/redaction
+        selection/core/words selection/data/columns selection/data/shapes/readers
+        selection/data/shapes/tools selection/data/where selection/rendering/spans
+        selection/rendering/spellings selection/similarity/explain storage/audit/bundle
+        storage/audit/exclusions storage/audit/explain storage/audit/forget
+        storage/audit/reproduction storage/audit/verify storage/catalog/commit
+        storage/catalog/hash_chain storage/catalog/lookup storage/catalog/schema
+        storage/catalog/sql storage/export/delphi storage/export/export
+        storage/files/external_sort storage/files/hashes storage/files/key_index
+        storage/files/parquet_parts storage/files/workspace storage/pools/pool
+        storage/pools/prepare storage/pools/renderings storage/pools/shards storage/pools/sketches
+        storage/report/benchmark storage/report/compare storage/report/gather storage/report/page
+        storage/report/picks storage/wording/checks storage/wording/reasons""",
+    "readings": """
+        flows/benchmark/forward_pass selection/data/where""",
+}
+"""Identifier -> modules that use it still; the list may only shrink."""
+
+STILL_SAID: dict[str, str] = {
+    r"\bmade[ -]up\b": "README.md",
+    r"\brivals?\b": "README.md docs/retrieval.md",
+}
+"""Pattern -> files."""
+
+STILL_BARE: set[str] = {"README.md", "choosing-a-model.md", "label-free-check.md"}
+"""Pages whose tables are written again elsewhere."""
+
+
+@cache
+def sources() -> list[Path]:
+    return sorted(file for top in PRODUCT for file in (ROOT / top).rglob("*.py"))
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def names_of(file: Path) -> Iterator[tuple[int, str]]:
+    """Identifiers of a module with their lines."""
+    for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], token.string
+
+
+@cache
+def lines_by_name() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in sources():
+        for line, name in names_of(file):
+            if name in NAMES:
+                found.setdefault(name, []).append(f"{file.relative_to(ROOT)}:{line}")
+    return found
+
+
+def bare_fractions(page: Path) -> list[str]:
+    """Numbers without their leading zero, outside of code."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
+    return re.findall(BARE_FRACTION, re.sub(r"(?m)^    .*$", "", text))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_identifier_is_a_word_of_several_meanings(name: str) -> None:
+    lines = lines_by_name().get(name, [])
+    allowed = STILL_NAMED.get(name, "").split()
+    files = [line.split(":")[0].removesuffix(".py") for line in lines]
+    assert [line for line, file in zip(lines, files, strict=True) if file not in allowed] == []
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_no_text_uses_a_private_phrase(phrase: str) -> None:
+    files = [*sources(), *pages()]
+    templates = [f for f in (ROOT / "storage").rglob("*") if f.suffix in (".j2", ".sql", ".js")]
+    uses = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in [*files, *templates]
+        if file.relative_to(ROOT).as_posix() not in STILL_SAID.get(phrase, "").split()
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(phrase, line)
+    ]
+    assert uses == [], PHRASES[phrase]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_numbers_have_their_leading_zero(page: Path) -> None:
+    assert bare_fractions(page) == [] or page.name in STILL_BARE
