@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.records import SparseRows
-from selection.similarity.kernels.rows import RowArrays, row_arrays, weighted_norms
+from selection.similarity.kernels.rows import RowArrays, row_arrays, value_at, weighted_norms
 from selection.similarity.scorer import EXACT_LIMIT
 
 
@@ -81,7 +81,7 @@ def _nearest(
     table: (n_latents,) zeros, and zeros again afterwards.
     """
     for p in range(rows.indptr[i], rows.indptr[i + 1]):
-        table[rows.latents[p]] = np.int64(rows.values[p])
+        table[rows.latents[p]] = value_at(rows.values, p)
     for other in others:
         low, high = min(norms[i], norms[other]), max(norms[i], norms[other])
         if high == 0 or low / high <= so_far:  # The norms allow nothing larger.
@@ -89,7 +89,7 @@ def _nearest(
         shared = np.int64(0)
         for p in range(rows.indptr[other], rows.indptr[other + 1]):
             latent = rows.latents[p]
-            shared += weights[latent] * min(table[latent], np.int64(rows.values[p]))
+            shared += weights[latent] * min(table[latent], value_at(rows.values, p))
         so_far = max(so_far, shared / (norms[i] + norms[other] - shared))
     for p in range(rows.indptr[i], rows.indptr[i + 1]):
         table[rows.latents[p]] = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from selection.records import SparseRows
 from selection.similarity.kernels.minima import row_memory, sum_minima
 from selection.similarity.kernels.reduce import reduce_sums
-from selection.similarity.kernels.rows import check_latents, norm_block, row_views
+from selection.similarity.kernels.rows import fill_norms, row_arrays
 from selection.similarity.kernels.tables import QueryEntries, join_entries, query_tables
 
 EXACT_LIMIT = 1 << 53  # Integers below it are exact in float64.
@@ -88,22 +88,22 @@ class Scorer:
         """Call `use` in threads with sums of minima, norms and the first row of every block."""
         if rows.n_latents != len(self.weights):
             raise ValueError(f"rows of {rows.n_latents} latents, queries of {len(self.weights)}")
-        arrays, width = row_views(rows), self._tables.lines.shape[1]
+        width = self._tables.lines.shape[1]
         share = -(-len(rows) // (4 * threads)) if threads > 1 else len(rows)
         size = min(block_rows or max(BLOCK_SUMS // width, 1), max(share, 1))
         starts = range(0, len(rows), size)
-        longest = int(np.diff(arrays.indptr).max(initial=0))
         blocks = iter(starts)
 
         def work() -> None:
-            memory, sums = row_memory(longest), np.empty((size, width), np.int64)
+            sums = np.empty((size, width), np.int64)
             for first in blocks:
                 last = min(first + size, len(rows))
-                check_latents(arrays, rows.n_latents, first, last)
+                block = row_arrays(rows, first, last)
                 row_norms = np.empty(last - first, np.int64) if norms is None else norms[first:last]
                 if norms is None:
-                    norm_block(arrays, self.weights, first, last, row_norms)
-                sum_minima(arrays, self._tables, first, last, memory, sums)
+                    fill_norms(block, self.weights, row_norms)
+                memory = row_memory(int(np.diff(block.indptr).max(initial=0)))
+                sum_minima(block, self._tables, memory, sums)
                 use(sums, row_norms, first)
 
         n_workers = min(threads, len(starts))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from selection.core.sparse import indptr_of
 from selection.records import SparseRows
 from selection.similarity.kernels.limits import AVERAGE_BITS, EXCESS_BITS, LENGTH_BITS, most_weight
-from selection.similarity.kernels.rows import RowArrays, row_arrays
+from selection.similarity.kernels.rows import RowArrays, row_arrays, value_at
 from selection.similarity.weights import SpaceCounts, Weighting, latent_weights, mean_norm
 
 Normalize = Literal["none", "l1", "pool"]
@@ -184,14 +184,14 @@ def _normalize(
     for i in range(len(rows.indptr) - 1):
         total = np.int64(0)
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            total += weights[rows.latents[p]] * np.int64(rows.values[p])
+            total += weights[rows.latents[p]] * value_at(rows.values, p)
         if total > 0:
             divisor = total
             if pool_norm:
                 least = (total + (1 << EXCESS_BITS) - 1) >> EXCESS_BITS
                 divisor = max(np.int64(pool_norm), least)
             for p in range(rows.indptr[i], rows.indptr[i + 1]):
-                amount = weights[rows.latents[p]] * np.int64(rows.values[p])
+                amount = weights[rows.latents[p]] * value_at(rows.values, p)
                 out[p] = factor * ((amount << bits) // divisor)
 
 
@@ -206,7 +206,7 @@ def _append(
     """Append the entries above 0 of every row at its cursor, columns moved by `offset`."""
     for i in range(len(rows.indptr) - 1):
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            if rows.values[p] > 0:
+            if value_at(rows.values, p) > 0:
                 latents[cursor[i]] = rows.latents[p] + offset
-                values[cursor[i]] = rows.values[p]
+                values[cursor[i]] = value_at(rows.values, p)
                 cursor[i] += 1

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selection.similarity.kernels.rows import RowArrays
+from selection.similarity.kernels.rows import RowArrays, value_at
 from selection.similarity.kernels.tables import LINE_LIMIT, QueryTables
 
 _U = np.uint64  # Unsigned indices spare the loops numba's test for negative ones.
@@ -37,12 +37,10 @@ def row_memory(longest: int) -> RowMemory:
 def sum_minima(
     rows: RowArrays,
     tables: QueryTables,
-    first: int,
-    last: int,
     memory: RowMemory,
     sums: NDArray[np.int64],
 ) -> None:
-    """Write sums (>= last - first, width) of weighted minima of rows first..last - 1.
+    """Write sums (>= n, width) of weighted minima of n rows.
 
     width: of the tables' lines; sums beyond the m queries mean nothing. Latents are not checked.
     """
@@ -51,19 +49,19 @@ def sum_minima(
     has_column, columns, weights, lines, starts, owners, limits, multipliers = tables
     positions, row_lines, amounts = memory
     n_lines, width = _U(lines.shape[0]), _U(lines.shape[1])
-    for i in range(first, last):
+    for i in range(len(indptr) - 1):
         begin, n = _U(indptr[i]), _U(0)
         for q in range(_U(indptr[i + 1]) - begin):
             positions[n] = q
             n += _U(has_column[_U(latents[begin + q])])
-        row_sums = sums[i - first]
+        row_sums = sums[i]
         row_sums[:] = 0
         n_lined = _U(0)
         for p in range(n):
             e = begin + _U(positions[p])
             latent = _U(latents[e])
             column = _U(columns[latent])
-            amount = np.int64(values[e]) * weights[column]
+            amount = value_at(values, e) * weights[column]
             if column < n_lines:
                 row_lines[n_lined] = column
                 amounts[n_lined] = min(amount, np.int64(LINE_LIMIT))

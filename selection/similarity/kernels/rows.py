@@ -3,7 +3,7 @@
 The loops do not check bounds, so `row_arrays` does before it hands anything out.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -19,54 +19,52 @@ _U = np.uint64  # Unsigned indices spare the loops numba's test for negative one
 
 
 class RowArrays(NamedTuple):
-    """The arrays of SparseRows; all read-only, so that mapped files need no second compilation."""
+    """The arrays of SparseRows, all read-only: loops are compiled once, for these types.
+
+    values: (nnz, 1) uint16, or (nnz, 2), low and high halves of 32-bit values; see `value_at`.
+    """
 
     indptr: NDArray[np.int64]
     latents: NDArray[np.int32]
-    values: NDArray[np.unsignedinteger[Any]]
+    values: NDArray[np.uint16]
 
 
-def row_arrays(rows: SparseRows) -> RowArrays:
-    """The arrays as the loops expect them: contiguous, of the declared types, read-only.
+def row_arrays(rows: SparseRows, first: int = 0, last: int | None = None) -> RowArrays:
+    """Rows first..last - 1, by default all, as the loops expect them, without copies.
 
     Raises ValueError if a row or a latent lies outside the arrays: the data is damaged. And if
     values are not unsigned 16 or 32 bit: floats, NaN and negative numbers would wrap around.
     """
-    arrays = row_views(rows)
-    check_latents(arrays, rows.n_latents, 0, len(rows))
-    return arrays
-
-
-def row_views(rows: SparseRows) -> RowArrays:
-    """As `row_arrays`, for callers that call `check_latents` themselves, block by block."""
     if rows.values.dtype not in (np.uint16, np.uint32):
         raise ValueError(f"values must be uint16 or uint32, not {rows.values.dtype}")
-    arrays = RowArrays(
-        np.ascontiguousarray(rows.indptr, np.int64).view(),
-        np.ascontiguousarray(rows.latents, np.int32).view(),
-        np.ascontiguousarray(rows.values).view(),
-    )
+    indptr = np.asarray(rows.indptr[first : None if last is None else last + 1], np.int64)
+    n_entries = min(len(rows.latents), len(rows.values))
+    if np.diff(indptr, prepend=0, append=n_entries).min() < 0:
+        raise ValueError(f"rows must ascend within {n_entries} entries; the data is damaged")
+    entries = slice(indptr[0], indptr[-1])
+    latents = np.ascontiguousarray(rows.latents[entries], np.int32)
+    if latents.view(np.uint32).max(initial=0) >= max(rows.n_latents, 1):  # Negatives are large.
+        raise ValueError(f"latents must be in [0, {rows.n_latents}); the data is damaged")
+    values = np.ascontiguousarray(rows.values[entries])
+    halves = values.view(np.uint16).reshape(len(values), values.itemsize // 2)
+    arrays = RowArrays(indptr - indptr[0], latents.view(), halves)
     for array in arrays:
         array.flags.writeable = False
-    n_entries = min(len(arrays.latents), len(arrays.values))
-    bounds = np.diff(arrays.indptr, prepend=0, append=n_entries)
-    if bounds.min() < 0:
-        raise ValueError(f"rows must ascend within {n_entries} entries; the data is damaged")
     return arrays
 
 
-def check_latents(rows: RowArrays, n_latents: int, first: int, last: int) -> None:
-    """Raise ValueError unless all latents of rows first..last - 1 are in [0, n_latents)."""
-    latents = rows.latents[rows.indptr[first] : rows.indptr[last]]
-    if latents.view(np.uint32).max(initial=0) >= max(n_latents, 1):  # Negative ones become large.
-        raise ValueError(f"latents must be in [0, {n_latents}); the data is damaged")
+@njit(nogil=True, cache=True)
+def value_at(values: NDArray[np.uint16], entry: int) -> np.int64:
+    """The value of an entry."""
+    value = np.int64(values[entry, 0])
+    return value + (np.int64(values[entry, 1]) << 16) if values.shape[1] > 1 else value
 
 
 def weighted_norms(rows: SparseRows, weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Weighted L1 norms (n,) int64; 0 for a row without a latent that has a weight."""
     check_weights(weights, rows)
     norms = np.empty(len(rows), np.int64)
-    norm_block(row_arrays(rows), weights, 0, len(rows), norms)
+    fill_norms(row_arrays(rows), weights, norms)
     return norms
 
 
@@ -87,19 +85,13 @@ def check_weights(weights: NDArray[np.int64], rows: SparseRows, multiplier: int 
 
 
 @njit(nogil=True, cache=True)
-def norm_block(
-    rows: RowArrays,
-    weights: NDArray[np.int64],
-    first: int,
-    last: int,
-    norms: NDArray[np.int64],
-) -> None:
-    """Write the weighted norms (last - first,) of rows first..last - 1."""
-    for i in range(first, last):
+def fill_norms(rows: RowArrays, weights: NDArray[np.int64], norms: NDArray[np.int64]) -> None:
+    """Write the weighted norms (n,) of n rows."""
+    for i in range(len(norms)):
         norm = np.int64(0)
         for p in range(_U(rows.indptr[i]), _U(rows.indptr[i + 1])):
-            norm += np.int64(rows.values[p]) * weights[_U(rows.latents[p])]
-        norms[i - first] = norm
+            norm += value_at(rows.values, p) * weights[_U(rows.latents[p])]
+        norms[i] = norm
 
 
 @njit(nogil=True, cache=True)
@@ -119,7 +111,7 @@ def pair_minima(
         while a < a_end and b < b_end:
             f, g = left.latents[a], right.latents[b]
             if f == g:
-                total += weights[f] * np.int64(min(left.values[a], right.values[b]))
+                total += weights[f] * min(value_at(left.values, a), value_at(right.values, b))
             a += f <= g
             b += g <= f
         out[p] = total
