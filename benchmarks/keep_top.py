@@ -1,18 +1,17 @@
 r"""What keeping only the largest latents of a sample saves on disk, and what it does to rankings.
 
     python -m benchmarks.keep_top --pool pool.parquet --targets targets.jsonl --subpool ids.txt \
-        --workspace DIR [--page docs/keep-top.md] [--quick]
+        --workspace DIR [--quick]
 
 One forward pass makes the vectors of all settings of `representation.keep_top`; a killed run goes
 on where it was. Each setting ranks the pool for every target twice: as the preset `best` does, with
 tokens beside the SAE, and by the SAE alone, which shows what tokens would hide. `--quick` takes the
-first 300 rows. The last line of the output is one JSON object, setting -> numbers.
+first 300 rows. docs/keep-top.md has the tables of a whole run. The last line of the output is one
+JSON object, setting -> numbers.
 """
 
 import argparse
 import json
-import textwrap
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +103,11 @@ def methods_of(folder: Path) -> dict[tuple[str, str], Method]:
             }
     file = folder / "keep-top.yaml"
     write_bytes(file, yaml.safe_dump(configs).encode())
-    found = {}
+    methods = {}
     for method in find_methods([str(file)], UnderTest()):
         ranking, _, setting = method.name.partition("/")
-        found[ranking, setting] = method
-    return found
+        methods[ranking, setting] = method
+    return methods
 
 
 def run(
@@ -122,8 +121,8 @@ def run(
     for ranking in RANKINGS:
         full = scores_by_target(scorers, methods[ranking, ALL])
         for kept in agreement:
-            found = scores_by_target(scorers, methods[ranking, kept])
-            agreement[kept][ranking] = compare(field, full, found)
+            cut = scores_by_target(scorers, methods[ranking, kept])
+            agreement[kept][ranking] = compare(field, full, cut)
     folders = {kept: scorers.representers[methods["best", kept].name].folder for kept in agreement}
     return {
         name_of(kept): Setting(stored_in(folders[name_of(kept)], kept), agreement[name_of(kept)])
@@ -138,16 +137,16 @@ def scores_by_target(scorers: Scorers, method: Method) -> dict[str, NDArray[np.f
 
 
 def compare(
-    field: BenchField, full: dict[str, NDArray[np.float64]], found: dict[str, NDArray[np.float64]]
+    field: BenchField, full: dict[str, NDArray[np.float64]], cut: dict[str, NDArray[np.float64]]
 ) -> Agreement:
     """One setting's scores beside those with all latents."""
     n_top = max(1, round(TOP_SHARE * len(field.pool)))
     spearmans, overlaps, values, references = [], [], [], []
     for target in field.targets:
-        mine, other = found[target.name], full[target.name]
-        orders = [order_by_score(scores, field.pool.id_order) for scores in (mine, other)]
+        scores, reference = cut[target.name], full[target.name]
+        orders = [order_by_score(each, field.pool.id_order) for each in (scores, reference)]
         grades = field.pool.grades(target)
-        spearmans.append(spearman(mine, other))
+        spearmans.append(spearman(scores, reference))
         overlaps.append(len(np.intersect1d(orders[0][:n_top], orders[1][:n_top])) / n_top)
         values.append(measure(grades[orders[0]]).ndcg)
         references.append(measure(grades[orders[1]]).ndcg)
@@ -183,10 +182,10 @@ HEADER = ("kept", "values", "bytes", "samples cut", "mass cut")
 BY_RANKING = ("Spearman", "same top 5 %", "nDCG@1000", "change")
 
 
-def cells(found: dict[str, Setting], ranking: str | None) -> list[tuple[str, ...]]:
+def cells(settings: dict[str, Setting], ranking: str | None) -> list[tuple[str, ...]]:
     """Rows of a table: of what is stored, or of a ranking."""
     rows = []
-    for kept, setting in found.items():
+    for kept, setting in settings.items():
         stored = setting.stored
         row: tuple[str, ...] = (
             f"{stored.n_values:,.0f}",
@@ -207,107 +206,6 @@ def cells(found: dict[str, Setting], ranking: str | None) -> list[tuple[str, ...
     return rows
 
 
-def smallest_harmless(found: dict[str, Setting]) -> str:
-    """Smallest setting above which no ranking changes more than 1 % of its best 5 %."""
-    harmless = ALL
-    for kept, setting in found.items():
-        if any(agreement.overlap < 0.99 for agreement in setting.agreement.values()):
-            break
-        harmless = kept
-    return harmless
-
-
-def is_clear(change: Interval) -> bool:
-    """Whether an interval leaves out zero, by something that three digits show."""
-    return (change.lo > 0 or change.hi < 0) and abs(change.mean) >= 0.0005
-
-
-PAGE = """# How many latents of a sample to keep
-
-`representation.keep_top` keeps only the largest latents of a sample; the default, null, keeps all.
-Measured on {n_rows:,} rows of a labelled pool and {n_targets} target tasks, setting `{setting}`,
-on the demo model and its SAE, texts cut at 256 tokens. *Values* and *bytes* (all files of the
-shards) are per sample; *samples cut* is the share of samples with as many values as may be kept,
-*mass cut* the share of the L1 mass that was left out.
-
-{stored}
-The rankings with so many latents beside the same ranking with all: Spearman's correlation of the
-scores, the share of the best 5 % that is the same (both means over targets), nDCG@1000 and its
-change, paired by target, with the 95 % interval of a bootstrap over targets. First the preset
-`best`, where the model's tokens stand beside the SAE:
-
-{best}
-Then the SAE alone:
-
-{alone}
-## What follows
-
-{conclusion}
-{default}
-
-## How it was made
-
-    python -m benchmarks.keep_top --pool POOL --targets TARGETS --subpool IDS --workspace DIR \\
-        --page docs/keep-top.md
-
-on {threads} threads of a CPU. All settings share one forward pass over the pool, so what differs
-between rows of a table is `keep_top` alone.
-"""
-
-
-DEFAULT = """The default stays null: what is cut is gone from explanations too, only another forward
-pass brings it back, and a number that suits one SAE cuts the vectors of another to pieces. Where
-space is short, the tables say what a number costs."""
-
-
-def page(found: dict[str, Setting], facts: dict[str, Any]) -> str:
-    """Markdown of all of it."""
-    return PAGE.format(
-        stored=markdown(HEADER, cells(found, None)),
-        best=markdown(("kept", *BY_RANKING), cells(found, "best")),
-        alone=markdown(("kept", *BY_RANKING), cells(found, "SAE alone")),
-        conclusion=conclusion(found),
-        default=DEFAULT,
-        **facts,
-    )
-
-
-def conclusion(found: dict[str, Setting]) -> str:
-    """What the numbers say about the default, as a paragraph."""
-    harmless, full = smallest_harmless(found), found[ALL].stored
-    saved = 1 - found[harmless].stored.n_bytes / full.n_bytes
-    text = [
-        f"A sample of this pool has {full.n_values:,.0f} latents on average and takes"
-        f" {full.n_bytes / 1000:,.1f} kB: a million samples take {full.n_bytes / 1000:,.1f} GB."
-    ]
-    if harmless == ALL:
-        text.append("Every number that was tried changes more than 1 % of some ranking's top 5 %.")
-    else:
-        text.append(
-            f"Down to {harmless} kept latents at most 1 % of the top 5 % changes, and {saved:.0%}"
-            " of the bytes are saved."
-        )
-    for ranking, name in (("best", "`best`"), ("SAE alone", "the SAE alone")):
-        clear = {
-            kept: setting.agreement[ranking].change
-            for kept, setting in found.items()
-            if is_clear(setting.agreement[ranking].change)
-        }
-        said = " and ".join(f"{kept} ({change.mean:+.3f})" for kept, change in clear.items())
-        text.append(
-            f"For {name} the labels show a clear change of nDCG at {said}."
-            if clear
-            else f"For {name} no number changes nDCG clearly."
-        )
-    return "\n".join(textwrap.wrap(" ".join(text), 100))
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column left."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def chosen_pool(arguments: argparse.Namespace) -> LabelledPool:
     """The pool, or the rows of it that are asked for."""
     pool = read_labelled_pool(arguments.pool, arguments.subpool)
@@ -318,13 +216,6 @@ def chosen_pool(arguments: argparse.Namespace) -> LabelledPool:
     return read_labelled_pool(arguments.pool, file)
 
 
-def with_relevant(
-    pool: LabelledPool, targets: Sequence[LabelledTarget]
-) -> Iterator[LabelledTarget]:
-    """Targets for which something in the pool is relevant."""
-    return (target for target in targets if (pool.grades(target) > 0).any())
-
-
 def main() -> None:
     """Read the arguments, run, print tables and the JSON line."""
     parser = labelled_parser(__doc__)
@@ -332,16 +223,17 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pool = chosen_pool(arguments)
-    targets = list(with_relevant(pool, read_labelled_targets(arguments.targets)))
-    found = run(pool, targets, open_workspace(arguments.workspace), arguments.setting)
-    print(table_text(HEADER, cells(found, None)))
+    targets = [
+        target
+        for target in read_labelled_targets(arguments.targets)
+        if (pool.grades(target) > 0).any()
+    ]
+    settings = run(pool, targets, open_workspace(arguments.workspace), arguments.setting)
+    print(table_text(HEADER, cells(settings, None)))
     for ranking in RANKINGS:
-        table = table_text(("kept", *BY_RANKING), cells(found, ranking))
+        table = table_text(("kept", *BY_RANKING), cells(settings, ranking))
         print(f"{ranking}\n{table}")
-    if arguments.page is not None:
-        facts = {"n_rows": len(pool), "n_targets": len(targets), "setting": arguments.setting}
-        write_bytes(arguments.page, page(found, {**facts, "threads": arguments.threads}).encode())
-    print(json.dumps({kept: asdict(setting) for kept, setting in found.items()}))
+    print(json.dumps({kept: asdict(setting) for kept, setting in settings.items()}))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     python -m benchmarks.picking --quick
 
 DIR is a workspace in which `saelect bench retrieval` has read the pool. Without it, vectors and
-texts are made up. Copies are planted: the vector's values moved
-at random, one word of the text replaced. Those that are near by the definition (generalized Jaccard
+texts are synthetic. Copies are planted: the vector's values moved at random, one word of the text
+replaced. Those that are near by the definition (generalized Jaccard
 and shared runs of words at least the limits) should be told from their originals; recall is the
 share of them of which the selection holds one at most. 5 % of the pool are selected.
 
@@ -20,7 +20,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,102 +27,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.support.planted_copies import (
+    SEED,
+    PlantedPool,
+    planted,
+    synthetic_texts,
+    true_pairs,
+)
 from benchmarks.support.ranking_data import Setting, synthetic_rows
 from benchmarks.support.stored_pool import stored_pool
-from selection.core.shingles import overlap, shingles
-from selection.core.sparse import concatenate, document_frequency, take
+from selection.core.sparse import concatenate, take
 from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
 from selection.picking.pick import Diversity, Picks, Rules, choose
 from selection.picking.ranking import rank
-from selection.records import Budget, Ranking, SparseRows
-from selection.representation.represent import UnitReport
-from selection.similarity.queries import exemplar_queries, score, score_pairs
+from selection.records import Budget, Ranking
+from selection.similarity.queries import exemplar_queries, score
 from selection.similarity.sketches import build_index, search, sketch
-from selection.similarity.weights import idf_weights
-from storage.pools.shards import open_shards, write_shard
-from storage.pools.vectors import PoolVectors
 
 FRACTION, SIMILARITY, TEXT_OVERLAP, SHINGLE_WORDS = 0.05, 0.9, 0.7, 3
 SYNTHETIC = Setting("nnz 700 of 2,048", 700, 2_048, 900, 0.3, 115_000, 10_000)
-UNIT_ROWS, N_EXEMPLARS, CANDIDATES, SEED = 2048, 8, 2000, 0
-REPORT = UnitReport(0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "full")
+N_EXEMPLARS, CANDIDATES = 8, 2000
 
 
-@dataclass(frozen=True)
-class Data:
-    """n vectors with their texts, the exemplars, and which rows are planted copies of which.
-
-    plants, originals: (p,) rows.
-    """
-
-    vectors: PoolVectors
-    weights: NDArray[np.int64]
-    frequency: NDArray[np.int64]
-    exemplars: SparseRows
-    texts: Sequence[str]
-    plants: NDArray[np.int64]
-    originals: NDArray[np.int64]
-
-
-def made_up_texts(n: int) -> list[str]:
-    """Forty words a text."""
-    words = np.random.default_rng(SEED).integers(0, 5000, (n, 40))
-    return [" ".join(f"w{word}" for word in row) for row in words.tolist()]
-
-
-def changed(rows: SparseRows, rng: np.random.Generator) -> SparseRows:
-    """Copies whose values moved, each vector's by another share of up to a fifth."""
-    shares = np.repeat(rng.uniform(0.01, 0.2, len(rows)), np.diff(rows.indptr))
-    moved = rows.values * (1 + shares * rng.uniform(-1, 1, len(shares)))
-    values = np.clip(np.rint(moved), 1, 65_535).astype(np.uint16)
-    return SparseRows(rows.indptr, rows.latents, values, rows.n_latents)
-
-
-def with_another_word(text: str, rng: np.random.Generator) -> str:
-    """One word replaced."""
-    words = text.split(" ")
-    words[int(rng.integers(len(words)))] = "another"
-    return " ".join(words)
-
-
-def planted(
-    rows: SparseRows, exemplars: SparseRows, texts: list[str], n_plants: int, folder: Path
-) -> Data:
-    """Plant copies of rows near the exemplars, and write all of it as shards."""
-    n, rng = len(rows), np.random.default_rng(SEED)
-    frequency = document_frequency(rows)
-    weights = idf_weights(frequency, n)
-    best = rank(
-        score(rows, exemplar_queries(exemplars, weights, "mean")), np.ones(n, np.bool_)
-    ).rows
-    originals = np.sort(rng.choice(best[: n // 10], n_plants, replace=False))
-    copies = changed(take(rows, originals), rng)
-    texts = texts + [with_another_word(texts[row], rng) for row in originals]
-    keys = np.zeros((n + n_plants, 16), np.uint8)
-    keys[:, 8:] = np.arange(n + n_plants, dtype=">u8").view(np.uint8).reshape(-1, 8)
-    for first in range(0, n, UNIT_ROWS):
-        mine = np.arange(first, min(first + UNIT_ROWS, n))
-        write_shard(folder, f"u{first:08}", keys[mine], take(rows, mine), REPORT)
-    write_shard(folder, "v", keys[n:], copies, REPORT)
-    vectors = PoolVectors(open_shards(folder), keys, np.ones(len(keys), np.bool_))
-    return Data(
-        vectors, weights, frequency, exemplars, texts, np.arange(n, n + n_plants), originals
-    )
-
-
-def true_pairs(data: Data) -> NDArray[np.bool_]:
-    """Which plants are near-duplicates by the definition."""
-    copies, own = (data.vectors.gather(rows) for rows in (data.plants, data.originals))
-    numbers = np.arange(len(data.plants))
-    near = score_pairs(copies, own, numbers, numbers, data.weights) >= SIMILARITY
-    shared = [
-        overlap(*(shingles(data.texts[row], SHINGLE_WORDS) for row in pair)) >= TEXT_OVERLAP
-        for pair in zip(data.plants, data.originals, strict=True)
-    ]
-    return near & np.array(shared)
-
-
-def ranking_of(data: Data) -> Ranking:
+def ranking_of(data: PlantedPool) -> Ranking:
     """All rows by the exact score, shard after shard."""
     queries = exemplar_queries(data.exemplars, data.weights, "mean")
     scores = np.zeros(data.vectors.n_vectors)
@@ -132,7 +58,7 @@ def ranking_of(data: Data) -> Ranking:
     return rank(scores, np.ones(len(scores), np.bool_))
 
 
-def rules_of(data: Data, *, duplicates: bool, diversity: bool) -> Rules:
+def rules_of(data: PlantedPool, *, duplicates: bool, diversity: bool) -> Rules:
     """The rules of a run."""
 
     def finder() -> DuplicateFinder:
@@ -164,7 +90,9 @@ def measured(job: Callable[[], Any]) -> tuple[Any, float, int]:
     return result, seconds, peak
 
 
-def copies_together(picks: Picks, ranking: Ranking, data: Data, real: NDArray[np.bool_]) -> float:
+def copies_together(
+    picks: Picks, ranking: Ranking, data: PlantedPool, real: NDArray[np.bool_]
+) -> float:
     """Share of the true pairs of which the selection does not hold both."""
     chosen = np.zeros(data.vectors.n_vectors, np.bool_)
     chosen[ranking.rows[picks.positions]] = True
@@ -172,7 +100,9 @@ def copies_together(picks: Picks, ranking: Ranking, data: Data, real: NDArray[np
     return float(1 - both.mean())
 
 
-def selections(data: Data, ranking: Ranking, real: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def selections(
+    data: PlantedPool, ranking: Ranking, real: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
     """One row for every combination of the two rules."""
     rows = []
     n = len(ranking.rows)
@@ -199,7 +129,7 @@ def selections(data: Data, ranking: Ranking, real: NDArray[np.bool_]) -> list[di
     return rows
 
 
-def among_all(data: Data, real: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def among_all(data: PlantedPool, real: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Looking for the originals of all plants among all rows, kept: exactly, and by sketches."""
     kept, n = KeptVectors(data.weights, SIMILARITY), data.vectors.n_vectors
     kept_row: list[int] = []
@@ -264,29 +194,29 @@ def main() -> None:
     parser.add_argument("--targets", type=Path, help="whose exemplars rank")
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    own = [given.pool, given.targets, given.workspace]
-    if any(own) and not all(own):
+    arguments = parser.parse_args()
+    labelled = [arguments.pool, arguments.targets, arguments.workspace]
+    if any(labelled) and not all(labelled):
         parser.error("--pool, --targets and --workspace belong together")
-    if all(own):
-        stored = stored_pool(given.pool, given.targets, given.workspace)
+    if all(labelled):
+        stored = stored_pool(arguments.pool, arguments.targets, arguments.workspace)
         rows, texts, exemplars = stored.rows, list(stored.texts), concatenate(stored.targets)
         every = np.linspace(0, len(exemplars) - 1, N_EXEMPLARS).astype(np.int64)
         exemplars = take(exemplars, every)
     else:
-        n = SYNTHETIC.n_rows_quick if given.quick else SYNTHETIC.n_rows
+        n = SYNTHETIC.n_rows_quick if arguments.quick else SYNTHETIC.n_rows
         rows, exemplars = (
             synthetic_rows(SYNTHETIC, n, SEED),
             synthetic_rows(SYNTHETIC, N_EXEMPLARS, 1),
         )
-        texts = made_up_texts(n)
-    if given.quick and len(rows) > 10_000:
+        texts = synthetic_texts(n)
+    if arguments.quick and len(rows) > 10_000:
         rows, texts = take(rows, np.arange(10_000)), texts[:10_000]
-    with tempfile.TemporaryDirectory() as place:
-        data = planted(rows, exemplars, texts, len(rows) // 100, Path(place) / "shards")
+    with tempfile.TemporaryDirectory() as folder:
+        data = planted(rows, exemplars, texts, len(rows) // 100, Path(folder) / "shards")
         nnz = len(rows.values) / len(rows)
         del rows
-        real = true_pairs(data)
+        real = true_pairs(data, SIMILARITY, TEXT_OVERLAP, SHINGLE_WORDS)
         print(f"{data.vectors.n_vectors:,} vectors of {nnz:.0f} latents, {len(real):,} planted,")
         print(f"{int(real.sum()):,} of them near-duplicates of their originals\n")
         ranking_of(data)  # Compiles.

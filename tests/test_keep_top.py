@@ -7,18 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks.keep_top import (
-    ALL,
-    Agreement,
-    Setting,
-    Stored,
-    compare,
-    conclusion,
-    smallest_harmless,
-    spearman,
-    stored_in,
-)
-from selection.evaluation.metrics import Interval
+from benchmarks.keep_top import compare, spearman, stored_in
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
 from storage.pools.shards import write_shard
@@ -71,22 +60,3 @@ def test_what_is_stored_is_counted_per_sample(tmp_path: Path) -> None:
     assert (found.n_values, found.mass_cut, found.n_cut) == (7 / 3, 0.25, 2 / 3)
     sizes = [file.stat().st_size for file in (tmp_path / "unit").iterdir()]
     assert found.n_bytes == sum(sizes) / 3
-
-
-def setting(n_bytes: float, overlap: float, lo: float, hi: float) -> Setting:
-    ranking = Agreement(0.9, overlap, 0.7, Interval((lo + hi) / 2, lo, hi))
-    return Setting(Stored(10.0, n_bytes, 0.1, 0.5), {"best": ranking, "SAE alone": ranking})
-
-
-def test_the_page_says_what_is_harmless_and_what_changes_clearly() -> None:
-    found = {
-        ALL: setting(1000, 1.0, 0.0, 0.0),
-        "512": setting(600, 0.995, -0.01, 0.01),
-        "256": setting(300, 0.98, -0.04, -0.02),
-        "128": setting(200, 0.995, -0.1, 0.1),  # behind one that does harm
-    }
-    assert smallest_harmless(found) == "512"
-    text = conclusion(found).replace("\n", " ")
-    assert "Down to 512 kept latents" in text
-    assert "40% of the bytes" in text
-    assert "For `best` the labels show a clear change of nDCG at 256 (-0.030)." in text

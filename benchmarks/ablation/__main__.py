@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Read the arguments, run, print the JSON line."""
     parser = labelled_parser(__doc__)
+    parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--without-saes", action="store_true", help="leave out cells of other SAEs")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

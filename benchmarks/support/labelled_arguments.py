@@ -1,4 +1,4 @@
-"""What benchmarks on a labelled pool are told on the command line."""
+"""Command-line arguments of the benchmarks on a labelled pool."""
 
 import argparse
 from pathlib import Path
@@ -14,6 +14,5 @@ def labelled_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--subpool", type=Path, help="ids of the rows to measure on")
     parser.add_argument("--workspace", type=Path, required=True, help="keeps vectors and results")
     parser.add_argument("--setting", choices=("instance", "full"), default="instance")
-    parser.add_argument("--page", type=Path, help="Markdown page to write")
     parser.add_argument("--threads", type=int, default=2)
     return parser
