@@ -111,7 +111,7 @@ class Rendered:
     tokens:        (t,) uint32 token ids after truncation, template and BOS included.
     content_mask:  (t,) bool, True for content tokens, which enter the aggregate; never for BOS or
                    template.
-    n_full:        number of tokens before truncation.
+    n_full:        number of tokens before truncation; estimated for a text many times too long.
     truncated:     whether truncation removed anything.
     response_lost: the example has a response, and truncation removed all of it.
     """

@@ -188,7 +188,7 @@ def _training_cost(session: Session, rendered: RenderedPool) -> TrainingCost:
 
 
 def _probes(rendered: RenderedPool, rows: NDArray[np.int64]) -> Iterator[list[Rendered]]:
-    """PROBES + 1 lists of samples, spread over the rows."""
+    """PROBES + 1 lists of samples, spread over the rows, of which there is at least one."""
     for number in range(PROBES + 1):
-        chosen = rows[number :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
+        chosen = rows[number % len(rows) :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]
         yield rendered.samples(chosen)

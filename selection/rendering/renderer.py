@@ -21,6 +21,15 @@ from selection.data.messages import Tools, normalize_messages, turn_texts
 from selection.models.hub import fetch_tokenizer
 from selection.records import Rendered
 from selection.rendering.conversations import TextWriter, WrittenText
+from selection.rendering.long_texts import (
+    CHARACTERS_PER_TOKEN,
+    Cut,
+    cuts_of,
+    hides_response,
+    is_safe,
+    restored,
+    without,
+)
 from selection.rendering.offsets import TurnPositions, positions_in_turns
 from selection.rendering.spans import Part
 from selection.rendering.templates import (
@@ -56,6 +65,7 @@ CONSTANT_SYSTEM_TEXTS = (
 )
 """System texts that say nothing about a sample: templates write them where a sample has none."""
 
+_Encoded = tuple[NDArray[np.uint32], NDArray[np.int64], list[Cut]]
 _FORMAT = 2  # Raised whenever the same settings would render differently.
 MIN_LENGTH = 8
 
@@ -119,10 +129,9 @@ class Renderer:
             self._writer.write(normalize_messages(messages), tools or None)
             for messages, tools in samples
         ]
-        encoded = self._tokens.encode_batch([text.text for text in written])
         return [
-            self._finish(ids, offsets, text)[0]
-            for (ids, offsets), text in zip(encoded, written, strict=True)
+            self._finish(text, *encoded)[0]
+            for text, encoded in zip(written, self._encode(written), strict=True)
         ]
 
     def render_with_positions(
@@ -130,8 +139,8 @@ class Renderer:
     ) -> tuple[Rendered, TurnPositions]:
         """Render one sample, and say where in its turns each of its counted tokens lies."""
         written = self._writer.write(normalize_messages(messages), tools or None)
-        [(ids, offsets)] = self._tokens.encode_batch([written.text])
-        rendered, origins = self._finish(ids, offsets, written)
+        [(ids, offsets, cuts)] = self._encode([written])
+        rendered, origins = self._finish(written, ids, offsets, cuts)
         places = positions_in_turns(written.text, offsets, written.spans, turn_texts(messages))
         # What the model expects around the text has no origin in it: one more row, of no turn.
         nowhere = TurnPositions(
@@ -171,16 +180,48 @@ class Renderer:
         """The text of the counted tokens; what lies apart stays apart, on lines of its own."""
         return "\n".join(text for text, counts in self.marked_text(rendered) if counts)
 
+    def _encode(self, written: Sequence[WrittenText], scale: int = 1) -> list[_Encoded]:
+        """Ids, offsets in the text, and what was cut out of it before; see `long_texts`.
+
+        scale: grows until no token that is kept lies near a cut.
+        """
+        room = scale * CHARACTERS_PER_TOKEN * self._max_length
+        cuts = [cuts_of(text.text, text.spans, room, self._truncation) for text in written]
+        texts = [without(text.text, cut) for text, cut in zip(written, cuts, strict=True)]
+        encoded: list[_Encoded] = []
+        pairs = zip(self._tokens.encode_batch(texts), written, cuts, strict=True)
+        for (ids, offsets), text, cut in pairs:
+            whole = restored(offsets, cut) if cut else offsets
+            if cut and not self._keeps_safe(text, ids, whole, cut):
+                encoded += self._encode([text], scale * 4)
+            else:
+                encoded.append((ids, whole, cut))
+        return encoded
+
+    def _keeps_safe(
+        self, written: WrittenText, ids: NDArray[np.uint32], offsets: NDArray[np.int64],
+        cuts: Sequence[Cut],
+    ) -> bool:  # fmt: skip
+        """Whether truncation keeps no token near a cut."""
+        _, origins = self._finish(written, ids, offsets, cuts, is_counted=False)
+        return is_safe(offsets[origins[origins >= 0]], cuts)
+
     def _finish(
         self,
+        written: WrittenText,
         ids: NDArray[np.uint32],
         offsets: NDArray[np.int64],
-        written: WrittenText,
+        cuts: Sequence[Cut],
+        *,
+        is_counted: bool = True,
     ) -> tuple[Rendered, NDArray[np.int64]]:
         """Add what the model expects around the text, mark what counts, truncate.
 
+        is_counted: whether the sample goes into `counts`.
         Returns also (t,) which of the text's own tokens each one is, -1 for what was added.
         """
+        n_cut = sum(end - start for start, end in cuts)
+        n_hidden = round(n_cut * len(ids) / max(1, len(written.text) - n_cut))
         prefix = np.array(self._tokens.prefix, dtype=np.uint32)
         suffix = np.array(self._tokens.suffix if written.is_plain else (), dtype=np.uint32)
         has_prefix = np.array_equal(ids[: len(prefix)], prefix)
@@ -191,12 +232,12 @@ class Renderer:
             ids = np.concatenate([prefix, ids])
             parts = np.concatenate([np.zeros(len(prefix), dtype=parts.dtype), parts])
             origins = np.concatenate([np.full(len(prefix), -1), origins])
-        n_full = len(ids) + len(suffix)
+        n_full = len(ids) + n_hidden + len(suffix)
         kept = kept_positions(
             parts, self._max_length - len(suffix), self._truncation, n_prefix=len(prefix)
         )
-        truncated = len(kept) < len(ids)
-        had_response = bool((parts == Part.RESPONSE).any())
+        truncated = len(kept) < len(ids) or bool(cuts)
+        had_response = bool((parts == Part.RESPONSE).any()) or hides_response(written.spans, cuts)
         ids, parts, origins = ids[kept], parts[kept], origins[kept]
         response_lost = truncated and had_response and not (parts == Part.RESPONSE).any()
         counted = self._counts_part[parts]
@@ -208,9 +249,10 @@ class Renderer:
                 np.append(origins, np.full(len(suffix), -1)),
             )
             counted = np.concatenate([counted, np.full(len(suffix), self._counts_suffix)])
-        self.counts["truncated"] += truncated
-        self.counts["response_lost"] += bool(response_lost)
-        self.counts["nothing_counted"] += not counted.any()
+        if is_counted:
+            self.counts["truncated"] += truncated
+            self.counts["response_lost"] += bool(response_lost)
+            self.counts["nothing_counted"] += not counted.any()
         return Rendered(ids, counted, n_full, truncated, bool(response_lost)), origins
 
 
