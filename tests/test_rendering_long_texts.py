@@ -10,18 +10,6 @@ from selection.rendering import renderer as module
 from selection.rendering.renderer import load_renderer
 
 WORDS = ("the", "a", "Größe", "猫が好き", "x = 3", "don't", "…", "\t", "1,024", "🙂", "longer")
-    "the",
-    "a",
-    "Größe",
-    "猫が好き",
-    "x = 3",
-    "don't",
-    "…",
-    "\t",
-    "1,024",
-    "🙂",
-    "internationally",
-)
 
 
 def words(seed: int, n: int) -> str:
