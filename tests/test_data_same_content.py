@@ -17,7 +17,7 @@ from selection.data.read import read_pool, read_rows
 from selection.records import PoolSource
 from tests.fuzz_cases import fuzz
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
 arguments = st.fixed_dictionaries(
     {},
     optional={
