@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test test-fast check fix coverage e2e faults fuzz bench nightly lock clean help
+.PHONY: demo test test-fast check cases fix coverage e2e faults fuzz bench nightly lock clean help
 
 help:            ## This list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_layout.py
+
+cases: $(VENV)/.dev     ## Data as people have it: what init, a dry run and one run make of every row
+	$(BIN)/python -m tests.cases.table
 
 faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
 	$(BIN)/python -m tests.faults_main --n $(N)

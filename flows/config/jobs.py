@@ -22,7 +22,9 @@ from flows.config.rules import (
 )
 from selection.similarity.kernels.limits import most_weight
 
-ExportFormat = Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]
+ExportFormat = Literal[
+    "messages", "preference", "original", "ids", "hf", "llama_factory", "axolotl"
+]  # fmt: skip
 
 
 class PoolJob(Strict):

@@ -19,7 +19,7 @@ from flows import index_pool as indexing
 from flows import prepare_pool as preparing
 from flows import train_sae as training_flow
 from flows.config.base import DEMO
-from flows.config.jobs import SelectConfig
+from flows.config.jobs import ExportFormat, SelectConfig
 from flows.orchestration.artifacts import best_effort, publish_markdown
 from flows.orchestration.prefect_settings import LIVE
 from flows.orchestration.run_page import export_page, plan_page, stage_page
@@ -230,7 +230,7 @@ def bench_retrieval(
 def export_selection_flow(
     selection: Text = shown("Selection", "Name, id, prefix of an id, or `latest`.", "latest"),
     formats: Annotated[
-        list[Literal["messages", "original", "ids", "hf", "llama_factory", "axolotl"]],
+        list[ExportFormat],
         Field(min_length=1),
     ] = shown("Formats", "Formats of the training files.", ["messages"]),
     max_hours: Hours = forms.HOURS,

@@ -116,9 +116,10 @@ def _why_no_data(name: str, first: list[RawRow], source: PoolSource) -> str:
     if not first:
         return "no rows"
     value = first[0].value
-    if plain_suffix(name) != ".json" or len(first) > 1 or value is None or source.shape != "auto":
+    if plain_suffix(name) != ".json" or len(first) > 1 or value is None:
         return ""
-    result = RowReader(source, "messages").read(value)
+    shape = "messages" if source.shape == "auto" else source.shape
+    result = RowReader(source, shape).read(value)
     strange = isinstance(result, Drop) and result.reason == DropReason.NOT_RECOGNIZED
     return "one object that is no row" if strange else ""
 

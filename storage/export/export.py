@@ -32,7 +32,7 @@ from storage.files.workspace import Workspace, file_name
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("messages", "original", "ids", "hf", "llama_factory", "axolotl")
+FORMATS = ("messages", "preference", "original", "ids", "hf", "llama_factory", "axolotl")
 _HOUR_S = 3600.0
 
 
@@ -79,6 +79,7 @@ def export_selection(
 
     selection: name, id, prefix or `latest`.
     formats:   messages       train.jsonl and train.parquet, rows {id, messages[, tools]}
+               preference     preference.jsonl, rows {id, prompt, chosen, rejected} for DPO
                original       original.jsonl, the pool's rows unchanged
                ids            ids.csv, every place that each example came from
                hf             hf_dataset/, for datasets.load_from_disk
@@ -150,6 +151,11 @@ def _messages(folder: Path, rows: export_files.SelectedRows, facts: SelectionFac
     return [("train.jsonl", rows.n_rows), ("train.parquet", rows.n_rows)]
 
 
+def _preference(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
+    n_rows = export_files.write_preferences(folder / "preference.jsonl", rows)
+    return [("preference.jsonl", n_rows)]
+
+
 def _original(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
     export_files.write_original(folder / "original.jsonl", rows)
     return [("original.jsonl", rows.n_rows)]
@@ -177,6 +183,7 @@ def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFact
 
 _WRITERS: Mapping[str, Writer] = {
     "messages": _messages,
+    "preference": _preference,
     "original": _original,
     "ids": _ids,
     "hf": _hf,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.data.training_rows import Row, json_line, training_row
+from selection.data.training_rows import Row, json_line, preference_row, training_row
 from storage.catalog.connection import Connection, DatabaseError, is_full_disk
 from storage.files.atomic import (
     full_disk_error,
@@ -49,6 +49,18 @@ class SelectedRows:
         for example_id, messages, tools in self._rows(query):
             parsed = None if tools is None else json.loads(tools)
             yield training_row(example_id, json.loads(messages), parsed, has_tools=self.has_tools)
+
+    def preferences(self) -> Iterator[Row]:
+        """Rows of `preference_row` of those picks that came as preference data."""
+        query = """
+            SELECT p.example_id, o.raw FROM pick p JOIN selection s USING (selection_id)
+            LEFT JOIN v_first_occurrence o
+                ON o.run_id = s.run_id AND o.example_id = p.example_id
+            ANTI JOIN forgotten f ON f.example_id = p.example_id
+            WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY p.rank"""
+        for example_id, raw in self._rows(query):
+            if row := preference_row(example_id, json.loads(raw)):
+                yield row
 
     def originals(self) -> Iterator[str | None]:
         """The raw JSON of each pick's first occurrence."""
@@ -157,6 +169,32 @@ def write_parquet(path: Path, rows: SelectedRows) -> None:
         if is_full_disk(error):
             raise full_disk_error(path) from error
         raise
+
+
+def write_preferences(path: Path, rows: SelectedRows) -> int:
+    """Picks with a rejected answer as {id, prompt, chosen, rejected}; returns how many there are.
+
+    Raises InputError where no pick has one.
+    """
+    count = 0
+
+    def write(temp: Path) -> None:
+        nonlocal count
+        with temp.open("w", encoding="utf-8", newline="\n") as file:
+            for row in rows.preferences():
+                file.write(json_line(row))
+                count += 1
+        if not count:
+            raise InputError(
+                "no pick came with a rejected answer",
+                field="format",
+                value="preference",
+                remedy="Export as `messages`; preference data need rows of prompt, chosen and"
+                " rejected.",
+            )
+
+    write_atomically(path, write)
+    return count
 
 
 def write_original(path: Path, rows: SelectedRows) -> None:

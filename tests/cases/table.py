@@ -3,18 +3,20 @@
 python -m tests.cases.table      prints the table; it ends with 1 where a row is not accounted for
 """
 
+import io
 import json
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.cli.init import init_config
 from flows.config.load import load_config, resolve
-from flows.orchestration.terminal import collected, print_table
+from flows.orchestration.terminal import print_table
 from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
 from selection.core.errors import InputError
@@ -54,12 +56,13 @@ def through_init(case: Case, pool: Path, folder: Path, with_: Model) -> tuple[st
     """What `init` said of a case, and what `run --dry-run` made of its config."""
     config = folder / "saelect.yaml"
     names = {"model": str(with_.model), "sae": str(with_.sae)}
-    with collected() as lines:
+    with redirect_stdout(io.StringIO()) as output:
         try:
             init_config(str(pool), str(with_.exemplars), config, **names, force=True)
         except InputError as error:
             return f"refused: {error.problem}", "-"
-    init = next(line for line in lines if line.startswith("pool")).split(": ", 1)[1]
+    printed = output.getvalue().splitlines()
+    init = next(line for line in printed if line.startswith("pool")).split(": ", 1)[1]
     try:
         lines = estimate_lines(
             estimate_run(load_config(config), open_workspace(folder / "workspace"))
@@ -106,7 +109,7 @@ def pooled_run(cases: Sequence[Case], pools: Sequence[Path], folder: Path, with_
     wanted: set[tuple[Any, ...]] = set()
     for case in cases:
         wanted |= set(map(expected, case.talks, case.tools or [[] for _ in case.talks]))
-    if exported == Counter(wanted):
+    if exported.keys() == wanted:
         return ""
     lost, strange = wanted - exported.keys(), exported.keys() - wanted
     return f"{selection['name']}: lost {list(lost)[:2]}, changed {list(strange)[:2]}"
