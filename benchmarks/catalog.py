@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.connection import connect_in_memory
 from storage.catalog.sql import run_sql
-from storage.catalog.tables import table_of
 from storage.files.workspace import Workspace, open_workspace
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
@@ -119,19 +119,19 @@ def make_tables(n: int) -> dict[str, pa.Table]:
                   "messages": "[]", "text": "x"} for i in range(N_EXEMPLARS)]  # fmt: skip
     picks = [_ranked(MAIN, ids[:n], scores, 1), _ranked(OTHER, ids[n // 2 : n // 2 + n], scores, 1)]
     return {
-        "run": table_of("run", [run]),
-        "selection": table_of("selection", both),
-        "exemplar": table_of("exemplar", exemplars),
+        "run": to_arrow("run", [run]),
+        "selection": to_arrow("selection", both),
+        "exemplar": to_arrow("exemplar", exemplars),
         "pick": pa.concat_tables(picks),
         "near_miss": _ranked(MAIN, ids[n : n + 1000], scores[n:], n + 1),
         "sample": _samples(ids),
         "occurrence": _occurrences(ids, rng),
         **_why(ids[:n], rng),
-        "latent_description": table_of("latent_description", [
+        "latent_description": to_arrow("latent_description", [
             {"sae": "s", "latent": i, "description": f"latent {i}"} for i in range(N_LATENTS)]),
-        "run_source": table_of("run_source", [
+        "run_source": to_arrow("run_source", [
             {"run_id": RUN, "source": f"source-{i}", "n_pool": n} for i in range(12)]),
-        "event": table_of("event", [{"at": now, "run_id": RUN, "action": "selected"}]),
+        "event": to_arrow("event", [{"at": now, "run_id": RUN, "action": "selected"}]),
     }  # fmt: skip
 
 
@@ -173,18 +173,19 @@ def _why(ids: np.ndarray, rng: np.random.Generator) -> dict[str, pa.Table]:
         "selection_id": pa.repeat(pa.scalar(MAIN), n * N_WHY),
         "example_id": np.repeat(ids, N_WHY).tolist(),
         "exemplar_id": np.repeat(names[nearest], N_WHY).tolist(),
-        "space": pa.repeat(pa.scalar("resid@4"), n * N_WHY), "nearness": np.ones(n * N_WHY, int),
-        "place": np.tile(np.arange(1, N_WHY + 1), n),
+        "space": pa.repeat(pa.scalar("resid@4"), n * N_WHY),
+        "exemplar_rank": np.ones(n * N_WHY, int),
+        "position": np.tile(np.arange(1, N_WHY + 1), n),
         "latent": rng.integers(0, N_LATENTS, n * N_WHY), "contribution": parts,
         "numerator": totals, "share": parts / totals,
         "pool_share": rng.random(n * N_WHY)})  # fmt: skip
     near = pa.table({
         "selection_id": pa.repeat(pa.scalar(MAIN), 2 * n), "example_id": np.repeat(ids, 2).tolist(),
-        "nearness": np.tile([1, 2], n),
+        "exemplar_rank": np.tile([1, 2], n),
         "exemplar_id": pa.array(np.repeat(names[nearest], 2), mask=np.tile([False, True], n)),
         "n": np.tile([1, N_EXEMPLARS - 1], n), "similarity": rng.random(2 * n),
         "part": rng.integers(1, 2**40, 2 * n)})  # fmt: skip
-    return {"why": why, "why_exemplar": near}
+    return {"explanation": why, "explanation_exemplar": near}
 
 
 def write_scores(workspace: Workspace, n: int) -> None:
@@ -206,9 +207,7 @@ def open_parquet(workspace: Workspace, folder: Path) -> duckdb.DuckDBPyConnectio
             path = folder / "plain" / f"{name}.parquet"
             connection.execute(f"COPY (FROM \"{name}\") TO '{path}' (FORMAT parquet)")
             plain.execute(f"CREATE VIEW \"{name}\" AS FROM read_parquet('{path}')")
-        views = connection.execute(
-            "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_name = 'v_altered'"
-        ).fetchall()
+        views = connection.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
     for (sql,) in sorted(views, key=lambda row: "v_" in row[0].split(" AS ", 1)[1]):
         plain.execute(sql)
     return plain

@@ -25,7 +25,7 @@ from flows.orchestration.progress import for_terminal, listening
 from flows.select_data import select_data
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets
 from selection.evaluation.metrics import TOP_GRADE, UNJUDGED
-from storage.catalog.connection import open_snapshot
+from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import open_workspace
 
 BUDGET = 1000
@@ -94,9 +94,9 @@ def _answer(
     target = next(each for each in field.targets if each.name == name)
     with open_snapshot(field.workspace) as connection:
         found = connection.execute(
-            "SELECT own.n_alike, own.n_alike_lo, own.n_alike_hi, own.informative_until,"
-            " own.percentile > words.percentile FROM label_free_check own"
-            " JOIN label_free_check words USING (selection_id, target)"
+            "SELECT own.n_close, own.n_close_lo, own.n_close_hi, own.depth,"
+            " own.percentile > words.percentile FROM held_out_check own"
+            " JOIN held_out_check words USING (selection_id, target)"
             " WHERE own.method = 'jaccard' AND words.method = 'bm25' AND selection_id = ?",
             [selection_id],
         ).fetchall()

@@ -25,7 +25,7 @@ from flows.orchestration.progress import for_terminal, listening
 from flows.train_sae import train_sae
 from selection.evaluation.metrics import N_RESAMPLES
 from selection.evaluation.summary import BEST, MethodSummary
-from storage.catalog.connection import open_snapshot
+from storage.catalog.snapshot import open_snapshot
 from storage.files.atomic import write_bytes
 from storage.files.workspace import Workspace, open_workspace
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selection.core.hashing import canonical_json, content_id, example_id
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.tables import table_of
 from storage.files.workspace import Workspace, open_workspace
 
 SOURCES = {"grade-school-math": 42, "code-exercises": 39, "open-chat": 31, "translation": 8}
@@ -41,7 +41,7 @@ DESCRIPTIONS = {
     for latent in range(0, 64, 2)
 }
 N_POOL, N_SELECTED, N_NEAR = 320, 120, 50
-OF_THE_CATALOG = {"catalog_commit", "decision", "forgotten", "migration", "export"}
+OF_THE_CATALOG = {"catalog_commit", "redaction", "recorded_file", "forgotten", "export"}
 """Tables that a commit fills by itself, and later commands."""
 
 Rows = list[dict[str, Any]]
@@ -181,7 +181,7 @@ def make_tables(
     for row in tables["selection"]:
         row["name"] = names[row["name"]]
     _one(tables["run"]).update(name=name, is_demo=is_demo)
-    return {table: table_of(table, rows) for table, rows in tables.items()}
+    return {table: to_arrow(table, rows) for table, rows in tables.items()}
 
 
 def with_many_picks(tables: dict[str, pa.Table], n: int) -> dict[str, pa.Table]:
@@ -215,7 +215,7 @@ def with_many_picks(tables: dict[str, pa.Table], n: int) -> dict[str, pa.Table]:
         rows[name] = [
             row for row in rows[name] if row.get("selection_id") in (None, main["selection_id"])
         ]
-    return {name: table_of(name, values) for name, values in rows.items()}
+    return {name: to_arrow(name, values) for name, values in rows.items()}
 
 
 def write_scores(workspace: Workspace, tables: Mapping[str, pa.Table]) -> None:
@@ -426,7 +426,7 @@ def _write_pool(folder: Path) -> Path:
 
 def _catalog_tables(workspace: Workspace, folder: Path) -> dict[str, pa.Table]:
     """Every table of the published catalog that a run fills; paths relative to the folder."""
-    from storage.catalog.connection import open_snapshot
+    from storage.catalog.snapshot import open_snapshot
 
     tables = {}
     with open_snapshot(workspace) as connection:
@@ -443,7 +443,7 @@ def _catalog_tables(workspace: Workspace, folder: Path) -> dict[str, pa.Table]:
                     for row in answer.fetchall()
                 ]
                 rows = [row for row in rows if row.get("action") != "exported"]
-                tables[name] = table_of(name, rows)
+                tables[name] = to_arrow(name, rows)
     return tables
 
 

@@ -33,7 +33,7 @@ _EXIT_STATUS: dict[str, int] = {}
 
 SLOW_MODULES = {
     "test_audit_exclusions", "test_audit_forget_and_bundle", "test_audit_reproduce",
-    "test_benchmark", "test_catalog_commit", "test_catalog_hash_chain", "test_catalog_lookup",
+    "test_benchmark", "test_catalog_commit", "test_catalog_integrity", "test_catalog_lookup",
     "test_catalog_sql", "test_cli", "test_data_memory", "test_decide_held_out_job",
     "test_docs_questions", "test_export", "test_flows", "test_fuzz_catalog", "test_fuzz_configs",
     "test_fuzz_pools", "test_fuzz_saes", "test_layout", "test_models_activations",

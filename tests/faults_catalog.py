@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from zlib import crc32
 
-from storage.catalog.commit import commit, publish
+from storage.catalog.commit import commit, publish_newest
 from storage.catalog.connection import connect_to_write
+from storage.catalog.integrity import differences
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
 from tests.catalog_fixture import make_tables
@@ -91,13 +92,13 @@ def problem_of(workspace: Workspace, acknowledged: set[str], next_name: str) -> 
         return f"lost: {sorted(acknowledged - snapshot.keys())}"
     if not all(snapshot.values()):
         return f"half there: {[name for name, whole in snapshot.items() if not whole]}"
-    publish(workspace)
+    publish_newest(workspace)
     with connect_to_write(workspace.catalog) as connection:
         catalog = dict(connection.execute(_WHOLE).fetchall())
-        broken = connection.execute("FROM v_altered").fetchall()
+        broken = list(differences(connection))
     more = catalog.keys() - acknowledged - {name for name in catalog if name in snapshot}
     if broken or not all(catalog.values()) or len(more) > 1:
-        return f"catalog: {len(more)} runs more, {len(broken)} broken links"
+        return f"catalog: {len(more)} runs more, {len(broken)} differences"
     commit(
         workspace,
         make_tables(next_name, n_selected=5, n_near=2, seed=crc32(next_name.encode()) % 999),

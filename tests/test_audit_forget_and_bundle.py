@@ -58,8 +58,7 @@ def test_an_untouched_workspace_is_ok(workspace: Workspace) -> None:
     assert ALTERED not in found
     assert REDACTED not in found
     assert found["ok"] >= {
-        "decisions",
-        "samples",
+        "catalog",
         "ranking",
         "export",
         "manifest",
@@ -94,7 +93,7 @@ def change_scores(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        (change_text, "samples"),
+        (change_text, "catalog"),
         (change_pool, "pool"),
         (change_scores, "ranking"),
         (lambda w: flip(next(w.shards.glob("*/*/values.npy"))), "shards"),
@@ -174,7 +173,7 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     assert list(tomb.rows) == [(gone.example_id, "asked by the author", True)]
     found = states(workspace)
     assert ALTERED not in found
-    assert found[REDACTED] == {"samples", "pool", "shards", "export"}
+    assert found[REDACTED] == {"catalog", "pool", "shards", "export"}
 
 
 def test_pages_with_words_of_a_forgotten_exemplar_are_written_again(workspace: Workspace) -> None:
@@ -207,7 +206,7 @@ def test_a_bundle_is_read_without_saelect_from_anywhere(
     with duckdb.connect(str(moved / "catalog.duckdb"), read_only=True) as connection:
         rows = connection.execute("SELECT rank, example_id FROM v_selection ORDER BY 1").fetchall()
         assert connection.execute("SELECT count(*) FROM v_why").fetchall()[0][0] > 0
-        counts = "count(*), count(turn), count(first_char), count(strength)"
+        counts = "count(*), count(turn), count(first_char), count(activation)"
         places = f"SELECT {counts} FROM token_activations"
         n, *kept = connection.execute(places).fetchall()[0]
         assert n > 0

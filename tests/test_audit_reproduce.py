@@ -73,7 +73,14 @@ def test_a_run_is_reproduced_bit_by_bit_and_nothing_is_written(
     said = capsys.readouterr().out
     assert "every decision and explanation is the same, bit by bit" in said
     counts = {line.split()[0]: line.split() for line in said.splitlines() if "  same" in line}
-    for table in ("pick", "near_miss", "why", "why_exemplar", "selection", "selection_drop"):
+    for table in (
+        "pick",
+        "near_miss",
+        "explanation",
+        "explanation_exemplar",
+        "selection",
+        "selection_drop",
+    ):
         assert int(counts[table][1].replace(",", "")) > 0, table
     assert len([line for line in said.splitlines() if line.startswith("scores ")]) == 3
     assert "not recorded" not in said
@@ -103,7 +110,7 @@ def swap_two_scores(workspace: Workspace) -> None:
     [
         (in_catalog("UPDATE pick SET score = score + 1e-16 WHERE rank = 2"), "pick"),
         (in_catalog("UPDATE selection_drop SET detail = 'x'"), "selection_drop"),
-        (in_catalog("DELETE FROM why WHERE place = 1"), "why"),
+        (in_catalog("DELETE FROM explanation WHERE position = 1"), "explanation"),
         (swap_two_scores, r"scores \S+"),
     ],
 )

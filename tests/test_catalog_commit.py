@@ -17,10 +17,9 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.catalog import commit as catalog
-from storage.catalog import schema
-from storage.catalog.schema import FIRST, MIGRATIONS
+from storage.catalog.arrow_rows import column_types, to_arrow
+from storage.catalog.snapshot import open_snapshot
 from storage.catalog.sql import run_sql
-from storage.catalog.tables import column_types, table_of
 from storage.files import atomic, locks
 from storage.files.workspace import Workspace, open_workspace
 from tests.catalog_fixture import DESCRIPTIONS, SPACE, made_workspace, make_example, make_tables
@@ -101,7 +100,7 @@ def test_the_source_mix_adds_up_to_pool_and_selection(tmp_path: Path) -> None:
 def test_explanations_carry_the_description_of_their_own_latent_and_sae(tmp_path: Path) -> None:
     workspace = made_workspace(tmp_path)
     other = {"sae": "another SAE", "latent": 28, "description": "of another SAE"}
-    catalog.commit(workspace, {"latent_description": table_of("latent_description", [other])})
+    catalog.commit(workspace, {"latent_description": to_arrow("latent_description", [other])})
     rows = query(
         workspace.snapshot, "SELECT space, latent, description, contribution, share FROM v_why"
     )
@@ -109,7 +108,7 @@ def test_explanations_carry_the_description_of_their_own_latent_and_sae(tmp_path
     assert {latent for latent, _ in described} > {28, 31}
     for latent, text in described:
         assert text == DESCRIPTIONS.get(int(str(latent)))
-    made = make_tables()["why"].to_pylist()
+    made = make_tables()["explanation"].to_pylist()
     assert sorted((r[1], r[3]) for r in rows) == sorted(
         (row["latent"], row["contribution"]) for row in made
     )
@@ -143,7 +142,9 @@ def test_a_repeated_commit_changes_nothing(tmp_path: Path) -> None:
     workspace = made_workspace(tmp_path)
     catalog.commit(workspace, make_tables())
     assert query(workspace.snapshot, "SELECT count(*), count(DISTINCT run_id) FROM run") == [(1, 1)]
-    assert query(workspace.snapshot, "SELECT count(*) FROM why")[0][0] == len(make_tables()["why"])
+    assert query(workspace.snapshot, "SELECT count(*) FROM explanation")[0][0] == len(
+        make_tables()["explanation"]
+    )
     tables = make_tables()
     tables["selection"] = tables["selection"].slice(0, 1)
     with pytest.raises(ValueError, match="in the catalog already, with other selections"):
@@ -172,7 +173,7 @@ def test_rows_that_contradict_each_other_are_refused_whole(
     new = make_example(7_000, np.random.default_rng(7))
     with pytest.raises(ValueError, match=said):
         catalog.commit(workspace, without(make_tables("second", extra=(new,)), name, keep))
-    catalog.commit(workspace, {"event": table_of("event", [])})
+    catalog.commit(workspace, {"event": to_arrow("event", [])})
     assert run_names(workspace.catalog) == ["calm-otter"]
     assert query(workspace.catalog, "SELECT count(*) FROM pick") == [(360,)]
 
@@ -192,11 +193,11 @@ def test_an_unknown_table_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`run_drop` has no columns \['count'\]"):
         catalog.commit(workspace, {"run_drop": pa.table({"count": [1]})})
     with pytest.raises(ValueError, match=r"`run_drop` has no columns \['count'\]"):
-        table_of("run_drop", [{"count": 1}])
+        to_arrow("run_drop", [{"count": 1}])
 
 
 def test_a_missing_required_value_is_named(tmp_path: Path) -> None:
-    rows = table_of("run_drop", [{"run_id": "r", "stage": "read", "reason": "no_text"}])
+    rows = to_arrow("run_drop", [{"run_id": "r", "stage": "read", "reason": "no_text"}])
     with pytest.raises(ValueError, match=r"rows of `run_drop` are not valid.*run_drop\.n"):
         catalog.commit(open_workspace(tmp_path), {"run_drop": rows})
 
@@ -204,7 +205,7 @@ def test_a_missing_required_value_is_named(tmp_path: Path) -> None:
 def test_python_values_become_what_the_columns_hold() -> None:
     zone = timezone(timedelta(hours=2))
     moment = datetime(2026, 11, 23, 12, 0, tzinfo=zone)
-    table = table_of("run", [{"run_id": "r", "created_at": moment, "config": {"b": [1], "a": "ü"}}])
+    table = to_arrow("run", [{"run_id": "r", "created_at": moment, "config": {"b": [1], "a": "ü"}}])
     assert list(table.column_names) == list(column_types("run"))
     row = table.to_pylist()[0]
     assert row["created_at"] == datetime(2026, 11, 23, 10, 0)
@@ -219,7 +220,7 @@ def test_a_few_rows_as_mappings_are_stored_as_arrow_rows_are(tmp_path: Path) -> 
         {"action": "forgot", "at": at, "run_id": None},
     ]
     found = []
-    for place, rows in (("few", events), ("arrow", table_of("event", events))):
+    for place, rows in (("few", events), ("arrow", to_arrow("event", events))):
         workspace = open_workspace(tmp_path / place)
         catalog.commit(workspace, {"event": rows, "forgotten": []})
         found.append(run_sql(workspace, "FROM event ORDER BY action").rows)
@@ -246,13 +247,15 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from storage.catalog import commit as catalog
+from storage.catalog import snapshot
 from storage.files.workspace import open_workspace
 from tests.catalog_fixture import make_tables
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(catalog, sys.argv[2], die)
+owner, _, name = sys.argv[2].rpartition(".")
+setattr(snapshot if owner else catalog, name, die)
 catalog.commit(open_workspace(Path(sys.argv[1])), make_tables("killed", seed=3))
 """
 
@@ -279,7 +282,7 @@ def test_processes_that_commit_at_once_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "kept"),
-    [("_check", False), ("_copy_to_snapshot", True), ("_copy", True)],
+    [("_check", False), ("publish", True), ("snapshot._copy", True)],
 )
 def test_a_commit_killed_at_any_moment_is_whole_or_absent(
     tmp_path: Path, moment: str, kept: bool
@@ -287,7 +290,7 @@ def test_a_commit_killed_at_any_moment_is_whole_or_absent(
     workspace = made_workspace(tmp_path)
     assert start(KILLED, tmp_path, moment).wait(60) == -signal.SIGKILL
     assert run_names(workspace.snapshot) == ["calm-otter"]  # readers never saw a half
-    catalog.publish(workspace)
+    catalog.publish_newest(workspace)
     after = ["calm-otter", "killed"] if kept else ["calm-otter"]
     assert run_names(workspace.snapshot) == run_names(workspace.catalog) == after
     catalog.commit(workspace, make_tables("killed", seed=3))  # the same command again
@@ -349,19 +352,18 @@ def test_a_waiting_writer_publishes_for_the_one_before(
 ) -> None:
     workspace = made_workspace(tmp_path)
     copies: list[Workspace] = []
-    copy = catalog._copy_to_snapshot
+    copy = catalog.publish
 
     def counting_copy(of: Workspace) -> None:
         copies.append(of)
         copy(of)
 
-    monkeypatch.setattr(catalog, "_copy_to_snapshot", counting_copy)
+    monkeypatch.setattr(catalog, "publish", counting_copy)
     waiting = iter([True, False])
     monkeypatch.setattr(locks, "is_shared", lambda _: next(waiting))
     catalog.commit(workspace, make_tables("second", seed=5))
     assert len(copies) == 1  # nobody came after all: published on the second hold of the lock
     catalog.commit(workspace, make_tables("third", seed=6))
-    catalog._publish_at_least(workspace, number=2, wait_s=1)
     assert len(copies) == 2
     assert run_names(workspace.snapshot) == ["calm-otter", "second", "third"]
 
@@ -412,7 +414,7 @@ def test_a_disk_that_fills_up_while_writing_keeps_the_old_catalog(
         workspace = made_workspace(tiny_disk, n_selected=5)
         monkeypatch.setattr(catalog, "ensure_free", lambda *_: None)
         filler = os.urandom(1 << 20).hex() * 12
-        big = table_of("event", [{"at": datetime.now(UTC), "action": "x", "detail": [filler]}])
+        big = to_arrow("event", [{"at": datetime.now(UTC), "action": "x", "detail": [filler]}])
         with pytest.raises(InputError, match="disk is full"):
             catalog.commit(workspace, {"event": big})
         assert run_names(workspace.snapshot) == ["calm-otter"]
@@ -421,42 +423,23 @@ def test_a_disk_that_fills_up_while_writing_keeps_the_old_catalog(
         subprocess.run(["umount", str(tiny_disk)], check=True)
 
 
-def test_a_catalog_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+def test_a_catalog_of_another_version_is_refused(tmp_path: Path) -> None:
     workspace = made_workspace(tmp_path)
-    with duckdb.connect(str(workspace.catalog)) as connection:
-        connection.execute("INSERT INTO migration VALUES (99, '999_of_the_future')")
-    with pytest.raises(InputError, match=r"newer saelect.*Update saelect"):
+    for file in (workspace.catalog, workspace.snapshot):
+        with duckdb.connect(str(file)) as connection:
+            connection.execute(
+                "UPDATE catalog_commit"
+                """ SET content = json_merge_patch(content, '{"schema": "x"}')"""
+            )
+    with pytest.raises(InputError, match="another version of saelect"):
         catalog.commit(workspace, make_tables("second"))
-
-
-def test_a_catalog_from_before_migrations_had_names_is_brought_up_to_date(tmp_path: Path) -> None:
-    workspace = open_workspace(tmp_path)
-    with duckdb.connect(str(workspace.catalog)) as connection:
-        connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY)")
-        connection.execute(MIGRATIONS[FIRST])
-        connection.execute("INSERT INTO migration VALUES (0)")
-    catalog.commit(workspace, make_tables())
-    applied = query(workspace.snapshot, "SELECT name FROM migration ORDER BY number")
-    assert [name or FIRST for (name,) in applied] == list(MIGRATIONS)
-
-
-def test_migrations_that_share_a_number_are_each_applied_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = made_workspace(tmp_path)
-    second = {"900_a": "CREATE TABLE a (x BIGINT)", "900_b": "ALTER TABLE run ADD COLUMN b BIGINT"}
-    monkeypatch.setattr(schema, "MIGRATIONS", {**MIGRATIONS, "900_b": second["900_b"]})
-    catalog.commit(workspace, make_tables("second"))
-    monkeypatch.setattr(schema, "MIGRATIONS", {**MIGRATIONS, **second})
-    for name in ("third", "fourth"):
-        catalog.commit(workspace, make_tables(name))
-    assert query(workspace.snapshot, "SELECT count(b), count(*) FROM run") == [(0, 4)]
-    assert query(workspace.snapshot, "SELECT count(*) FROM a") == [(0,)]
+    with pytest.raises(InputError, match="another version"), open_snapshot(workspace):
+        pass
 
 
 def test_publishing_without_a_catalog_does_nothing(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path)
-    catalog.publish(workspace)
+    catalog.publish_newest(workspace)
     assert not workspace.snapshot.exists()
 
 

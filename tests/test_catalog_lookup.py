@@ -9,10 +9,10 @@ import pytest
 from selection.core.errors import InputError
 from storage.audit.explain import explain
 from storage.catalog import lookup
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.lookup import SelectionRow
 from storage.catalog.sql import run_sql
-from storage.catalog.tables import table_of
 from storage.files.workspace import Workspace, open_workspace
 from tests.catalog_fixture import DESCRIPTIONS, SPACE, made_workspace, make_tables
 
@@ -62,7 +62,7 @@ def test_a_workspace_without_runs_has_no_names_and_says_what_to_do(tmp_path: Pat
     assert lookup.run_names(empty) == []
     with pytest.raises(InputError, match=r"nothing has been recorded.*saelect demo"):
         lookup.list_selections(empty)
-    commit(empty, {"event": table_of("event", [])})
+    commit(empty, {"event": to_arrow("event", [])})
     with pytest.raises(InputError, match=r"no selection has been recorded.*saelect demo"):
         lookup.find_selections(empty, "latest")
 
@@ -124,9 +124,11 @@ def test_why_lists_latents_in_their_recorded_order_and_the_rest_last(workspace: 
     assert rows[-1].latent < 0
     key = f"selection_id = '{chosen.selection_id}' AND example_id = '{example}'"
     key += f" AND exemplar_id = '{rows[0].exemplar_id}'"
-    in_order = run_sql(workspace, f"SELECT contribution FROM why WHERE {key} ORDER BY place").rows
+    in_order = run_sql(
+        workspace, f"SELECT contribution FROM explanation WHERE {key} ORDER BY position"
+    ).rows
     assert parts == [part for (part,) in in_order]
-    found = run_sql(workspace, f"SELECT DISTINCT numerator FROM why WHERE {key}").rows
+    found = run_sql(workspace, f"SELECT DISTINCT numerator FROM explanation WHERE {key}").rows
     assert [(sum(parts),)] == list(found)
     described = {row.latent: row.description for row in rows if row.space == SPACE}
     assert described
@@ -154,7 +156,7 @@ def test_an_own_id_that_two_examples_share_is_refused(workspace: Workspace) -> N
          "row": 1}
         for i in ids
     ]  # fmt: skip
-    commit(workspace, {"occurrence": table_of("occurrence", rows)})
+    commit(workspace, {"occurrence": to_arrow("occurrence", rows)})
     with pytest.raises(InputError, match=r"means 2 examples.*Name one of them"):
         lookup.find_example(workspace, "7")
 
@@ -175,7 +177,7 @@ def test_where_used_names_selections_and_exports(workspace: Workspace) -> None:
     uses = lookup.where_used(workspace, example)
     assert ("calm-otter", None) in [(use.selection, use.path) for use in uses]
     assert all(use.path is None for use in uses)
-    commit(workspace, {"export": table_of("export", [export])})
+    commit(workspace, {"export": to_arrow("export", [export])})
     (use,) = (use for use in lookup.where_used(workspace, example) if use.path)
     assert (use.selection, use.rank, use.path, use.format) == (
         "calm-otter",

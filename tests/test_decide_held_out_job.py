@@ -21,8 +21,8 @@ from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import median_interval
 from selection.rendering.renderer import render_key
 from selection.similarity.weights import latent_weights
-from storage.catalog.connection import open_snapshot
 from storage.catalog.lookup import find_selection
+from storage.catalog.snapshot import open_snapshot
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
 from storage.report.gather import report_facts
@@ -69,6 +69,11 @@ def of_selection(workspace: Workspace, table: str, selection_id: object) -> list
     return query(workspace, f"FROM {table} WHERE selection_id = '{selection_id}'")
 
 
+def own_checks(workspace: Workspace, selection_id: object) -> list[dict[str, Any]]:
+    rows = of_selection(workspace, "v_held_out_check", selection_id)
+    return [row for row in rows if row["is_own"]]
+
+
 def weights_of(kind: str, pool: Vectors) -> dict[int, int]:
     """By the tested function of weights."""
     frequency = Counter(latent for vector in pool.values() for latent in vector)
@@ -95,7 +100,7 @@ def test_percentiles_are_what_the_definition_says(run: Any, how: str, kind: str)
     ranking = {"exemplar_reduction": how, "weights": kind}
     workspace, main = run(ranking=ranking, name="oracle", check={"folds": 4})
     pool, exemplars = stored_vectors(workspace)
-    rows = of_selection(workspace, "held_out", main["selection_id"])
+    rows = of_selection(workspace, "held_out_exemplar", main["selection_id"])
     mine = {row["exemplar_id"]: row for row in rows if row["method"] == "jaccard"}
     # Keys of vectors are not example ids; the exemplars' order of percentiles identifies them.
     folds = Counter(row["fold"] for row in mine.values())
@@ -108,10 +113,12 @@ def test_percentiles_are_what_the_definition_says(run: Any, how: str, kind: str)
         others = [float(score(how, vector, kept, weights)) for vector in pool.values()]
         below = sum(1.0 if x < own else 0.5 if x == own else 0.0 for x in others)
         assert row["percentile"] == pytest.approx(100 * below / len(pool), abs=1e-9)
-    (found,) = [r for r in of_selection(workspace, "v_check", main["selection_id"]) if r["is_own"]]
+    (found,) = [
+        r for r in of_selection(workspace, "v_held_out_check", main["selection_id"]) if r["is_own"]
+    ]
     expected = median_interval(np.array([row["percentile"] for row in mine.values()]))
     assert found["percentile"] == pytest.approx(expected.median)
-    assert found["n_alike"] == pytest.approx(2 * (1 - found["percentile"] / 100) * len(pool))
+    assert found["n_close"] == pytest.approx(2 * (1 - found["percentile"] / 100) * len(pool))
 
 
 def in_order(workspace: Workspace, ids: Any, exemplars: Vectors) -> list[dict[int, int]]:
@@ -130,14 +137,14 @@ def in_order(workspace: Workspace, ids: Any, exemplars: Vectors) -> list[dict[in
 
 def test_bm25_and_random_are_ranked_too_and_random_is_chance(run: Any) -> None:
     workspace, main = run(name="controls")
-    rows = of_selection(workspace, "label_free_check", main["selection_id"])
+    rows = of_selection(workspace, "held_out_check", main["selection_id"])
     assert {row["method"] for row in rows} == {"jaccard", "bm25", "random"}
     (random,) = [row for row in rows if row["method"] == "random"]
     assert random["percentile_lo"] < 50 < random["percentile_hi"]
-    assert random["n_alike"] is None
-    assert random["informative_until"] is None
+    assert random["n_close"] is None
+    assert random["depth"] is None
     texts = [plain_text(tiny_row(i)["messages"], None) for i in range(60)]
-    held = [row for row in of_selection(workspace, "held_out", main["selection_id"])
+    held = [row for row in of_selection(workspace, "held_out_exemplar", main["selection_id"])
             if row["method"] == "bm25"]  # fmt: skip
     own = {row["exemplar_id"]: row for row in query(workspace, "FROM exemplar")}
     assert len(held) == len(own) > 1
@@ -155,13 +162,15 @@ def test_a_copy_in_the_pool_does_not_compete_with_its_exemplar(run: Any, tmp_pat
     rows = [tiny_row(i) for i in (*range(60), 400)]  # 400 is an exemplar
     pool = write_jsonl(tmp_path / "pool.jsonl", rows)
     workspace, main = run(pool, drop_exemplar_copies=False, decontamination=None, name="copy")
-    (found,) = [r for r in of_selection(workspace, "v_check", main["selection_id"]) if r["is_own"]]
+    (found,) = [
+        r for r in of_selection(workspace, "v_held_out_check", main["selection_id"]) if r["is_own"]
+    ]
     assert found["n_ranked"] == 61
     among = {
         row["own_id"]: row["percentile"]
         for row in query(
             workspace,
-            "SELECT own_id, percentile FROM held_out JOIN exemplar USING (exemplar_id)"
+            "SELECT own_id, percentile FROM held_out_exemplar JOIN exemplar USING (exemplar_id)"
             " WHERE method = 'random'",
         )
     }
@@ -177,16 +186,16 @@ def test_a_single_exemplar_is_said_to_be_too_few_and_the_reach_is_still_measured
 ) -> None:
     one = write_jsonl(tmp_path / "one.jsonl", [tiny_row(400), tiny_row(400)])  # a copy is no second
     workspace, main = run(paths[0], one, name="one")
-    (row,) = of_selection(workspace, "label_free_check", main["selection_id"])
+    (row,) = of_selection(workspace, "held_out_check", main["selection_id"])
     assert (row["n_exemplars"], row["n_folds"], row["percentile"]) == (1, None, None)
-    assert row["informative_until"] is not None
+    assert row["depth"] is not None
     lines = check_lines(workspace, str(main["selection_id"]))
     assert any("a single exemplar cannot be held out" in line for line in lines)
 
 
 def test_the_check_can_be_turned_off(run: Any) -> None:
     workspace, main = run(check=None, name="off")
-    assert of_selection(workspace, "held_out", main["selection_id"]) == []
+    assert of_selection(workspace, "held_out_exemplar", main["selection_id"]) == []
     assert check_lines(workspace, str(main["selection_id"])) == []
     report = (workspace.reports / f"{main['name']}.html").read_text()
     assert '<section id="check">' not in report
@@ -201,7 +210,9 @@ def test_every_target_of_a_joint_selection_is_checked(
     ]
     file = write_jsonl(tmp_path / "targets.jsonl", targets)
     workspace, main = run(paths[0], file, combine="joint", name="joint")
-    rows = [r for r in of_selection(workspace, "v_check", main["selection_id"]) if r["is_own"]]
+    rows = [
+        r for r in of_selection(workspace, "v_held_out_check", main["selection_id"]) if r["is_own"]
+    ]
     picks = {row["target"]: row["n_picks"] for row in rows}
     assert picks == {"sums": 4, "french": 3}
     lines = check_lines(workspace, str(main["selection_id"]))
@@ -219,11 +230,11 @@ def test_sentences_stand_in_terminal_report_and_page_and_change_with_no_thread_o
         workspace, main = run(
             pool, name=f"threads-{threads}", compute=compute, check={"max_rows": 1000}
         )
-        rows = of_selection(workspace, "label_free_check", main["selection_id"])
-        rows += of_selection(workspace, "held_out", main["selection_id"])
+        rows = of_selection(workspace, "held_out_check", main["selection_id"])
+        rows += of_selection(workspace, "held_out_exemplar", main["selection_id"])
         found.append([{k: v for k, v in r.items() if k != "selection_id"} for r in rows])
     assert found[0] == found[1]
-    (own,) = [row for row in found[0] if row.get("informative_until") is not None]
+    (own,) = [row for row in found[0] if row.get("depth") is not None]
     assert (own["n_rows"], own["n_ranked"]) == (1000, 1100)
     lines = check_lines(workspace, str(main["selection_id"]))
     assert any("Measured among 1,000 samples drawn from 1,100." in line for line in lines)

@@ -291,8 +291,8 @@ def test_the_manifest_hashes_every_file_and_says_where_it_came_from(workspace: W
         assert manifest[key] == run[key]
     assert manifest["config"] == json.loads(run["config"])
     assert manifest["n_selected"] == 120
-    chain = run_sql(workspace, "FROM decision ORDER BY number").to_pylist()
-    assert manifest["decision"] in [{k: link[k] for k in ("number", "sha256")} for link in chain]
+    chain = run_sql(workspace, "FROM catalog_commit ORDER BY number").to_pylist()
+    assert manifest["commit"] in [{k: link[k] for k in ("number", "sha256")} for link in chain]
     assert sum(source["n"] for source in manifest["sources"]) == 120  # type: ignore[attr-defined]
 
 
@@ -392,14 +392,14 @@ def test_a_disk_that_fills_up_leaves_no_half_file(
 
 
 def test_original_rows_that_were_not_recorded_are_refused(tmp_path: Path) -> None:
+    from storage.catalog.arrow_rows import to_arrow
     from storage.catalog.commit import commit
-    from storage.catalog.tables import table_of
     from storage.files.workspace import open_workspace
 
     workspace = open_workspace(tmp_path)
     tables = make_tables(n_selected=3)
     rows = [{**row, "raw": None} for row in tables["occurrence"].to_pylist()]
-    commit(workspace, {**tables, "occurrence": table_of("occurrence", rows)})
+    commit(workspace, {**tables, "occurrence": to_arrow("occurrence", rows)})
     with pytest.raises(InputError, match="did not record the original rows"):
         export_selection(workspace, "calm-otter", ["original"])
     assert not (workspace.exports / "calm-otter" / "original.jsonl").exists()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.lookup import list_selections
-from storage.catalog.tables import table_of
 from storage.files.workspace import open_workspace
 from storage.report.compare import write_comparison
 from storage.report.page import write_report
@@ -39,24 +39,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = make_tables()
     why = [
         row
-        for row in tables["why"].to_pylist()
+        for row in tables["explanation"].to_pylist()
         if row["nearness"] == 1 and row["space"] != "tokens"
     ]
     tokens = [
         {**row, "space": "tokens", "latent": number, "term": term, "contribution": 1000 + number,
-         "place": number + 1,
+         "position": number + 1,
          "share": (1000 + number) / row["numerator"]}
         for row in why if row["latent"] == -2 for number, term in enumerate("(a)")
     ]  # fmt: skip
     fired = [
         {"selection_id": row["selection_id"], "example_id": row["example_id"], "space": "tokens",
          "latent": number, "turn": 0, "first_char": row["text"].index(term),
-         "end_char": row["text"].index(term) + 1, "strength": 1.0 + number}
+         "end_char": row["text"].index(term) + 1, "activation": 1.0 + number}
         for row in tables["pick"].to_pylist() for number, term in enumerate("(a)")
         if row["selection_id"] == why[0]["selection_id"]
     ]  # fmt: skip
-    tables["why"] = table_of("why", [*why, *tokens])
-    tables["token_activations"] = table_of("token_activations", fired)
+    tables["explanation"] = to_arrow("explanation", [*why, *tokens])
+    tables["token_activations"] = to_arrow("token_activations", fired)
     workspace = open_workspace(tmp_path_factory.mktemp("made"))
     commit(workspace, tables)
     return write_report(workspace, "calm-otter")

@@ -8,8 +8,8 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.catalog.commit import commit
-from storage.catalog.connection import open_snapshot
 from storage.catalog.lookup import diff, find_selection, picks
+from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 from storage.report.compare import compare, rank_correlation, write_comparison
 from tests.catalog_fixture import made_workspace, make_tables

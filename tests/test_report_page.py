@@ -10,9 +10,9 @@ import pytest
 
 from selection.core.errors import InputError
 from selection.records import DropReason
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.lookup import diff, find_selection, picks
-from storage.catalog.tables import table_of
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
 from storage.report.gather import REASONS
@@ -143,8 +143,8 @@ def test_hostile_names_and_config_values_are_escaped(tmp_path: Path) -> None:
         "artifact": ["artifact", "step"],
     }.items():
         rows = [{**row, **dict.fromkeys(columns, bad)} for row in tables[name].to_pylist()]
-        tables[name] = table_of(name, rows)
-    tables["run"] = table_of(
+        tables[name] = to_arrow(name, rows)
+    tables["run"] = to_arrow(
         "run", [{**tables["run"].to_pylist()[0], "config": {"where": bad, "pool": [{"path": bad}]}}]
     )
     tables["latent_description"] = tables["latent_description"].slice(0, 1)
@@ -190,7 +190,7 @@ def test_each_reason_for_a_drop_has_words() -> None:
 
 
 def test_two_reports_of_a_selection_differ_in_the_time_only(workspace: Workspace) -> None:
-    from storage.catalog.connection import open_snapshot
+    from storage.catalog.snapshot import open_snapshot
     from storage.report.gather import report_facts
     from storage.report.page import command_in, render
     from storage.report.payload import pick_data
@@ -236,7 +236,7 @@ def test_a_run_that_recorded_only_what_it_must_has_a_report(tmp_path: Path) -> N
         "sample": {"example_id", "messages"},
         "occurrence": {"run_id", "example_id", "source", "file", "row"},
     }  # fmt: skip
-    tables = {name: table_of(name, blank(made[name], keep)) for name, keep in required.items()}
+    tables = {name: to_arrow(name, blank(made[name], keep)) for name, keep in required.items()}
     commit(workspace, tables)
     page = report_of(workspace)
     assert "Nothing was refused before ranking." in page.text
@@ -248,7 +248,7 @@ def test_a_selection_without_picks_has_a_report(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path)
     made = make_tables(n_selected=3)
     row = {**made["selection"].to_pylist()[0], "n_selected": 0, "cut_score": None, "n_tokens": 0}
-    tables = {"run": made["run"], "selection": table_of("selection", [row])}
+    tables = {"run": made["run"], "selection": to_arrow("selection", [row])}
     commit(workspace, tables)
     page = report_of(workspace)
     assert "That is 3 fewer than asked for" in page.text
@@ -268,7 +268,7 @@ def test_budgets_are_told_in_their_unit(
     workspace = open_workspace(tmp_path)
     tables = make_tables(n_selected=3)
     rows = [{**r, "budget": budget, "unused_tokens": 17} for r in tables["selection"].to_pylist()]
-    commit(workspace, {**tables, "selection": table_of("selection", rows)})
+    commit(workspace, {**tables, "selection": to_arrow("selection", rows)})
     page = report_of(workspace)
     assert words in page.text
     assert "17 tokens of the budget are left" in page.text
@@ -283,14 +283,14 @@ def test_several_target_tasks_are_told_apart(tmp_path: Path) -> None:
         for row in tables["pick"].to_pylist()
     ]
     selections = [{**row, "target": None} for row in tables["selection"].to_pylist()]
-    exemplars = table_of("exemplar", [*tables["exemplar"].to_pylist(), *other])
+    exemplars = to_arrow("exemplar", [*tables["exemplar"].to_pylist(), *other])
     commit(
         workspace,
         {
             **tables,
             "exemplar": exemplars,
-            "pick": table_of("pick", picks),
-            "selection": table_of("selection", selections),
+            "pick": to_arrow("pick", picks),
+            "selection": to_arrow("selection", selections),
         },
     )
     page = report_of(workspace)

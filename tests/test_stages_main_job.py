@@ -120,8 +120,8 @@ def test_contributions_of_a_pick_add_up_to_its_numerator(
     rows = query(
         workspace,
         "SELECT w.selection_id, example_id, sum(contribution) AS total, sum(share) AS share"
-        " FROM v_why w JOIN pick USING (selection_id, example_id) JOIN why_exemplar"
-        " USING (selection_id, example_id, exemplar_id) WHERE nearness = 1 GROUP BY ALL",
+        " FROM v_why w JOIN pick USING (selection_id, example_id) JOIN explanation_exemplar"
+        " USING (selection_id, example_id, exemplar_id) WHERE exemplar_rank = 1 GROUP BY ALL",
     )
     assert len(rows) == 7
     assert all(abs(row["share"] - 1) < 1e-12 for row in rows)
@@ -144,7 +144,7 @@ def test_tokens_of_the_first_picks_say_where_their_latents_fire(
     for row in rows:
         turn = texts[row["example_id"]][row["turn"]]
         assert row["token"] == turn[row["first_char"] : row["end_char"]] != ""
-        assert row["strength"] > 0
+        assert row["activation"] > 0
 
 
 def token_activations_of(

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from storage.catalog.connection import Connection, connect_in_memory
-from storage.catalog.schema import MIGRATIONS
+from storage.catalog.schema import create_schema
 from storage.wording.checks import Sentence, check_sentences, in_lines
 
 FOUND: dict[str, Any] = {
     "selection_id": "s", "target": "sums", "method": "jaccard", "n_exemplars": 8, "n_folds": 5,
     "n_rows": 12_000, "n_ranked": 12_000, "percentile": 98.4, "percentile_lo": 96.1,
-    "percentile_hi": 99.52, "n_alike": 332.4, "n_alike_lo": 118.0, "n_alike_hi": 936.0,
-    "effective": 1.2, "n_drawn": 128, "n_looked": 2048, "informative_until": 358,
+    "percentile_hi": 99.52, "n_close": 332.4, "n_close_lo": 118.0, "n_close_hi": 936.0,
+    "effective": 1.2, "n_random": 128, "n_examined": 2048, "depth": 358,
     "n_picks": 500, "n_beyond": 142,
 }  # fmt: skip
 
@@ -20,8 +20,7 @@ FOUND: dict[str, Any] = {
 @pytest.fixture
 def catalog() -> Iterator[Connection]:
     with connect_in_memory() as connection:
-        for migration in MIGRATIONS.values():
-            connection.execute(migration)
+        create_schema(connection)
         insert(connection, "selection", selection_id="s", run_id="r", name="n", method="jaccard",
                role="main", n_eligible=12_000, n_selected=500)  # fmt: skip
         yield connection
@@ -34,18 +33,18 @@ def insert(connection: Connection, table: str, **values: Any) -> None:
 
 
 def said(connection: Connection, **changes: Any) -> dict[str, Sentence]:
-    insert(connection, "label_free_check", **{**FOUND, **changes})
+    insert(connection, "held_out_check", **{**FOUND, **changes})
     return {each.topic: each for each in check_sentences(connection, "s")}
 
 
 def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> None:
-    controls = {"n_looked": None, "informative_until": None, "n_picks": None, "n_beyond": None}
+    controls = {"n_examined": None, "depth": None, "n_picks": None, "n_beyond": None}
     for method, percentile in (("bm25", 97.0), ("random", 48.0)):
         row = {**FOUND, **controls, "method": method, "percentile": percentile}
-        insert(catalog, "label_free_check", **row)
+        insert(catalog, "held_out_check", **row)
     for i, (ours, theirs) in enumerate([(99.0, 97.0), (98.0, 98.5), (97.0, 97.0)]):
         for method, value in (("jaccard", ours), ("bm25", theirs)):
-            insert(catalog, "held_out", selection_id="s", target="sums", method=method,
+            insert(catalog, "held_out_exemplar", selection_id="s", target="sums", method=method,
                    exemplar_id=f"e{i}", fold=i, percentile=value)  # fmt: skip
     found = said(catalog)
     assert list(found) == ["contains", "enough", "beats_random"]
@@ -68,15 +67,15 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
 @pytest.mark.parametrize(
     ("changes", "topic", "part", "is_warning"),
     [
-        ({"n_alike": 0.4, "n_alike_lo": 0, "n_alike_hi": 22}, "contains",
+        ({"n_close": 0.4, "n_close_lo": 0, "n_close_hi": 22}, "contains",
          "seems not to hold this very task", True),
         ({"percentile_lo": 44.0}, "contains", "cannot be told", True),
         ({"percentile_lo": 44.0}, "beats_random", "not clearly better than random", True),
-        ({"percentile": 72.0, "n_alike": 6720.0}, "contains", "That is much of the pool", True),
+        ({"percentile": 72.0, "n_close": 6720.0}, "contains", "That is much of the pool", True),
         ({"percentile": None, "n_folds": None}, "contains", "Give at least 5", True),
-        ({"informative_until": 0}, "enough", "no better than a random choice", True),
+        ({"depth": 0}, "enough", "no better than a random choice", True),
         ({"n_beyond": 0}, "enough", "The 500 picks all lie before it.", False),
-        ({"informative_until": 2048}, "enough", "at least to rank 2,048", True),
+        ({"depth": 2048}, "enough", "at least to rank 2,048", True),
         ({"n_rows": 1000}, "beats_random", "among 1,000 samples drawn from 12,000", False),
     ],
 )  # fmt: skip
@@ -102,8 +101,9 @@ def test_a_flagged_exemplar_is_named_with_its_id_and_the_beginning_of_its_text(
     insert(catalog, "run", run_id="r", name="n", created_at=datetime.now(UTC))
     insert(catalog, "exemplar", run_id="r", exemplar_id="e" * 32, target="sums", own_id="row-7",
            text="What is\nthe sum of " + "x" * 80)  # fmt: skip
-    insert(catalog, "held_out", selection_id="s", target="sums", method="jaccard", flag=flag,
-           exemplar_id="e" * 32, percentile=31.2, near_share=0.021, nearest_share=0.71)  # fmt: skip
+    insert(catalog, "held_out_exemplar", selection_id="s", target="sums", method="jaccard",
+           flag=flag, exemplar_id="e" * 32, percentile=31.2,
+           near_share=0.021, nearest_share=0.71)  # fmt: skip
     found = said(catalog)["exemplar"]
     assert found.text.startswith("Exemplar row-7, \u201cWhat is the sum of xxx")
     assert "…\u201d, " in found.text

@@ -7,9 +7,9 @@ import pytest
 
 from flows.cli.look import print_why
 from storage.audit.explain import explain
+from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.lookup import list_selections
-from storage.catalog.tables import table_of
 from storage.files.workspace import Workspace, open_workspace
 from storage.report.page import write_report
 from storage.report.picks import first_reasons
@@ -311,28 +311,28 @@ def workspace(tmp_path: Path) -> Workspace:
     key = {"selection_id": first["selection_id"], "example_id": first["example_id"]}
     nearest = {
         (row["selection_id"], row["example_id"]): row["exemplar_id"]
-        for row in tables["why"].to_pylist()
+        for row in tables["explanation"].to_pylist()
         if row["nearness"] == 1
     }
     reasons = [*(("tokens", number, term) for number, term in enumerate(TERMS)), (SPACE, 999, None)]
     rows = [
         {"selection_id": selection, "example_id": example, "exemplar_id": exemplar,
-         "space": space, "latent": latent, "place": place + 1, "term": term,
+         "space": space, "latent": latent, "position": place + 1, "term": term,
          "contribution": 100 - place, "numerator": 1000, "share": (100 - place) / 1000}
         for (selection, example), exemplar in sorted(nearest.items())
         for place, (space, latent, term) in enumerate(reasons)
     ]  # fmt: skip
-    tables["why"] = table_of("why", rows)
+    tables["explanation"] = to_arrow("explanation", rows)
     fired = [
         {**key, "space": space, "latent": latent, "turn": 0, "first_char": SQL.index(text),
-         "end_char": SQL.index(text) + 2, "strength": strength}
+         "end_char": SQL.index(text) + 2, "activation": strength}
         for space, latent, text, strength in (
             ("tokens", 4, "ils ", 1.0), (SPACE, 999, "SE", 2.0), (SPACE, 999, "15", 3.0)
         )
     ]  # fmt: skip
-    tables["token_activations"] = table_of("token_activations", fired)
+    tables["token_activations"] = to_arrow("token_activations", fired)
     texts = [{**row, "messages": TEXT} for row in tables["sample"].to_pylist()]
-    tables["sample"] = table_of("sample", texts)
+    tables["sample"] = to_arrow("sample", texts)
     workspace = open_workspace(tmp_path)
     commit(workspace, tables)
     return workspace

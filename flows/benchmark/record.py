@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from flows.benchmark.run import Outcome
 from selection.evaluation.summary import MethodSummary
-from storage.catalog.tables import table_of
+from storage.catalog.arrow_rows import to_arrow
 
 
 def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:
@@ -27,9 +27,9 @@ def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:
         },
     }
     return {
-        "benchmark": table_of("benchmark", [head]),
-        "benchmark_result": table_of("benchmark_result", _results(outcome)),
-        "benchmark_mean": table_of("benchmark_mean", _means(outcome)),
+        "benchmark": to_arrow("benchmark", [head]),
+        "benchmark_result": to_arrow("benchmark_result", _results(outcome)),
+        "benchmark_mean": to_arrow("benchmark_mean", _means(outcome)),
     }
 
 

@@ -296,7 +296,7 @@ def print_why(explanation: "Explanation", n_exemplars: int) -> None:
 def _print_exemplars(explanation: "Explanation") -> None:
     rows = [
         (
-            str(each.nearness) if each.exemplar_id else f"{each.n} others",
+            str(each.exemplar_rank) if each.exemplar_id else f"{each.n} others",
             "" if each.similarity is None else f"{each.similarity:.4f}",
             "" if each.part is None else f"{each.part:,}",
             (each.exemplar_id or "")[:12],
@@ -311,7 +311,7 @@ def _print_exemplars(explanation: "Explanation") -> None:
         n = sum(each.n for each in explanation.exemplars)
         note = f": the score is the sum of parts {total:,} / ({n} x 2^40)"
     say("\nNearest exemplars" + note)
-    print_table(("nearness", "similarity", "part", "exemplar", "text"), rows)
+    print_table(("exemplar rank", "similarity", "part", "exemplar", "text"), rows)
 
 
 def _standing(explanation: "Explanation") -> str:

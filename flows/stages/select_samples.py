@@ -43,8 +43,10 @@ def select_and_record(
         material = decide_run(representer, pool_id, facts, workspace.scores)
         with stage("explain", unit="rows") as handle:
             rows = catalog_rows(material)
-            handle.detail = f"{len(rows.get('why', ())):,} shared latents of picks and near misses"
-        rows |= token_activation_rows(material, rows.get("why"))
+            handle.detail = (
+                f"{len(rows.get('explanation', ())):,} shared latents of picks and near misses"
+            )
+        rows |= token_activation_rows(material, rows.get("explanation"))
         rows |= stage_rows(facts, clock.stages)
     with stage("record", unit="rows") as handle:
         commit(workspace, rows)

@@ -24,9 +24,9 @@ EXPLANATION_SCHEMA = pa.schema(
     [
         ("candidate", pa.int64()),  # position among the candidates that were given
         ("exemplar", pa.int32()),  # position among the exemplars
-        ("nearness", pa.int64()),  # 1 for the nearest exemplar
+        ("exemplar_rank", pa.int64()),  # 1 for the nearest exemplar
         ("score", pa.float64()),  # generalized Jaccard of the pair
-        ("place", pa.int64()),  # 1 for the first row of the pair
+        ("position", pa.int64()),  # 1 for the first row of the pair
         ("latent", pa.int32()),  # or REST, or GENERIC
         ("contribution", pa.int64()),  # weight times the smaller of the two values
         ("numerator", pa.int64()),  # sum of the pair's contributions
@@ -38,7 +38,7 @@ EXPLANATION_SCHEMA = pa.schema(
 PARTS_SCHEMA = pa.schema(
     [
         ("candidate", pa.int64()),  # position among the candidates that were given
-        ("nearness", pa.int64()),  # 1 for the nearest exemplar; the rest comes last
+        ("exemplar_rank", pa.int64()),  # 1 for the nearest exemplar; the rest comes last
         ("exemplar", pa.int32()),  # position among the exemplars, or REST
         ("n", pa.int64()),  # exemplars in this row: 1, or how many the rest is
         ("similarity", pa.float64()),  # numerator / denominator; null for the rest
@@ -106,8 +106,8 @@ def exemplar_parts(
 ) -> pa.Table:
     """What each candidate's nearest exemplars, and all others together, give to its score.
 
-    Returns PARTS_SCHEMA in order of candidate and nearness; equal ones by smaller position. Over
-    the rows of a candidate, sum(part) / (sum(n) 2^40) is the score that the reduction "mean" gives.
+    Returns PARTS_SCHEMA in order of candidate and exemplar rank; equal ones by smaller position.
+    Over the rows of a candidate, sum(part) / (sum(n) 2^40) is the score by reduction "mean".
     """
     queries = exemplar_queries(exemplars, weights, "max")
     scores, numerators = score_each(candidates, queries)
@@ -119,7 +119,7 @@ def exemplar_parts(
     rest = m > k
     width = k + rest
     candidate = np.repeat(np.arange(n), width)
-    nearness = np.tile(np.arange(1, width + 1), n)
+    exemplar_rank = np.tile(np.arange(1, width + 1), n)
 
     def column(values: NDArray[np.generic], of_rest: object) -> NDArray[np.generic]:
         """(n, k) values of the nearest, one more column for the rest, flattened."""
@@ -128,12 +128,12 @@ def exemplar_parts(
         return np.concatenate([values, np.broadcast_to(of_rest, (n,))[:, None]], axis=1).ravel()  # type: ignore[call-overload]
 
     near = parts[row, order]
-    is_rest = nearness > k
+    is_rest = exemplar_rank > k
     totals = _denominators(candidates, queries.entries.norms, weights, numerators)
     return pa.Table.from_arrays(
         [
             pa.array(candidate, pa.int64()),
-            pa.array(nearness, pa.int64()),
+            pa.array(exemplar_rank, pa.int64()),
             pa.array(column(order, REST), pa.int32()),
             pa.array(column(np.ones_like(order), m - k), pa.int64()),
             pa.array(column(scores[row, order], 0.0), pa.float64(), mask=is_rest),

@@ -1,13 +1,14 @@
 """`saelect bundle`: one folder that answers for a selection, readable without saelect anywhere."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from selection.core.errors import InputError
-from storage.catalog.connection import Connection, connect_to_write
+from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
 from storage.catalog.dictionary import dictionary
 from storage.catalog.lookup import find_selection
-from storage.catalog.schema import MIGRATIONS, TEXT_COLUMNS
+from storage.catalog.schema import TEXTS, create_schema
 from storage.files.atomic import (
     MANIFEST,
     full_disk_explained,
@@ -41,8 +42,8 @@ SELECT * FROM v_lineage WHERE selection_id = '{selection_id}';
 ```
 
 Scores are generalized Jaccard similarities in [0, 1]; contributions are integers that add up to the
-numerator of a similarity. Descriptions of latents are hints. The chain in `decision` belongs to the
-whole catalog; this folder holds the links of one run.
+numerator of a similarity. Descriptions of latents are hints. `catalog_commit` is the
+chain of the whole catalog, of which this folder holds the rows of one run.
 """
 
 _VIEWS = ("v_selection", "v_why", "v_source_mix", "v_drops", "v_lineage", "v_overlap")
@@ -91,52 +92,41 @@ def write_bundle(
 
 def _fill(connection: Connection, snapshot: Path, run_id: str, *, with_text: bool) -> None:
     """The rows of one run, table by table; what belongs to no run is kept where it is used."""
-    connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name VARCHAR)")
-    for migration in MIGRATIONS.values():
-        connection.execute(migration)
-    quoted = str(snapshot).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
-    columns: dict[str, set[str]] = {}
-    for table, column in connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'old'"
-        " AND table_name IN (SELECT table_name FROM duckdb_tables() WHERE database_name = 'old')"
-    ).fetchall():
-        columns.setdefault(table, set()).add(column)
-    for table in sorted(columns):
-        where, n_values = _rows_of_run(table, columns[table])
-        gone = [f'NULL AS "{t.column}"' if t.value == "NULL" else f'{t.value} AS "{t.column}"'
-                for t in TEXT_COLUMNS if t.table == table and not with_text]  # fmt: skip
-        what = f"* REPLACE ({', '.join(gone)})" if gone else "*"
-        query = f'INSERT INTO "{table}" BY NAME SELECT {what} FROM old."{table}" x {where}'
-        connection.execute(query, [run_id] * n_values)
+    create_schema(connection)
+    attach_read_only(connection, snapshot, "old")
+    rows = connection.execute(
+        "SELECT table_name, list(column_name) FROM duckdb_columns() JOIN duckdb_tables()"
+        " USING (database_name, table_name) WHERE database_name = 'old'"
+        f" AND table_name <> '{_NOT_BUNDLED}' GROUP BY ALL ORDER BY 1"
+    ).fetchall()
+    for table, columns in rows:
+        blank = TEXTS[table].blank if table in TEXTS and not with_text else {}
+        replaced = ", ".join(f'{value} AS "{name}"' for name, value in blank.items())
+        what = f"* REPLACE ({replaced})" if blank else "*"
+        query = f'INSERT INTO "{table}" BY NAME SELECT {what} FROM old."{table}" x'
+        where = _rows_of_run(table, columns)
+        connection.execute(f"{query} {where}", [run_id] if where else [])
     connection.execute("DETACH old")
 
 
-def _rows_of_run(table: str, columns: set[str]) -> tuple[str, int]:
-    """(WHERE clause, number of its parameters) that keeps one run's rows of a table."""
-    selections = "(SELECT selection_id FROM old.selection WHERE run_id = ?)"
-    if table == "decision":
-        return (
-            "WHERE subject = ? OR subject IN " + selections + " OR subject IN (SELECT export_id"
-            " FROM old.export WHERE selection_id IN " + selections + ")",
-            3,
-        )
+_NOT_BUNDLED = "redaction"  # its row numbers are those of the whole catalog
+
+
+def _rows_of_run(table: str, columns: Sequence[str]) -> str:
+    """WHERE clause that keeps one run's rows of a table; empty for a table of the whole catalog."""
     if "run_id" in columns:
-        return "WHERE run_id = ?", 1
+        return "WHERE run_id = ?"
     if "selection_id" in columns:
-        return f"WHERE selection_id IN {selections}", 1
+        return "WHERE selection_id IN (SELECT selection_id FROM old.selection WHERE run_id = ?)"
     if table in ("sample", "forgotten"):
-        return "WHERE example_id IN (SELECT example_id FROM old.occurrence WHERE run_id = ?)", 1
-    if "sae" in columns:
-        return "WHERE sae IN (SELECT sae_sha256 FROM old.run WHERE run_id = ?)", 1
-    return "", 0
+        return "WHERE example_id IN (SELECT example_id FROM old.occurrence WHERE run_id = ?)"
+    if "sae" in columns and table == "latent_description":
+        return "WHERE sae IN (SELECT sae_sha256 FROM old.run WHERE run_id = ?)"
+    return ""
 
 
 def _write_parquet(connection: Connection, folder: Path) -> None:
-    names = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE NOT internal"
-        " AND table_name NOT IN ('migration', 'catalog_commit') ORDER BY 1"
-    ).fetchall()
+    names = connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()
     for name in [*(row[0] for row in names), *_VIEWS]:
-        path = str(folder / f"{name}.parquet").replace("'", "''")
-        connection.execute(f"COPY (FROM \"{name}\") TO '{path}' (FORMAT parquet)")
+        path = quoted(str(folder / f"{name}.parquet"))
+        connection.execute(f'COPY (FROM "{name}") TO {path} (FORMAT parquet)')

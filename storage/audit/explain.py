@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from selection.core.errors import InputError
 from selection.data.messages import turn_texts
 from storage.audit.exclusions import Change, Place, Refusal, drop_of, refusal_of, row_in_pool
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described, find_example, find_selection
+from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import find_rank, scores_file
 from storage.files.workspace import Workspace
 from storage.wording.reasons import Spot, full_words, reason_words
@@ -21,7 +22,7 @@ class NearExemplar:
     part: what it gives to a mean, in units of 2^-40; None for other reductions.
     """
 
-    nearness: int
+    exemplar_rank: int
     exemplar_id: str | None
     n: int
     similarity: float | None
@@ -111,26 +112,26 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
 
 
 _EXEMPLARS = """
-SELECT w.nearness, w.exemplar_id, w.n, w.similarity, w.numerator, w.denominator, w.part, e.text
-FROM why_exemplar w JOIN selection s USING (selection_id)
+SELECT w.exemplar_rank, w.exemplar_id, w.n, w.similarity, w.numerator, w.denominator, w.part, e.text
+FROM explanation_exemplar w JOIN selection s USING (selection_id)
 LEFT JOIN (SELECT run_id, exemplar_id, any_value(text) AS text FROM exemplar GROUP BY ALL) e
     ON e.run_id = s.run_id AND e.exemplar_id = w.exemplar_id
-WHERE w.selection_id = ? AND w.example_id = ? ORDER BY w.nearness"""
+WHERE w.selection_id = ? AND w.example_id = ? ORDER BY w.exemplar_rank"""
 
 _LATENTS = f"""
 SELECT w.exemplar_id, w.space, w.latent, coalesce(w.term, d.description), w.contribution,
     w.share, w.pool_share
-FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
+FROM explanation w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
 {described("w")}
 WHERE w.selection_id = ? AND w.example_id = ?
-ORDER BY coalesce(w.nearness, 1), w.exemplar_id, w.place, w.latent < 0, w.contribution DESC,
+ORDER BY coalesce(w.exemplar_rank, 1), w.exemplar_id, w.position, w.latent < 0, w.contribution DESC,
     w.latent"""
 
 
 _PLACES = """
 SELECT space, latent, turn, first_char, end_char FROM token_activations
 WHERE selection_id = ? AND example_id = ? AND turn IS NOT NULL
-ORDER BY strength DESC, turn, first_char"""
+ORDER BY activation DESC, turn, first_char"""
 
 
 def _latents(connection: Connection, chosen: SelectionRow, example_id: str) -> list[SharedLatent]:

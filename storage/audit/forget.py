@@ -17,10 +17,12 @@ import numpy as np
 
 from selection.core.errors import InputError
 from storage.audit.forget_files import folders, forget_in_pool
-from storage.catalog.commit import WAIT_S, commit, publish, writing
-from storage.catalog.connection import Connection, connect_to_write, open_snapshot
-from storage.catalog.schema import MIGRATIONS, TEXT_COLUMNS
-from storage.catalog.tables import table_of
+from storage.catalog.commit import commit, writing
+from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
+from storage.catalog.integrity import new_redactions
+from storage.catalog.rows import NewRows
+from storage.catalog.schema import TEXTS, create_schema
+from storage.catalog.snapshot import open_snapshot, publish
 from storage.export.export import export_selection
 from storage.files.atomic import sync_file, sync_folder, temp_path
 from storage.files.workspace import Workspace, file_name
@@ -93,7 +95,6 @@ def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> For
         return Forgotten(wanted, [], [])
     exports = _exports_with(workspace, wanted)
     _forget_in_catalog(workspace, wanted, reason, [path for path, *_ in exports])
-    publish(workspace)
     root = workspace.root.resolve()
     inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
     _write_again(workspace, inside, wanted)
@@ -126,21 +127,25 @@ def _forget_in_catalog(
 ) -> None:
     """Tombstones through an ordinary commit; then every row copied into a new file, texts out."""
     who, now = getpass.getuser(), datetime.now(UTC)
-    with open_snapshot(workspace) as connection:
-        old = {row[0] for row in connection.execute("SELECT example_id FROM forgotten").fetchall()}
-    new = [name for name in wanted if name not in old]
-    if new:
+
+    def tombstones(connection: Connection) -> dict[str, NewRows]:
+        known = {
+            row[0] for row in connection.execute("SELECT example_id FROM forgotten").fetchall()
+        }
+        new = [name for name in wanted if name not in known]
         rows = [{"example_id": name, "at": now, "who": who, "reason": reason,
                  "n_exports": len(exports)} for name in new]  # fmt: skip
         detail = {"examples": new, "reason": reason, "exports": list(exports)}
         event = {"at": now, "action": "forgot", "detail": detail}
-        commit(workspace, {"forgotten": table_of("forgotten", rows),
-                           "event": table_of("event", [event])})  # fmt: skip
-    with writing(workspace, WAIT_S):
+        redacted = new_redactions(connection, wanted)
+        return {"forgotten": rows, "event": [event] if new else [], "redaction": redacted}
+
+    commit(workspace, tombstones)
+    with writing(workspace):
         temp = temp_path(workspace.catalog)
         try:
             with connect_to_write(temp) as connection:
-                _copy_without(connection, workspace.catalog, wanted)
+                _copy_without(connection, workspace.catalog)
                 connection.execute("CHECKPOINT")
             sync_file(temp)
             os.replace(temp, workspace.catalog)
@@ -148,29 +153,28 @@ def _forget_in_catalog(
         finally:
             for left in (temp, temp.with_name(f"{temp.name}.wal")):
                 left.unlink(missing_ok=True)
-        workspace.snapshot.unlink(missing_ok=True)  # published anew from the new file
+        publish(workspace)
 
 
-def _copy_without(connection: Connection, path: Path, wanted: Sequence[str]) -> None:
-    """Fill an empty database with the rows of the catalog, texts of the wanted examples out."""
-    quoted = str(path).replace("'", "''")
-    connection.execute("CREATE TABLE migration (number INTEGER PRIMARY KEY, name VARCHAR)")
-    for migration in MIGRATIONS.values():
-        connection.execute(migration)
-    connection.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
+def _copy_without(connection: Connection, path: Path) -> None:
+    """Fill an empty database with the rows of the catalog in their order, redacted texts blank."""
+    create_schema(connection)
+    attach_read_only(connection, path, "old")
     names = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old' ORDER BY 1"
     ).fetchall()
     for (name,) in names:
+        is_redacted = (
+            f"rowid IN (SELECT row_number FROM old.redaction WHERE table_name = {quoted(name)})"
+        )
         replaced = [
-            f'CASE WHEN list_contains($1::VARCHAR[], "{text.id_column}") THEN {text.value}'
-            f' ELSE "{text.column}" END AS "{text.column}"'
-            for text in TEXT_COLUMNS
-            if text.table == name
+            f'CASE WHEN {is_redacted} THEN {value} ELSE "{column}" END AS "{column}"'
+            for column, value in (TEXTS[name].blank if name in TEXTS else {}).items()
         ]
         what = f"* REPLACE ({', '.join(replaced)})" if replaced else "*"
-        query = f'INSERT INTO "{name}" BY NAME SELECT {what} FROM old."{name}"'
-        connection.execute(query, [list(wanted)] if replaced else [])
+        connection.execute(
+            f'INSERT INTO "{name}" BY NAME SELECT {what} FROM old."{name}" ORDER BY rowid'
+        )
     connection.execute("DETACH old")
 
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from selection.core.errors import InputError
 from selection.core.hashing import example_id
 from selection.records import POOL_SCHEMA
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.arrow_rows import column_types
+from storage.catalog.connection import Connection
 from storage.catalog.lookup import find_selections
-from storage.catalog.tables import column_types
+from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
 
@@ -31,15 +32,13 @@ COMPARED = {
     "pick": "selection_id",
     "near_miss": "selection_id",
     "selection_drop": "selection_id",
-    "why": "selection_id",
-    "why_exemplar": "selection_id",
-    "label_free_check": "selection_id",
-    "held_out": "selection_id",
+    "explanation": "selection_id",
+    "explanation_exemplar": "selection_id",
+    "held_out_check": "selection_id",
+    "held_out_exemplar": "selection_id",
     "target_latent": "run_id",
 }
 """Tables that deciding again must fill alike, and the column that says whose rows they are."""
-
-_LATER = {"label_free_check", "held_out", "target_latent"}  # runs before them recorded none
 
 _TEXTS = {"text", "raw"}  # may be forgotten, and are hashed by their ids
 
@@ -173,8 +172,6 @@ def _compare(
     mine = "= ?" if key == "run_id" else "IN (SELECT selection_id FROM selection WHERE run_id = ?)"
     recorded = f'(FROM "{name}" WHERE {key} {mine})'
     ((n_recorded,),) = connection.execute(f"SELECT count(*) FROM {recorded}", [run_id]).fetchall()
-    if name in _LATER and not n_recorded:
-        return Comparison(name, 0, 0, 0, "")
     if made is None or not made.num_rows:
         first = f"{n_recorded:,} rows were not made again" if n_recorded else ""
         return Comparison(name, n_recorded, n_recorded, 0, first)

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id, example_id, file_sha256
-from storage.catalog.connection import Connection, open_snapshot
-from storage.catalog.hash_chain import altered
-from storage.catalog.schema import KEYS
+from storage.catalog.connection import Connection
+from storage.catalog.integrity import differences, head_of
+from storage.catalog.snapshot import open_snapshot, open_to_read
 from storage.files.atomic import MANIFEST, is_complete, read_json
 from storage.files.scores import read_top, scores_file
 from storage.files.workspace import Workspace
@@ -41,12 +41,12 @@ class Finding:
 
 def verify(workspace: Workspace) -> Iterator[Finding]:
     """Check everything that is there, one finding per thing. Missing bulk files are no alarm."""
+    for path in (workspace.snapshot, workspace.catalog):
+        if path.exists():
+            yield from _catalog(path)
     with open_snapshot(workspace) as connection:
         forgotten = {row[0] for row in connection.execute("SELECT example_id FROM forgotten")
                      .fetchall()}  # fmt: skip
-        yield from _decisions(connection)
-        yield from _keys(connection)
-        yield _texts(connection, forgotten)
         yield from _scores(connection, workspace)
         yield from _saes(connection)
         yield from _exports(connection, workspace, forgotten)
@@ -56,33 +56,17 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
         yield _shards(folder)
 
 
-def _decisions(connection: Connection) -> Iterator[Finding]:
-    found = altered(connection)
-    for each in found:
-        yield Finding("decision", f"{each.kind} {each.subject}", ALTERED, each.problem)
-    if not found:
-        ((n,),) = connection.execute("SELECT count(*) FROM decision").fetchall()
-        yield Finding("decisions", "hash chain", OK, f"{n:,} links")
-
-
-def _keys(connection: Connection) -> Iterator[Finding]:
-    """References between tables, over all rows."""
-    for key in KEYS:
-        found = connection.execute(key.query(f'"{key.table}"')).fetchmany(3)
-        if found:
-            yield Finding("catalog", key.table, ALTERED, f"{key.problem}: {found[0][0]}")
-
-
-def _texts(connection: Connection, forgotten: set[str]) -> Finding:
-    """Samples in the catalog against their ids."""
-    wrong, n = [], 0
-    cursor = connection.execute("SELECT example_id, messages, tools FROM sample")
-    while rows := cursor.fetchmany(2048):
-        for name, messages, tools in rows:
-            n += 1
-            if not _is_content_of(name, messages, tools, forgotten):
-                wrong.append(name)
-    return _texts_finding("samples", "catalog", n, wrong, len(forgotten))
+def _catalog(path: Path) -> Iterator[Finding]:
+    """One file of the catalog against its chain of commits."""
+    with open_to_read(path) as connection:
+        found = list(differences(connection))
+        yield from (
+            Finding("catalog", f"{path.name} {each.name}", ALTERED, each.problem) for each in found
+        )
+        if not found:
+            yield Finding(
+                path.name, "chain of commits", OK, f"{head_of(connection).number:,} commits"
+            )
 
 
 def _is_content_of(name: str, messages: str, tools: str | None, forgotten: set[str]) -> bool:
@@ -158,7 +142,7 @@ def _exports(
     touched = connection.execute(
         "SELECT DISTINCT selection_id FROM pick SEMI JOIN forgotten USING (example_id)"
     ).fetchall()
-    links = set(connection.execute("SELECT number, sha256 FROM decision").fetchall())
+    links = set(connection.execute("SELECT number, sha256 FROM catalog_commit").fetchall())
     folders = set()
     for name, sha256, selection_id in rows:
         path = workspace.root / name
@@ -170,10 +154,10 @@ def _exports(
         clean = REDACTED if forgotten and (selection_id,) in touched else OK
         yield Finding("export", name, clean if same else ALTERED)
     for folder in sorted(folders):
-        head = read_json(folder / MANIFEST).get("decision") if is_complete(folder) else None
+        head = read_json(folder / MANIFEST).get("commit") if is_complete(folder) else None
         if isinstance(head, dict):
             known = (head["number"], head["sha256"]) in links
-            detail = "" if known else "its decision is not in the chain of this catalog"
+            detail = "" if known else "its commit is not in the chain of this catalog"
             name = workspace.relative(folder / MANIFEST)
             yield Finding("manifest", name, OK if known else ALTERED, detail)
 

@@ -1,17 +1,16 @@
 """Writing the catalog: everything of a run in one transaction, then a snapshot for readers.
 
-DuckDB lets nobody read a file that is open for writing. So the catalog is opened late and closed
-early under one lock, and readers get a copy that is replaced by a rename.
+The catalog is opened late and closed early, under one lock.
 """
 
 import logging
 import os
-import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from selection.core.errors import InputError
 from storage.catalog.connection import (
@@ -21,13 +20,13 @@ from storage.catalog.connection import (
     connect_to_write,
     first_line,
     is_full_disk,
-    open_snapshot,
 )
-from storage.catalog.hash_chain import append_decisions
-from storage.catalog.rows_in import NewRows, bytes_of, offer, values_of
-from storage.catalog.schema import CHECKS, INSERTED_ONCE, KEYS, migrate
+from storage.catalog.integrity import append_commit, head_of, refuse_unrecorded, row_counts
+from storage.catalog.rows import NewRows, bytes_of, register_rows, values_of
+from storage.catalog.schema import CHECKS, INSERTED_ONCE, KEYS, create_schema
+from storage.catalog.snapshot import publish, published_head, refuse_other_version, restore
 from storage.files import locks
-from storage.files.atomic import ensure_free, full_disk_error, write_atomically
+from storage.files.atomic import ensure_free, full_disk_error
 from storage.files.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -35,86 +34,94 @@ log = logging.getLogger(__name__)
 WAIT_S = 120.0
 
 
-def commit(workspace: Workspace, tables: Mapping[str, NewRows], *, wait_s: float = WAIT_S) -> None:
+Tables: TypeAlias = Mapping[str, NewRows]
+
+
+def commit(
+    workspace: Workspace,
+    tables: Tables | Callable[[Connection], Tables],
+    *,
+    wait_s: float = WAIT_S,
+) -> None:
     """Write rows into the catalog, all or none, and publish the snapshot.
 
-    tables: catalog table -> its new rows; missing columns are null. A run that is there already
-            with the same selections is not written twice, so a commit may be repeated after a
-            failure.
+    tables: catalog table -> its new rows, or a function that reads the catalog, which nobody else
+            changes meanwhile, and returns them. Missing columns are null. A run that is there
+            already with the same selections is not written twice, so a commit may be repeated
+            after a failure.
     wait_s: how long to wait for other writers.
 
     Raises InputError when another process keeps the catalog, or the disk is full; ValueError when
     the rows contradict each other (picks without a sample, ranks with gaps, ...). Nothing of the
     commit is kept then.
     """
-    ensure_free(workspace.root, _bytes_needed(workspace, tables), "recording this")
+    n_bytes = 0 if callable(tables) else sum(bytes_of(rows) for rows in tables.values())
+    old = workspace.catalog.stat().st_size if workspace.catalog.exists() else 2**20
+    # The new rows twice (log and file), and a second copy of the catalog to publish.
+    ensure_free(workspace.root, old + 3 * n_bytes, "recording this")
     queue = workspace.root / ".catalog-queue"
-    with ExitStack() as writing:
+    with ExitStack() as held:
         with locks.shared(queue):
-            writing.enter_context(locks.held_in_turn(_lock_path(workspace), wait_s))
+            held.enter_context(locks.held_in_turn(_lock_path(workspace), wait_s))
         number = _write(workspace, tables, wait_s)
         # A waiting writer publishes too; copying the file for each of them would be waste.
         if not locks.is_shared(queue):
-            _copy_to_snapshot(workspace)
+            publish(workspace)
             return
-    _publish_at_least(workspace, number, wait_s)
+    with writing(workspace, wait_s):
+        if published_head(workspace).number < number:
+            publish(workspace)
 
 
-def publish(workspace: Workspace, *, wait_s: float = WAIT_S) -> None:
+def publish_newest(workspace: Workspace) -> None:
     """Bring the snapshot up to date, for instance after a writer was killed before doing so."""
-    if workspace.catalog.exists():
-        with locks.held_in_turn(_lock_path(workspace), wait_s):
-            connection = _connect(workspace.catalog, wait_s)
-            with connection:
-                number = _last_commit(connection)
-            if _published_commit(workspace) != number:
-                _copy_to_snapshot(workspace)
+    with writing(workspace):
+        restore(workspace)
+        if workspace.catalog.exists():
+            publish(workspace)
 
 
 @contextmanager
-def writing(workspace: Workspace, wait_s: float) -> Iterator[None]:
-    """Keep all writers out while the catalog's file itself is replaced; publish afterwards."""
+def writing(workspace: Workspace, wait_s: float = WAIT_S) -> Iterator[None]:
+    """Keep all writers out while the files of the catalog are replaced."""
     with locks.held_in_turn(_lock_path(workspace), wait_s):
         yield
 
 
-def _publish_at_least(workspace: Workspace, number: int, wait_s: float) -> None:
-    """Publish unless another writer has published this commit with its own in the meantime."""
-    with locks.held_in_turn(_lock_path(workspace), wait_s):
-        if _published_commit(workspace) < number:
-            _copy_to_snapshot(workspace)
-
-
-def _write(workspace: Workspace, tables: Mapping[str, NewRows], wait_s: float) -> int:
-    """Insert in one transaction and close the file; returns the number of the commit."""
-    connection = _connect(workspace.catalog, wait_s)
+def _write(
+    workspace: Workspace, tables: Tables | Callable[[Connection], Tables], wait_s: float
+) -> int:
+    """Insert in one transaction and close the file; returns the number of the newest commit."""
+    connection = _connect(workspace, wait_s)
     try:
         with connection:  # closes
-            migrate(connection, workspace.catalog)
             connection.begin()
-            number = _last_commit(connection) + 1
+            if not connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()[0][0]:
+                create_schema(connection)
+            refuse_other_version(connection, workspace.catalog)
+            before = row_counts(connection)
+            refuse_unrecorded(connection, before)
+            tables = tables(connection) if callable(tables) else tables
             if not _is_repeated(connection, tables):
                 _insert(connection, tables)
                 _check(connection, tables)
-                append_decisions(connection, datetime.now(UTC).replace(tzinfo=None))
                 process = f"{os.getpid()} on {socket.gethostname()}"
-                now = datetime.now(UTC).replace(tzinfo=None)
-                connection.execute(
-                    "INSERT INTO catalog_commit VALUES (?, ?, ?)", [number, now, process]
-                )
+                append_commit(connection, before, datetime.now(UTC).replace(tzinfo=None), process)
             connection.commit()
             connection.execute("CHECKPOINT")
-            return _last_commit(connection)
+            return head_of(connection).number
     except DatabaseError as error:
         if is_full_disk(error):
             raise full_disk_error(workspace.catalog) from error
         raise
 
 
-def _connect(path: Path, wait_s: float) -> Connection:
+def _connect(workspace: Workspace, wait_s: float) -> Connection:
     """Open the catalog, waiting for a client that has it open without taking our lock."""
+    path = workspace.catalog
     for left in locks.pauses(wait_s):
         try:
+            restore(workspace)
             return connect_to_write(path)
         except LockedError as error:
             if is_full_disk(error):
@@ -128,11 +135,11 @@ def _connect(path: Path, wait_s: float) -> Connection:
     raise AssertionError("pauses() ends with nothing left")
 
 
-def _insert(connection: Connection, tables: Mapping[str, NewRows]) -> None:
+def _insert(connection: Connection, tables: Tables) -> None:
     for name, rows in tables.items():
         once = "ON CONFLICT DO NOTHING" if name in INSERTED_ONCE else ""
         try:
-            offer(connection, name, rows)
+            register_rows(connection, name, rows)
             connection.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM new_{name} {once}')
         except DatabaseError as error:
             if is_full_disk(error):
@@ -140,9 +147,9 @@ def _insert(connection: Connection, tables: Mapping[str, NewRows]) -> None:
             raise ValueError(f"the rows of `{name}` are not valid: {error}") from error
 
 
-def _check(connection: Connection, tables: Mapping[str, NewRows]) -> None:
+def _check(connection: Connection, tables: Tables) -> None:
     """Refuse rows that contradict each other before anybody can read them."""
-    checked = {"selection", "pick", "near_miss", "why"} | {key.table for key in KEYS}
+    checked = {"selection", "pick", "near_miss", "explanation"} | {key.table for key in KEYS}
     for name in checked:
         if name not in tables:
             connection.execute(f'CREATE TEMP VIEW new_{name} AS FROM "{name}" LIMIT 0')
@@ -154,7 +161,7 @@ def _check(connection: Connection, tables: Mapping[str, NewRows]) -> None:
             raise ValueError(f"{problem}: {examples}")
 
 
-def _is_repeated(connection: Connection, tables: Mapping[str, NewRows]) -> bool:
+def _is_repeated(connection: Connection, tables: Tables) -> bool:
     """Whether the run of this commit is in the catalog already, with the same selections."""
     ids = values_of(tables["run"], "run_id") if "run" in tables else []
     known = connection.execute(
@@ -172,35 +179,5 @@ def _is_repeated(connection: Connection, tables: Mapping[str, NewRows]) -> bool:
     return True
 
 
-def _copy_to_snapshot(workspace: Workspace) -> None:
-    """Replace the snapshot by a copy of the closed catalog, by one rename."""
-    write_atomically(workspace.snapshot, lambda temp: _copy(workspace.catalog, temp))
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
-def _published_commit(workspace: Workspace) -> int:
-    if not workspace.snapshot.exists():
-        return 0
-    with open_snapshot(workspace) as connection:
-        return _last_commit(connection)
-
-
-def _last_commit(connection: Connection) -> int:
-    return _one_int(connection, "SELECT coalesce(max(number), 0) FROM catalog_commit")
-
-
-def _one_int(connection: Connection, query: str) -> int:
-    return int(connection.execute(query).fetchall()[0][0])
-
-
 def _lock_path(workspace: Workspace) -> Path:
     return workspace.root / ".catalog-lock"
-
-
-def _bytes_needed(workspace: Workspace, tables: Mapping[str, NewRows]) -> int:
-    """The new rows twice (log and file), and a second copy of the catalog to publish."""
-    old = workspace.catalog.stat().st_size if workspace.catalog.exists() else 2**20
-    return old + 3 * sum(bytes_of(rows) for rows in tables.values())

@@ -4,12 +4,10 @@
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from storage.catalog.connection import connect_in_memory
-from storage.catalog.schema import KEYS, MIGRATIONS
+from storage.catalog.schema import KEYS, create_schema
 
 _HEAD = """\
 # The catalog
@@ -25,47 +23,20 @@ Open `snapshot.duckdb`, the published copy, read-only. `catalog.duckdb` belongs 
 client that has it open stops the next run, and the other way round.
 
 Rows are added, never changed: what happens later is an `event` or a row of its own. The exception
-is `saelect forget`, which takes texts out and leaves a row in `forgotten`. `decision` chains a hash
-over every run, selection, export and event; `SELECT * FROM v_altered` rechecks it with DuckDB alone
-and is empty where nothing was changed by hand. It shows tampering by whoever does not rewrite the
-whole chain; the head of the chain stands in the manifest of every export, so a rewritten chain is
-seen by whoever kept an export.
+is `saelect forget`, which takes texts out and leaves a row in `forgotten` and the old hash of the
+text in `redaction`. `catalog_commit` is a chain of hashes over all rows of all tables:
+`saelect verify` makes it again and names every table, view and file that was changed by hand.
+Whoever can write the file can also write a new chain. So the head of the chain stands in the
+manifest of every export, and `saelect verify --head` prints it, to be kept elsewhere: `--expect`
+tells later whether the history is still the same.
 """
 
-
-@dataclass(frozen=True, slots=True)
-class TableComment:
-    """A table or view of the catalog."""
-
-    name: str
-    is_view: bool
-    comment: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnComment:
-    """A column, in the order in which the table has it. type: of DuckDB."""
-
-    table: str
-    name: str
-    type: str
-    comment: str | None
-
-
-def described() -> tuple[Sequence[TableComment], Sequence[ColumnComment]]:
-    """Tables, then views, by name; and all their columns."""
-    with connect_in_memory() as connection:
-        for migration in MIGRATIONS.values():
-            connection.execute(migration)
-        tables = connection.execute(
-            "SELECT table_name, false, comment FROM duckdb_tables() UNION ALL"
-            " SELECT view_name, true, comment FROM duckdb_views() WHERE NOT internal ORDER BY 2, 1"
-        ).fetchall()
-        columns = connection.execute(
-            "SELECT table_name, column_name, data_type, comment FROM duckdb_columns()"
-            " WHERE NOT internal ORDER BY table_name, column_index"
-        ).fetchall()
-    return [TableComment(*row) for row in tables], [ColumnComment(*row) for row in columns]
+_TABLES = """
+SELECT table_name, false, comment FROM duckdb_tables() UNION ALL
+SELECT view_name, true, comment FROM duckdb_views() WHERE NOT internal ORDER BY 2, 1"""
+_COLUMNS = """
+SELECT table_name, column_name, data_type, comment FROM duckdb_columns()
+WHERE NOT internal ORDER BY table_name, column_index"""
 
 
 def page() -> str:
@@ -75,31 +46,25 @@ def page() -> str:
 
 def dictionary() -> str:
     """Every table and view with its columns, types and comments, as Markdown."""
-    tables, columns = described()
-    parts = []
-    for is_view, title in ((False, "Tables"), (True, "Views")):
-        parts.append(f"## {title}\n")
-        for table in tables:
-            if table.is_view != is_view:
-                continue
-            parts.append(f"### {table.name}\n\n{table.comment or ''}\n")
-            parts.append("| column | type | what |\n|---|---|---|")
-            parts += [
-                f"| `{column.name}` | {column.type} | {column.comment or ''} |"
-                for column in columns
-                if column.table == table.name
-            ]
-            parts.append("")
+    with connect_in_memory() as connection:
+        create_schema(connection)
+        tables = connection.execute(_TABLES).fetchall()
+        columns = connection.execute(_COLUMNS).fetchall()
+    parts = ["## Tables\n"]
+    for name, is_view, comment in tables:
+        if is_view and "## Views\n" not in parts:
+            parts.append("## Views\n")
+        parts.append(f"### {name}\n\n{comment}\n\n| column | type | what |\n|---|---|---|")
+        parts += [f"| `{column}` | {kind} | {what} |"
+                  for table, column, kind, what in columns if table == name]  # fmt: skip
+        parts.append("")
     return "\n".join(parts)
 
 
 def _picture() -> str:
     """The references between tables, as a diagram that Markdown viewers draw."""
-    lines = ["```mermaid", "erDiagram"]
-    for key in KEYS:
-        columns = ", ".join(mine for mine, _ in key.columns)
-        lines.append(f'    {key.target} ||--o{{ {key.table} : "{columns}"')
-    return "\n".join([*lines, "```", ""])
+    keys = [f'    {key.target} ||--o{{ {key.table} : "{key.column}"' for key in KEYS]
+    return "\n".join(["```mermaid", "erDiagram", *keys, "```", ""])
 
 
 if __name__ == "__main__":

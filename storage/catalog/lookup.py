@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from selection.core.errors import InputError
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
+from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 
 Record = TypeVar("Record")

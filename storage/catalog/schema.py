@@ -1,59 +1,53 @@
-"""Bringing an older catalog up to date: migrations it has not seen yet, in order, once each."""
+"""Tables and views of the catalog, and what must hold between their rows.
 
+`schema.sql` defines them; its line comments become comments in the database.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selection.core.errors import InputError
+from selection.core.hashing import content_id
 
 if TYPE_CHECKING:
     from storage.catalog.connection import Connection
 
+_TEXT = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+_COMMENT = re.compile(r"\s*-- .*")
+_CREATED = re.compile(r"CREATE (TABLE|VIEW) (\w+)")
+_NAME = re.compile(r'"?(\w+)"?')
 
-def migrate(connection: "Connection", path: Path) -> None:
-    """Bring the tables up to date. Raises InputError for a catalog of a newer version."""
-    connection.execute("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY)")
-    connection.execute("ALTER TABLE migration ADD COLUMN IF NOT EXISTS name VARCHAR")
-    rows = connection.execute("SELECT number, name FROM migration ORDER BY number").fetchall()
-    applied = {name or FIRST for _, name in rows}
-    if unknown := sorted(applied - MIGRATIONS.keys()):
-        raise InputError(
-            "the catalog was written by a newer saelect, with a migration that is not known here",
-            file=path,
-            value=unknown[0],
-            remedy="Update saelect, or use another folder with --workspace DIR.",
-        )
-    for name in [name for name in MIGRATIONS if name not in applied]:
-        connection.begin()
-        connection.execute(MIGRATIONS[name])
-        connection.execute(
-            "INSERT INTO migration SELECT coalesce(max(number) + 1, 0), ? FROM migration", [name]
-        )
-        connection.commit()
+SCHEMA_SHA256 = content_id(_COMMENT.sub("", _TEXT).split(), 64)
+"""Names the definitions, comments aside; every commit records it."""
 
 
-def pending(connection: "Connection") -> list[str]:
-    """Names of the migrations that the connection's database has not seen; changes nothing."""
-    # Not duckdb_columns(): it lists the columns of views too, for which it plans each of them.
-    tables = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE table_name = 'migration'"
-        " AND database_name = current_database()"
-    ).fetchall()
-    found = connection.execute("FROM migration") if tables else None
-    columns = [column[0] for column in found.description or ()] if found else []
-    if found is None or "name" not in columns:
-        return [name for name in MIGRATIONS if name != FIRST]
-    applied = {row[columns.index("name")] or FIRST for row in found.fetchall()}
-    return [name for name in MIGRATIONS if name not in applied]
+def create_schema(connection: "Connection") -> None:
+    """Make all tables and views, with their comments, in an empty database."""
+    connection.execute(_TEXT)
+    connection.execute(";\n".join(_comments()))
 
 
-_FOLDER = Path(__file__).parent / "migrations"
+def _comments() -> list[str]:
+    """COMMENT statements made from the line comments of `schema.sql`."""
+    found: list[str] = []
+    above, is_view, name = "", False, ""
+    for line in _TEXT.splitlines():
+        code, _, comment = (part.strip() for part in line.partition("-- "))
+        comment = comment.replace("'", "''")
+        if created := _CREATED.match(code):
+            kind, name = created.groups()
+            is_view = kind == "VIEW"
+            found.append(f"COMMENT ON {kind} {name} IS '{above}'")
+        elif comment and not code:
+            above = comment
+        elif comment:
+            names = _NAME.findall(code)
+            column = names[-1] if is_view else names[0]
+            found.append(f"COMMENT ON COLUMN {name}.\"{column}\" IS '{comment}'")
+    return found
 
-MIGRATIONS = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("[0-9]*.sql"))}
-"""Name -> SQL, in the order in which they are applied. Append only."""
-
-FIRST = "001_tables"
-"""What catalogs had applied that were written before migrations had names."""
 
 INSERTED_ONCE = ("sample", "latent_description")
 """Tables whose rows mean the same in every run: a row that is there already is left alone."""
@@ -61,14 +55,14 @@ INSERTED_ONCE = ("sample", "latent_description")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A reference that must hold: the columns of a row of `table` name a row of `target`.
+    """A reference that must hold: `column` of `table` names a row of `target`; null refers to none.
 
-    columns: (column, column of the target) pairs; a null column refers to nothing.
+    They are not FOREIGN KEYs, which would keep `forget` from rewriting a table.
     """
 
     table: str
     target: str
-    columns: tuple[tuple[str, str], ...]
+    column: str
 
     @property
     def problem(self) -> str:
@@ -77,32 +71,26 @@ class Key:
 
     def query(self, rows: str) -> str:
         """SQL for the dangling references among the rows of a table or view; empty if it holds."""
-        first = self.columns[0][0]
-        match = " AND ".join(f'y."{theirs}" = x."{mine}"' for mine, theirs in self.columns)
         return (
-            f'SELECT DISTINCT x."{first}" FROM {rows} x WHERE x."{first}" IS NOT NULL'
-            f' AND NOT EXISTS (FROM "{self.target}" y WHERE {match})'
+            f'SELECT DISTINCT x."{self.column}" FROM {rows} x WHERE x."{self.column}" IS NOT NULL'
+            f' AND NOT EXISTS (FROM "{self.target}" y WHERE y."{self.column}" = x."{self.column}")'
         )
 
 
-def _key(table: str, target: str, *columns: str) -> Key:
-    return Key(table, target, tuple((name, name) for name in columns))
-
-
-KEYS = (
-    *(_key(name, "run", "run_id") for name in ("selection", "run_drop", "run_source", "exemplar",
-                                               "occurrence", "artifact", "event",
-                                               "contamination", "target_latent", "run_stage")),
-    *(_key(name, "selection", "selection_id") for name in ("pick", "near_miss", "why", "export",
-                                                           "why_exemplar", "selection_drop",
-                                                           "label_free_check", "held_out",
-                                                           "token_activations", "event")),
-    *(_key(name, "sample", "example_id") for name in ("pick", "near_miss", "occurrence")),
-)  # fmt: skip
-"""References between tables, checked over new rows at every commit and over all by `verify`.
-
-They are not FOREIGN KEYs, which would keep `forget` from rewriting a table.
-"""
+_REFERRING = {
+    "run": "selection run_drop run_source exemplar occurrence artifact event contamination"
+    " target_latent run_stage",
+    "selection": "pick near_miss explanation export explanation_exemplar selection_drop"
+    " held_out_check held_out_exemplar token_activations event",
+    "sample": "pick near_miss occurrence",
+}
+_COLUMN = {"run": "run_id", "selection": "selection_id", "sample": "example_id"}
+KEYS = tuple(
+    Key(table, target, _COLUMN[target])
+    for target, tables in _REFERRING.items()
+    for table in tables.split()
+)
+"""References between tables, checked over new rows at every commit and over all by `verify`."""
 
 CHECKS = {
     "a selection whose picks are not ranks 1 to n_selected": """
@@ -117,7 +105,7 @@ CHECKS = {
         WHERE NOT EXISTS (
             FROM occurrence o WHERE o.run_id = s.run_id AND o.example_id = p.example_id)""",
     "explanations without their exemplar": """
-        SELECT DISTINCT w.exemplar_id FROM new_why w
+        SELECT DISTINCT w.exemplar_id FROM new_explanation w
         JOIN selection s ON s.selection_id = w.selection_id
         WHERE NOT EXISTS (
             FROM exemplar e WHERE e.run_id = s.run_id AND e.exemplar_id = w.exemplar_id)""",
@@ -126,27 +114,36 @@ CHECKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class TextColumn:
-    """A column that holds text of a sample. value: SQL of what stands there once it is removed."""
+class RedactedText:
+    """The columns of a table that hold a sample's text.
 
-    table: str
-    column: str
-    id_column: str
-    value: str
+    blank:   column -> SQL of what stands there once it is removed.
+    belongs: SQL: whether a row belongs to one of the example ids `$ids`.
+    """
+
+    blank: Mapping[str, str]
+    belongs: str
 
 
-TEXT_COLUMNS = (
-    TextColumn("sample", "messages", "example_id", "'[]'"),
-    TextColumn("sample", "tools", "example_id", "NULL"),
-    TextColumn("pick", "text", "example_id", "NULL"),
-    TextColumn("near_miss", "text", "example_id", "NULL"),
-    TextColumn("occurrence", "raw", "example_id", "NULL"),
-    *(
-        TextColumn("token_activations", name, "example_id", "NULL")  # how long its tokens are
-        for name in ("turn", "first_char", "end_char", "strength")
+def _redacted(belongs: str, **blank: str) -> RedactedText:
+    return RedactedText(blank, belongs)
+
+
+_OF_EXAMPLE = "list_contains($ids::VARCHAR[], example_id)"
+_OF_EXEMPLAR = "list_contains($ids::VARCHAR[], exemplar_id)"
+TEXTS = {
+    "sample": _redacted(_OF_EXAMPLE, messages="'[]'", tools="NULL"),
+    "pick": _redacted(_OF_EXAMPLE, text="NULL"),
+    "near_miss": _redacted(_OF_EXAMPLE, text="NULL"),
+    "occurrence": _redacted(_OF_EXAMPLE, raw="NULL"),
+    "token_activations": _redacted(
+        _OF_EXAMPLE, turn="NULL", first_char="NULL", end_char="NULL", activation="NULL"
+    ),  # how long its words are
+    "explanation": _redacted(f"({_OF_EXAMPLE} OR {_OF_EXEMPLAR})", term="NULL"),
+    "exemplar": _redacted(_OF_EXEMPLAR, messages="'[]'", text="NULL", tools="NULL"),
+    "target_latent": _redacted(
+        f"(run_id, target) IN (SELECT (run_id, target) FROM exemplar WHERE {_OF_EXEMPLAR})",
+        term="NULL",
     ),
-    TextColumn("exemplar", "messages", "exemplar_id", "'[]'"),
-    TextColumn("exemplar", "tools", "exemplar_id", "NULL"),
-    TextColumn("exemplar", "text", "exemplar_id", "NULL"),
-)
+}
 """What `forget` takes out of the catalog, and what a bundle without text leaves out."""

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from selection.core.errors import InputError
-from storage.catalog.connection import SELECT, Connection, DatabaseError, open_snapshot, statements
+from storage.catalog.connection import SELECT, Connection, DatabaseError, statements
+from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import iter_scores_files
 from storage.files.workspace import Workspace
 

@@ -16,7 +16,7 @@ def manifest(
 ) -> dict[str, object]:
     """Where the files come from, with a hash for each of them.
 
-    head: number and hash of the newest link of the chain over decisions.
+    head: number and hash of the newest commit of the catalog.
     """
     run, selection = facts.run, facts.selection
     from_run = (
@@ -35,7 +35,7 @@ def manifest(
         "run_id": facts.run_id,
         "selected_at": _utc(run["created_at"]),
         "exported_at": created_at.isoformat(timespec="seconds"),
-        "decision": {"number": head[0], "sha256": head[1]},
+        "commit": {"number": head[0], "sha256": head[1]},
         "files": [dict(file) for file in files],
         "sql": picks_sql(facts),
         **{key: selection[key] for key in from_selection.split()},

@@ -14,9 +14,10 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
 from selection.data.training_rows import axolotl_yaml, llama_factory_info
 from storage.catalog.commit import commit
-from storage.catalog.connection import Connection, open_snapshot
-from storage.catalog.hash_chain import last_link
+from storage.catalog.connection import Connection
+from storage.catalog.integrity import head_of
 from storage.catalog.lookup import selection_in
+from storage.catalog.snapshot import open_snapshot
 from storage.export import cards
 from storage.export import formats as export_files
 from storage.export.facts import SelectionFacts, selection_facts
@@ -134,7 +135,7 @@ def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
     created_at = datetime.now(UTC)
     _record(workspace, begun, created_at)
     with open_snapshot(workspace) as connection:
-        head = last_link(connection)
+        head = head_of(connection)
     for each in begun:
         _write_manifest(each, created_at, head)
         log.info("exported %s to %s", each.facts.name, each.folder)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selection.core.errors import InputError
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
+from storage.catalog.snapshot import open_snapshot
 from storage.files.atomic import write_bytes
 from storage.files.workspace import Workspace
 from storage.report.templates import page_environment

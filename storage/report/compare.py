@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from selection.core.errors import InputError
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, find_selection
+from storage.catalog.snapshot import open_snapshot
 from storage.export.facts import SelectionFacts, json_object, selection_facts
 from storage.files.atomic import write_bytes
 from storage.files.workspace import Workspace, file_name

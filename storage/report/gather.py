@@ -176,29 +176,29 @@ FROM target_latent t JOIN run r USING (run_id)
 {described("t")}
 LEFT JOIN (
     SELECT p.target, w.space, w.latent, sum(w.share) / any_value(n.n) AS carried
-    FROM why w
+    FROM explanation w
     JOIN (SELECT x.selection_id, x.example_id, coalesce(x.target, s.target) AS target
         FROM pick x JOIN selection s USING (selection_id)) p USING (selection_id, example_id)
     JOIN (SELECT coalesce(x.target, s.target) AS target, count(*) AS n
         FROM pick x JOIN selection s USING (selection_id)
         WHERE x.selection_id = $1 GROUP BY 1) n ON n.target = p.target
-    WHERE w.selection_id = $1 AND coalesce(w.nearness, 1) = 1 AND w.latent >= 0
+    WHERE w.selection_id = $1 AND coalesce(w.exemplar_rank, 1) = 1 AND w.latent >= 0
     GROUP BY ALL) c ON c.target = t.target AND c.space = t.space AND c.latent = t.latent
-WHERE t.run_id = $2 AND t.place <= $3 AND t.target IN (
+WHERE t.run_id = $2 AND t.position <= $3 AND t.target IN (
     SELECT coalesce(x.target, s.target) FROM pick x JOIN selection s USING (selection_id)
     WHERE x.selection_id = $1)
-ORDER BY t.target, t.place"""
+ORDER BY t.target, t.position"""
 
 _EXAMPLES = """
 SELECT f.space, f.latent, p.rank, f.turn, f.first_char, f.end_char, x.messages
 FROM (FROM token_activations WHERE selection_id = $1 AND turn IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY space, latent, example_id
-        ORDER BY strength DESC, turn, first_char) = 1) f
+        ORDER BY activation DESC, turn, first_char) = 1) f
 JOIN pick p ON p.selection_id = f.selection_id AND p.example_id = f.example_id
 JOIN sample x ON x.example_id = f.example_id
 QUALIFY row_number() OVER (PARTITION BY f.space, f.latent
-    ORDER BY f.strength DESC, p.rank) <= $2
-ORDER BY f.space, f.latent, f.strength DESC, p.rank"""
+    ORDER BY f.activation DESC, p.rank) <= $2
+ORDER BY f.space, f.latent, f.activation DESC, p.rank"""
 
 
 def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetLatent]:

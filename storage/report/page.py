@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, selection_in
+from storage.catalog.snapshot import open_snapshot
 from storage.export.cards import picks_sql
 from storage.export.facts import json_object
 from storage.files.atomic import write_bytes
@@ -169,7 +170,7 @@ def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
         found[1:1] = [
             ("Why each is there", f"FROM v_why WHERE {where} ORDER BY example_id, share DESC"),
             (
-                "Which tokens fired",
+                "Which tokens the latents are active on",
                 f"FROM v_token_activations WHERE {where} ORDER BY rank, turn, first_char",
             ),
         ]

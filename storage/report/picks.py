@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from selection.data.messages import normalize_messages, turn_texts
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described
+from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 from storage.report.records import Latent, Piece, ShownPick, Turn
 from storage.wording.reasons import Kind, Spot, full_words, reason_words
@@ -56,19 +57,18 @@ WHERE p.selection_id = $chosen AND {ranks} ORDER BY p.rank"""
 _WHY = f"""
 SELECT w.example_id, w.exemplar_id, coalesce(w.space, ''), w.latent,
     coalesce(w.term, d.description), w.contribution, coalesce(w.share, 0)
-FROM why w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
+FROM explanation w JOIN selection s USING (selection_id) JOIN run r USING (run_id)
 JOIN {{table}} p ON p.selection_id = w.selection_id AND p.example_id = w.example_id
 {described("w")}
-WHERE w.selection_id = $chosen AND {{ranks}} AND coalesce(w.nearness, 1) = 1
+WHERE w.selection_id = $chosen AND {{ranks}} AND coalesce(w.exemplar_rank, 1) = 1
 QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
-    ORDER BY w.latent < 0, w.place, w.contribution DESC, w.latent)
+    ORDER BY w.latent < 0, w.position, w.contribution DESC, w.latent)
     <= CASE WHEN w.term IS NULL THEN {TOP_LATENTS} ELSE {_LOOKED_AT} END
-ORDER BY p.rank, w.latent < 0, w.place, w.contribution DESC, w.latent"""
+ORDER BY p.rank, w.latent < 0, w.position, w.contribution DESC, w.latent"""
 
 _FIRED = """
-SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.strength
-FROM token_activations f JOIN {table} p
-  ON p.selection_id = f.selection_id AND p.example_id = f.example_id
+SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.activation
+FROM token_activations f JOIN {table} p USING (selection_id, example_id)
 WHERE f.selection_id = $chosen AND {ranks} AND f.turn IS NOT NULL
 ORDER BY f.example_id, f.turn, f.first_char, f.end_char, f.latent"""
 

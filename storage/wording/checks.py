@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from storage.catalog.connection import Connection, open_snapshot
+from storage.catalog.connection import Connection
+from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 
 Topic = Literal["contains", "enough", "beats_random", "exemplar"]
@@ -34,7 +35,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A row of label_free_check with its selection's method, in the names of the columns."""
+    """A row of held_out_check with its selection's method, in the names of the columns."""
 
     target: str
     method: str
@@ -45,29 +46,29 @@ class _Found:
     percentile: float | None
     percentile_lo: float | None
     percentile_hi: float | None
-    n_alike: float | None
-    n_alike_lo: float | None
-    n_alike_hi: float | None
-    n_looked: int | None
-    informative_until: int | None
+    n_close: float | None
+    n_close_lo: float | None
+    n_close_hi: float | None
+    n_examined: int | None
+    depth: int | None
     n_picks: int | None
     n_beyond: int | None
 
 
 _CHECKS = """
 SELECT target, method, n_exemplars, n_folds, n_rows, n_ranked, percentile, percentile_lo,
-    percentile_hi, n_alike, n_alike_lo, n_alike_hi, n_looked, informative_until, n_picks, n_beyond
-FROM label_free_check WHERE selection_id = ? ORDER BY target, method"""
+    percentile_hi, n_close, n_close_lo, n_close_hi, n_examined, depth, n_picks, n_beyond
+FROM held_out_check WHERE selection_id = ? ORDER BY target, method"""
 
 _BETTER = """
 SELECT count(*) FILTER (o.percentile > b.percentile), count(*)
-FROM held_out o JOIN held_out b USING (selection_id, target, exemplar_id)
+FROM held_out_exemplar o JOIN held_out_exemplar b USING (selection_id, target, exemplar_id)
 WHERE o.selection_id = ? AND o.target = ? AND o.method = ? AND b.method = 'bm25'"""
 
 _NAMED = """
 SELECT h.target, h.flag, h.percentile, h.near_share, h.nearest_share, h.exemplar_id,
     any_value(e.own_id), any_value(e.text)
-FROM held_out h JOIN selection s USING (selection_id)
+FROM held_out_exemplar h JOIN selection s USING (selection_id)
 LEFT JOIN exemplar e ON e.run_id = s.run_id AND e.exemplar_id = h.exemplar_id
     AND e.target = h.target
 WHERE h.selection_id = ? AND h.flag IS NOT NULL
@@ -115,7 +116,7 @@ def _contains(found: _Found) -> Sentence:
             " out and ranked by others. Give at least 5."
         )
         return Sentence("contains", found.target, text, is_warning=True)
-    assert found.n_alike is not None
+    assert found.n_close is not None
     assert found.percentile_lo is not None
     if found.percentile_lo <= CHANCE:
         text = (
@@ -124,8 +125,8 @@ def _contains(found: _Found) -> Sentence:
             " exemplars that are more alike."
         )
         return Sentence("contains", found.target, text, is_warning=True)
-    low, high = _count(found.n_alike_lo), _count(found.n_alike_hi)
-    if round(found.n_alike) == 0:
+    low, high = _count(found.n_close_lo), _count(found.n_close_hi)
+    if round(found.n_close) == 0:
         text = (
             "The pool seems not to hold this very task: most held-out exemplars rank above every"
             f" sample of it (at most {high} samples are as close to the exemplars as these are to"
@@ -133,10 +134,10 @@ def _contains(found: _Found) -> Sentence:
         )
         return Sentence("contains", found.target, text, is_warning=True)
     text = (
-        f"About {_count(found.n_alike)} samples of the pool are as close to the exemplars as these"
+        f"About {_count(found.n_close)} samples of the pool are as close to the exemplars as these"
         f" are to each other (95 % interval {low} to {high}, from {found.n_exemplars} exemplars)."
     )
-    is_vague = found.n_alike > MANY * found.n_ranked
+    is_vague = found.n_close > MANY * found.n_ranked
     if is_vague:
         text += (
             " That is much of the pool: either it is full of this task, or the representation"
@@ -147,16 +148,16 @@ def _contains(found: _Found) -> Sentence:
 
 def _enough(found: _Found) -> list[Sentence]:
     """How much is enough."""
-    if found.informative_until is None or found.n_looked is None:
+    if found.depth is None or found.n_examined is None:
         return []
-    until, picks, beyond = found.informative_until, found.n_picks or 0, found.n_beyond or 0
+    until, picks, beyond = found.depth, found.n_picks or 0, found.n_beyond or 0
     if until == 0:
         text = (
             "Not even the best-ranked samples are closer to the exemplars than to random samples"
             " of the pool: this ranking is no better than a random choice."
         )
         return [Sentence("enough", found.target, text, is_warning=True)]
-    if found.n_looked <= until < found.n_ranked:
+    if found.n_examined <= until < found.n_ranked:
         text = (
             f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
             " most samples there are closer to the exemplars than to random samples of the pool."

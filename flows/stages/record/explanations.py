@@ -1,4 +1,4 @@
-"""Why picks and near misses rank where they do: the tables why, why_exemplar, target_latent."""
+"""Why picks rank where they do: rows of explanation, explanation_exemplar, target_latent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,7 +22,7 @@ def explanations(material: Material, decided: Selection, top: pa.Table) -> dict[
     top: columns example_id, example_row, target, in order of rank.
     """
     owners = np.array(top["target"].to_pylist())
-    found: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
+    found: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
     for target, (_, exemplars) in material.targets.items():
         mine = np.flatnonzero(owners == target)
         for rows, ids in _blocks(material, top.take(pa.array(mine))):
@@ -42,14 +42,14 @@ def target_latent_rows(material: Material) -> list[Row]:
         columns, shares, counts = found
         spaces, latents = ranking.spaces.locate(columns)
         values = (spaces, latents, shares, counts, ranking.shares[columns])
-        for place, (s, latent, share, n, pool_share) in enumerate(
+        for position, (s, latent, share, n, pool_share) in enumerate(
             zip(*(v.tolist() for v in values), strict=True), start=1
         ):
             rows.append(
                 {
                     "run_id": material.facts.run_id,
                     "target": name,
-                    "place": place,
+                    "position": position,
                     "space": ranking.spaces.spaces[s].name,
                     "latent": latent,
                     "term": material.given.terms[name][s].get(latent),
@@ -89,8 +89,8 @@ def _tables(material: Material, target: str, vectors: list[SparseRows]) -> dict[
         empty = pa.nulls(parts.num_rows, pa.int64())
         parts = parts.set_column(parts.column_names.index("part"), "part", empty)
     return {
-        "why": _in_spaces(why, ranking.spaces, material.given.terms[target]),
-        "why_exemplar": parts,
+        "explanation": _in_spaces(why, ranking.spaces, material.given.terms[target]),
+        "explanation_exemplar": parts,
     }
 
 

@@ -1,4 +1,4 @@
-"""What the label-free check found, as rows of the tables label_free_check and held_out."""
+"""What the label-free check found, as rows of the tables held_out_check and held_out_exemplar."""
 
 import numpy as np
 
@@ -13,12 +13,14 @@ FEWEST_TO_DOMINATE = 3  # One of two exemplars is nearest to half of everything.
 
 def label_free_rows(material: Material) -> dict[str, list[Row]]:
     """Catalog table -> rows."""
-    rows: dict[str, list[Row]] = {"label_free_check": [], "held_out": []}
+    rows: dict[str, list[Row]] = {"held_out_check": [], "held_out_exemplar": []}
     for check in material.checks:
         own = material.config.ranking.method
         for method in check.held_out or [own]:
-            rows["label_free_check"].append(_of_method(check, method, is_own=method == own))
-            rows["held_out"] += _of_exemplars(material, check, method, is_own=method == own)
+            rows["held_out_check"].append(_of_method(check, method, is_own=method == own))
+            rows["held_out_exemplar"] += _of_exemplars(
+                material, check, method, is_own=method == own
+            )
     return rows
 
 
@@ -36,15 +38,15 @@ def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
         row |= {"percentile_lo": percentile.lo, "percentile_hi": percentile.hi}
     if found is not None and method != "random":
         alike = samples_alike(found.shares_above, check.n_ranked)
-        row |= {"n_alike": alike.median, "n_alike_lo": alike.lo, "n_alike_hi": alike.hi}
+        row |= {"n_close": alike.median, "n_close_lo": alike.lo, "n_close_hi": alike.hi}
     depth = check.depth if is_own else None
     if depth is not None:
         row |= {
             "effective": depth.effective,
-            "n_drawn": depth.n_drawn,
-            "n_looked": depth.n_examined,
+            "n_random": depth.n_drawn,
+            "n_examined": depth.n_examined,
         }
-        row |= {"informative_until": depth.depth, "n_picks": depth.n_picks}
+        row |= {"depth": depth.depth, "n_picks": depth.n_picks}
         row |= {"n_beyond": depth.n_beyond}
     return row
 

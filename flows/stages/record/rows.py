@@ -27,7 +27,7 @@ from selection.core.hashing import file_sha256
 from selection.core.redaction import without_secrets
 from selection.data.messages import plain_text
 from selection.picking.selections import Selection
-from storage.catalog.tables import table_of
+from storage.catalog.arrow_rows import to_arrow
 
 NEAR_MISSES = 50
 LENGTH_EDGES = [0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 20]
@@ -51,7 +51,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "event": [_selected(material)],
     }
     shown: set[int] = set()
-    why: dict[str, list[pa.Table]] = {"why": [], "why_exemplar": []}
+    why: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
     for decided in material.decided:
         top = material.top_of(decided, NEAR_MISSES)
         shown.update(top["example_row"].to_pylist())
@@ -69,7 +69,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     rows["occurrence"] = _occurrences(material, examples)
     rows["artifact"] = artifact_rows(material)
     rows |= label_free_rows(material)
-    tables = {name: table_of(name, values) for name, values in rows.items() if values}
+    tables = {name: to_arrow(name, values) for name, values in rows.items() if values}
     return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
 
 
@@ -98,7 +98,7 @@ def stage_rows(facts: RunFacts, stages: Sequence[StageRecord]) -> dict[str, pa.T
         }
         for number, each in enumerate([*facts.stages, *stages], start=1)
     ]
-    return {"run_stage": table_of("run_stage", rows)} if rows else {}
+    return {"run_stage": to_arrow("run_stage", rows)} if rows else {}
 
 
 def _exemplars(material: Material) -> list[Row]:

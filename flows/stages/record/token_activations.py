@@ -27,7 +27,7 @@ from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions
 from selection.representation.lexical import word_column
 from selection.representation.token_activations import strongest, token_activations
-from storage.catalog.tables import table_of
+from storage.catalog.arrow_rows import to_arrow
 from storage.pools.token_activations import SCHEMA, read_token_activations, save_token_activations
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str,
             for space, latent in named.get((selection_id, example_id), ()):
                 part = places.get(space, {}).get((row, latent), ())
                 found += [{**base, "space": space, "latent": latent, **each} for each in part]
-    return {"token_activations": table_of("token_activations", found)} if found else {}
+    return {"token_activations": to_arrow("token_activations", found)} if found else {}
 
 
 def _named_latents(
@@ -84,7 +84,7 @@ def _named_latents(
 
     Spaces are counted apart: words often say more than latents, and would leave none of them.
     """
-    is_named = pc.and_(pc.equal(why["nearness"], 1), pc.greater_equal(why["latent"], 0))
+    is_named = pc.and_(pc.equal(why["exemplar_rank"], 1), pc.greater_equal(why["latent"], 0))
     named: dict[tuple[str, str], list[tuple[str, int]]] = {}
     names = ("selection_id", "example_id", "space", "latent")
     columns = (why.filter(is_named)[name].to_pylist() for name in names)
@@ -183,9 +183,9 @@ def _counted(
     return marks
 
 
-def _mark(turn: int, first: int, end: int, strength: float) -> Row:
+def _mark(turn: int, first: int, end: int, activation: float) -> Row:
     return {
-        "turn": int(turn), "first_char": int(first), "end_char": int(end), "strength": strength
+        "turn": int(turn), "first_char": int(first), "end_char": int(end), "activation": activation
     }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from selection.core.hashing import canonical_json
 from storage.catalog.connection import connect_in_memory
-from storage.catalog.rows_in import refuse_unknown
-from storage.catalog.schema import MIGRATIONS
+from storage.catalog.rows import refuse_unknown
+from storage.catalog.schema import create_schema
 
 _ARROW_TYPES = {
     "BIGINT": pa.int64(),
@@ -19,7 +19,7 @@ _ARROW_TYPES = {
 }
 
 
-def table_of(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
+def to_arrow(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
     """Rows for the catalog table `name`.
 
     Values of JSON columns may be dicts and lists (or JSON text). Times are datetimes with a zone,
@@ -47,11 +47,10 @@ def column_types(name: str) -> Mapping[str, str]:
 
 @cache
 def _all_column_types() -> Mapping[str, Mapping[str, str]]:
-    """What the migrations make, asked from duckdb itself so that it cannot be out of date."""
+    """Of every table, asked from duckdb itself so that it cannot be out of date."""
     tables: dict[str, dict[str, str]] = {}
     with connect_in_memory() as connection:
-        for migration in MIGRATIONS.values():
-            connection.execute(migration)
+        create_schema(connection)
         query = (
             "SELECT table_name, column_name, data_type FROM duckdb_columns() JOIN duckdb_tables()"
             " USING (table_name) ORDER BY table_name, column_index"

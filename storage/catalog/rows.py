@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NewRows: TypeAlias = Union["pa.Table", Sequence[Mapping[str, object]]]
-"""Rows of one catalog table; see `storage.catalog.rows_in.table_of` for what values may be."""
+"""Rows of one catalog table; see `storage.catalog.arrow_rows.to_arrow` for what values may be."""
 
 
-def offer(connection: Connection, name: str, rows: NewRows) -> None:
+def register_rows(connection: Connection, name: str, rows: NewRows) -> None:
     """Make rows of the catalog table `name` known to a connection as `new_<name>`.
 
     Raises ValueError where the catalog has no such table or column, DatabaseError (of
@@ -30,9 +30,9 @@ def offer(connection: Connection, name: str, rows: NewRows) -> None:
         return
     connection.execute(f'CREATE TEMP TABLE new_{name} AS FROM "{name}" LIMIT 0')
     if rows:
-        columns, places = ", ".join(f'"{c}"' for c in given), ", ".join("?" for _ in given)
+        columns, marks = ", ".join(f'"{c}"' for c in given), ", ".join("?" for _ in given)
         values = [[_stored(row.get(column)) for column in given] for row in rows]
-        connection.executemany(f"INSERT INTO new_{name} ({columns}) VALUES ({places})", values)
+        connection.executemany(f"INSERT INTO new_{name} ({columns}) VALUES ({marks})", values)
 
 
 def refuse_unknown(name: str, columns: Iterable[str], known: Sequence[str]) -> None:
