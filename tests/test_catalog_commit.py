@@ -17,6 +17,7 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.catalog import commit as catalog
+from storage.catalog import snapshot
 from storage.catalog.arrow_rows import column_types, to_arrow
 from storage.catalog.snapshot import open_snapshot
 from storage.catalog.sql import run_sql
@@ -352,7 +353,7 @@ def test_a_waiting_writer_publishes_for_the_one_before(
 ) -> None:
     workspace = made_workspace(tmp_path)
     copies: list[Workspace] = []
-    copy = catalog.publish
+    copy = snapshot.publish
 
     def counting_copy(of: Workspace) -> None:
         copies.append(of)

@@ -208,7 +208,7 @@ def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(
     done: tuple[SelectConfig, Workspace, list[dict[str, Any]]],
 ) -> None:
     _, workspace, _ = done
-    rows = query(workspace, "SELECT * FROM target_latent ORDER BY target, place")
+    rows = query(workspace, "SELECT * FROM target_latent ORDER BY target, position")
     worth = [row["share"] * (1 - row["pool_share"]) for row in rows]
     assert worth == sorted(worth, reverse=True)
     assert 0 < sum(row["share"] for row in rows) <= 1 + 1e-9

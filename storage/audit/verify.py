@@ -64,9 +64,10 @@ def _catalog(path: Path) -> Iterator[Finding]:
             Finding("catalog", f"{path.name} {each.name}", ALTERED, each.problem) for each in found
         )
         if not found:
-            yield Finding(
-                path.name, "chain of commits", OK, f"{head_of(connection).number:,} commits"
-            )
+            ((n_forgotten,),) = connection.execute("SELECT count(*) FROM forgotten").fetchall()
+            detail = f"{head_of(connection).number:,} commits"
+            detail += f", {n_forgotten} samples forgotten" if n_forgotten else ""
+            yield Finding("catalog", path.name, REDACTED if n_forgotten else OK, detail)
 
 
 def _is_content_of(name: str, messages: str, tools: str | None, forgotten: set[str]) -> bool:
