@@ -82,7 +82,7 @@ def test_the_depth_lands_near_the_number_of_planted_samples(
     order = np.argsort(-scores, kind="stable")
     is_pick = np.arange(N) < 30
     everyone = np.ones(N, np.bool_)
-    depth = measure_depth(ranking, reduction, "t", (order, is_pick), everyone, IDS, n_close=60)
+    depth = measure_depth(ranking, reduction, "t", (order, is_pick), everyone, IDS, n_alike=60)
     assert depth is not None
     assert 0.6 * 60 < depth.depth < 1.7 * 60
     assert (depth.n_picks, depth.n_beyond) == (30, 0)
