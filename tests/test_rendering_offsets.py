@@ -11,7 +11,7 @@ from selection.rendering.offsets import TurnPositions
 from selection.rendering.renderer import Renderer, load_renderer
 from tests import tiny_tokenizers
 from tests.chat_templates import TEMPLATES
-from tests.test_rendering_renderer import CONVERSATIONS, assistant, user
+from tests.rendering_cases import CONVERSATIONS, assistant, user
 
 
 @pytest.fixture(scope="module")
