@@ -14,7 +14,8 @@ from storage.catalog.commit import commit
 from storage.catalog.lookup import SelectionRow
 from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
-from tests.catalog_fixture import DESCRIPTIONS, SPACE, made_workspace, make_tables
+from tests.catalog_fixture import made_workspace, make_tables
+from tests.catalog_run import DESCRIPTIONS, SPACE
 
 ROOT = Path(__file__).resolve().parent.parent
 

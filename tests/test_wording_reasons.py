@@ -23,7 +23,8 @@ from storage.wording.reasons import (
     reason_words,
     visible,
 )
-from tests.catalog_fixture import SPACE, make_tables
+from tests.catalog_fixture import make_tables
+from tests.catalog_run import SPACE
 
 SQL = "SELECT pupil_id\nFROM pupils WHERE x > 15 ORDER BY y"
 
