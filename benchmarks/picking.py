@@ -156,7 +156,7 @@ def among_all(data: PlantedPool, real: NDArray[np.bool_]) -> list[dict[str, Any]
         "recall": float(np.mean(np.array(hits)[real])),
     }
 
-    def index_all() -> Any:  # noqa: ANN401 - FAISS has no types
+    def index_all() -> Any:
         sketches = np.zeros((n, 256), np.float32)
         for numbers, rows in data.vectors.blocks():
             sketches[numbers] = sketch(rows)

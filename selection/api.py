@@ -58,7 +58,7 @@ def read_samples(
     *,
     shape: str = "auto",
     columns: Mapping[str, str] | None = None,
-    **source: Any,  # noqa: ANN401 - fields of PoolSource
+    **source: Any,
 ) -> Samples:
     """Every different conversation of a pool once, in order of example id.
 
@@ -78,7 +78,7 @@ def read_exemplars(
     target: str = "target",
     shape: str = "auto",
     columns: Mapping[str, str] | None = None,
-    **source: Any,  # noqa: ANN401 - fields of PoolSource
+    **source: Any,
 ) -> dict[str, Samples]:
     """Target task -> its exemplars, in file order.
 
@@ -104,7 +104,7 @@ def load_model(
     sae: str | Path = "demo",
     *,
     hookpoint: str | None = None,
-    **settings: Any,  # noqa: ANN401 - fields of ReaderSettings
+    **settings: Any,
 ) -> Reader:
     """A language model with its SAE; the weights are loaded when they are first needed.
 
@@ -142,7 +142,7 @@ def rank(
     exemplars: Samples,
     *,
     target: str = "target",
-    **rules: Any,  # noqa: ANN401 - fields of RankingRules
+    **rules: Any,
 ) -> Ranked:
     """The samples in order of their exact similarity to the exemplars of one target task.
 
@@ -161,7 +161,7 @@ def select(
     examples: int | None = None,
     fraction: float | None = None,
     tokens: int | None = None,
-    **rules: Any,  # noqa: ANN401 - fields of PickRules
+    **rules: Any,
 ) -> Selected:
     """The best samples that a budget and the rules allow.
 
@@ -188,7 +188,7 @@ def train_sae(
     batch_tokens: int = 4096,
     max_length: int = 2048,
     progress: bool = True,
-    **settings: Any,  # noqa: ANN401 - fields of TrainSettings
+    **settings: Any,
 ) -> Path:
     """Train an SAE on a model's activations over the samples; returns its folder, for `load_model`.
 

@@ -235,7 +235,7 @@ def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) ->
     ],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
-    heavy = "torch polars prefect datasets pyarrow jinja2 numba faiss transformers numpy".split()  # noqa: SIM905
+    heavy = "torch polars prefect datasets pyarrow jinja2 numba faiss transformers numpy".split()  # noqa: SIM905 - as a line
     code = f"import sys, storage.{module}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -61,6 +61,17 @@ def test_every_room_beside_others_has_a_layer() -> None:
     assert named - set(read_layers()) == set(TOP_ROOMS)
 
 
+def test_every_lint_exception_has_a_reason() -> None:
+    bare = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for room in ("flows", "selection", "storage", "tests", "benchmarks")
+        for file in (ROOT / room).rglob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"# noqa", line) and not re.search(r"# noqa: [A-Z0-9, ]+ - \w", line)
+    ]
+    assert [line for line in bare if not line.startswith("tests/test_layout.py")] == []
+
+
 def test_nothing_is_called_utils() -> None:
     assert [
         f for room in ("flows", "selection", "storage") for f in (ROOT / room).rglob("*util*.py")

@@ -71,7 +71,7 @@ def main() -> None:
     sys.exit(bool(counts["different"] or counts["missing"]))
 
 
-def records(cache: Path, window: int) -> Any:  # noqa: ANN401 - delphi's LatentRecord
+def records(cache: Path, window: int) -> Any:
     """Every latent as delphi's explainers and scorers are given it."""
     import transformers  # noqa: F401 - before the stubs: it looks for a real faiss
 
@@ -114,7 +114,7 @@ def told(file: Path) -> dict[int, tuple[int, float]]:
     }
 
 
-def example(found: Any) -> Example:  # noqa: ANN401 - delphi's ActivatingExample
+def example(found: Any) -> Example:
     """One of delphi's examples."""
     activations: torch.Tensor = found.activations
     return tuple(found.tokens.tolist()), tuple(activations.tolist())

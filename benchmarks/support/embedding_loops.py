@@ -27,7 +27,7 @@ class DenseLoop:
         blocks = find_blocks(module, config.num_hidden_layers)
         self._handle = blocks[block].register_forward_hook(self._keep)
 
-    def _keep(self, module: object, inputs: object, output: Any) -> None:  # noqa: ANN401
+    def _keep(self, module: object, inputs: object, output: Any) -> None:
         self._output = output if isinstance(output, torch.Tensor) else output[0]
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:

@@ -172,7 +172,7 @@ def keep_top_table(rows: SparseRows, n_exemplars: int = 8) -> list[dict[str, Any
     return table
 
 
-def _scores(dense: Any, n_exemplars: int) -> Any:  # noqa: ANN401 - float arrays
+def _scores(dense: Any, n_exemplars: int) -> Any:
     """(n - m,) mean generalized Jaccard of the later rows with the first m."""
     scores = np.zeros(len(dense) - n_exemplars)
     for exemplar in dense[:n_exemplars]:

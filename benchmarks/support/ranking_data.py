@@ -62,15 +62,15 @@ def _draw(
     lengths: NDArray[np.int64],
 ) -> None:
     """Draw every row's latents to where its edge is, ascending and each once; write how many."""
-    np.random.seed(seed)  # noqa: NPY002 (numba's own generator; it knows no other)
+    np.random.seed(seed)  # noqa: NPY002 - numba knows no other generator
     for i in range(len(lengths)):
         first, last = edges[i], edges[i + 1]
-        topic = topics[np.random.randint(len(topics))]  # noqa: NPY002
+        topic = topics[np.random.randint(len(topics))]  # noqa: NPY002 - numba's
         for p in range(first, last):
-            if np.random.random() < 0.5:  # noqa: NPY002
-                drawn[p] = topic[np.random.randint(len(topic))]  # noqa: NPY002
+            if np.random.random() < 0.5:  # noqa: NPY002 - numba's
+                drawn[p] = topic[np.random.randint(len(topic))]  # noqa: NPY002 - numba's
             else:
-                drawn[p] = np.searchsorted(popular, np.random.random())  # noqa: NPY002
+                drawn[p] = np.searchsorted(popular, np.random.random())  # noqa: NPY002 - numba's
         drawn[first:last].sort()
         n = first
         for p in range(first, last):

@@ -14,7 +14,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def as_mapping(key: str) -> Any:  # noqa: ANN401 - a pydantic validator accepts anything
+def as_mapping(key: str) -> Any:
     """A validator that accepts a bare string for `{key: string}`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 

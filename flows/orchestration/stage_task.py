@@ -37,7 +37,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
-def _failed_transiently(task: Any, run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's own
+def _failed_transiently(task: Any, run: Any, state: Any) -> bool:
     del task, run
     error = state.result(raise_on_failure=False)
     return isinstance(error, BaseException) and is_transient(error)

@@ -175,14 +175,14 @@ def _queue_writers() -> None:
 
     begin = AioSqliteConfiguration.begin_transaction
 
-    def begin_immediately(self: Any, session: Any, with_for_update: bool = False) -> Any:  # noqa: ANN401
+    def begin_immediately(self: Any, session: Any, with_for_update: bool = False) -> Any:
         del with_for_update
         return begin(self, session, with_for_update=True)
 
     AioSqliteConfiguration.begin_transaction = begin_immediately  # type: ignore[method-assign]
 
 
-def create_app(port: int) -> Any:  # noqa: ANN401 - Prefect's own application
+def create_app(port: int) -> Any:
     """Prefect's application with our routes before its own, behind the door."""
     import prefect
     from prefect.server.api.server import create_app as prefect_app

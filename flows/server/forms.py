@@ -33,7 +33,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _BEST = yaml.safe_load(preset_text("best"))
 
 
-def shown(title: str, description: str, default: Any = ...) -> Any:  # noqa: ANN401
+def shown(title: str, description: str, default: Any = ...) -> Any:
     """The default value of a flow's parameter, with its title and description on the form."""
     return Field(default, description=description, json_schema_extra={"title": title})
 
@@ -91,11 +91,11 @@ class Form(Strict):
     """A section whose empty fields are left out, in values, defaults and schema."""
 
     @model_serializer(mode="wrap")
-    def _filled(self, handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own
+    def _filled(self, handler: Any) -> dict[str, Any]:
         return {k: v for k, v in handler(self).items() if v is not None and v != {}}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:  # noqa: ANN401
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
         """The schema of the section with plain fields."""
         schema: dict[str, Any] = handler(core)
         section = handler.resolve_ref_schema(schema)
@@ -137,7 +137,7 @@ def optional(
     return form
 
 
-def _optional_type(annotation: Any, name: str, preset: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _optional_type(annotation: Any, name: str, preset: Mapping[str, Any]) -> Any:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -165,7 +165,7 @@ def _emptied(key: str, info: FieldInfo, preset: object) -> FieldInfo:
     return field
 
 
-def _first_line(annotation: Any) -> str:  # noqa: ANN401 - any type annotation
+def _first_line(annotation: Any) -> str:
     """The first line of a section's docstring."""
     kinds = (annotation, *get_args(annotation))
     models = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))

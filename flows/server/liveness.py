@@ -96,7 +96,7 @@ def reconcile(
     return changes
 
 
-def ask(client: httpx.Client, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401
+def ask(client: httpx.Client, method: str, path: str, body: object = None) -> Any:
     """The answer of the API as JSON. Raises httpx.HTTPError for every failure."""
     answer = client.request(method, path, json=body)
     answer.raise_for_status()

@@ -23,7 +23,7 @@ def watch(
     outputs: dict[Hookpoint, torch.Tensor] = {}
     for hookpoint, part in _parts(module, hookpoints).items():
 
-        def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:  # noqa: ANN401
+        def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
             outputs[at] = output if isinstance(output, torch.Tensor) else output[0]
 

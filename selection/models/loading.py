@@ -50,7 +50,7 @@ def fitting(what: str, field: str) -> Iterator[None]:
         ) from error
 
 
-def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:  # noqa: ANN401
+def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:
     """The model's config with as many blocks as are needed, settings per block included."""
     from transformers import AutoConfig
 
@@ -68,7 +68,7 @@ def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -
 
 def load_module(
     resolved: ResolvedModel,
-    config: Any,  # noqa: ANN401
+    config: Any,
     dtype: torch.dtype,
     attention: str | None = None,
 ) -> torch.nn.Module:

@@ -62,7 +62,7 @@ def packed(
         _row.reset(token)
 
 
-def first_position(config: Any) -> int:  # noqa: ANN401 - a config of transformers
+def first_position(config: Any) -> int:
     """Position number of a sample's first token: RoBERTa counts from behind its padding id."""
     offset = config.model_type in _POSITION_OFFSET_KINDS
     return int(config.pad_token_id) + 1 if offset else 0

@@ -171,7 +171,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _make_dict(*args: Any, **values: Any) -> dict[str, Any]:  # noqa: ANN401 - as dict() itself
+def _make_dict(*args: Any, **values: Any) -> dict[str, Any]:
     return dict(*args, **values)
 
 

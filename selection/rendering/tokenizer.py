@@ -29,7 +29,7 @@ class TokenReader:
     pad_id:        what fills rows up: the padding token, else the one that ends a text, else 0.
     """
 
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(self, tokenizer: Any) -> None:
         """Take over a fast transformers tokenizer; its post-processor is removed."""
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
@@ -113,7 +113,7 @@ def _is_generic(folder: Path) -> bool:
     return has_file and isinstance(told, dict) and told.get("tokenizer_class") in _GENERIC
 
 
-def _around(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:  # noqa: ANN401
+def _around(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the post-processor puts before and after a text."""
     encoding = backend.encode("a")
     added = encoding.special_tokens_mask
@@ -123,7 +123,7 @@ def _around(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:  # noqa: A
     return tuple(ids[:n_before]), tuple(ids[len(ids) - n_after :])
 
 
-def _own_template(tokenizer: Any) -> str | None:  # noqa: ANN401
+def _own_template(tokenizer: Any) -> str | None:
     """The tokenizer's chat template; the one called "default" where there are several."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -131,7 +131,7 @@ def _own_template(tokenizer: Any) -> str | None:  # noqa: ANN401
     return template or None
 
 
-def _special_tokens(tokenizer: Any, backend: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+def _special_tokens(tokenizer: Any, backend: Any) -> NDArray[np.bool_]:
     """Special tokens by id, except the unknown token if it has no other office."""
     offices = {
         tokenizer.convert_tokens_to_ids(token)

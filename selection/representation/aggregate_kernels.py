@@ -39,14 +39,14 @@ def aggregate_cpu(
 
 @njit(nogil=True, cache=True)
 def _aggregate(
-    acts: Any,  # noqa: ANN401 - numba types, see aggregate_cpu
-    indices: Any,  # noqa: ANN401
-    first_token: Any,  # noqa: ANN401
+    acts: Any,
+    indices: Any,
+    first_token: Any,
     n_latents: int,
-    indptr: Any,  # noqa: ANN401
-    latents: Any,  # noqa: ANN401
-    sums: Any,  # noqa: ANN401
-    maxima: Any,  # noqa: ANN401
+    indptr: Any,
+    latents: Any,
+    sums: Any,
+    maxima: Any,
 ) -> None:
     """One dense row of sums; only pieces of 64 latents that a sample has are read and cleared."""
     total, largest = np.zeros(n_latents), np.zeros(n_latents)

@@ -87,7 +87,7 @@ def _replaced(
 ) -> Iterator[None]:
     """While open, the block's output at counted tokens is its reconstruction, or zero."""
 
-    def replace(module: nn.Module, inputs: object, output: Any) -> Any:  # noqa: ANN401
+    def replace(module: nn.Module, inputs: object, output: Any) -> Any:
         states = output if isinstance(output, Tensor) else output[0]
         states = states.clone()
         read = states[counted]

@@ -98,7 +98,7 @@ def read_ids(file: Path, *, by_score: bool = False, n: int | None = None) -> lis
     return ids
 
 
-def find_rank(connection: Any, file: Path, example_id: str) -> tuple[int, int, float] | None:  # noqa: ANN401 - DuckDB's, which only storage.catalog imports
+def find_rank(connection: Any, file: Path, example_id: str) -> tuple[int, int, float] | None:
     """(rank, rank by score, score) of an example; None where it is not ranked."""
     query = "SELECT rank, score_rank, score FROM read_parquet(?) WHERE example_id = ?"
     row: tuple[int, int, float] | None = connection.execute(
@@ -107,7 +107,7 @@ def find_rank(connection: Any, file: Path, example_id: str) -> tuple[int, int, f
     return row
 
 
-def count_scores(connection: Any, file: Path, after: int, until: int, least: float) -> int:  # noqa: ANN401 - as above
+def count_scores(connection: Any, file: Path, after: int, until: int, least: float) -> int:
     """Examples at ranks above `after` and up to `until` that score at least `least`."""
     query = "SELECT count(*) FROM read_parquet(?) WHERE rank > ? AND rank <= ? AND score >= ?"
     return int(connection.execute(query, [str(file), after, until, least]).fetchone()[0])

@@ -56,7 +56,7 @@ class Job:
         )
 
 
-def connect() -> Any:  # noqa: ANN401 - the ray module
+def connect() -> Any:
     """Ray, connected to the cluster that this host is in. Raises InputError without either."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -146,7 +146,7 @@ def _config_of(job: Job) -> VectorJob:
     return kind.model_validate_json(job.config)
 
 
-def _needs(ray: Any, config: VectorJob) -> dict[str, float]:  # noqa: ANN401
+def _needs(ray: Any, config: VectorJob) -> dict[str, float]:
     """A GPU for each task where the cluster has some and the config may use them."""
     may_use_gpu = config.model.device in ("auto", "cuda")
     if may_use_gpu and ray.cluster_resources().get("GPU", 0) >= 1:
@@ -154,6 +154,6 @@ def _needs(ray: Any, config: VectorJob) -> dict[str, float]:  # noqa: ANN401
     return {"num_cpus": threads_of(config)}
 
 
-def _in_flight(ray: Any) -> int:  # noqa: ANN401
+def _in_flight(ray: Any) -> int:
     """Twice as many tasks as can run at once: a worker never waits for the driver."""
     return 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))

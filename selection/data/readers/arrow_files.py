@@ -78,7 +78,7 @@ def iter_arrow(file: DataFile) -> Iterator[RawRow]:
                 yield RawRow(file.name, row, values, text=text)
 
 
-def _batches(table: Any) -> Iterator[Any]:  # noqa: ANN401 - pyarrow has no types
+def _batches(table: Any) -> Iterator[Any]:
     if hasattr(table, "iter_batches"):
         yield from table.iter_batches(batch_size=_BATCH, use_threads=False)
         return

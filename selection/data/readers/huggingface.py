@@ -99,7 +99,7 @@ def _offline_remedy() -> str:
     return "Check the path or the connection, or download the dataset and give its files."
 
 
-def _one_split(data: Any, source: PoolSource) -> Any:  # noqa: ANN401 - datasets is untyped here
+def _one_split(data: Any, source: PoolSource) -> Any:
     """The only split of what was loaded; several need the user's choice."""
     if not isinstance(data, dict):
         return data

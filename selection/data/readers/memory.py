@@ -31,7 +31,7 @@ def iter_memory(data: object, name: str) -> Iterator[RawRow]:
         yield RawRow(name, row, values, text=json.dumps(values, ensure_ascii=False))
 
 
-def _mappings(data: Any) -> Iterable[Any]:  # noqa: ANN401 - tables of several libraries
+def _mappings(data: Any) -> Iterable[Any]:
     kind = type(data).__module__.split(".")[0]
     if kind == "polars":
         frame = data.collect() if hasattr(data, "collect") else data

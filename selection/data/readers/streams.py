@@ -229,7 +229,7 @@ class _Recoded(io.RawIOBase):
         """Yes: BufferedReader asks."""
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+    def readinto(self, buffer: Any) -> int:
         """Fill `buffer` with UTF-8; 0 at the end."""
         while not self._left and not self._ended:
             data = self._stream.read(_CHUNK)
@@ -258,7 +258,7 @@ class _ZstdStream(io.RawIOBase):
         """Yes: BufferedReader asks."""
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+    def readinto(self, buffer: Any) -> int:
         """Fill `buffer` with decompressed bytes; 0 at the end of the last frame."""
         while not self._left:
             data = self._rest or self._file.read(_CHUNK)

@@ -134,7 +134,7 @@ def hashed_ngrams(text: str, n_buckets: int = DSIR_BUCKETS) -> NDArray[np.int64]
     return np.array([_bucket(gram, n_buckets) for gram in grams], np.int64)
 
 
-def _bucket(gram: str, n_buckets: int, known: dict[str, int] = {}) -> int:  # noqa: B006
+def _bucket(gram: str, n_buckets: int, known: dict[str, int] = {}) -> int:  # noqa: B006 - a cache
     """Bucket of a gram; the commonest are kept, since hashing is what DSIR's time goes to."""
     bucket = known.get(gram)
     if bucket is None:

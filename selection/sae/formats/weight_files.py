@@ -136,7 +136,7 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name -> (shape, dtype) from the header alone. Raises InputError."""
     try:
         with safe_open(file, framework="pt") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no dict
             return {n: (tuple(s.get_shape()), str(s.get_dtype())) for n, s in slices.items()}
     except (SafetensorError, OSError) as error:
         raise _unreadable(file, error) from None
