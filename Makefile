@@ -58,6 +58,8 @@ bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environment, full benchmarks
 	bash benchmarks/support/wheel.sh
 	$(BIN)/python -m tests.docs_commands
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[docs]'
+	$(BIN)/python -m tests.docs_notebook
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.overheads
