@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from selection.core.errors import InputError
-from selection.data.training_rows import preference_row
+from selection.data.preference import preference_row
 from storage.export.export import export_selection
 from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config

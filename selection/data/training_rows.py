@@ -7,13 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selection.data.shapes.problems import Drop
-from selection.data.shapes.read_row import RowReader
-from selection.records import PoolSource
-
 Row = dict[str, Any]
 
-_PREFERENCES = RowReader(PoolSource("", shape="preference"), "preference")
 
 _FIRST_KEYS = ("role", "content")
 # Some readers end a line at these; inside JSON they may be written as escapes.
@@ -33,24 +28,6 @@ def training_row(
     """
     row: Row = {"id": example_id, "messages": [_role_first(message) for message in messages]}
     return {**row, "tools": tools} if has_tools else row
-
-
-def preference_row(example_id: str, raw: Mapping[str, Any]) -> Row | None:
-    """One row {id, prompt, chosen, rejected[, tools]} of messages; None for no preference row.
-
-    raw: the row as it stood in the pool, in any form of a preference; columns under names of their
-    own are not known here. The prompt is what the two conversations share at their start.
-    """
-    examples = _PREFERENCES.read(raw)
-    if isinstance(examples, Drop) or examples[0].rejected is None:
-        return None
-    chosen, rejected = examples[0].messages, examples[0].rejected
-    n_shared, most = 0, min(len(chosen), len(rejected)) - 1  # each side keeps an answer
-    while n_shared < most and chosen[n_shared] == rejected[n_shared]:
-        n_shared += 1
-    row: Row = {"id": example_id, "prompt": chosen[:n_shared]}
-    row |= {"chosen": chosen[n_shared:], "rejected": rejected[n_shared:]}
-    return {**row, "tools": examples[0].tools} if examples[0].tools else row
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.data.training_rows import Row, json_line, preference_row, training_row
+from selection.data.training_rows import Row, json_line, training_row
 from storage.catalog.connection import Connection, DatabaseError, is_full_disk
 from storage.files.atomic import (
     full_disk_error,
@@ -58,6 +58,8 @@ class SelectedRows:
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY p.rank"""
+        from selection.data.preference import preference_row  # reads rows: numpy and pyarrow
+
         for example_id, raw in self._rows(query):
             if row := preference_row(example_id, json.loads(raw)):
                 yield row
