@@ -28,7 +28,7 @@ PAYLOADS = (
 TEXT = " ".join(PAYLOADS)
 COLUMNS = {
     "run": ("name", "who", "host", "note", "model", "sae", "hookpoint", "git_sha", "model_licence"),
-    "run_drop": ("stage", "reason"),
+    "run_drop": ("stage", "reason", "file", "detail"),
     "run_source": ("source",),
     "exemplar": ("target", "own_id", "file", "text"),
     "selection": ("name", "target", "exemplar_reduction", "weights"),

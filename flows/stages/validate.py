@@ -2,7 +2,7 @@
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.prepare.inputs import refuse_without_response, source_of
+from flows.stages.prepare.inputs import ineligible_lines, refuse_without_response, source_of
 from flows.stages.prepare.rules import included_rows, quota_columns
 from flows.stages.session import session_of
 from selection.data.look import look_at
@@ -36,7 +36,10 @@ def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str)
     """Counts of what is eligible. Raises InputError where `where` or the budget leave nothing."""
     session = session_of(config, workspace)
     pool = session.pool(pool_id)
-    eligibility = session.eligibility(pool_id)
+    with stage("eligible", unit="examples") as handle:
+        eligibility = session.eligibility(pool_id)
+        handle.detail = f"{eligibility.n:,} of {pool.n_examples:,} examples may be picked"
+        handle.notes += [f"dropped {line}" for line in ineligible_lines(pool, eligibility)]
     included_rows(config, pool)
     quota_columns(config, pool, eligibility.eligible)
     counts = {"eligible": int(eligibility.eligible.sum())}

@@ -1,7 +1,7 @@
 """Which examples may be picked, and how many were dropped for which reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,12 @@ class Eligibility:
 
     eligible: (n,) bool over the prepared pool.
     drops:    dropped examples by reason; with the eligible ones they add up to n.
+    first:    row of the first example of a reason, where it is known.
     """
 
     eligible: NDArray[np.bool_]
     drops: Mapping[DropReason, int]
+    first: Mapping[DropReason, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

@@ -55,12 +55,16 @@ CREATE TABLE run (
     data_licences JSON  -- Ranked examples by licence; "" where the data names none.
 );
 
--- Rows and examples that left before ranking, counted by reason.
+-- Rows and examples that left before ranking: rows dropped while reading one by one, up to 1,000 of
+-- a reason, all others counted by reason.
 CREATE TABLE run_drop (
     run_id VARCHAR NOT NULL,  -- The run.
     stage VARCHAR NOT NULL,  -- Where they left: read, filter, ...
     reason VARCHAR NOT NULL,  -- One of a closed set, see docs/failures.md.
-    n BIGINT NOT NULL  -- Rows (stage read) or examples.
+    n BIGINT NOT NULL,  -- Rows (stage read) or examples.
+    file VARCHAR,  -- File of a row that was dropped while reading.
+    "row" BIGINT,  -- Its 1-based line or row number.
+    detail VARCHAR  -- What is wrong with it.
 );
 
 -- Eligible examples of the pool by source (first occurrence).
@@ -454,10 +458,13 @@ SELECT
     d.stage,  -- Where it left.
     d.reason,  -- Why.
     d.n,  -- How many.
-    NULL::VARCHAR AS example_id  -- The example, where known.
+    NULL::VARCHAR AS example_id,  -- The example, where known.
+    d.file,  -- File of a row that was dropped while reading, where known.
+    d."row",  -- Its 1-based line or row number.
+    d.detail  -- More of the reason.
 FROM selection s JOIN run_drop d USING (run_id)
 UNION ALL
-SELECT selection_id, stage, reason, n, example_id FROM selection_drop;
+SELECT selection_id, stage, reason, n, example_id, NULL, NULL, detail FROM selection_drop;
 
 -- Hashes from the pool to the exported files.
 CREATE VIEW v_lineage AS

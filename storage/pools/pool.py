@@ -5,6 +5,7 @@ that said one of them), `drops.parquet` and `manifest.json`, written last. The p
 example is its row number everywhere else.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
@@ -73,6 +75,17 @@ class PreparedPool:
         drops = self.manifest["first_drops"]
         assert isinstance(drops, dict)
         return {str(reason): dict(drop) for reason, drop in drops.items()}
+
+    def dropped_rows(self, most: int) -> list[dict[str, object]]:
+        """Rows dropped while reading, in order, at most `most` of a reason: DROP_SCHEMA."""
+        kept, rows = Counter[str](), list[dict[str, object]]()
+        with pq.ParquetFile(self.folder / "drops.parquet", pre_buffer=False) as file:
+            for batch in file.iter_batches(4096, use_threads=False):
+                for row in batch.to_pylist():
+                    kept[row["reason"]] += 1
+                    if kept[row["reason"]] <= most:
+                        rows.append(row)
+        return rows
 
     @property
     def report(self) -> list[str]:

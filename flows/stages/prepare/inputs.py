@@ -144,13 +144,23 @@ def eligible_examples(
     silent = passing & ~copies & ~excluded & ~responding(config, pool)
     eligible = passing & ~copies & ~excluded & ~silent
     _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
-    drops = {
-        DropReason.WHERE: int((~passing).sum()),
-        DropReason.IS_EXEMPLAR: int(copies.sum()),
-        DropReason.EXCLUDED: int(excluded.sum()),
-        DropReason.NO_RESPONSE: int(silent.sum()),
+    masks = {
+        DropReason.WHERE: ~passing,
+        DropReason.IS_EXEMPLAR: copies,
+        DropReason.EXCLUDED: excluded,
+        DropReason.NO_RESPONSE: silent,
     }
-    return Eligibility(eligible, {reason: n for reason, n in drops.items() if n})
+    drops = {reason: int(mask.sum()) for reason, mask in masks.items() if mask.any()}
+    return Eligibility(eligible, drops, {reason: int(masks[reason].argmax()) for reason in drops})
+
+
+def ineligible_lines(pool: PreparedPool, eligibility: Eligibility) -> list[str]:
+    """Why examples of the pool may not be picked: count, first occurrence and remedy of each."""
+    first = {}
+    for reason, row in eligibility.first.items():
+        occurrence = pool.occurrences_at(np.array([row])).slice(0, 1).to_pylist()[0]
+        first[str(reason)] = {"file": occurrence["file"], "row": occurrence["row"], "detail": ""}
+    return drop_lines({str(reason): n for reason, n in eligibility.drops.items()}, first)
 
 
 def _refuse_large_budget(config: SelectConfig, n_eligible: int, n_examples: int) -> None:

@@ -7,6 +7,7 @@ import getpass
 import platform
 import socket
 import subprocess
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ from selection.core.redaction import without_secrets
 from selection.sae.interpret.latents_file import read_descriptions
 from storage.files.atomic import MANIFEST
 
+_NAMED_DROPS = 1000  # rows of one reason that are recorded one by one
 PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
             "faiss-cpu", "duckdb", "polars", "pyarrow", "prefect")  # fmt: skip
 
@@ -81,14 +83,18 @@ def _git_sha() -> str | None:
 
 
 def drop_rows(material: Material) -> list[Row]:
-    """Rows dropped while reading, then examples dropped before ranking, by reason."""
-    run_id = material.facts.run_id
-    read = [("read", reason, n) for reason, n in material.pool.drops.items()]
+    """Rows dropped while reading, each for itself, then counts of all others by reason."""
+    run_id, pool = material.facts.run_id, material.pool
+    named = pool.dropped_rows(_NAMED_DROPS)
+    rows: list[Row] = [{"run_id": run_id, "stage": "read", "n": 1, **row} for row in named]
+    left = Counter(pool.drops)
+    left.subtract(str(row["reason"]) for row in named)
+    counts = [("read", reason, n) for reason, n in left.items()]
     drops = material.given.eligibility.drops.items()
-    filtered = [("filter", str(reason), n) for reason, n in drops]
-    return [
-        {"run_id": run_id, "stage": stage, "reason": str(reason), "n": n}
-        for stage, reason, n in read + filtered
+    counts += [("filter", str(reason), n) for reason, n in drops]
+    return rows + [
+        {"run_id": run_id, "stage": stage, "reason": reason, "n": n}
+        for stage, reason, n in counts
         if n
     ]
 
