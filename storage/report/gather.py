@@ -33,6 +33,11 @@ PASSED_OVER = 30
 REASONS = {
     "broken_row": "could not be read",
     "not_recognized": "matched none of the known shapes",
+    "unknown_role": "had a turn of an unknown role",
+    "not_text": "had a number, an object or a list for a text",
+    "missing_value": "had a literal nan or None for prompt or answer",
+    "in_conversation": "were turns of a conversation that another row stands for",
+    "rejected_answer": "were marked as bad answers",
     "no_text": "had no text",
     "no_response": "had no response to train on",
     "image_or_audio": "had images or audio",
