@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.main import app
 from selection.core.errors import InputError
 from selection.data.preference import preference_row
 from storage.export.export import export_selection
@@ -73,3 +76,16 @@ def test_a_selection_without_rejected_answers_has_no_preference_data(
     workspace, results = run_job(tiny_config(*paths), tmp_path / "workspace")
     with pytest.raises(InputError, match="no pick came with a rejected answer"):
         export_selection(workspace, str(results[0]["name"]), ["preference"])
+
+
+def test_an_export_goes_to_an_address(tmp_path: Path, paths: Paths) -> None:
+    workspace, _ = run_job(tiny_config(*paths), tmp_path / "workspace")
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    arguments = ["export", "--out", "memory://exports/one", "-f", "messages", "-f", "hf"]
+    result = CliRunner().invoke(app, [*arguments, "-w", str(workspace.root)])
+    assert result.exit_code == 0, result.output
+    names = {str(path).removeprefix("/exports/one/") for path in store.find("/exports/one")}
+    assert {"train.jsonl", "README.md", "manifest.json", "hf_dataset/state.json"} <= names
+    [folder] = (workspace.root / "exports").iterdir()
+    assert store.cat("/exports/one/train.jsonl") == (folder / "train.jsonl").read_bytes()

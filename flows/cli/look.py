@@ -159,15 +159,20 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", help="messages, original, ids, hf, llama_factory or axolotl."
+            "--format",
+            "-f",
+            help="messages, preference, original, ids, hf, llama_factory or axolotl.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; default exports/<selection>.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder or URL; default exports/<selection>.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Write training files of a selection, with a manifest of hashes beside them."""
     from storage.catalog.lookup import find_selections
     from storage.export.export import export_selection
+    from storage.export.upload import copy_to_url
 
     root = open_workspace(workspace)
     rows = find_selections(root, selection)
@@ -175,15 +180,19 @@ def export(
         raise InputError(
             f"one folder for {len(rows)} selections",
             field="--out",
-            value=str(out),
+            value=out,
             remedy=f"Name one of them: {', '.join(row.name for row in rows)}.",
         )
+    url = out if out is not None and "://" in out else None
+    folder = None if out is None or url else Path(out).expanduser()
     for row in rows:
         written = export_selection(
-            root, row.selection_id, formats=tuple(formats or ["messages"]), out=out
+            root, row.selection_id, formats=tuple(formats or ["messages"]), out=folder
         )
-        names = ", ".join(file.path for file in written.files)
-        say(f"{row.n_selected:,} examples in {written.folder}: {names}")
+        names = [file.path for file in written.files]
+        if url is not None:
+            copy_to_url(written.folder, [*names, "README.md", "manifest.json"], url)
+        say(f"{row.n_selected:,} examples in {url or written.folder}: {', '.join(names)}")
 
 
 def report(
