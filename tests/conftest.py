@@ -32,16 +32,23 @@ _EXIT_STATUS: dict[str, int] = {}
 
 
 SLOW_MODULES = {
-    "test_audit_exclusions", "test_audit_forget_and_bundle", "test_audit_reproduce",
-    "test_benchmark", "test_catalog_commit", "test_catalog_integrity", "test_catalog_lookup",
-    "test_catalog_sql", "test_cli", "test_data_memory", "test_decide_held_out_job",
-    "test_docs_questions", "test_export", "test_flows", "test_fuzz_catalog", "test_fuzz_configs",
-    "test_fuzz_pools", "test_fuzz_saes", "test_layout", "test_models_activations",
-    "test_models_shared_prefixes", "test_rank_processes", "test_report_page",
-    "test_represent_on_cuda", "test_represent_workers", "test_sae_training_architectures",
-    "test_stages_main_job", "test_stages_recompute_keys", "test_stages_spaces",
-}  # fmt: skip  # by name, several a line
-"""Test files that take more than 4 s in all; `make test-fast` leaves them out."""
+    "test_api", "test_audit_exclusions", "test_audit_forget_and_bundle", "test_audit_reproduce",
+    "test_benchmark", "test_benchmarks_demo_training", "test_catalog_commit",
+    "test_catalog_integrity", "test_catalog_lookup", "test_catalog_sql", "test_catalog_writers",
+    "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",
+    "test_data_memory", "test_decide_held_out_job", "test_docs_questions",
+    "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",
+    "test_flows", "test_fuzz_catalog", "test_fuzz_configs", "test_fuzz_pools", "test_fuzz_saes",
+    "test_layout", "test_models_activations", "test_models_shared_prefixes",
+    "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates", "test_rank_processes",
+    "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",
+    "test_represent_spaces", "test_represent_workers", "test_representation_cuda_memory",
+    "test_representation_on_cuda", "test_sae_training", "test_sae_training_architectures",
+    "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
+    "test_stages_main_job", "test_stages_recompute_keys", "test_stages_session",
+    "test_stages_spaces", "test_wording_reasons",
+}  # fmt: skip  # names, several a line
+"""Test files that take more than about 3 s in all; `make test-fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,12 +19,13 @@ IMPORTED_AS = {
 }  # fmt: skip
 COMES_WITH = {
     "httpx": "prefect", "httpx2": "prefect", "starlette": "fastapi", "uvicorn": "prefect",
-    "markupsafe": "jinja2", "tokenizers": "transformers",
+    "markupsafe": "jinja2", "tokenizers": "transformers", "nbformat": "nbclient",
 }  # fmt: skip
 """Packages that are imported because a declared one brings them."""
 
 NOT_IMPORTED = {
-    "fastapi": "pinned for Prefect",
+    "fastapi": "pinned for Prefect", "sqlalchemy": "pinned for Prefect",
+    "ipykernel": "runs notebooks", "ipywidgets": "bars in notebooks",
     "import-linter": "a command", "mypy": "a command", "ruff": "a command",
     "pytest-xdist": "a plugin", "types-PyYAML": "stubs",
 }  # fmt: skip

@@ -17,12 +17,14 @@ import yaml
 
 from storage.catalog import lookup
 from storage.catalog.sql import run_sql
-from storage.export.export import FORMATS, export_selection
+from storage.export.export import FORMATS as ALL_FORMATS
+from storage.export.export import export_selection
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace
 from tests.catalog_fixture import made_workspace, make_tables
 from tests.catalog_run import HOSTILE, hostile_example, make_example, tool_example
 
+FORMATS = [name for name in ALL_FORMATS if name != "preference"]  # no pick is a preference row
 ROOT = Path(__file__).resolve().parent.parent
 ALL_FILES = {
     "train.jsonl",

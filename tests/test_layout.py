@@ -10,6 +10,7 @@ import pytest
 
 from storage.catalog.lookup import find_selection, picks
 from tests.catalog_fixture import made_workspace
+from tests.conftest import SLOW_MODULES
 from tests.tree import TOP as TOP_ROOMS
 from tests.tree import format_rooms, read_layers, read_rooms, rooms_in
 
@@ -59,6 +60,11 @@ def test_every_room_beside_others_has_a_layer() -> None:
         siblings[room.path.rpartition("/")[0]].append(room.path.replace("/", "."))
     named = {name for names in siblings.values() if len(names) > 1 for name in names}
     assert named - set(read_layers()) == set(TOP_ROOMS)
+
+
+def test_the_slow_files_exist() -> None:
+    names = {file.stem for file in (ROOT / "tests").glob("test_*.py")}
+    assert set() == SLOW_MODULES - names
 
 
 def test_every_lint_exception_has_a_reason() -> None:

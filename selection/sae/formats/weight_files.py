@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
-from selection.sae.formats.layout import Checkpoint
 from selection.sae.metadata import SaeInfo
+
+if TYPE_CHECKING:
+    from selection.sae.formats.layout import Checkpoint
 
 _AGAIN = "Download or train it again."
 _DAMAGED = (
@@ -71,7 +73,7 @@ class Weights:
             ) from None
 
 
-def main_weights(sae: Checkpoint, info: SaeInfo) -> Weights:
+def main_weights(sae: "Checkpoint", info: SaeInfo) -> Weights:
     """The tensors that the layout names, as float32 and transposed where it says so.
 
     Raises InputError naming what is missing.
@@ -92,7 +94,7 @@ def main_weights(sae: Checkpoint, info: SaeInfo) -> Weights:
     return weights
 
 
-def _threshold(sae: Checkpoint, n_latents: int) -> Tensor:
+def _threshold(sae: "Checkpoint", n_latents: int) -> Tensor:
     names = sae.names
     if names.threshold not in sae.contents and names.log_threshold in sae.contents:
         (logarithm,) = tensors_of(sae.weights_file, sae.contents, [names.log_threshold])
