@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.support.labelled_arguments import labelled_parser
 from flows.benchmark.methods import Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.orchestration.terminal import table_text
 from selection.evaluation.labelled import (
     LabelledPool,
@@ -114,15 +114,15 @@ def run(
     pool: LabelledPool, targets: list[LabelledTarget], workspace: Workspace, name: SettingName
 ) -> dict[str, Setting]:
     """Setting -> what it stores and how it ranks."""
-    field = BenchField(pool, targets, name, workspace, UnderTest())
+    bench = BenchPool(pool, targets, name, workspace, UnderTest())
     methods = methods_of(workspace.root)
-    scorers = Scorers(field, list(methods.values()))
+    scorers = Scorers(bench, list(methods.values()))
     agreement: dict[str, dict[str, Agreement]] = {name_of(kept): {} for kept in KEPT}
     for ranking in RANKINGS:
         full = scores_by_target(scorers, methods[ranking, ALL])
         for kept in agreement:
             cut = scores_by_target(scorers, methods[ranking, kept])
-            agreement[kept][ranking] = compare(field, full, cut)
+            agreement[kept][ranking] = compare(bench, full, cut)
     folders = {kept: scorers.representers[methods["best", kept].name].folder for kept in agreement}
     return {
         name_of(kept): Setting(stored_in(folders[name_of(kept)], kept), agreement[name_of(kept)])
@@ -133,19 +133,19 @@ def run(
 def scores_by_target(scorers: Scorers, method: Method) -> dict[str, NDArray[np.float64]]:
     """Target -> (n,) scores of the labelled rows."""
     score = scorers.of(method)
-    return {target.name: next(iter(score(target)))[1] for target in scorers.field.targets}
+    return {target.name: next(iter(score(target)))[1] for target in scorers.bench.targets}
 
 
 def compare(
-    field: BenchField, full: dict[str, NDArray[np.float64]], cut: dict[str, NDArray[np.float64]]
+    bench: BenchPool, full: dict[str, NDArray[np.float64]], cut: dict[str, NDArray[np.float64]]
 ) -> Agreement:
     """One setting's scores beside those with all latents."""
-    n_top = max(1, round(TOP_SHARE * len(field.pool)))
+    n_top = max(1, round(TOP_SHARE * len(bench.pool)))
     spearmans, overlaps, values, references = [], [], [], []
-    for target in field.targets:
+    for target in bench.targets:
         scores, reference = cut[target.name], full[target.name]
-        orders = [order_by_score(each, field.pool.id_order) for each in (scores, reference)]
-        grades = field.pool.grades(target)
+        orders = [order_by_score(each, bench.pool.id_order) for each in (scores, reference)]
+        grades = bench.pool.grades(target)
         spearmans.append(spearman(scores, reference))
         overlaps.append(len(np.intersect1d(orders[0][:n_top], orders[1][:n_top])) / n_top)
         values.append(measure(grades[orders[0]]).ndcg)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.benchmark.methods import UnderTest, find_methods
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.config.rules import BudgetConfig
 from flows.orchestration import prefect_settings
 from flows.orchestration.progress import for_terminal, listening
@@ -69,30 +69,30 @@ def share(values: NDArray[np.bool_]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def answers_of(field: BenchField, seed: int) -> list[Answer]:
-    """One run over all targets of a field, held against the labels."""
+def answers_of(bench: BenchPool, seed: int) -> list[Answer]:
+    """One run over all targets of a labelled pool, held against the labels."""
     [method] = find_methods(["best"], UnderTest())
     assert method.config is not None
-    field.prepared  # noqa: B018 - writes the files that the run reads
-    field.exemplars  # noqa: B018 - computed before the clock starts
+    bench.prepared  # noqa: B018 - writes the files that the run reads
+    bench.exemplars  # noqa: B018 - computed before the clock starts
     name = f"label-free-{seed}"
     changed = {"budget": BudgetConfig(examples=BUDGET), "name": name, "seed": seed, "controls": ()}
-    config = field.configured(method.config).model_copy(update=changed)
-    results = select_data(config, str(field.workspace.root), run_name=name)
-    row_of_example = np.full(field.prepared.n_examples, -1, np.int64)
-    rows = np.arange(len(field.pool))
-    row_of_example[field.example_of_row[rows]] = rows
+    config = bench.configured(method.config).model_copy(update=changed)
+    results = select_data(config, str(bench.workspace.root), run_name=name)
+    row_of_example = np.full(bench.prepared.n_examples, -1, np.int64)
+    rows = np.arange(len(bench.pool))
+    row_of_example[bench.example_of_row[rows]] = rows
     return [
-        _answer(field, str(result["selection_id"]), str(result["target"]), row_of_example)
+        _answer(bench, str(result["selection_id"]), str(result["target"]), row_of_example)
         for result in results
     ]
 
 
 def _answer(
-    field: BenchField, selection_id: str, name: str, row_of_example: NDArray[np.int64]
+    bench: BenchPool, selection_id: str, name: str, row_of_example: NDArray[np.int64]
 ) -> Answer:
-    target = next(each for each in field.targets if each.name == name)
-    with open_snapshot(field.workspace) as connection:
+    target = next(each for each in bench.targets if each.name == name)
+    with open_snapshot(bench.workspace) as connection:
         found = connection.execute(
             "SELECT own.n_close, own.n_close_lo, own.n_close_hi, own.depth,"
             " own.percentile > words.percentile FROM held_out_check own"
@@ -101,9 +101,9 @@ def _answer(
             [selection_id],
         ).fetchall()
     [(alike, lo, hi, until, above)] = found
-    table = pq.read_table(field.workspace.scores / f"{selection_id}.parquet")
+    table = pq.read_table(bench.workspace.scores / f"{selection_id}.parquet")
     order = np.argsort(table["score_rank"].to_numpy())
-    grades = field.pool.grades(target)[row_of_example[table["example_row"].to_numpy()[order]]]
+    grades = bench.pool.grades(target)[row_of_example[table["example_row"].to_numpy()[order]]]
     is_relative, judged = grades > 0, grades > UNJUDGED
     behind = slice(until, 2 * until)
     return Answer(
@@ -155,12 +155,12 @@ def main() -> None:
     pool = read_labelled_pool(arguments.pool, arguments.subpool)
     targets = read_labelled_targets(arguments.targets)
     workspace = open_workspace(arguments.workspace)
-    field = BenchField(pool, targets, "full", workspace, UnderTest())
+    bench = BenchPool(pool, targets, "full", workspace, UnderTest())
     prefect_settings.silence_prefect()
     found = {}
     for seed in (0, 1):
         with listening(for_terminal()):
-            answers = answers_of(field, seed)
+            answers = answers_of(bench, seed)
         print(f"\nseed {seed}: target, kind; alike [interval], of the task; rank, best by labels")
         for each in answers:
             print(

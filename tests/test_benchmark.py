@@ -16,7 +16,7 @@ from benchmarks.ablation.cells import BEST, CELLS, Exemplars
 from flows.benchmark.methods import BASELINES, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from selection.core.errors import InputError
@@ -341,8 +341,8 @@ def test_the_check_is_held_against_labels_target_by_target(
 ) -> None:
     monkeypatch.setattr(label_free, "BUDGET", 4)
     pool, targets = read_labelled_pool(files[0]), read_labelled_targets(files[1])
-    field = BenchField(pool, targets, "full", open_workspace(tmp_path), UnderTest())
-    answers = label_free.answers_of(field, 0)
+    bench = BenchPool(pool, targets, "full", open_workspace(tmp_path), UnderTest())
+    answers = label_free.answers_of(bench, 0)
     assert [each.target for each in answers] == [target.name for target in targets]
     for answer, target in zip(answers, targets, strict=True):
         assert answer.of_task == int((pool.grades(target) == 3).sum())

@@ -36,12 +36,12 @@ def test_a_ranking_is_compared_target_by_target() -> None:
         def grades(self, target: Any) -> Any:
             return grades[target.name]
 
-    field = SimpleNamespace(
+    bench = SimpleNamespace(
         pool=Pool(), targets=[SimpleNamespace(name="one"), SimpleNamespace(name="two")]
     )
     full = {name: rows.astype(float) for name in grades}
     found = {"one": full["one"], "two": np.where(rows == 0, 100.0, rows)}
-    got = compare(cast(Any, field), full, found)
+    got = compare(cast(Any, bench), full, found)
     assert got.overlap == (1.0 + 0.5) / 2  # row 0 took the place of row 38
     last = 1 / np.log2(41)  # the only relevant row of `two` was in place 40
     assert got.ndcg == pytest.approx(1.0)

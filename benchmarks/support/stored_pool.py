@@ -8,7 +8,7 @@ import numpy as np
 
 from flows.benchmark.methods import UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.stages.prepare.render import render
 from flows.stages.prepare.rules import texts_of
 from flows.stages.represent.exemplars import embed_targets
@@ -43,16 +43,16 @@ def stored_pool(
     """Read them; what the workspace does not have yet is computed and kept there."""
     labelled = read_labelled_pool(pool, subpool)
     tasks = read_labelled_targets(targets)
-    field = BenchField(labelled, tasks, setting, open_workspace(workspace), UnderTest())
-    [method] = find_methods(["best"], field.given)
-    representer = Scorers(field, [method]).representers[method.name]
-    render(field.workspace, field.prepared, representer.model_input)
-    embed_rendered([representer], representer.rendered(field.prepared.pool_id))
-    everything = np.arange(field.prepared.n_examples)
-    vectors = pool_vectors(representer, field.prepared.pool_id)
-    exemplars = embed_targets(representer, field.configured(method.config), field.exemplars)
+    bench = BenchPool(labelled, tasks, setting, open_workspace(workspace), UnderTest())
+    [method] = find_methods(["best"], bench.given)
+    representer = Scorers(bench, [method]).representers[method.name]
+    render(bench.workspace, bench.prepared, representer.model_input)
+    embed_rendered([representer], representer.rendered(bench.prepared.pool_id))
+    everything = np.arange(bench.prepared.n_examples)
+    vectors = pool_vectors(representer, bench.prepared.pool_id)
+    exemplars = embed_targets(representer, bench.configured(method.config), bench.exemplars)
     return StoredPool(
         vectors.gather(everything),
         [exemplars[task.name][1].rows for task in tasks],
-        texts_of(field.prepared.examples_at(everything)),
+        texts_of(bench.prepared.examples_at(everything)),
     )

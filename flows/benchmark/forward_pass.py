@@ -6,26 +6,23 @@ Dense readings of a unit of examples are one file, written whole; SAE vectors go
 shards, where the ordinary stages find them. A killed pass resumes at its first missing unit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows
 from flows.stages.represent.representer import Representer
 from selection.core.hashing import content_id
 from selection.core.sparse import take
-from selection.evaluation.baselines.dense import GateReader, split_by_sign, token_means, top_gates
+from selection.evaluation.baselines.dense import DenseTables
 from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import ActivationBatch
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
@@ -48,7 +45,7 @@ class ForwardPass:
     gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
     """
 
-    field: BenchField
+    bench: BenchPool
     config: SelectConfig
     blocks: Mapping[str, int]
     gate_k: int | None
@@ -57,7 +54,7 @@ class ForwardPass:
     @cached_property
     def rendered(self) -> RenderedPool:
         """Tokens of the pool."""
-        return render(self.field.workspace, self.field.prepared, self._model_input)
+        return render(self.bench.workspace, self.bench.prepared, self._model_input)
 
     @cached_property
     def rendered_for(self) -> tuple[RenderedPool, ...]:
@@ -67,7 +64,7 @@ class ForwardPass:
             name = representer.model_input.renderer.rendering_id
             if name not in own:
                 own[name] = render(
-                    self.field.workspace, self.field.prepared, representer.model_input
+                    self.bench.workspace, self.bench.prepared, representer.model_input
                 )
         return tuple(own[each.model_input.renderer.rendering_id] for each in self.representers)
 
@@ -115,22 +112,22 @@ class ForwardPass:
             {
                 "model": self._model_input.model.weights_sha256,
                 "rendering": self._model_input.renderer.rendering_id,
-                "pool": self.field.prepared.pool_id,
+                "pool": self.bench.prepared.pool_id,
                 "blocks": dict(self.blocks),
                 "gate_k": self.gate_k,
                 "dtype": self.config.model.dtype,
                 "version": VERSION,
             }
         )
-        return self.field.workspace.root / "bench" / "dense" / key
+        return self.bench.workspace.root / "bench" / "dense" / key
 
     def run(self) -> None:
         """Compute every unit that is not complete."""
-        n, lengths = self.field.prepared.n_examples, self.rendered.lengths()
+        n, lengths = self.bench.prepared.n_examples, self.rendered.lengths()
         units = [np.arange(first, min(first + UNIT, n)) for first in range(0, n, UNIT)]
         missing = [rows for rows in units if not self._is_complete(rows)]
         n_tokens = sum(int(lengths[rows].sum()) for rows in missing)
-        with stage(f"pass {self.field.setting}", n_tokens, "tokens") as handle:
+        with stage(f"pass {self.bench.setting}", n_tokens, "tokens") as handle:
             for rows in missing:
                 self._run_unit(rows)
                 handle.advance(int(lengths[rows].sum()))
@@ -171,44 +168,19 @@ class ForwardPass:
 
         samples_by_head: the samples with each representer's content mask; default: as they are.
         """
-        dense: dict[str, NDArray[np.float32]] = {}
-        with ExitStack() as watching:
-            gate = None
-            if self.gate_k is not None:
-                gate = watching.enter_context(GateReader(self.model, self.blocks["sae"])).counted
-
-            def on_batch(batch: ActivationBatch) -> None:
-                for name, values in self._dense_of(batch, gate):
-                    table = dense.setdefault(
-                        name, np.zeros((len(samples), values.shape[1]), np.float32)
-                    )
-                    table[batch.rows] = values
-
-            budget = self.config.compute.tokens_per_batch
+        tables = DenseTables(len(samples), self.model, self.blocks, self.gate_k)
+        budget = self.config.compute.tokens_per_batch
+        with tables:
             sparse = represent_heads(
-                samples, self.model, self.heads, budget, on_batch, samples_by_head
+                samples, self.model, self.heads, budget, tables.add, samples_by_head
             )
-        return dense, sparse
-
-    def _dense_of(
-        self, batch: ActivationBatch, gate: Callable[[ActivationBatch], torch.Tensor] | None
-    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        sizes = (batch.sample_of_token, len(batch.rows))
-        for name, block in self.blocks.items():
-            hidden = batch.at(self.model.hookpoints.index(Hookpoint("resid", block)))
-            yield f"{name}/mean", token_means(hidden, *sizes, by_position=False)
-            yield f"{name}/position", token_means(hidden, *sizes, by_position=True)
-            if name == "sae":
-                yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
-        if gate is not None and self.gate_k is not None:
-            top = top_gates(gate(batch), self.gate_k)
-            yield "gate", token_means(top, *sizes, by_position=False)
+        return tables.by_name, sparse
 
     def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:
         """Target -> dense readings of its exemplars."""
-        names = [target.target_id for target in self.field.targets]
+        names = [target.target_id for target in self.bench.targets]
         file = self.folder / f"exemplars-{content_id(names)}.npz"
-        tables = self.field.exemplars
+        tables = self.bench.exemplars
         if not file.exists():
             samples = [
                 s for t in tables.values() for s in render_rows(self._model_input.renderer, t)
@@ -225,7 +197,7 @@ class ForwardPass:
 
     def units(self, name: str) -> Iterator[NDArray[np.float32]]:
         """One dense reading of the pool's examples, unit by unit in their order."""
-        for first in range(0, self.field.prepared.n_examples, UNIT):
+        for first in range(0, self.bench.prepared.n_examples, UNIT):
             with np.load(self._file(first)) as stored:
                 yield stored[name]
 

@@ -99,12 +99,7 @@ BASELINES: dict[str, Method] = {
         Method("rds", "dense", _DENSE, {"tokens": "mean"}),
         Method("rds+", "dense", _DENSE, {"tokens": "position"}),
         Method("rds_centered", "dense", _DENSE, {"tokens": "mean", "center": True}),
-        Method(
-            "tokens",
-            "tokens",
-            (*_PLAIN_AND_IDF, *_COSINE),
-            {},
-        ),
+        Method("tokens", "tokens", (*_PLAIN_AND_IDF, *_COSINE), {}),
         Method("gate", "gate", (*REDUCTIONS, *_COSINE), {"k": 32}),
         Method("split_relu", "split_relu", REDUCTIONS, {}),
         Method("sae_cosine", "sae_cosine", _PLAIN_AND_IDF, {}),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.config.data import BenchRequest
 from flows.config.load import input_error
 from flows.orchestration.progress import stage
@@ -86,7 +86,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         pool = read_labelled_pool(request.pool, request.subpool)
         handle.detail = f"{len(pool):,} labelled rows, {len(targets)} targets"
     measured: dict[str, dict[str, Measured]] = {
-        setting: measure_setting(BenchField(pool, targets, setting, workspace, given), methods)
+        setting: measure_setting(BenchPool(pool, targets, setting, workspace, given), methods)
         for setting in settings_of(request)
     }
     return Outcome(
@@ -104,28 +104,28 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     )
 
 
-def measure_setting(field: BenchField, methods: Sequence[Method]) -> dict[str, Measured]:
+def measure_setting(bench: BenchPool, methods: Sequence[Method]) -> dict[str, Measured]:
     """Method -> target -> variant -> measures; scores are computed only where a file is missing."""
     files = {
-        method.name: _result_files(field, method, _identity(method, field)) for method in methods
+        method.name: _result_files(bench, method, _identity(method, bench)) for method in methods
     }
     missing = {
-        method.name: [t for t in field.targets if not files[method.name][t.name].exists()]
+        method.name: [t for t in bench.targets if not files[method.name][t.name].exists()]
         for method in methods
     }
-    scorers = Scorers(field, [method for method in methods if missing[method.name]])
+    scorers = Scorers(bench, [method for method in methods if missing[method.name]])
     for method in scorers.methods:
         scorer = scorers.of(method)  # Passes and tables are stages of their own.
         with stage(
-            f"{method.name} {field.setting}", len(missing[method.name]), "targets"
+            f"{method.name} {bench.setting}", len(missing[method.name]), "targets"
         ) as handle:
             for target in missing[method.name]:
-                grades = field.pool.grades(target)
+                grades = bench.pool.grades(target)
                 measures = {
-                    variant: asdict(measure(grades[order_by_score(scores, field.pool.id_order)]))
+                    variant: asdict(measure(grades[order_by_score(scores, bench.pool.id_order)]))
                     for variant, scores in scorer(target)
                 }
-                result = {"method": method.name, "target": target.name, "setting": field.setting}
+                result = {"method": method.name, "target": target.name, "setting": bench.setting}
                 write_json(files[method.name][target.name], {**result, "measures": measures})
                 handle.advance(1)
             handle.detail = f"{len(missing[method.name])} targets measured"
@@ -141,25 +141,25 @@ def _measures(file: Path) -> dict[str, dict[str, float]]:
     return measures
 
 
-def _result_files(field: BenchField, method: Method, identity: object) -> dict[str, Path]:
+def _result_files(bench: BenchPool, method: Method, identity: object) -> dict[str, Path]:
     """Target -> where its result is."""
-    folder = field.workspace.root / "bench" / "results" / field.setting / file_name(method.name)
+    folder = bench.workspace.root / "bench" / "results" / bench.setting / file_name(method.name)
     files = {}
-    for target in field.targets:
+    for target in bench.targets:
         key = content_id(
-            [VERSION, field.pool.sha256, target.target_id, field.setting, identity], n_hex=24
+            [VERSION, bench.pool.sha256, target.target_id, bench.setting, identity], n_hex=24
         )
         files[target.name] = folder / f"{file_name(target.name)}-{key}.json"
     return files
 
 
-def _identity(method: Method, field: BenchField) -> list[object]:
+def _identity(method: Method, bench: BenchPool) -> list[object]:
     """Everything that decides a method's scores besides pool, target and setting."""
     identity: list[object] = [method.kind, dict(method.settings), method.variants]
     if method.kind == "external" and method.path is not None:
         identity.append(file_sha256(method.path))
     if method.kind in (*NEEDS_PASS, "tokens", "ranking"):
-        scorers = Scorers(field, ())
+        scorers = Scorers(bench, ())
         config = method.config or scorers.config_of(method)
         model_input = open_model_input(config)
         identity += [

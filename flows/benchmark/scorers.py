@@ -6,7 +6,7 @@ from functools import cached_property
 
 from flows.benchmark.forward_pass import UNIT, ForwardPass
 from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
-from flows.benchmark.setting import BenchField
+from flows.benchmark.setting import BenchPool
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows, sae_path
@@ -43,7 +43,7 @@ class Scorers:
     methods: all that will be asked for, so that one pass can read for all of them.
     """
 
-    field: BenchField
+    bench: BenchPool
     methods: Sequence[Method]
 
     def of(self, method: Method) -> Scorer:
@@ -53,17 +53,17 @@ class Scorers:
         if method.kind == "sae_cosine":
             return _cosine_scorer(method, self)
         if method.kind in NEEDS_PASS:
-            return _dense_scorer(method, self.reading_of(method), self.field)
+            return _dense_scorer(method, self.reading_of(method), self.bench)
         if method.kind == "tokens":
             return _token_scorer(method, self)
-        return lexical_scorer(method.kind, method.variants, self.field.texts, method.path)
+        return lexical_scorer(method.kind, method.variants, self.bench.texts, method.path)
 
     @cached_property
     def representers(self) -> dict[str, Representer]:
         """Method name -> its SAE reading."""
         return {
             method.name: open_representer(
-                self.field.configured(method.config), self.field.workspace, sae_path(method.config)
+                self.bench.configured(method.config), self.bench.workspace, sae_path(method.config)
             )
             for method in self.methods
             if method.config is not None
@@ -72,7 +72,7 @@ class Scorers:
     @cached_property
     def base(self) -> SelectConfig:
         """The config of the model under test, for baselines that need no SAE."""
-        given = self.field.given
+        given = self.bench.given
         return SelectConfig.model_validate(
             {
                 "pool": "benchmark",
@@ -107,7 +107,7 @@ class Scorers:
             and tokens_of(each.model_input) == tokens_of(model_input)
         }
         gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
-        reading = ForwardPass(self.field, self.base, blocks, gate, tuple(representers.values()))
+        reading = ForwardPass(self.bench, self.base, blocks, gate, tuple(representers.values()))
         reading.run()
         return reading
 
@@ -117,7 +117,7 @@ class Scorers:
             return self.reading
         config = self.config_of(method)
         last = open_model_input(config).model.n_layers - 1
-        reading = ForwardPass(self.field, config, {"last": last}, None)
+        reading = ForwardPass(self.bench, config, {"last": last}, None)
         reading.run()
         return reading
 
@@ -130,41 +130,41 @@ def tokens_of(model_input: ModelInput) -> dict[str, object]:
 
 def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     """The ordinary stages' own scores; all targets in one pass over the vectors."""
-    field, representer = scorers.field, scorers.representers[method.name]
+    bench, representer = scorers.bench, scorers.representers[method.name]
     assert method.config is not None
-    config = field.configured(method.config)
+    config = bench.configured(method.config)
     scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
-    render(field.workspace, field.prepared, representer.model_input)
-    rendered = representer.rendered(field.prepared.pool_id)
+    render(bench.workspace, bench.prepared, representer.model_input)
+    rendered = representer.rendered(bench.prepared.pool_id)
     embed_rendered(representers_of(config, representer), rendered)
     count_terms(config, representer, rendered)
-    targets = embed_targets(representer, config, field.exemplars)
-    spaces = open_spaces(config, representer, field.prepared.pool_id)
+    targets = embed_targets(representer, config, bench.exemplars)
+    spaces = open_spaces(config, representer, bench.prepared.pool_id)
     ranking, _, _ = ranking_input_of(config, spaces, targets)
-    scored = pool_scores(config, spaces, ranking, field.workspace.scores)
+    scored = pool_scores(config, spaces, ranking, bench.workspace.scores)
 
     def score(target: LabelledTarget) -> Scores:
         scores = scored[target.name]
         if scores.ndim > 1:  # Taking turns gives an order, not comparable scores.
-            ranking = rankings_of({target.name: scores}, field.everyone)[target.name]
+            ranking = rankings_of({target.name: scores}, bench.everyone)[target.name]
             scores = order_as_scores(ranking.rows, len(scores))
-        yield "-", field.spread(scores)
+        yield "-", bench.spread(scores)
 
     return score
 
 
-def _dense_scorer(method: Method, reading: ForwardPass, field: BenchField) -> Scorer:
+def _dense_scorer(method: Method, reading: ForwardPass, bench: BenchPool) -> Scorer:
     exemplars = reading.exemplars()
     if method.kind in ("gate", "split_relu"):
         own = {name: each[method.kind] for name, each in exemplars.items()}
         table, queries = quantized_tables(
-            list(reading.units(method.kind)), own, field.example_order
+            list(reading.units(method.kind)), own, bench.example_order
         )
 
         def score_quantized(target: LabelledTarget) -> Scores:
             rows = queries[target.name]
-            yield from _spread(field, table.jaccard(method.variants, "", rows))
-            yield from _spread(field, table.cosine(method.variants, "cosine/", rows))
+            yield from _spread(bench, table.jaccard(method.variants, "", rows))
+            yield from _spread(bench, table.cosine(method.variants, "cosine/", rows))
 
         return score_quantized
     by_block: dict[str, list[str]] = {}
@@ -174,7 +174,7 @@ def _dense_scorer(method: Method, reading: ForwardPass, field: BenchField) -> Sc
     names = {block: f"{block}/{method.settings['tokens']}" for block in by_block}
     center = bool(method.settings.get("center"))
     tables = {
-        block: DenseTable.of(list(reading.units(name)), field.example_order, center=center)
+        block: DenseTable.of(list(reading.units(name)), bench.example_order, center=center)
         for block, name in names.items()
     }
 
@@ -183,52 +183,52 @@ def _dense_scorer(method: Method, reading: ForwardPass, field: BenchField) -> Sc
             own = exemplars[target.name][names[block]]
             prefix = "" if method.kind == "encoder" else f"{block}/"
             for reduced, scores in tables[block].cosine(own, wanted):
-                yield prefix + reduced, field.spread(scores)
+                yield prefix + reduced, bench.spread(scores)
 
     return score
 
 
 def _cosine_scorer(method: Method, scorers: Scorers) -> Scorer:
     """Cosine of the SAE vectors that `best` ranks, with and without idf."""
-    field, representer = scorers.field, scorers.representers[method.name]
+    bench, representer = scorers.bench, scorers.representers[method.name]
     assert method.config is not None
     scorers.reading  # noqa: B018 - computes what the shards lack, in the shared pass
-    rendered = representer.rendered(field.prepared.pool_id)
+    rendered = representer.rendered(bench.prepared.pool_id)
     embed_rendered([representer], rendered)
-    vectors = pool_vectors(representer, field.prepared.pool_id)
-    targets = embed_targets(representer, method.config, field.exemplars)
-    table = pool_table(vectors, vectors.usable, UNIT, field.example_order)
+    vectors = pool_vectors(representer, bench.prepared.pool_id)
+    targets = embed_targets(representer, method.config, bench.exemplars)
+    table = pool_table(vectors, vectors.usable, UNIT, bench.example_order)
 
     def score(target: LabelledTarget) -> Scores:
         rows = targets[target.name][1].rows
         for name in table.weights:
-            yield from _spread(field, table.cosine(method.variants, f"{name}/", rows, name))
+            yield from _spread(bench, table.cosine(method.variants, f"{name}/", rows, name))
 
     return score
 
 
 def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
     """Bag of the model's tokens, those that the model's methods count, cut where they are cut."""
-    field, model_input = scorers.field, open_model_input(scorers.base)
-    rendered = render(field.workspace, field.prepared, model_input)
+    bench, model_input = scorers.bench, open_model_input(scorers.base)
+    rendered = render(bench.workspace, bench.prepared, model_input)
     samples = {
-        name: render_rows(model_input.renderer, table) for name, table in field.exemplars.items()
+        name: render_rows(model_input.renderer, table) for name, table in bench.exemplars.items()
     }
-    batches = [rendered.samples(rows) for rows in field.batches(UNIT)]
+    batches = [rendered.samples(rows) for rows in bench.batches(UNIT)]
     table, queries = token_tables(
-        batches, samples, model_input.renderer.n_token_ids, field.example_order
+        batches, samples, model_input.renderer.n_token_ids, bench.example_order
     )
 
     def score(target: LabelledTarget) -> Scores:
         rows = queries[target.name]
         for name in table.weights:
-            yield from _spread(field, table.jaccard(method.variants, f"{name}/", rows, name))
-        yield from _spread(field, table.cosine(method.variants, "cosine/", rows, "idf"))
+            yield from _spread(bench, table.jaccard(method.variants, f"{name}/", rows, name))
+        yield from _spread(bench, table.cosine(method.variants, "cosine/", rows, "idf"))
 
     return score
 
 
-def _spread(field: BenchField, scores: Scores) -> Scores:
+def _spread(bench: BenchPool, scores: Scores) -> Scores:
     """Scores of labelled rows from those of examples."""
     for variant, values in scores:
-        yield variant, field.spread(values)
+        yield variant, bench.spread(values)

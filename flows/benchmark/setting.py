@@ -35,7 +35,7 @@ _SCHEMA = pa.schema([("id", pa.string()), ("messages", _TURNS)])
 
 
 @dataclass(frozen=True)
-class BenchField:
+class BenchPool:
     """A labelled pool and its targets in one setting; tables are made when first asked for."""
 
     pool: LabelledPool

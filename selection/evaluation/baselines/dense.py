@@ -4,6 +4,7 @@ A baseline must not cost another pass over the same model: `represent_heads` sho
 and the functions here make of them what baselines compare.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from selection.core.errors import InputError
 from selection.core.sparse import indptr_of
 from selection.models.activations import ActivationModel
 from selection.models.batching import ActivationBatch
+from selection.models.hookpoints import Hookpoint
 from selection.models.loading import find_blocks
 from selection.representation.aggregate import FloatRows
 
@@ -46,6 +48,51 @@ class GateReader:
         index = torch.from_numpy(batch.row_positions[batch.index]).to(self._output.device)
         flat = self._output.reshape(-1, self._output.shape[-1])
         return flat.index_select(0, index).float()
+
+
+class DenseTables:
+    """Dense readings of n samples, gathered from the batches of a model; use it in a `with` block.
+
+    by_name: (n, d) float32 each: `<block>/mean` and `<block>/position` for every named block; at
+    the block `sae` also `split_relu`, and `gate` where gate neurons are read.
+    """
+
+    def __init__(
+        self, n: int, model: ActivationModel, blocks: Mapping[str, int], gate_k: int | None
+    ) -> None:
+        """Start empty. gate_k: gate neurons kept per token; None reads no gate."""
+        self.by_name: dict[str, NDArray[np.float32]] = {}
+        self._n, self._model, self._blocks, self._gate_k = n, model, blocks, gate_k
+        self._gate = None if gate_k is None else GateReader(model, blocks["sae"])
+
+    def __enter__(self) -> "DenseTables":
+        """Begin to watch the gate."""
+        if self._gate is not None:
+            self._gate.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop watching."""
+        if self._gate is not None:
+            self._gate.__exit__(*error)
+
+    def add(self, batch: ActivationBatch) -> None:
+        """Write what a batch gives its samples."""
+        for name, values in self._means(batch):
+            table = self.by_name.setdefault(name, np.zeros((self._n, values.shape[1]), np.float32))
+            table[batch.rows] = values
+
+    def _means(self, batch: ActivationBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        sizes = (batch.sample_of_token, len(batch.rows))
+        for name, block in self._blocks.items():
+            hidden = batch.at(self._model.hookpoints.index(Hookpoint("resid", block)))
+            yield f"{name}/mean", token_means(hidden, *sizes, by_position=False)
+            yield f"{name}/position", token_means(hidden, *sizes, by_position=True)
+            if name == "sae":
+                yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
+        if self._gate is not None and self._gate_k is not None:
+            top = top_gates(self._gate.counted(batch), self._gate_k)
+            yield "gate", token_means(top, *sizes, by_position=False)
 
 
 def gate_of(block: torch.nn.Module) -> torch.nn.Module:
