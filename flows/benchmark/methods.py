@@ -20,28 +20,8 @@ from selection.evaluation.baselines.methods import DSIR_SMOOTHING
 MAX_LENGTH = 256
 """Models see the turns cut at this many tokens; lexical methods see them whole."""
 
-SETTINGS_OF_THE_RUN = frozenset(
-    [
-        "pool",
-        "exemplars",
-        "budget",
-        "name",
-        "note",
-        "preset",
-        "export",
-        "compute",
-        "controls",
-        "check",
-        "index",
-        "explain_top",
-        "explain_tokens",
-        "where",
-        "drop_exemplar_copies",
-        "combine",
-        "seed",
-    ]
-)
-"""Keys of a config that do not change a benchmark's scores."""
+SCORE_KEYS = {"model", "sae", "rendering", "representation", "ranking", "faiss"}
+"""Keys of a config that decide a benchmark's scores."""
 
 BY_SCORES = ("mean", "max", "round_robin")
 
@@ -206,5 +186,5 @@ def _ranking(name: str, config: Mapping[str, Any], given: UnderTest, source: str
             value=resolved.ranking.method,
             remedy="Name it in --methods.",
         )
-    settings = resolved.model_dump(mode="json", exclude=set(SETTINGS_OF_THE_RUN))
+    settings = resolved.model_dump(mode="json", include=SCORE_KEYS)
     return Method(name, "ranking", ("-",), settings, config=resolved)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from flows.benchmark.run import Outcome
-from selection.evaluation.summary import MethodSummary
 from storage.catalog.arrow_rows import to_arrow
 
 
@@ -54,26 +53,20 @@ def _results(outcome: Outcome) -> Iterator[dict[str, object]]:
 def _means(outcome: Outcome) -> Iterator[dict[str, object]]:
     for setting, summaries in outcome.summaries.items():
         for summary in summaries:
-            for kind in summary.ndcg:
+            for kind, interval in summary.ndcg.items():
+                behind = summary.behind.get(kind)
                 yield {
                     "benchmark_id": outcome.benchmark_id,
                     "setting": setting,
-                    **_mean(summary, kind),
+                    "kind": kind,
+                    "method": summary.method,
+                    "variant": summary.variant,
+                    "ndcg": interval.mean,
+                    "lo": interval.lo,
+                    "hi": interval.hi,
+                    "behind_best": behind and behind.mean,
+                    "behind_lo": behind and behind.lo,
+                    "behind_hi": behind and behind.hi,
+                    "best_wins": summary.best_wins.get(kind),
                     "n_targets": outcome.n_of_kind(kind),
                 }
-
-
-def _mean(summary: MethodSummary, kind: str) -> dict[str, object]:
-    interval, behind = summary.ndcg[kind], summary.behind.get(kind)
-    return {
-        "kind": kind,
-        "method": summary.method,
-        "variant": summary.variant,
-        "ndcg": interval.mean,
-        "lo": interval.lo,
-        "hi": interval.hi,
-        "behind_best": behind and behind.mean,
-        "behind_lo": behind and behind.lo,
-        "behind_hi": behind and behind.hi,
-        "best_wins": summary.best_wins.get(kind),
-    }
