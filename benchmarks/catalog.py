@@ -59,10 +59,10 @@ def main() -> None:
     )
     print(f"{'question':<66} {'catalog':>9} {'Parquet':>9} {'CPU':>7} {'CPU':>7}")
     for question, row in times.items():
-        ours, theirs, ours_cpu, theirs_cpu = row
+        saelect, baseline, saelect_cpu, baseline_cpu = row
         print(
-            f"{question[:66]:<66} {ours:>7.2f} s {theirs:>7.2f} s"
-            f" {ours_cpu:>7.2f} {theirs_cpu:>7.2f}"
+            f"{question[:66]:<66} {saelect:>7.2f} s {baseline:>7.2f} s"
+            f" {saelect_cpu:>7.2f} {baseline_cpu:>7.2f}"
         )
     ours_all, theirs_all, cpu_all, _ = zip(*times.values(), strict=True)
     facts = {
@@ -97,8 +97,8 @@ def measure(
         plain.execute(query).fetchmany(1000)
         end, end_cpu = time.perf_counter(), time.process_time()
         rows.append((middle - start, end - middle, middle_cpu - start_cpu, end_cpu - middle_cpu))
-    ours, theirs, ours_cpu, theirs_cpu = map(statistics.median, zip(*rows, strict=True))
-    return ours, theirs, ours_cpu, theirs_cpu
+    saelect, baseline, saelect_cpu, baseline_cpu = map(statistics.median, zip(*rows, strict=True))
+    return saelect, baseline, saelect_cpu, baseline_cpu
 
 
 def make_tables(n: int) -> dict[str, pa.Table]:
