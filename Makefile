@@ -33,7 +33,7 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_layout.py
+	$(BIN)/python -m pytest tests/test_layout.py tests/test_dependencies.py tests/test_wording.py
 
 cases: $(VENV)/.dev     ## Data as people have it: what init, a dry run and one run make of every row
 	$(BIN)/python -m tests.cases.table
