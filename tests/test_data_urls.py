@@ -97,6 +97,7 @@ def test_sources_of_equal_names_are_told_apart_by_their_paths() -> None:
         "other",
     ]
     assert names("x/a/train.jsonl", "y/a/train.jsonl") == ["x/a/train", "y/a/train"]
+    assert names("a/p.jsonl", "a/p.parquet", "b/p.json") == ["a/p.jsonl", "a/p.parquet", "b/p.json"]
     assert names("train.jsonl", "b/train.jsonl") == ["train", "b/train"]
     assert names("a/train.jsonl", "a/train.jsonl") == ["a/train", "a/train"]
     assert names("a/train.jsonl", "b/train.jsonl", name="n") == ["n", "n"]

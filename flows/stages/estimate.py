@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
-from flows.stages.prepare.inputs import prepare
+from flows.stages.prepare.inputs import ineligible_lines, prepare
 from flows.stages.prepare.render import render
 from flows.stages.represent.representer import (
     Representer,
@@ -101,8 +101,7 @@ def estimate_run(config: SelectConfig, workspace: Workspace) -> Estimate:
         pool = prepare(config, workspace)
         eligibility = session.eligibility(pool.pool_id)
         rendered = render(workspace, pool, session.model_input)
-        before_ranking = {str(reason): n for reason, n in eligibility.drops.items()}
-        drops = drop_lines(pool.drops | before_ranking, pool.first_drops)
+        drops = drop_lines(pool.drops, pool.first_drops) + ineligible_lines(pool, eligibility)
         free = free_bytes(workspace.root)
         known = (pool.n_rows, pool.n_examples, drops, eligibility.n, rendered.totals, free)
         sae = existing_sae(session)

@@ -80,12 +80,17 @@ def source_name(source: PoolSource) -> str:
 def named_apart(sources: Sequence[PoolSource]) -> list[str]:
     """The names of several sources: equal ones get as much of their paths as tells them apart."""
     names = [source_name(source) for source in sources]
-    parts = [PurePosixPath(source.path).parts for source in sources]
+    paths = [PurePosixPath(source.path) for source in sources]
     for name in {name for name in names if names.count(name) > 1}:
         same = [i for i, other in enumerate(names) if other == name and not sources[i].name]
-        for depth in range(2, 1 + max((len(parts[i]) for i in same), default=0)):
-            longer = ["/".join((*parts[i][-depth:-1], name)) for i in same]
-            if len(set(longer)) == len({parts[i] for i in same}):
+        n_different = len({paths[i] for i in same})
+        deepest = max((len(paths[i].parts) for i in same), default=0)
+        # By folders above the stem, then by folders above the whole file name.
+        ways = [(depth, whole) for whole in (False, True) for depth in range(2, deepest + 1)]
+        for depth, whole in ways:
+            longer = ["/".join((*paths[i].parts[-depth:-1], paths[i].name if whole else name))
+                      for i in same]  # fmt: skip
+            if len(set(longer)) == n_different:
                 for i, long in zip(same, longer, strict=True):
                     names[i] = long
                 break

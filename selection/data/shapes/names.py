@@ -31,11 +31,14 @@ CALL_ROLES = ("function_call", "tool_call", "tool_calls", "function_calls")
 TURN_COLUMNS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "dialogues", "chat",
     "turns", "utterances", "contents", "thread", "history_messages", "message_list", "data",
-    "texts", "rounds",
+    "texts", "rounds", "items", "chat_history", "trajectory",
 )  # fmt: skip
 """Columns that hold a list of turns, in order of preference."""
 
-WRAPPERS = ("body", "request", "input", "sample", "example", "record", "payload", "json", "row")
+WRAPPERS = (
+    "body", "request", "input", "conversation", "chat", "dialogue", "data", "sample", "example",
+    "record", "payload", "json", "row",
+)  # fmt: skip
 """Columns whose object may hold the columns of turns: `body.messages`."""
 
 SPEAKER_KEYS = ("role", "from", "speaker", "author", "sender", "speaker_role", "who")
@@ -73,7 +76,7 @@ PROMPTS = (
 ANSWERS = (
     "completion", "response", "output", "answer", "solution", "target", "targets", "outputs",
     "assistant", "assistant_response", "gpt", "bot", "reply", "model_output", "generated_text",
-    "generation", "answers",
+    "generation", "answers", "ideal",
 )  # fmt: skip
 """Columns of an answer; of several in a row the first one counts, and the others are said."""
 
@@ -83,7 +86,10 @@ TEXT_PROMPTS = ("prompt", "instruction")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of a message that hold what the assistant thought."""
 
-WEIGHT_KEYS = ("weight", "train", "training", "trainable", "loss", "loss_weight")
+WEIGHT_KEYS = (
+    "weight", "train", "training", "trainable", "train_on", "train_on_turn", "loss", "loss_weight",
+    "loss_mask",
+)  # fmt: skip
 """Keys of a message that say whether to train on it: 0 or false says no."""
 
 READ_KEYS = frozenset(

@@ -186,7 +186,7 @@ def _history(cells: Cells) -> list[Message]:
 
 def read_transcript(cells: Cells, source: PoolSource) -> Conversations:
     """One text with marks of who speaks, such as `### Human:`."""
-    for name in cells.all_of(("text", "conversation", "dialogue", "content", "prompt")):
+    for name in cells.all_of(("text", "content", "prompt", "transcript", *TURN_COLUMNS)):
         value = cells.peek(name)
         if isinstance(value, str) and (messages := transcript_of(value)):
             cells.take(name)
