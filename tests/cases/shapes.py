@@ -11,6 +11,7 @@ from tests.cases.talks import (
     assistant,
     longer,
     openai,
+    openai_turn,
     pairs,
     question,
     system,
@@ -123,6 +124,16 @@ def _turn_column_cases() -> list[Case]:
         for talk in talks
     ]  # fmt: skip
     cases.append(Case("from and content", jsonl(rows), talks))
+    talks = pairs(4200)
+    rows = [{"messages": openai(t[:1]), "answer": t[1]["text"]} for t in talks]
+    cases.append(Case("turns and an answer beside them", jsonl(rows), talks))
+    talks = pairs(4210)
+    rows = [{"request": {"messages": openai(t[:1])},
+             "response": {"choices": [{"message": openai_turn(t[1])}]}} for t in talks]  # fmt: skip
+    cases.append(Case("a request and its response", jsonl(rows), talks))
+    talks = pairs(4220)
+    rows = [{"messages": openai(t), "answer": "Another one."} for t in talks]
+    cases.append(Case("whole turns and an answer", jsonl(rows), talks, says=("`answer` looks",)))
     talks = pairs(4080, 3)
     rows = [row for i, talk in enumerate(talks) for row in (
         {"message_id": f"q{i}", "parent_id": None, "role": "prompter", "text": talk[0]["text"]},

@@ -37,6 +37,10 @@ class Cells:
             self.used.add(self._names[name])
         return self.peek(name)
 
+    def taken(self) -> set[str]:
+        """Folded names of the columns that were taken."""
+        return {fold(name) for name in self.used}
+
     def first(self, names: Iterable[str]) -> str:
         """The first of the names that has a value; "" for none."""
         return next((name for name in names if self.peek(name) is not None), "")

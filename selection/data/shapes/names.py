@@ -74,7 +74,7 @@ PROMPTS = (
     "user_prompt", "user_message", "user_input", "message",
 )  # fmt: skip
 ANSWERS = (
-    "completion", "response", "output", "answer", "solution", "target", "targets", "outputs",
+    "completion", "response", "output", "solution", "answer", "target", "targets", "outputs",
     "assistant", "assistant_response", "gpt", "bot", "reply", "model_output", "generated_text",
     "generation", "answers", "ideal",
 )  # fmt: skip
@@ -98,13 +98,17 @@ READ_KEYS = frozenset(
 )  # fmt: skip
 """Keys of a message that something is done with; all others are kept and not read."""
 
+_NUMBERED = [f"{name}{joint}{which}" for name in ("response", "answer", "output", "completion")
+             for joint in ("", "_") for which in "ab0123"]  # fmt: skip
+
 CONTENT_LIKE: dict[str, str] = {
     **dict.fromkeys((*SYSTEM_COLUMNS, "instructions", "persona"), "system"),
     **dict.fromkeys((*INPUTS, "history", "passage", "document", "documents", "background",
                      "choices", "options", "hint"), "prompt"),
     **dict.fromkeys((*PROMPTS, "instruction"), "prompt"),
     **dict.fromkeys((*ANSWERS, *CHOSEN, "final_answer", "correct_answer", "reference",
-                     "ground_truth", "label_text", "completions", "responses"), "response"),
+                     "ground_truth", "label_text", "completions", "responses", "instances",
+                     *_NUMBERED), "response"),
     **dict.fromkeys(REJECTED, "rejected"),
     **dict.fromkeys((*REASONING_KEYS, "thoughts", "thought", "cot", "complex_cot", "rationale",
                      "chain_of_thought", "explanation", "scratchpad", "reasoning_trace"),

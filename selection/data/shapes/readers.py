@@ -28,7 +28,22 @@ def read_turns(cells: Cells, source: PoolSource) -> Conversations:
     conversations = _turns_at(cells, source)
     if conversations is None:
         raise not_this_shape(f"no list of turns in {', '.join(TURN_COLUMNS[:4])} or the like")
+    if len(conversations) == 1 and conversations[0]:
+        conversations = [conversations[0] + _answer_beside(cells, source, conversations[0])]
     return [system_turns(cells, turns, ("instruction",)) + turns for turns in conversations]
+
+
+def _answer_beside(cells: Cells, source: PoolSource, turns: list[Message]) -> list[Message]:
+    """The answer in a column beside turns that end without one."""
+    name = next((a for a in cells.all_of(ANSWERS) if a not in cells.taken()), "")
+    if not name or turns[-1]["role"] == "assistant" or cells.first(REJECTED):
+        return []
+    value = cells.peek(name)
+    if isinstance(value, dict) and isinstance(choices := value.get("choices"), list) and choices:
+        value = choices[0].get("message") if isinstance(choices[0], dict) else None
+    answer = side(value, "assistant", name, cells.keys, source.answers)
+    cells.take(name)
+    return answer
 
 
 def _turns_at(cells: Cells, source: PoolSource) -> Conversations | None:
