@@ -74,8 +74,6 @@ STILL_NAMED = {
         flows/stages/describe flows/stages/prepare/inputs flows/stages/record/token_activations
         flows/stages/select_samples selection/picking/budget storage/audit/exclusions
         storage/report/page""",
-    "n_promised": """
-        flows/stages/select_samples""",
     "fired": """
         selection/sae/training/step selection/sae/training/trainer storage/report/gather
         storage/report/picks""",
@@ -88,8 +86,6 @@ STILL_NAMED = {
         storage/report/records storage/wording/reasons""",
     "folded": """
         selection/data/shapes/transcripts storage/report/records storage/wording/reasons""",
-    "FOR_EVER": """
-        flows/stages/rank/ray flows/stages/represent/ray""",
     "most_weight": """
         flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
     "place": """
@@ -97,9 +93,9 @@ STILL_NAMED = {
         flows/stages/reproduce selection/core/errors selection/interactive/reader
         selection/interactive/training selection/interactive/vectors selection/similarity/explain
         storage/audit/exclusions storage/audit/explain storage/export/delphi
-        storage/export/formats storage/pools/pool storage/pools/renderings storage/pools/shards
-        storage/report/charts storage/report/compare storage/report/page storage/report/picks
-        storage/wording/reasons""",
+        storage/export/formats storage/export/upload storage/pools/pool storage/pools/renderings
+        storage/pools/shards storage/report/charts storage/report/compare storage/report/page
+        storage/report/picks storage/wording/reasons""",
     "found": """
         flows/cli/neighbors flows/stages/prepare/render flows/stages/prepare/rules
         flows/stages/publish flows/stages/recompute flows/stages/record/exclusions

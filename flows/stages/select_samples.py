@@ -68,9 +68,9 @@ def decide_run(representer: Representer, pool_id: str, facts: RunFacts, scores: 
     spaces = open_spaces(config, representer, pool_id)
     given = run_input(config, eligibility, pool, rendered, spaces, targets)
     tokens = token_counter(config.budget, representer.model_input, pool, rendered)
-    n_promised = eligibility.n
+    n_eligible_at_check = eligibility.n
     run = (facts.run_id, facts.name)
-    decided = decide(config, scores, run, pool, spaces, given, n_promised, targets, tokens)
+    decided = decide(config, scores, run, pool, spaces, given, n_eligible_at_check, targets, tokens)
     index = index_facts(workspace, representer, pool_id, vectors) if config.index else {}
     checks = check_label_free(config, pool, given, targets, decided)
     if given.retrieved is not None:
@@ -82,7 +82,9 @@ def decide_run(representer: Representer, pool_id: str, facts: RunFacts, scores: 
         index |= search_facts(config, given.ranking, given.eligibility, given.retrieved, cuts)
     facts = replace(
         facts,
-        counts=_counts(pool, rendered, n_promised, given, vectors.n_vectors, representer, index),
+        counts=_counts(
+            pool, rendered, n_eligible_at_check, given, vectors.n_vectors, representer, index
+        ),
     )
     return Material(
         config,

@@ -5,7 +5,7 @@ from functools import lru_cache
 from uuid import uuid4
 
 from flows.config.jobs import SelectConfig
-from flows.stages.represent.ray import FOR_EVER, Job, _opened, connect, threads_of
+from flows.stages.represent.ray import UNLIMITED_RETRIES, Job, _opened, connect, threads_of
 from flows.stages.represent.spaces import SpaceVectors, open_spaces
 from selection.similarity.ranking_input import PoolScorer, Scores
 from selection.similarity.sources import VectorMask, VectorNumbers
@@ -26,7 +26,9 @@ def score_slices(
     own = vectors.sources[vectors.own]
     job = Job.of(own.representer, vectors.pool_id)
     size = max(config.compute.unit_examples, vectors.parts[0].n_vectors // MOST_SLICES + 1)
-    task = ray.remote(_score_slice).options(max_retries=FOR_EVER, num_cpus=threads_of(config))
+    task = ray.remote(_score_slice).options(
+        max_retries=UNLIMITED_RETRIES, num_cpus=threads_of(config)
+    )
     name = uuid4().hex
     shared = ray.put(scorer.with_threads(threads_of(config)))
     slices = vectors.slices(size, only)

@@ -29,7 +29,9 @@ from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
 
-FOR_EVER = -1  # Retries after the death of a worker; a mistake in the work itself is not retried.
+UNLIMITED_RETRIES = (
+    -1
+)  # Retries after the death of a worker; a mistake in the work itself is not retried.
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def compute_units(
     ray, pool_id = connect(), rendered.folder.parent.parent.name
     jobs = tuple(Job.of(representer, pool_id) for representer in representers)
     needs = _needs(ray, representers[0].config)
-    task = ray.remote(_compute_unit).options(max_retries=FOR_EVER, **needs)
+    task = ray.remote(_compute_unit).options(max_retries=UNLIMITED_RETRIES, **needs)
     waiting = iter(zip(units, names, strict=True))
     at_work: dict[Any, NDArray[np.int64]] = {}
     try:
