@@ -14,7 +14,7 @@ _SETTINGS = {
     # The page of V2 asks an outside host even with analytics off.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # what is said before the flow starts
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # messages before the flow starts
     "PREFECT_LOGGING_EXTRA_LOGGERS": "selection,storage,flows",
 }
 

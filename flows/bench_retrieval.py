@@ -21,9 +21,9 @@ def measure_task(request: BenchRequest, workspace: str) -> Outcome:
 @stage_task("record-benchmark")
 def record_task(outcome: Outcome, workspace: str) -> str:
     """Commit the results and write the report; returns its path."""
-    place = open_workspace(workspace)
-    commit(place, benchmark_rows(outcome))
-    return str(write_benchmark_report(place, outcome.benchmark_id))
+    root = open_workspace(workspace)
+    commit(root, benchmark_rows(outcome))
+    return str(write_benchmark_report(root, outcome.benchmark_id))
 
 
 def run_bench(request: BenchRequest, workspace: str) -> tuple[Outcome, str]:

@@ -17,8 +17,8 @@ from storage.files.workspace import open_workspace
 @stage_task("index-pool")
 def index_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> str:
     """Sketch every vector of the pool and index the sketches; returns the index's folder."""
-    place = open_workspace(workspace)
-    return str(index_pool_vectors(place, open_representer(config, place, sae), pool_id))
+    root = open_workspace(workspace)
+    return str(index_pool_vectors(root, open_representer(config, root, sae), pool_id))
 
 
 def run_indexing(config: VectorJob, workspace: str) -> str:

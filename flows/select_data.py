@@ -67,10 +67,10 @@ def run_selection(
     started = datetime.now(UTC)
     run_id = content_id([config.model_dump(mode="json"), started.isoformat()])
     # A deployment may run the same config many times; a name means one run.
-    place = open_workspace(workspace)
-    name = free_run_name(place, config.name or run_name)
+    root = open_workspace(workspace)
+    name = free_run_name(root, config.name or run_name)
     facts = RunFacts(run_id, name, started, trigger)
-    with open_session(config, place), reported() as progress:
+    with open_session(config, root), reported() as progress:
         check_task(config, workspace)
         pool_id = prepare_task(config, workspace)
         budget_task(config, workspace, pool_id)
@@ -84,7 +84,7 @@ def run_selection(
         results = select_task(config, workspace, pool_id, sae, facts)
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         reports = publish_task(config, workspace, main)
-        explain_run(place, facts.name, results, progress.stages, reports)
+        explain_run(root, facts.name, results, progress.stages, reports)
     return results
 
 

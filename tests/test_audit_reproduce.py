@@ -13,10 +13,10 @@ import pytest
 import typer
 
 from flows.cli.audit import reproduce_run
-from flows.stages.recompute import agreement_of
 from flows.stages.reproduce import reproduce
 from selection.core.errors import InputError
 from selection.records import SparseRows
+from selection.similarity.agreement import vector_agreement
 from storage.audit.forget import forget
 from storage.audit.reproduction import recorded_run
 from storage.catalog.sql import run_sql
@@ -171,7 +171,7 @@ def forget_one(workspace: Workspace) -> None:
         (in_catalog("UPDATE run SET model_sha256 = 'x'"), "the model is another one"),
         (in_catalog("UPDATE run SET sae_sha256 = 'x'"), "the SAE is another one"),
         (in_catalog("UPDATE artifact SET sha256 = 'x' WHERE artifact LIKE '%never.txt'"),
-         "has changed or gone since the run read it"),
+         "was changed or deleted since the run read it"),
         (in_catalog("UPDATE run SET config = json_merge_patch(config, '{\"colour\": 1}')"),
          "no such key"),
         (in_catalog("UPDATE run SET config = NULL"), "keeps no config"),
@@ -205,7 +205,7 @@ def test_from_scratch_reports_agreement(
 def test_agreement_is_that_of_dense_vectors() -> None:
     first = rows_of([[0, 100, 7], [50, 0, 0]])
     second = rows_of([[3, 100, 0], [50, 0, 0]])
-    found = agreement_of(first, 0.5, second, 0.5)
+    found = vector_agreement(first, 0.5, second, 0.5)
     assert found.n == 2
     assert found.latents_within == 2 / 4  # of 0, 1, 2 and 0: only what is within two units
     assert found.similarity_least == 100 / 110

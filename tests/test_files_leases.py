@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from selection.core.errors import InputError
-from storage.files.leases import Leases, do_once, each_claimed
+from storage.files.leases import Leases, iter_claimed, run_once
 
 
 def other_owner(folder: Path, name: str, *, host: str = "elsewhere", pid: int = 1) -> Path:
@@ -98,7 +98,7 @@ def test_everything_is_done_once_by_somebody(tmp_path: Path) -> None:
 
     def work(worker: int) -> None:
         leases = Leases(tmp_path)
-        for number in each_claimed(names, done.__contains__, leases, poll_s=0.01):
+        for number in iter_claimed(names, done.__contains__, leases, poll_s=0.01):
             order.append((worker, names[number]))
             time.sleep(0.001)
             done.add(names[number])
@@ -118,7 +118,7 @@ def test_units_of_a_worker_that_died_are_taken_over(tmp_path: Path) -> None:
     other_owner(tmp_path, "1", host=socket.gethostname(), pid=2**22 - 1)
     leases = Leases(tmp_path)
     seen = []
-    for number in each_claimed(["0", "1", "2"], lambda name: int(name) in seen, leases):
+    for number in iter_claimed(["0", "1", "2"], lambda name: int(name) in seen, leases):
         seen.append(number)
         leases.release(str(number))
     assert seen == [0, 1, 2]
@@ -146,7 +146,7 @@ def test_two_that_need_the_same_do_it_once(tmp_path: Path) -> None:
         done.set()
 
     def need() -> None:
-        did.append(do_once(tmp_path, "a", done.is_set, work))
+        did.append(run_once(tmp_path, "a", done.is_set, work))
 
     threads = [threading.Thread(target=need) for _ in range(3)]
     for thread in threads:
@@ -154,5 +154,5 @@ def test_two_that_need_the_same_do_it_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(did) == [False, False, True]
-    assert not do_once(tmp_path, "a", done.is_set, work)
+    assert not run_once(tmp_path, "a", done.is_set, work)
     assert not list(tmp_path.glob("*.lease"))

@@ -213,7 +213,7 @@ def test_target_tasks_are_described_by_the_latents_their_exemplars_are_made_of(
     assert worth == sorted(worth, reverse=True)
     assert 0 < sum(row["share"] for row in rows) <= 1 + 1e-9
     stages = query(workspace, "SELECT stage, seconds FROM run_stage ORDER BY number")
-    assert [row["stage"] for row in stages][-3:] == ["explain", "model", "tokens"]
+    assert [row["stage"] for row in stages][-3:] == ["explain picks", "model", "mark tokens"]
     assert all(row["seconds"] >= 0 for row in stages)
 
 

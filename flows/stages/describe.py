@@ -34,17 +34,17 @@ def describe_latents(
     n_samples: int,
     delphi: Path | None = None,
     window: int = WINDOW,
-    asked: Sequence[int] = (),
+    latents: Sequence[int] = (),
 ) -> Path:
     """Describe the latents on the first samples of the pool; returns the file.
 
     delphi: an empty or new folder for what they did there, as a cache that delphi reads.
     window: tokens of an example in that cache.
-    asked:  latents that will be shown.
+    latents: those that will be shown.
 
     The pool is in the order of a content hash, so its first samples are a random sample. Raises
     InputError where an SAE that is to be trained was not trained yet, `delphi` is in use, or the
-    SAE has no such latent as is asked for.
+    SAE has no such latent.
     """
     # Both import torch.
     from selection.sae.interpret.describe import description_rows, lens_of, profile_latents
@@ -61,7 +61,7 @@ def describe_latents(
         )
     representer = representer_in(session, sae)
     n_latents = representer.sae.info.num_latents
-    for latent in asked:
+    for latent in latents:
         if not 0 <= latent < n_latents:
             raise InputError("the SAE has no such latent", field="--latent", value=latent,
                              remedy=f"Its latents are 0 to {n_latents - 1}.")  # fmt: skip

@@ -16,9 +16,9 @@ def export_and_report(
     """Training files in the config's formats and one report for each selection; what they say."""
     with stage("export", len(selections), "selections") as handle:
         export_selections(workspace, selections, config.export)
-        found = []
+        written = []
         for facts in write_reports(workspace, selections):
-            found.append(facts)
+            written.append(facts)
             handle.advance(1)
         handle.detail = f"{', '.join(config.export)} and a report for {', '.join(selections)}"
-    return found
+    return written

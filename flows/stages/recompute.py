@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare
@@ -24,7 +23,7 @@ from flows.stages.represent.units import embed_rendered
 from flows.stages.reproduce import check_inputs, decide_again, recorded_representer, stored_config
 from flows.stages.session import Session
 from selection.core.errors import InputError
-from selection.records import SparseRows
+from selection.similarity.agreement import VectorAgreement, vector_agreement
 from storage.audit.reproduction import RecordedRun
 from storage.files.atomic import TEMP_PREFIX
 from storage.files.hashes import FileHashes
@@ -34,21 +33,6 @@ from storage.pools.prepare import open_pool
 
 TOP = 1000
 SAMPLES = 4096  # vectors that are compared, evenly spread over the pool
-UNITS, SHARE = 2.0, 0.01  # a latent agrees within two units, or within a hundredth of its value
-
-
-@dataclass(frozen=True, slots=True)
-class VectorAgreement:
-    """How alike the recorded and the new vectors are.
-
-    n:           vectors compared. latents_within: share of latents, on in either, that agree.
-    similarity_mean, similarity_least: generalized Jaccard of the two vectors of a sample.
-    """
-
-    n: int
-    latents_within: float
-    similarity_mean: float
-    similarity_least: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +58,7 @@ class Agreement:
 def from_scratch(workspace: Workspace, run: RecordedRun) -> Agreement:
     """Read, render, represent, rank and cut again; a trained SAE stays the one that was trained.
 
-    Raises InputError where the recorded vectors are gone, or the pool's files have changed.
+    Raises InputError where the recorded vectors are missing, or the pool's files have changed.
     """
     config = stored_config(run)
     check_inputs(workspace, run, config)
@@ -117,52 +101,15 @@ def _pool_again(
 
 def compare_vectors(old: Representer, new: Representer, pool_id: str) -> VectorAgreement:
     """The same samples' vectors under two representers, as activations."""
-    mine, theirs = pool_vectors(old, pool_id), pool_vectors(new, pool_id)
-    rows = np.flatnonzero(mine.usable & theirs.usable)
+    before, after = pool_vectors(old, pool_id), pool_vectors(new, pool_id)
+    rows = np.flatnonzero(before.usable & after.usable)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLES).astype(np.int64))]
-    return agreement_of(mine.gather(rows), old.unit, theirs.gather(rows), new.unit)
-
-
-def agreement_of(
-    first: SparseRows, unit: float, second: SparseRows, other_unit: float
-) -> VectorAgreement:
-    """Agreement of vectors, row by row; values are multiples of their units."""
-    n_within = n_latents = 0
-    similarities = np.ones(len(first))
-    for row in range(len(first)):
-        a, b = _dense_pair(first, unit, second, other_unit, row)
-        within = np.abs(a - b) <= np.maximum(
-            UNITS * max(unit, other_unit), SHARE * np.maximum(a, b)
-        )
-        n_within, n_latents = n_within + int(within.sum()), n_latents + len(a)
-        largest = float(np.maximum(a, b).sum())
-        similarities[row] = float(np.minimum(a, b).sum()) / largest if largest else 1.0
-    return VectorAgreement(
-        len(first),
-        n_within / n_latents if n_latents else 1.0,
-        float(similarities.mean()) if len(first) else 1.0,
-        float(similarities.min(initial=1.0)),
-    )
-
-
-def _dense_pair(
-    first: SparseRows, unit: float, second: SparseRows, other_unit: float, row: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Activations of both vectors over the latents that are on in either."""
-    parts = []
-    for rows in (first, second):
-        span = slice(rows.indptr[row], rows.indptr[row + 1])
-        parts.append((np.asarray(rows.latents[span]), np.asarray(rows.values[span], np.float64)))
-    latents = np.union1d(parts[0][0], parts[1][0])
-    a, b = np.zeros(len(latents)), np.zeros(len(latents))
-    a[np.searchsorted(latents, parts[0][0])] = parts[0][1] * unit
-    b[np.searchsorted(latents, parts[1][0])] = parts[1][1] * other_unit
-    return a, b
+    return vector_agreement(before.gather(rows), old.unit, after.gather(rows), new.unit)
 
 
 def compare_rankings(workspace: Workspace, material: Material) -> list[RankingAgreement]:
     """The best examples and the picks of every selection that has a recorded ranking."""
-    found = []
+    agreements = []
     for decided in material.decided:
         file = scores_file(workspace.scores, decided.selection_id)
         if not file.exists():
@@ -172,9 +119,9 @@ def compare_rankings(workspace: Workspace, material: Material) -> list[RankingAg
         n = min(TOP, len(old), len(new))
         picks = set(material.top_of(decided)["example_id"].to_pylist())
         both = picks & set(read_ids(file, n=len(picks)))
-        found.append(
+        agreements.append(
             RankingAgreement(
                 decided.name, n, len(set(old[:n]) & set(new[:n])), len(picks), len(both)
             )
         )
-    return found
+    return agreements

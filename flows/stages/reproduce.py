@@ -30,7 +30,7 @@ from storage.pools.prepare import open_pool
 def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:
     """Rank and cut again with the stored config, and compare every decision and explanation.
 
-    Raises InputError where pool, vectors, exemplars, model or SAE are gone or altered.
+    Raises InputError where pool, vectors, exemplars, model or SAE are missing or altered.
     """
     config = stored_config(run)
     check_inputs(workspace, run, config)
@@ -59,18 +59,18 @@ def stored_config(run: RecordedRun) -> SelectConfig:
 def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -> None:
     """Refuse a pool that is gone or altered, forgotten samples, and lists that have changed."""
     pool = open_pool(workspace.pools / run.pool_id)
-    found = check_pool(pool.folder, set(run.forgotten))
-    if found.state == ALTERED:
+    checked = check_pool(pool.folder, set(run.forgotten))
+    if checked.state == ALTERED:
         raise InputError(
-            f"the prepared pool was altered ({found.detail})",
+            f"the prepared pool was altered ({checked.detail})",
             file=pool.folder,
             remedy="Delete it and run the config again: it is rebuilt from the pool's files.",
         )
-    gone = np.isin(pool.example_ids().astype(str), np.array(sorted(run.forgotten), "U32"))
-    if gone.any():
+    forgotten = np.isin(pool.example_ids().astype(str), np.array(sorted(run.forgotten), "U32"))
+    if forgotten.any():
         raise InputError(
-            f"{int(gone.sum())} samples of this pool were forgotten, vectors included, so weights"
-            " and scores are no longer those of the run",
+            f"{int(forgotten.sum())} samples of this pool were forgotten, vectors included, so"
+            " weights and scores are no longer those of the run",
             file=pool.folder,
             remedy="What was decided stays readable: `saelect show`, `saelect why`.",
         )
@@ -79,7 +79,7 @@ def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -
         known = run.read_files.get(name)
         if known is not None and now.get(name) != known:
             raise InputError(
-                "the file has changed or gone since the run read it",
+                "the file was changed or deleted since the run read it",
                 file=name,
                 remedy="Put back the file that the run read; its hash is in v_lineage.",
             )
@@ -92,18 +92,18 @@ def recorded_representer(
     sae = run.sae if config.sae.train is not None else sae_path(config)
     session = Session(config, workspace, FileHashes(), run.exemplars)  # hashes all files again
     representer = representer_in(session, sae, computes=False)
-    for what, expected, found, place in (
+    for name, expected, actual, path in (
         ("model", run.model_sha256, representer.model_input.model.weights_sha256,
          representer.model_input.model.path),
         ("SAE", run.sae_sha256, representer.sae.info.sha256, sae),
         ("representation", run.representation_id, representer.representation_id,
          workspace.units),
     ):  # fmt: skip
-        if expected != found:
+        if expected != actual:
             raise InputError(
-                f"the {what} is another one than the run had (recorded: {str(expected)[:16]})",
-                file=str(place),
-                value=str(found)[:16],
+                f"the {name} is another one than the run had (recorded: {str(expected)[:16]})",
+                file=str(path),
+                value=str(actual)[:16],
                 remedy="Put back what the run used, or compare with --from-scratch.",
             )
     return representer

@@ -41,7 +41,7 @@ def select_and_record(
     with listening(clock):
         representer = open_representer(config, workspace, sae)
         material = decide_run(representer, pool_id, facts, workspace.scores)
-        with stage("explain", unit="rows") as handle:
+        with stage("explain picks", unit="rows") as handle:
             rows = catalog_rows(material)
             handle.detail = (
                 f"{len(rows.get('explanation', ())):,} shared latents of picks and near misses"
@@ -104,8 +104,8 @@ def decide_run(representer: Representer, pool_id: str, facts: RunFacts, scores: 
 
 def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_id: str) -> None:
     """A budget of more tokens than the eligible examples have is refused before the model runs."""
-    asked = config.budget.tokens
-    if asked is None:
+    wanted = config.budget.tokens
+    if wanted is None:
         return
     session = session_of(config, workspace)
     eligibility = session.eligibility(pool_id)
@@ -115,12 +115,12 @@ def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_i
     rows = np.flatnonzero(eligibility.eligible)
     parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
     n_tokens = sum(int(count(part).sum()) for part in parts)
-    if asked > n_tokens:
+    if wanted > n_tokens:
         raise InputError(
             f"more than the {n_tokens:,} tokens of the {len(rows):,} examples that survive"
             " reading and `where`",
             field="budget.tokens",
-            value=asked,
+            value=wanted,
             remedy=f"Ask for at most {n_tokens:,}, loosen `where`, or add to the pool.",
         )
 

@@ -1,6 +1,6 @@
 """What a run opens of its config, once per process: model files, tokenizer, SAEs and exemplars.
 
-The tasks of a run share the session that `open_session` keeps open around them, found again by the
+The tasks of a run share the session that `open_session` keeps open around them; its key is the
 config and the workspace. A task in another process opens one of its own. Model weights and SAE
 weights are read when something is computed that no file holds, and not before.
 """

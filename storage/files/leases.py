@@ -72,7 +72,7 @@ class Leases:
             self.release(name)
 
     @contextmanager
-    def waited_for(self, name: str) -> Iterator[None]:
+    def acquire(self, name: str) -> Iterator[None]:
         """Hold a lease in the block, after waiting for it as long as it takes."""
         is_told = False
         while not self.take(name):
@@ -101,7 +101,7 @@ class Leases:
             probe.unlink()
 
 
-def do_once(
+def run_once(
     folder: Path, name: str, is_done: Callable[[], bool], work: Callable[[], object]
 ) -> bool:
     """Do a piece of work unless it is done, or waits for whoever does it; whether we did it.
@@ -110,14 +110,14 @@ def do_once(
     """
     if is_done():
         return False
-    with Leases(folder).waited_for(name):
+    with Leases(folder).acquire(name):
         if is_done():
             return False
         work()
         return True
 
 
-def each_claimed(
+def iter_claimed(
     names: Sequence[str], is_done: Callable[[str], bool], leases: Leases, poll_s: float = _POLL_S
 ) -> Iterator[int]:
     """Numbers of pieces of work that this worker holds the lease of, until all are done.

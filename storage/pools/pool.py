@@ -158,11 +158,11 @@ class PreparedPool:
 
     def rows_with_own_id(self, own_id: str) -> NDArray[np.int64]:
         """Rows of the examples that an id of the data's own belongs to, ascending."""
-        found = [np.zeros(0, np.int64)]
+        rows = [np.zeros(0, np.int64)]
         for batch in self._occurrences.iter_batches(["example_row", "own_id"]):
             is_it = pa.compute.equal(batch["own_id"], own_id).fill_null(False)
-            found.append(batch["example_row"].filter(is_it).to_numpy())
-        return np.unique(np.concatenate(found))
+            rows.append(batch["example_row"].filter(is_it).to_numpy())
+        return np.unique(np.concatenate(rows))
 
     def rows_of_ids(self, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
         """Rows of example ids or own ids, ascending, and the names that are neither."""
@@ -172,9 +172,9 @@ class PreparedPool:
         by_id = np.flatnonzero(np.isin(ids.astype("U32"), given))
         known, rows = set(ids[by_id].astype(str).tolist()), [by_id]
         for batch in self._occurrences.iter_batches(["example_row", "own_id"]):
-            found = batch.filter(pa.compute.is_in(batch["own_id"], value_set=wanted))
-            rows.append(found["example_row"].to_numpy())
-            known.update(found["own_id"].to_pylist())
+            matching = batch.filter(pa.compute.is_in(batch["own_id"], value_set=wanted))
+            rows.append(matching["example_row"].to_numpy())
+            known.update(matching["own_id"].to_pylist())
         unknown = [name for name in dict.fromkeys(names) if name not in known]
         return np.unique(np.concatenate(rows)).astype(np.int64), unknown
 
@@ -191,17 +191,17 @@ class PreparedPool:
         source = column if column in ROLE_TYPES else "raw"
         for rows, passes, values in self._answers(where, source):
             at = np.flatnonzero(passes & ~done[rows])
-            found, first = np.unique(rows[at], return_index=True)
-            done[found] = True
+            examples, first = np.unique(rows[at], return_index=True)
+            done[examples] = True
             frame = pl.DataFrame({source: values.take(pa.array(at[first]))})
-            for row, value in zip(found, text_of_column(frame, column), strict=True):
+            for row, value in zip(examples, text_of_column(frame, column), strict=True):
                 if value is not None:
                     codes[row] = code_of.setdefault(value, len(code_of))
         names = sorted(code_of)
-        place = np.empty(len(names) + 1, np.int32)
-        place[[code_of[name] for name in names]] = np.arange(len(names))
-        place[-1] = -1
-        return names, place[codes]
+        position = np.empty(len(names) + 1, np.int32)
+        position[[code_of[name] for name in names]] = np.arange(len(names))
+        position[-1] = -1
+        return names, position[codes]
 
     def source_counts(self, mask: NDArray[np.bool_], where: str | None = None) -> dict[str, int]:
         """Source -> number of masked examples, by the first occurrence that passes `where`.
@@ -220,9 +220,9 @@ class PreparedPool:
         counts: dict[str, int] = {}
         for rows, passes, values in self._answers(where, column):
             at = np.flatnonzero(passes)
-            found, first = np.unique(rows[at], return_index=True)  # the first, in their order
-            new = left[found]
-            left[found] = False
+            examples, first = np.unique(rows[at], return_index=True)  # the first, in their order
+            new = left[examples]
+            left[examples] = False
             names = values.take(pa.array(at[first[new]])).value_counts()
             for pair in names.to_pylist():
                 name = pair["values"] or ""

@@ -92,8 +92,8 @@ def prepare_pool(
         ensure_free(pools_dir, _DISK_FACTOR * n_bytes, "preparing the pool")
         pools_dir.mkdir(parents=True, exist_ok=True)
         temp = temp_path(folder)
-        told = {"sources": without_secrets(settings), "files": without_secrets(files)}
-        identity = {"format": FORMAT, "pool_id": pool_id, **told}
+        public = {"sources": without_secrets(settings), "files": without_secrets(files)}
+        identity = {"format": FORMAT, "pool_id": pool_id, **public}
         try:
             with full_disk_explained(folder):
                 _Preparation(temp, digits_for(2 * n_bytes), progress).run(pinned, identity)

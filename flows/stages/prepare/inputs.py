@@ -97,7 +97,7 @@ def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     hash_file = FileHashes(workspace.file_hashes).sha256
     sources = [source_of(pool) for pool in config.pool]
     name = "pool-" + content_id([asdict(source) for source in sources], n_hex=24)
-    with stage("pool", unit="rows") as handle, Leases(workspace.leases).waited_for(name):
+    with stage("pool", unit="rows") as handle, Leases(workspace.leases).acquire(name):
         pool = prepare_pool(sources, workspace.pools, handle.advance, hash_file)
         dropped = sum(pool.drops.values())
         handle.detail = (
@@ -141,14 +141,14 @@ def eligible_examples(
     excluded = np.zeros(pool.n_examples, np.bool_)
     excluded[pool.rows_of_ids(id_names(config.exclude, "exclude"))[0]] = True
     excluded &= passing & ~copies
-    silent = passing & ~copies & ~excluded & ~responding(config, pool)
-    eligible = passing & ~copies & ~excluded & ~silent
+    unanswered = passing & ~copies & ~excluded & ~responding(config, pool)
+    eligible = passing & ~copies & ~excluded & ~unanswered
     _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
     masks = {
         DropReason.WHERE: ~passing,
         DropReason.IS_EXEMPLAR: copies,
         DropReason.EXCLUDED: excluded,
-        DropReason.NO_RESPONSE: silent,
+        DropReason.NO_RESPONSE: unanswered,
     }
     drops = {reason: int(mask.sum()) for reason, mask in masks.items() if mask.any()}
     return Eligibility(eligible, drops, {reason: int(masks[reason].argmax()) for reason in drops})
@@ -172,12 +172,12 @@ def _refuse_large_budget(config: SelectConfig, n_eligible: int, n_examples: int)
             value=config.where,
             remedy="Loosen the expression; `saelect init` shows the columns and some values.",
         )
-    asked = config.budget.examples
-    if asked is not None and asked > n_eligible:
+    wanted = config.budget.examples
+    if wanted is not None and wanted > n_eligible:
         raise InputError(
             f"more than the {n_eligible:,} examples that survive reading and `where`",
             field="budget.examples",
-            value=asked,
+            value=wanted,
             remedy=f"Ask for at most {n_eligible:,}, loosen `where`, or add to the pool.",
         )
     fraction = config.budget.fraction

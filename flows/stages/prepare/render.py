@@ -1,6 +1,6 @@
 """Rendering: the model's tokenizer and template turn examples into tokens, kept per pool.
 
-No weights are loaded here; what a wrong model, hookpoint or SAE can say is said early.
+No weights are loaded here; a wrong model, hookpoint or SAE is refused early.
 """
 
 import json
@@ -25,7 +25,7 @@ from selection.sae.compatibility import check_fits
 from selection.sae.formats.find import list_local_saes
 from selection.sae.formats.load import read_sae_info
 from storage.files.atomic import is_complete
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.files.workspace import Workspace
 from storage.pools.prepare import PreparedPool
 from storage.pools.renderings import RenderedPool, open_rendering, rows_done, write_rendering
@@ -103,7 +103,7 @@ def _hookpoint_of(
         raise InputError(
             "is missing, and the SAE does not say where it was trained",
             field=f"{own}hookpoint",
-            remedy="Name the place, for example `resid@0.66` or `resid@12`.",
+            remedy="Name it, for example `resid@0.66` or `resid@12`.",
         )
     return hookpoint
 
@@ -114,13 +114,13 @@ def hookpoints_of(config: VectorJob, model_input: ModelInput) -> list[Hookpoint]
     Shallow ones first. Raises InputError for an SAE that does not say where it was trained or
     that was trained on another model.
     """
-    found = {model_input.hookpoint}
+    hookpoints = {model_input.hookpoint}
     for space in config.representation.spaces:
         if space.sae is not None and space.hookpoint:
-            found.add(parse_hookpoint(space.hookpoint, model_input.model.n_layers))
+            hookpoints.add(parse_hookpoint(space.hookpoint, model_input.model.n_layers))
         elif space.sae is not None:
-            found.add(_hookpoint_of(space.sae, model_input.model, _SPACE, _SPACE))
-    return sorted(found, key=lambda place: (place.block, place.site))
+            hookpoints.add(_hookpoint_of(space.sae, model_input.model, _SPACE, _SPACE))
+    return sorted(hookpoints, key=lambda hookpoint: (hookpoint.block, hookpoint.site))
 
 
 def rendering_folder(workspace: Workspace, pool_id: str, renderer: Renderer) -> Path:
@@ -140,7 +140,7 @@ def render(workspace: Workspace, pool: PreparedPool, model_input: ModelInput) ->
                 yield render_rows(model_input.renderer, batch)
                 handle.advance(batch.num_rows)
 
-        do_once(
+        run_once(
             workspace.leases,
             f"render-{pool.pool_id[:12]}-{folder.name[:12]}",
             lambda: is_complete(folder),
@@ -159,7 +159,9 @@ def _fallbacks(renderer: Renderer) -> str:
     """How many samples the chat template refused; they were rendered another way."""
     words = {"simplified": "simplified for the template", "plain": "without the template"}
     return "".join(
-        f", {renderer.counts[how]:,} {text}" for how, text in words.items() if renderer.counts[how]
+        f", {renderer.counts[kind]:,} {text}"
+        for kind, text in words.items()
+        if renderer.counts[kind]
     )
 
 

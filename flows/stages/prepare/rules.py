@@ -164,7 +164,7 @@ def contamination_of(
         template_share=rule.template_share,
     )
     with stage("decontaminate", pool.n_examples, "examples") as handle:
-        found = find_contaminated(
+        contaminated = find_contaminated(
             pool_texts(pool, handle.advance),
             items,
             pool.n_examples,
@@ -173,13 +173,13 @@ def contamination_of(
             item_share=rule.item_share,
         )
         handle.detail = (
-            f"{len(found.rows):,} examples hold one of {items.n_items:,} items; "
+            f"{len(contaminated.rows):,} examples hold one of {items.n_items:,} items; "
             f"{len(items.unsearched):,} items are too short or all template"
         )
     return Contamination(
-        found.rows,
-        [tables[file_of[item]][0] for item in found.items],
-        [names[item] for item in found.items],
-        found.matched,
-        found.counted,
+        contaminated.rows,
+        [tables[file_of[item]][0] for item in contaminated.items],
+        [names[item] for item in contaminated.items],
+        contaminated.matched,
+        contaminated.counted,
     )

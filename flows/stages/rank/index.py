@@ -7,7 +7,7 @@ from flows.orchestration.progress import stage
 from flows.stages.represent.representer import Representer, pool_vectors
 from selection.similarity.sketches import IndexSettings, gpu_is_there
 from storage.files.atomic import MANIFEST, is_complete, read_json
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.files.workspace import Workspace
 from storage.pools.index import RECALL_K, ensure_index, index_folder
 from storage.pools.vectors import PoolVectors
@@ -26,7 +26,7 @@ def index_pool_vectors(workspace: Workspace, representer: Representer, pool_id: 
     with stage("index", vectors.n_vectors, "vectors") as handle:
         identity = identity_of(representer, pool_id)
         folder, _ = index_folder(workspace.indexes, vectors, identity, settings)
-        built = do_once(
+        built = run_once(
             workspace.leases,
             f"index-{folder.name}",
             lambda: is_complete(folder),

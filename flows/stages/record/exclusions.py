@@ -45,16 +45,16 @@ def drop_rows_of(material: Material, decided: Selection) -> list[Row]:
 
 def contamination_rows(material: Material) -> list[Row]:
     """Examples that hold an item, and picks that similarity alone makes suspicious."""
-    found, rule = material.given.contamination, material.config.decontamination
-    if rule is None or found is None:
+    contaminated, rule = material.given.contamination, material.config.decontamination
+    if rule is None or contaminated is None:
         return []
     run = {"run_id": material.facts.run_id}
-    ids = material.example_ids[found.rows].astype(str).tolist()
-    numbers = (found.matched.tolist(), found.counted.tolist())
+    ids = material.example_ids[contaminated.rows].astype(str).tolist()
+    numbers = (contaminated.matched.tolist(), contaminated.counted.tolist())
     names = ("example_id", "file", "item", "matched", "counted")
     rows: list[Row] = [
         {**run, **dict(zip(names, values, strict=True)), "dropped": True}
-        for values in zip(ids, found.files, found.items, *numbers, strict=True)
+        for values in zip(ids, contaminated.files, contaminated.items, *numbers, strict=True)
     ]
     return rows + (_flagged(material, rule.flag_similarity) if rule.exemplars else [])
 
@@ -71,9 +71,9 @@ def _flagged(material: Material, least: float) -> list[Row]:
         ids = top["example_id"].to_pylist()
         for target, (_, exemplars) in material.targets.items():
             queries = ranking.queries(target, "max")
-            mine = np.flatnonzero(owners == target)
-            for first in range(0, len(mine), _CHUNK):
-                part = mine[first : first + _CHUNK]
+            picks_of_target = np.flatnonzero(owners == target)
+            for first in range(0, len(picks_of_target), _CHUNK):
+                part = picks_of_target[first : first + _CHUNK]
                 rows_of_part = ranking.spaces.rows(material.spaces.gather(picked[part]))
                 scores, _ = score_each(rows_of_part, queries)
                 for i in np.flatnonzero(scores.max(axis=1) >= least):

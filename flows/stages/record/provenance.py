@@ -61,13 +61,13 @@ def run_row(material: Material) -> Row:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git_sha() -> str | None:
@@ -159,7 +159,8 @@ def description_rows(material: Material) -> list[Row]:
     """What the latents respond to, where `saelect describe` or the SAE's own folder says so."""
     sae, workspace = material.representer.sae.info, material.representer.workspace
     folders = (workspace.described(sae.sae_id), Path(sae.path))
-    found = next((f for f in (read_descriptions(d, sae.sha256) for d in folders) if f), {})
+    descriptions = next((f for f in (read_descriptions(d, sae.sha256) for d in folders) if f), {})
     return [
-        {"sae": sae.sha256, "latent": latent, "description": text} for latent, text in found.items()
+        {"sae": sae.sha256, "latent": latent, "description": text}
+        for latent, text in descriptions.items()
     ]

@@ -50,27 +50,31 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "artifact": [],
         "event": [_selected(material)],
     }
-    shown: set[int] = set()
+    tops = [material.top_of(decided, NEAR_MISSES) for decided in material.decided]
+    columns = [np.zeros(0, np.int64), *(top["example_row"].to_numpy() for top in tops)]
+    examples = np.unique(np.concatenate(columns))
+    samples = material.pool.examples_at(examples).to_pylist()
+    texts = dict(zip(examples.tolist(), map(_text, samples), strict=True))
+    pool_tokens = _histogram_of_pool(material)
     why: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
-    for decided in material.decided:
-        top = material.top_of(decided, NEAR_MISSES)
-        shown.update(top["example_row"].to_pylist())
+    for decided, top in zip(material.decided, tops, strict=True):
         tokens = material.token_count(top["example_row"].to_numpy())
-        picks = _picks(material, top, tokens)
+        picks = _picks(top, tokens, texts)
         rows["pick"] += _with_reasons(picks, decided)
         rows["selection_drop"] += drop_rows_of(material, decided)
         rows["near_miss"] += picks[decided.cut.n_selected :]
-        rows["selection"].append(_selection(material, decided, tokens[: decided.cut.n_selected]))
+        picked = tokens[: decided.cut.n_selected]
+        rows["selection"].append(_selection(material, decided, picked, pool_tokens))
         if decided.method == "jaccard":
             for name, table in explanations(material, decided, top).items():
                 why[name].append(table)
-    examples = np.array(sorted(shown), np.int64)
-    rows["sample"] = _samples(material, examples)
+    names = ("example_id", "messages", "tools")
+    rows["sample"] = [{name: row[name] for name in names} for row in samples]
     rows["occurrence"] = _occurrences(material, examples)
     rows["artifact"] = artifact_rows(material)
     rows |= label_free_rows(material)
     tables = {name: to_arrow(name, values) for name, values in rows.items() if values}
-    return tables | {name: pa.concat_tables(found) for name, found in why.items() if found}
+    return tables | {name: pa.concat_tables(parts) for name, parts in why.items() if parts}
 
 
 def _selected(material: Material) -> Row:
@@ -128,13 +132,11 @@ def _text(row: Mapping[str, str]) -> str:
     return plain_text(json.loads(row["messages"]), tools)
 
 
-def _picks(material: Material, top: pa.Table, tokens: NDArray[np.int64]) -> list[Row]:
-    texts = [_text(row) for row in _examples(material, top["example_row"].to_numpy())]
-    taken = ("selection_id", "rank", "target", "example_id", "score", "score_rank")
-    columns = (top[name].to_pylist() for name in taken)
-    names = (*taken, "tokens", "text")
-    values = zip(*columns, tokens.tolist(), texts, strict=True)
-    return [dict(zip(names, row, strict=True)) for row in values]
+def _picks(top: pa.Table, tokens: NDArray[np.int64], texts: Mapping[int, str]) -> list[Row]:
+    names = ["selection_id", "rank", "target", "example_id", "score", "score_rank"]
+    rows = zip(top.select(names).to_pylist(), top["example_row"].to_pylist(), tokens.tolist(),
+               strict=True)  # fmt: skip
+    return [{**row, "tokens": n, "text": texts[example]} for row, example, n in rows]
 
 
 def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
@@ -145,12 +147,13 @@ def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
     ]
 
 
-def _examples(material: Material, rows: NDArray[np.int64]) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = material.pool.examples_at(rows).to_pylist()
-    return found
-
-
-def _selection(material: Material, decided: Selection, tokens: NDArray[np.int64]) -> Row:
+def _selection(
+    material: Material,
+    decided: Selection,
+    tokens: NDArray[np.int64],
+    pool_tokens: NDArray[np.int64],
+) -> Row:
+    """tokens: of the picks. pool_tokens: histogram of the eligible examples' tokens."""
     config, cut = material.config, decided.cut
     is_ours = decided.method == "jaccard"
     picked = decided.ranking.scores[decided.picks.positions]
@@ -170,17 +173,22 @@ def _selection(material: Material, decided: Selection, tokens: NDArray[np.int64]
         "unused_tokens": cut.unused_tokens,
         "cut_score": float(picked.min()) if len(picked) else None,
         "curve": decided.curve,
-        "lengths": _lengths(material, tokens),
+        "lengths": _lengths(tokens, pool_tokens),
     }
 
 
-def _lengths(material: Material, tokens: NDArray[np.int64]) -> Row:
-    """Histograms of tokens of the eligible pool and of the picks."""
+def _histogram_of_pool(material: Material) -> NDArray[np.int64]:
+    """Eligible examples by their tokens, between LENGTH_EDGES."""
     eligible = np.flatnonzero(material.given.eligibility.eligible)
     pool = np.zeros(len(LENGTH_EDGES) - 1, np.int64)
     for first in range(0, len(eligible), 65_536):
-        lengths = material.token_count(eligible[first : first + 65_536])
-        pool += np.histogram(lengths, LENGTH_EDGES)[0]
+        tokens = material.token_count(eligible[first : first + 65_536])
+        pool += np.histogram(tokens, LENGTH_EDGES)[0]
+    return pool
+
+
+def _lengths(tokens: NDArray[np.int64], pool: NDArray[np.int64]) -> Row:
+    """Histograms of tokens of the eligible pool and of the picks."""
     picked = np.histogram(tokens, LENGTH_EDGES)[0]
     used = np.flatnonzero(pool + picked)
     last = int(used[-1]) + 1 if len(used) else 1
@@ -189,13 +197,6 @@ def _lengths(material: Material, tokens: NDArray[np.int64]) -> Row:
         "pool": pool[:last].tolist(),
         "selected": picked[:last].tolist(),
     }
-
-
-def _samples(material: Material, rows: NDArray[np.int64]) -> list[Row]:
-    return [
-        {name: row[name] for name in ("example_id", "messages", "tools")}
-        for row in _examples(material, rows)
-    ]
 
 
 def _occurrences(material: Material, rows: NDArray[np.int64]) -> list[Row]:

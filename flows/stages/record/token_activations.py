@@ -59,20 +59,20 @@ def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str,
             for space, latent in named.get((selection_id, example_id), ()):
                 wanted.setdefault(space, {}).setdefault(row, set()).add(latent)
     places = {
-        source.name: (_counted if source.is_lexical else _fired)(
+        source.name: (_counted if source.is_lexical else _activations_of)(
             material, source, wanted[source.name]
         )
         for source in material.spaces.sources
         if source.name in wanted
     }
-    found: list[Row] = []
+    marked: list[Row] = []
     for selection_id, rows in shown.items():
         for row, example_id in rows:
             base: Row = {"selection_id": selection_id, "example_id": example_id}
             for space, latent in named.get((selection_id, example_id), ()):
                 part = places.get(space, {}).get((row, latent), ())
-                found += [{**base, "space": space, "latent": latent, **each} for each in part]
-    return {"token_activations": to_arrow("token_activations", found)} if found else {}
+                marked += [{**base, "space": space, "latent": latent, **each} for each in part]
+    return {"token_activations": to_arrow("token_activations", marked)} if marked else {}
 
 
 def _named_latents(
@@ -80,7 +80,7 @@ def _named_latents(
 ) -> dict[tuple[str, str], list[tuple[str, int]]]:
     """(selection, example) -> the first columns of each space beside its nearest exemplar.
 
-    most: space -> how many.
+    most: space -> number of columns.
 
     Spaces are counted apart: words often say more than latents, and would leave none of them.
     """
@@ -103,19 +103,19 @@ def _shown(material: Material, decided: Selection, n: int) -> list[tuple[int, st
     return [(row["example_row"], row["example_id"]) for part in parts for row in part.to_pylist()]
 
 
-def _fired(
+def _activations_of(
     material: Material, source: Source, wanted: Mapping[int, set[int]]
 ) -> dict[tuple[int, int], list[Row]]:
     """(pool row, latent) -> the places of its tokens, in their order.
 
-    The model is asked only where the same question was not asked before.
+    The model runs only where no file has the answer.
     """
     representer = source.representer
     rows = np.array(sorted(wanted), np.int64)
     latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
     ids = material.pool.example_ids()[rows].astype(str).tolist()
     compute = representer.config.compute
-    asked = [
+    question = [
         FORMAT,
         representer.model_input.renderer.rendering_id,
         TOKENS,
@@ -123,25 +123,25 @@ def _fired(
         [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
     ]
     folder = representer.workspace.token_activations / representer.representation_id
-    file = folder / f"{content_id(asked)}.parquet"
-    found = read_token_activations(file)
-    if found is None:
-        found = _asked_of_the_model(material, representer, rows, latents)
+    file = folder / f"{content_id(question)}.parquet"
+    table = read_token_activations(file)
+    if table is None:
+        table = _compute_token_activations(material, representer, rows, latents)
         try:
-            save_token_activations(file, found)
+            save_token_activations(file, table)
         except (OSError, InputError) as error:  # only the next run would have gained by it
-            log.warning("where latents fired is not kept: %s", error)
+            log.warning("token activations are not kept: %s", error)
     else:
-        with stage("tokens", len(rows), "samples") as handle:
-            handle.detail = f"{len(found):,} places where explaining latents fire, found before"
+        with stage("mark tokens", len(rows), "samples") as handle:
+            handle.detail = f"{len(table):,} token activations, computed before"
     marks: dict[tuple[int, int], list[Row]] = {}
-    for row in found.to_pylist():
+    for row in table.to_pylist():
         mark = _mark(row["turn"], row["first_char"], row["end_char"], row["strength"])
         marks.setdefault((int(rows[row["sample"]]), row["latent"]), []).append(mark)
     return marks
 
 
-def _asked_of_the_model(
+def _compute_token_activations(
     material: Material,
     representer: Representer,
     rows: NDArray[np.int64],
@@ -151,17 +151,17 @@ def _asked_of_the_model(
     shown = _rendered(material, representer, rows)
     per_batch, model = representer.config.compute.tokens_per_batch, representer.model
     samples = [each.rendered for each in shown]
-    with stage("tokens", len(samples), "samples") as handle:
-        found = strongest(
+    with stage("mark tokens", len(samples), "samples") as handle:
+        strong = strongest(
             token_activations(samples, latents, model, representer.head, per_batch), TOKENS
         )
-        handle.detail = f"{len(found.tokens):,} places where explaining latents fire"
-    places = np.zeros((len(found.tokens), 3), np.int64)  # turn, first character, end
-    for n, (sample, token) in enumerate(zip(found.samples, found.tokens, strict=True)):
+        handle.detail = f"{len(strong.tokens):,} token activations of explaining latents"
+    places = np.zeros((len(strong.tokens), 3), np.int64)  # turn, first character, end
+    for n, (sample, token) in enumerate(zip(strong.samples, strong.tokens, strict=True)):
         there = shown[sample].places
         places[n] = there.turns[token], there.starts[token], there.ends[token]
     has_place = places[:, 0] >= 0
-    columns = (found.samples, found.latents, *places.T, found.strengths)
+    columns = (strong.samples, strong.latents, *places.T, strong.strengths)
     return pa.table([column[has_place] for column in columns], names=SCHEMA.names).cast(SCHEMA)
 
 
@@ -189,7 +189,7 @@ def _mark(turn: int, first: int, end: int, activation: float) -> Row:
     }  # fmt: skip
 
 
-class Shown(NamedTuple):
+class RenderedSample(NamedTuple):
     """A sample of the pool: as the model reads it, where its counted tokens lie, its turns."""
 
     rendered: Rendered
@@ -197,7 +197,7 @@ class Shown(NamedTuple):
     turns: list[str]
 
 
-def _words_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+def _words_of(shown: RenderedSample) -> Iterator[tuple[int, int, int, int]]:
     """(column, turn, first character, end) of every word whose first character counts."""
     places = shown.places
     for number, text in enumerate(shown.turns):
@@ -209,7 +209,7 @@ def _words_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
                 yield word_column(word), number, first, end
 
 
-def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
+def _tokens_of(shown: RenderedSample) -> Iterator[tuple[int, int, int, int]]:
     """(token id, turn, first character, end) of every counted token that has a place."""
     places, tokens = shown.places, shown.rendered.tokens[shown.rendered.content_mask]
     for token in np.flatnonzero(places.turns >= 0):
@@ -219,11 +219,15 @@ def _tokens_of(shown: Shown) -> Iterator[tuple[int, int, int, int]]:
         )  # fmt: skip
 
 
-def _rendered(material: Material, representer: Representer, rows: NDArray[np.int64]) -> list[Shown]:
+def _rendered(
+    material: Material, representer: Representer, rows: NDArray[np.int64]
+) -> list[RenderedSample]:
     """Samples of the pool as they are marked."""
-    renderer, found = representer.model_input.renderer, []
+    renderer, shown = representer.model_input.renderer, []
     for row in material.pool.examples_at(rows).to_pylist():
         messages = json.loads(row["messages"])
         tools = json.loads(row["tools"]) if row["tools"] else None
-        found.append(Shown(*renderer.render_with_positions(messages, tools), turn_texts(messages)))
-    return found
+        shown.append(
+            RenderedSample(*renderer.render_with_positions(messages, tools), turn_texts(messages))
+        )
+    return shown

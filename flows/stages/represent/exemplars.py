@@ -12,7 +12,7 @@ from selection.core.errors import InputError
 from selection.records import Exemplars, Rendered
 from selection.rendering.renderer import render_key
 from storage.files.atomic import is_complete
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.pools.renderings import first_of_each
 from storage.pools.shards import open_shards
 
@@ -48,7 +48,7 @@ def embed_samples(representer: Representer, samples: list[Rendered]) -> NDArray[
         unit = keys[missing]
         name = unit_id(representer, unit)
         representer.claim_device()
-        do_once(
+        run_once(
             representer.folder / ".leases",
             name,
             lambda: is_complete(representer.folder / name),

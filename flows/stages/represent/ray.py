@@ -24,7 +24,7 @@ from flows.stages.represent.representer import (
 )
 from selection.core.errors import InputError
 from storage.files.atomic import is_complete
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
@@ -125,14 +125,14 @@ def _compute_unit(jobs: tuple[Job, ...], unit: NDArray[np.int64], name: str) -> 
     folders = [representer.folder for representer in representers]
 
     def write() -> None:
-        found = represent_samples(representers, rendered.samples(unit))
-        for folder, (vectors, report) in zip(folders, found, strict=True):
+        parts = represent_samples(representers, rendered.samples(unit))
+        for folder, (vectors, report) in zip(folders, parts, strict=True):
             write_shard(folder, name, rendered.keys()[unit], vectors, report)
 
     def is_done() -> bool:
         return all(is_complete(folder / name) for folder in folders)
 
-    return do_once(folders[0] / ".leases", name, is_done, write)
+    return run_once(folders[0] / ".leases", name, is_done, write)
 
 
 @lru_cache(maxsize=2)

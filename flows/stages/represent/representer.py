@@ -38,7 +38,7 @@ from selection.representation.represent import (
 from selection.sae.coder import SparseCoder
 from selection.sae.quality import SaeQuality
 from storage.files.atomic import read_json, write_json
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards, write_shard
@@ -122,7 +122,7 @@ class Representer:
         if not file.exists():
             self.refuse_to_compute("the unit of the representation", file)
             self.claim_device()
-        if not do_once(
+        if not run_once(
             self.workspace.leases, f"calibrate-{file.stem}", file.exists, self._calibrate
         ):
             quality = read_json(file).get("sae_quality")

@@ -18,7 +18,7 @@ from selection.sae.formats.save import save_trained
 from selection.sae.training.batches import token_batches
 from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.pools.renderings import RenderedPool
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def ensure_sae(session: Session, pool_id: str) -> str:
     folder = trained_folder(settings, config, workspace.saes, session.model_input)
     if family_of(folder) is None:
         claim_device(workspace.leases, config.model.device)
-    do_once(
+    run_once(
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
         lambda: family_of(folder) is not None,

@@ -24,7 +24,7 @@ from selection.similarity.ranking_input import RankingInput, ranking_input
 from selection.similarity.sources import PoolSpaces, VectorMask, VectorNumbers
 from selection.similarity.spaces import SpaceRule, join_spaces
 from selection.similarity.weights import document_frequencies
-from storage.files.leases import do_once
+from storage.files.leases import run_once
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors
@@ -150,7 +150,7 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
                 handle.advance(len(unit))
             handle.detail = f"{sum(map(len, units)):,} examples counted"
 
-    do_once(folder / ".leases", "count", lambda: not waiting(), count)
+    run_once(folder / ".leases", "count", lambda: not waiting(), count)
 
 
 @dataclass(frozen=True)

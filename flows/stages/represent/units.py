@@ -26,7 +26,7 @@ from selection.core.hashing import content_id
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
 from storage.files.atomic import ensure_free, is_complete, temp_path
-from storage.files.leases import Leases, each_claimed
+from storage.files.leases import Leases, iter_claimed
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
 
@@ -34,7 +34,7 @@ BYTES_PER_POSTING = 6  # int32 latent and uint16 value
 ORDER = 2  # of the rows in a plan; raised when it changes, so that no half-done plan is taken on
 
 Units = list[NDArray[np.int64]]
-Computing = Callable[
+ComputeUnits = Callable[
     [list[Representer], RenderedPool, Units, list[str]], Iterator[NDArray[np.int64]]
 ]
 """Computes units and writes their shards; yields those that were made here."""
@@ -47,20 +47,20 @@ def embed_rendered(representers: Sequence[Representer], rendered: RenderedPool) 
     there; `computed` counts the vectors that this process made, `tokens` those it read for them.
     """
     total = dict.fromkeys(("computed", "reused", "tokens"), 0)
-    for together in _sharing_a_pass(representers, rendered):
+    for together in _grouped_by_rows(representers, rendered):
         for name, number in _embed(together, rendered).items():
             total[name] += number
     return total
 
 
-def _sharing_a_pass(
+def _grouped_by_rows(
     representers: Sequence[Representer], rendered: RenderedPool
 ) -> list[list[Representer]]:
     """Representers in groups that have the same pool rows to compute."""
     groups: dict[bytes, list[Representer]] = {}
     orders: dict[bytes, NDArray[np.int64]] = {}
     for representer in representers:
-        plan = _planned(representer, rendered, _plan_file(representer, rendered), orders)
+        plan = _read_plan(representer, rendered, _plan_file(representer, rendered), orders)
         groups.setdefault(plan.tobytes(), []).append(representer)
     return list(groups.values())
 
@@ -69,7 +69,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
     """The missing vectors of representers that lack the same rows; as `embed_rendered`."""
     keys, lengths, first = rendered.keys(), rendered.lengths(), representers[0]
     plans = [_plan_file(representer, rendered) for representer in representers]
-    units = _units(first, _planned(first, rendered, plans[0], {}))
+    units = _units(first, _read_plan(first, rendered, plans[0], {}))
     names = [unit_id(first, keys[unit]) for unit in units]
     waiting = [n for n, name in enumerate(names) if not _is_done(representers, name)]
     units, names = [units[n] for n in waiting], [names[n] for n in waiting]
@@ -81,7 +81,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
             first.load_model()
     computed = n_tokens = 0
     with stage("embed", sum(int(lengths[unit].sum()) for unit in units), "tokens") as handle:
-        for unit in _computed_by(first)(representers, rendered, units, names):
+        for unit in _compute_units_of(first)(representers, rendered, units, names):
             handle.advance(int(lengths[unit].sum()))
             computed += len(unit)
             n_tokens += int(lengths[unit].sum())
@@ -101,9 +101,9 @@ def _is_done(representers: Sequence[Representer], name: str) -> bool:
     return all(is_complete(representer.folder / name) for representer in representers)
 
 
-def _computed_by(representer: Representer) -> Computing:
+def _compute_units_of(representer: Representer) -> ComputeUnits:
     if representer.config.compute.task_runner == "local":
-        return _computed
+        return _compute_units
     from flows.stages.represent import ray
 
     return ray.compute_units
@@ -114,7 +114,7 @@ def n_waiting(representers: Sequence[Representer], rendered: RenderedPool) -> in
     return max(len(_units(each, missing_rows(each, rendered))) for each in representers)
 
 
-def _computed(
+def _compute_units(
     representers: list[Representer],
     rendered: RenderedPool,
     units: list[NDArray[np.int64]],
@@ -128,13 +128,13 @@ def _computed(
     written: Future[None] | None = None
     with ThreadPoolExecutor(1, "shards") as writer:
         try:
-            for number in each_claimed(names, partial(_is_done, representers), leases):
+            for number in iter_claimed(names, partial(_is_done, representers), leases):
                 unit, name = units[number], names[number]
-                found = represent_samples(representers, rendered.samples(unit))
+                parts = represent_samples(representers, rendered.samples(unit))
                 if written is not None:
                     written.result()  # at most one unit waits, and its failure is ours
                 finals = [representer.folder / name for representer in representers]
-                written = writer.submit(_write, leases, finals, keys[unit], found)
+                written = writer.submit(_write, leases, finals, keys[unit], parts)
                 yield unit
             if written is not None:
                 written.result()
@@ -150,9 +150,9 @@ def _write(
     leases: Leases,
     finals: Sequence[Path],
     keys: NDArray[np.uint8],
-    found: Sequence[tuple[SparseRows, UnitReport]],
+    parts: Sequence[tuple[SparseRows, UnitReport]],
 ) -> None:
-    for final, (vectors, report) in zip(finals, found, strict=True):
+    for final, (vectors, report) in zip(finals, parts, strict=True):
         write_shard(final.parent, final.name, keys, vectors, report)
     leases.release(finals[0].name)
 
@@ -170,7 +170,7 @@ def _sorts(representer: Representer) -> bool:
     return is_causal and representer.config.compute.share_prefixes
 
 
-def _ordered(
+def _sorted_rows(
     representer: Representer, rendered: RenderedPool, orders: dict[bytes, NDArray[np.int64]]
 ) -> NDArray[np.int64]:
     """Missing rows in the order of the plan. orders: of rows that were sorted before."""
@@ -179,13 +179,13 @@ def _ordered(
         return rows
     key = rows.tobytes()
     if key not in orders:
-        with stage("order", len(rows), "examples") as handle:
+        with stage("sort by prefix", len(rows), "examples") as handle:
             orders[key] = rendered.in_token_order(rows)
-            handle.detail = f"{len(rows):,} examples, those that begin alike side by side"
+            handle.detail = f"{len(rows):,} examples, shared prefixes side by side"
     return orders[key]
 
 
-def _planned(
+def _read_plan(
     representer: Representer,
     rendered: RenderedPool,
     file: Path,
@@ -193,7 +193,7 @@ def _planned(
 ) -> NDArray[np.int64]:
     """Pool rows to compute as the first worker saw them; it leaves them in a file for the rest."""
     if not file.exists():
-        rows = _ordered(representer, rendered, orders)
+        rows = _sorted_rows(representer, rendered, orders)
         if not len(rows):
             return rows
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def _planned(
         temp.unlink()
     with suppress(FileNotFoundError):  # else all of it has been done meanwhile
         return np.asarray(np.load(file), np.int64)
-    return _ordered(representer, rendered, orders)
+    return _sorted_rows(representer, rendered, orders)
 
 
 def _ensure_room(
