@@ -1,5 +1,6 @@
 """Which model is meant, and what is said when it cannot be had."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
@@ -54,11 +57,14 @@ def test_parts_of_weights_hash_in_order_and_old_files_are_a_fallback(
     whole = resolve_model(copy).weights_sha256
     (copy / "pytorch_model.bin").write_bytes(b"old")
     assert resolve_model(copy).weights_sha256 == whole
-    (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
-    (copy / "model-00002-of-00002.safetensors").write_bytes(b"more")
-    parts = resolve_model(copy).weights_sha256
-    assert parts != whole
-    for path in copy.glob("*.safetensors"):
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (copy / "model.safetensors").rename(copy / names[0])
+    save_file({"more": torch.ones(1)}, copy / names[1])
+    index = {"weight_map": {"x": names[1], "y": names[0]}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    parts = "".join(file_sha256(copy / name) for name in names)
+    assert resolve_model(copy).weights_sha256 == hashlib.sha256(parts.encode()).hexdigest()
+    for path in copy.glob("model*.safetensors*"):
         path.unlink()
     assert resolve_model(copy).weights_sha256 == file_sha256(copy / "pytorch_model.bin")
 
@@ -76,14 +82,14 @@ KINDS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_kind_and_sizes_of_a_bare_config(name: str, tmp_path: Path) -> None:
     config, kind = KINDS[name]
     config().save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     resolved = resolve_model(tmp_path)
     assert (resolved.kind, resolved.d_model, resolved.n_layers) == (kind, 32, 2)
 
 
 def test_position_numbers_behind_the_padding_id_shorten_the_longest_input(tmp_path: Path) -> None:
     transformers.RobertaConfig(**SMALL, max_position_embeddings=514).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     assert resolve_model(tmp_path).max_positions == 512
 
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from selection.core.errors import InputError
 from selection.models.activations import ActivationModel, Packing, load_activation_model
 from selection.models.batching import iter_activations
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks, truncated_config
+from selection.models.loading import find_blocks, load_config
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
 
@@ -186,8 +187,8 @@ def test_only_blocks_up_to_the_hookpoint_are_built(saved_model: Path) -> None:
 def test_settings_per_block_are_cut_with_the_blocks(tmp_path: Path) -> None:
     config = CONFIGS["gemma2"]()
     config.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"not read")
-    cut = truncated_config(resolve_model(tmp_path), [Hookpoint("resid", 2)])
+    save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
+    cut = load_config(resolve_model(tmp_path), 3)
     assert cut.num_hidden_layers == 3
     assert cut.layer_types == config.layer_types[:3]
 

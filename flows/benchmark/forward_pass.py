@@ -92,6 +92,7 @@ class ForwardPass:
                 threads=compute.threads,
                 packing=compute.packing,
                 share_prefixes=compute.share_prefixes,
+                checks=self.bench.workspace.model_checks,
             )
             names = ", ".join(map(str, self.hookpoints))
             handle.detail = f"{self._model_input.model.name}, read at {names} on {model.device}"

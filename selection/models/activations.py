@@ -6,6 +6,7 @@ on the right where the model or device has no packed attention that is tested.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,12 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.models.capture import module_names, watch
+from selection.models.capture import part_of, watch
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import DTYPES, find_device, fitting, load_module, truncated_config
+from selection.models.loading import (
+    DTYPES,
+    KINDS_OF_TRUE_DEPTH,
+    find_blocks,
+    find_device,
+    fitting,
+    load_config,
+    load_module,
+)
 from selection.models.packing import NAME, PACKED_KINDS, first_position, packed, register
 from selection.models.prefixes import positions_in_row, shared_with_previous
 from selection.models.resolve import ResolvedModel
+from selection.models.run_plan import RunPlan, proven_plan
 
 Packing = Literal["auto", "packed", "padded"]
 Positions = list[NDArray[np.int64]]
@@ -29,12 +39,14 @@ _TOKENS_PER_BATCH = 8192  # elsewhere; not measured
 
 
 class ActivationModel:
-    """A model cut off above its hookpoints; see `load_activation_model`.
+    """A model that is read at hookpoints; see `load_activation_model`.
 
     resolved:     the model's files and sizes.
     hookpoints:   where activations are read, all in one pass.
+    plan:         how it is run.
     device:       where it runs.
     dtype:        of its weights, e.g. "float32".
+    n_vocab:      token ids that it knows.
     packs:        whether batches are packed; else they are padded on the right.
     shares:       whether a prefix that neighbors share is run once; packed causal models.
     plan_reduced: whether a batch had to be halved because the device ran out of memory; floats may
@@ -46,23 +58,25 @@ class ActivationModel:
         module: torch.nn.Module,
         resolved: ResolvedModel,
         hookpoints: Sequence[Hookpoint],
-        packs: bool = False,
-        share_prefixes: bool = True,
+        plan: RunPlan,
     ) -> None:
-        """Watch the hookpoints of a module that ends at the last one."""
-        self.resolved, self.hookpoints, self.packs = resolved, tuple(hookpoints), packs
-        self.shares = share_prefixes and packs and self.is_causal
+        """Watch the hookpoints of a module."""
+        self.resolved, self.hookpoints, self.plan = resolved, tuple(hookpoints), plan
+        self.packs = plan.batching in ("shared", "packed")
+        self.shares = plan.batching == "shared" and self.is_causal
         self.plan_reduced = False
         self._module = module
         weights = next(module.parameters())
         self.device = weights.device
         self.dtype = str(weights.dtype).removeprefix("torch.")
         embeddings = module.get_input_embeddings()  # type: ignore[operator]
-        self._n_vocab = int(embeddings.num_embeddings)
+        self.n_vocab = int(embeddings.num_embeddings)
         pad = getattr(module.config, "pad_token_id", None)
-        self._pad_id = pad if isinstance(pad, int) and 0 <= pad < self._n_vocab else 0
+        self._pad_id = pad if isinstance(pad, int) and 0 <= pad < self.n_vocab else 0
         self._first_position = first_position(module.config)
-        self._outputs = watch(module, self.hookpoints)
+        last = max(hookpoint.block for hookpoint in self.hookpoints)
+        self.blocks = find_blocks(module, resolved.n_layers if plan.depth == "whole" else last + 1)
+        self._outputs = watch(self.blocks, self.hookpoints)
 
     @property
     def hookpoint(self) -> Hookpoint:
@@ -71,7 +85,14 @@ class ActivationModel:
 
     def module_name(self, hookpoint: Hookpoint) -> str:
         """How the part of the model is called whose output this hookpoint is."""
-        return module_names(self._module, self.hookpoints)[hookpoint]
+        part = part_of(self.blocks[hookpoint.block], hookpoint.site)
+        return next(name for name, module in self._module.named_modules() if module is part)
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that local attention sees; None without any."""
+        window = getattr(self._module.config, "sliding_window", None)
+        return window if isinstance(window, int) and window > 0 else None
 
     @property
     def d_model(self) -> int:
@@ -84,7 +105,9 @@ class ActivationModel:
         return self.resolved.kind == "causal"
 
     def tokens_per_batch(self, limit: int | None) -> int:
-        """The limit, else what suits the kind of device."""
+        """The limit, else what suits the kind of device; 1 where samples run one at a time."""
+        if self.plan.batching == "alone":
+            return 1
         return limit or (_CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH)
 
     @torch.inference_mode()
@@ -100,6 +123,17 @@ class ActivationModel:
             [hidden[torch.from_numpy(each).to(hidden.device)] for each in positions],
             batch_first=True,
         )
+
+    def read_samples(self, tokens: Sequence[NDArray[np.uint32]]) -> list[list[torch.Tensor]]:
+        """For each token list its activations at every hookpoint, (t, d_model) float32 on the CPU.
+
+        All lists run side by side, or one at a time where the plan says so.
+        """
+        if self.plan.batching == "alone" and len(tokens) > 1:
+            return [part for each in tokens for part in self.read_samples([each])]
+        outputs, positions = self._run(tokens)
+        outputs = [part.float().cpu() for part in outputs]
+        return [[part[torch.from_numpy(at)] for part in outputs] for at in positions]
 
     def read_tokens(
         self, tokens: Sequence[NDArray[np.uint32]], masks: Sequence[NDArray[np.bool_]]
@@ -126,9 +160,9 @@ class ActivationModel:
         Also where each list's tokens are among them.
         """
         largest = max(int(ids.max()) for ids in tokens)
-        if largest >= self._n_vocab:
+        if largest >= self.n_vocab:
             raise InputError(
-                f"the tokenizer has ids that the model, with {self._n_vocab} tokens, does not know",
+                f"the tokenizer has ids that the model, with {self.n_vocab} tokens, does not know",
                 remedy="Use the tokenizer that belongs to the model.",
                 value=largest,
             )
@@ -175,7 +209,8 @@ class ActivationModel:
         for row, sample in zip(padded, tokens, strict=True):
             row[: len(sample)] = sample
         masked = {}
-        if not self.is_causal and lengths.min() < lengths.max():
+        needs_mask = self.plan.batching == "masked" or not self.is_causal
+        if needs_mask and lengths.min() < lengths.max():
             real = np.arange(padded.shape[1]) < lengths[:, None]
             masked["attention_mask"] = self._to_device(torch.from_numpy(real.astype(np.int64)))
         self._module(input_ids=self._to_device(torch.from_numpy(padded)), **masked, **options)
@@ -199,6 +234,7 @@ def load_activation_model(
     threads: int | None = None,
     packing: Packing = "auto",
     share_prefixes: bool = True,
+    checks: Path | None = None,
 ) -> ActivationModel:
     """Load a model up to its last hookpoint.
 
@@ -209,6 +245,8 @@ def load_activation_model(
     packing:    "packed", "padded", or "auto": packed on CPU, for the models of PACKED_KINDS.
     share_prefixes: run a prefix that neighbors share once, where batches are packed and the
                 model is causal.
+    checks:     folder of results of `proven_plan`: how the model is run is compared with the plain
+                model at first use, and falls back to what equals it. None compares nothing.
 
     Raises InputError if device or dtype cannot be had, or weights are missing.
     """
@@ -224,8 +262,7 @@ def load_activation_model(
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    config = truncated_config(resolved, hookpoints)
-    kind = str(config.get_text_config().model_type)
+    kind = resolved.model_type
     if dtype == "float16" and kind.startswith("gemma"):
         raise InputError(
             "activations of Gemma models overflow float16",
@@ -233,12 +270,35 @@ def load_activation_model(
             field="dtype",
             value=dtype,
         )
-    packs = _packs(packing, kind, where)
+    packs = _packs(packing, resolved, where)
+    shares = packs and share_prefixes and resolved.kind == "causal"
+    plan = RunPlan(
+        "cut" if kind.startswith(KINDS_OF_TRUE_DEPTH) else "truncated",
+        "shared" if shares else "packed" if packs else "padded",
+    )
+    if checks is not None:
+        plan = proven_plan(resolved, hookpoints, where, dtype, plan, checks)
+    return build_model(resolved, hookpoints, where, dtype, plan)
+
+
+def build_model(
+    resolved: ResolvedModel,
+    hookpoints: Sequence[Hookpoint],
+    device: torch.device,
+    dtype: str,
+    plan: RunPlan,
+) -> ActivationModel:
+    """The model on the device, built as the plan says. Raises InputError; see above."""
+    n_blocks = max(hookpoint.block for hookpoint in hookpoints) + 1
+    config = load_config(resolved, n_blocks if plan.depth == "truncated" else None)
     register()
+    packs = plan.batching in ("shared", "packed")
     module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
+    if plan.depth == "cut":
+        del find_blocks(module, resolved.n_layers)[n_blocks:]
     with fitting("the model", "model"):
-        module = module.to(where)
-    return ActivationModel(module.eval(), resolved, hookpoints, packs, share_prefixes)
+        module = module.to(device)
+    return ActivationModel(module.eval(), resolved, hookpoints, plan)
 
 
 def chosen_dtype(device: torch.device, dtype: str) -> str:
@@ -246,15 +306,16 @@ def chosen_dtype(device: torch.device, dtype: str) -> str:
     return ("bfloat16" if device.type == "cuda" else "float32") if dtype == "auto" else dtype
 
 
-def _packs(packing: Packing, kind: str, device: torch.device) -> bool:
-    if packing == "packed" and kind not in PACKED_KINDS:
+def _packs(packing: Packing, resolved: ResolvedModel, device: torch.device) -> bool:
+    known = resolved.model_type in PACKED_KINDS
+    # The window of a bidirectional Gemma counts otherwise than packed attention does.
+    known &= not (resolved.kind == "encoder" and resolved.model_type.startswith("gemma"))
+    if packing == "packed" and not known:
         raise InputError(
-            f"packing is not tested for models of type {kind}",
+            f"packing is not tested for models of type {resolved.model_type}",
             remedy="Use auto or padded.",
             field="packing",
             value=packing,
         )
     # Attention sample by sample is many small kernels, which a GPU runs badly: not measured.
-    return packing == "packed" or (
-        packing == "auto" and device.type == "cpu" and kind in PACKED_KINDS
-    )
+    return packing == "packed" or (packing == "auto" and device.type == "cpu" and known)

@@ -7,41 +7,29 @@ import torch
 
 from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks
 
 _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
 
 
 def watch(
-    module: torch.nn.Module, hookpoints: Sequence[Hookpoint]
+    blocks: torch.nn.ModuleList, hookpoints: Sequence[Hookpoint]
 ) -> dict[Hookpoint, torch.Tensor]:
     """A mapping that every forward pass fills with the activations at the hookpoints.
 
-    module: ends at the last hookpoint's block. Raises InputError where a block has no such part.
+    Raises InputError where a block has no such part.
     """
     outputs: dict[Hookpoint, torch.Tensor] = {}
-    for hookpoint, part in _parts(module, hookpoints).items():
+    for hookpoint in hookpoints:
 
         def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
-            outputs[at] = output if isinstance(output, torch.Tensor) else output[0]
+            states = output if isinstance(output, torch.Tensor) else output[0]
+            # Blocks of Gemma 3n hand on several streams; the first is the one they compute.
+            outputs[at] = states[0] if states.ndim == 4 else states
 
-        part.register_forward_hook(keep)
+        part_of(blocks[hookpoint.block], hookpoint.site).register_forward_hook(keep)
     return outputs
-
-
-def module_names(module: torch.nn.Module, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, str]:
-    """How the watched parts are called inside the module, e.g. "layers.4" or "h.4.attn"."""
-    names = {id(part): name for name, part in module.named_modules()}
-    return {hookpoint: names[id(part)] for hookpoint, part in _parts(module, hookpoints).items()}
-
-
-def _parts(
-    module: torch.nn.Module, hookpoints: Sequence[Hookpoint]
-) -> dict[Hookpoint, torch.nn.Module]:
-    blocks = find_blocks(module, max(hookpoint.block for hookpoint in hookpoints) + 1)
-    return {each: part_of(blocks[each.block], each.site) for each in hookpoints}
 
 
 def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:

@@ -1,13 +1,16 @@
 """Builds a model only up to the block that is read: deeper weights are never loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from selection.core.errors import InputError
-from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 
 DTYPES = {
@@ -15,6 +18,12 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+_NOT_LOADED = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+               ImportError, AssertionError, ArithmeticError, UnpicklingError, SafetensorError,
+               StrictDataclassError)  # fmt: skip
+"""What is raised while weights are read that are damaged, or of a kind that is not known."""
 
 
 def find_device(device: str) -> torch.device:
@@ -50,19 +59,27 @@ def fitting(what: str, field: str) -> Iterator[None]:
         ) from error
 
 
-def truncated_config(resolved: ResolvedModel, hookpoints: Sequence[Hookpoint]) -> Any:
-    """The model's config with as many blocks as are needed, settings per block included."""
+KINDS_OF_TRUE_DEPTH = ("minicpm", "gemma3n", "gemma4")
+"""Starts of model types whose blocks know how many there are: scales of the residual stream, keys
+and values of earlier blocks, embeddings of each block. They are loaded whole, then cut."""
+
+
+def load_config(resolved: ResolvedModel, n_blocks: int | None = None) -> Any:
+    """The model's config; with as many blocks as are needed, settings per block included."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(
-        resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
-    )
+    with _explained(resolved.path):
+        config = AutoConfig.from_pretrained(
+            resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
+        )
+    if n_blocks is None:
+        return config
     text = config.get_text_config()
-    n_blocks = max(hookpoint.block for hookpoint in hookpoints) + 1
     for name, value in list(vars(text).items()):
         if isinstance(value, list) and len(value) == resolved.n_layers:
             setattr(text, name, value[:n_blocks])  # e.g. layer_types
-    text.num_hidden_layers = n_blocks
+    if "num_hidden_layers" in vars(text) or not hasattr(text, "layers_block_type"):
+        text.num_hidden_layers = n_blocks  # else it is the number of kinds of blocks
     return config
 
 
@@ -79,7 +96,7 @@ def load_module(
     from transformers import AutoModel
 
     chosen = {"attn_implementation": attention} if attention else {}
-    with _quiet_transformers():
+    with _quiet_transformers(), _explained(resolved.path):
         module, report = AutoModel.from_pretrained(
             resolved.path,
             config=config,
@@ -101,6 +118,22 @@ def load_module(
     if config.get_text_config() is not config:  # The language part of a model with pictures.
         module = module.get_decoder()
     return module
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Inside, what transformers raises for weights that it cannot load becomes an InputError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, InputError):
+        raise
+    except _NOT_LOADED as error:
+        first = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"transformers cannot load this model ({first[:200]})",
+            file=folder,
+            remedy="Download it again, or save it with transformers.",
+        ) from error
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def packed_attention(
         if looked_up is not None:
             k, v = key.index_select(2, looked_up), value.index_select(2, looked_up)
         if softcap is None:
-            mask = _mask(q.shape[2], k.shape[2], sliding_window, causal, q.device)
+            mask = _mask(q.shape[2], k.shape[2], sliding_window, q.device)
             attended = scaled_dot_product_attention(
                 q,
                 k,
@@ -116,9 +116,7 @@ def packed_attention(
     return out, None
 
 
-def _mask(
-    n: int, n_keys: int, window: int | None, causal: bool, device: torch.device
-) -> Tensor | None:
+def _mask(n: int, n_keys: int, window: int | None, device: torch.device) -> Tensor | None:
     """(n, n_keys) bool, True where one of the last n tokens looks; None where no mask is needed."""
     if (window is None or n_keys <= window) and n in (n_keys, 1):
         return None
@@ -126,7 +124,7 @@ def _mask(
     behind = at[n_keys - n :, None] - at[None, :]
     if window is None:
         return behind >= 0
-    return (behind >= 0) & (behind < window) if causal else behind.abs() <= window // 2
+    return (behind >= 0) & (behind < window)
 
 
 def _capped(
@@ -143,7 +141,7 @@ def _capped(
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(2, 3) * (q.shape[3] ** -0.5 if scaling is None else scaling)
     scores = torch.tanh(scores / softcap) * softcap
-    mask = _mask(n, n_keys, window, causal, q.device)
+    mask = _mask(n, n_keys, window, q.device)
     if mask is None and causal and n > 1:
         mask = torch.ones((n, n), dtype=torch.bool, device=q.device).tril()
     if mask is not None:

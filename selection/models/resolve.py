@@ -1,10 +1,8 @@
 """Which model is meant, whether it can be read here, and where in it activations are read."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
 from selection.models.hub import TOKENIZER_FILES, fetch
+from selection.models.weights import hash_weights, weight_files
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -34,6 +33,7 @@ class ResolvedModel:
     max_positions:     longest input the model was made for, in tokens; None if it has no limit.
     kind:              "causal", or "encoder" where every token sees all others.
     licence:           as the model card says, or None.
+    model_type:        of the language part, as transformers names it.
     trust_remote_code: whether code in the folder may be run.
     """
 
@@ -47,6 +47,7 @@ class ResolvedModel:
     kind: str
     licence: str | None
     trust_remote_code: bool = False
+    model_type: str = ""
 
 
 def resolve_model(
@@ -66,7 +67,7 @@ def resolve_model(
     if trust_remote_code:
         patterns.append("*.py")
     snapshot = fetch(name, revision, patterns)
-    if snapshot.revision is not None and not _weight_files(snapshot.path):
+    if snapshot.revision is not None and not weight_files(snapshot.path):
         snapshot = fetch(name, snapshot.revision, [*patterns, *_OLD_WEIGHTS])
     config = _read_config(snapshot.path)
     text = _text_config(config)
@@ -75,15 +76,14 @@ def resolve_model(
         path=snapshot.path,
         name=name,
         revision=snapshot.revision,
-        weights_sha256=_hash_weights(snapshot.path, hash_file),
+        weights_sha256=hash_weights(snapshot.path, config, hash_file),
         d_model=_size(text, snapshot.path, "hidden_size", "n_embd", "d_model", "dim"),
-        n_layers=_size(
-            text, snapshot.path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"
-        ),
+        n_layers=_n_layers(text, snapshot.path),
         max_positions=_max_positions(text),
         kind=kind,
         licence=_licence(snapshot.path),
         trust_remote_code=trust_remote_code,
+        model_type=str(text.get("model_type") or config.get("model_type") or ""),
     )
 
 
@@ -115,13 +115,18 @@ def _text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _kind(config: dict[str, Any], folder: Path, trust_remote_code: bool) -> str:
     """Causal or encoder; the architecture's name says so, else the model type does."""
+    if _text_config(config).get("use_bidirectional_attention") in (True, "all"):
+        return "encoder"  # EmbeddingGemma, whose architecture is called as a causal one
     kind = None if config.get("auto_map") else _kind_by_name(config)
     return kind or _kind_by_type(config, folder, trust_remote_code)
 
 
 def _kind_by_name(config: dict[str, Any]) -> str | None:
     """What the architecture is called, where that says enough."""
-    architecture = str((config.get("architectures") or [""])[0])
+    architectures = config.get("architectures")
+    architecture = (
+        str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    )
     if config.get("is_encoder_decoder"):
         return None
     if architecture.endswith(_CAUSAL) or config.get("is_decoder"):
@@ -133,7 +138,7 @@ def _kind_by_type(config: dict[str, Any], folder: Path, trust_remote_code: bool)
     """What transformers knows of the model type; asked last, for importing it takes a second."""
     from transformers.models.auto import modeling_auto
 
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type") or "")
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     encoders = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if config.get("auto_map") and model_type not in causal and model_type not in encoders:
@@ -172,7 +177,22 @@ def _size(config: dict[str, Any], folder: Path, *names: str) -> int:
     )
 
 
+def _n_layers(config: dict[str, Any], folder: Path) -> int:
+    """Blocks; some hybrid models say only of what kind each is."""
+    kinds = config.get("layers_block_type") or config.get("layer_types")
+    if "num_hidden_layers" not in config and isinstance(kinds, list) and kinds:
+        return len(kinds)
+    return _size(config, folder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
 def _max_positions(config: dict[str, Any]) -> int | None:
+    """Of a LongRoPE model those of its short regime: beyond it all positions are scaled anew."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
+        original = rope.get("original_max_position_embeddings")
+        original = original or config.get("original_max_position_embeddings")
+        if isinstance(original, int) and original > 0:
+            return original
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(name), int) and config[name] > 0:
             # RoBERTa's position numbers start behind the padding id.
@@ -182,28 +202,6 @@ def _max_positions(config: dict[str, Any]) -> int | None:
 
 
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Safetensors if there are any, else PyTorch files; never both."""
-    safe = sorted(folder.glob("*.safetensors"))
-    safe = [path for path in safe if not path.name.startswith("consolidated")]
-    return safe or sorted(folder.glob("pytorch_model*.bin"))
-
-
-def _hash_weights(folder: Path, hash_file: Callable[[Path], str]) -> str:
-    files = _weight_files(folder)
-    if not files:
-        raise InputError(
-            "there are no weights",
-            remedy="Put model.safetensors (or its parts) beside config.json.",
-            file=folder,
-        )
-    with ThreadPoolExecutor(max_workers=4) as threads:
-        hashes = list(threads.map(hash_file, files))
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _licence(folder: Path) -> str | None:

@@ -64,6 +64,11 @@ class Workspace:
         return self.saes / "described" / sae_id
 
     @property
+    def model_checks(self) -> Path:
+        """How each model is run, as it was compared with the plain model at first use."""
+        return self.root / "model_checks"
+
+    @property
     def units(self) -> Path:
         """Calibrated units of representations."""
         return self.root / "units"

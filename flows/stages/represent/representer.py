@@ -90,9 +90,13 @@ class Representer:
                 threads=compute.threads,
                 packing=compute.packing,
                 share_prefixes=compute.share_prefixes,
+                checks=self.workspace.model_checks,
             )
             names = ", ".join(map(str, hookpoints))
-            handle.detail = f"{self.model_input.model.name}, read at {names} on {model.device}"
+            handle.detail = (
+                f"{self.model_input.model.name}, read at {names} on {model.device},"
+                f" {model.plan.batching}"
+            )
         return model
 
     @cached_property

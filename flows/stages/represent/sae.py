@@ -61,7 +61,14 @@ def ensure_sae(session: Session, pool_id: str) -> str:
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
         lambda: family_of(folder) is not None,
-        lambda: _train(settings, config, folder, session.model_input, session.rendered(pool_id)),
+        lambda: _train(
+            settings,
+            config,
+            folder,
+            session.model_input,
+            session.rendered(pool_id),
+            workspace.model_checks,
+        ),
     )
     return str(folder)
 
@@ -72,6 +79,7 @@ def _train(
     folder: Path,
     model_input: ModelInput,
     rendered: RenderedPool,
+    checks: Path,
 ) -> None:
     options = config.model
     # Packed and shared as the device's default says: how a pool is cut must not change an SAE.
@@ -81,6 +89,7 @@ def _train(
         device=options.device,
         dtype=options.dtype,
         threads=config.compute.threads,
+        checks=checks,
     )
     n_steps = max(1, settings.tokens // settings.batch_tokens)
     checkpoint = folder.parent / "training.pt"

@@ -16,7 +16,6 @@ from selection.core.sparse import indptr_of
 from selection.models.activations import ActivationModel
 from selection.models.batching import ActivationBatch
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks
 from selection.representation.aggregate import FloatRows
 
 
@@ -25,8 +24,7 @@ class GateReader:
 
     def __init__(self, model: ActivationModel, block: int) -> None:
         """Watch block `block`. Raises InputError when the MLP has no gate."""
-        n_blocks = max(hookpoint.block for hookpoint in model.hookpoints) + 1
-        self._gate = gate_of(find_blocks(model._module, n_blocks)[block])
+        self._gate = gate_of(model.blocks[block])
         self._output: torch.Tensor | None = None
 
     def __enter__(self) -> "GateReader":

@@ -1,0 +1,195 @@
+"""How a model is run, proven by comparing it with the plain model before it is relied on.
+
+The plain model is the whole one, run one sample at a time. Faster ways (fewer blocks built, samples
+packed or padded side by side, shared prefixes run once) are taken only where activations at the
+hookpoints stay the same. What a model needs is kept by the hash of its weights.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from selection.models.hookpoints import Hookpoint
+from selection.models.resolve import ResolvedModel
+
+log = logging.getLogger(__name__)
+
+Depth = Literal["truncated", "cut", "whole"]
+Batching = Literal["shared", "packed", "padded", "masked", "alone"]
+
+DEPTHS: tuple[Depth, ...] = ("truncated", "cut", "whole")
+"""Fewer blocks are built; all are loaded and the deeper ones dropped; all are run."""
+BATCHINGS: tuple[Batching, ...] = ("shared", "packed", "padded", "masked", "alone")
+"""Fastest first: packed with shared prefixes, packed, padded on the right, padded and masked, one
+sample at a time."""
+
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
+"""Largest difference of a token's activations, relative to their norm. Those of 16 bits are not
+measured on a GPU."""
+VERSION = 1
+_PREFIX, _LENGTHS = 12, (5, 23, 40, 31, 64)
+_MAX_WINDOW = 512  # longer sliding windows are not exercised
+_FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How a model is run, see DEPTHS and BATCHINGS.
+
+    difference: largest difference from the plain model that was measured; None where it was not.
+    reason:     why faster ways are not taken; "" where they are.
+    """
+
+    depth: Depth
+    batching: Batching
+    difference: float | None = None
+    reason: str = ""
+
+
+def proven_plan(
+    resolved: ResolvedModel,
+    hookpoints: Sequence[Hookpoint],
+    device: torch.device,
+    dtype: str,
+    wanted: RunPlan,
+    folder: Path,
+) -> RunPlan:
+    """The fastest way from `wanted` on that gives the activations of the plain model.
+
+    folder: where results are kept, by weights, hookpoints, device, dtype and versions.
+    Raises InputError where no way does, naming what differs.
+    """
+    import transformers
+
+    key = {
+        "model": resolved.weights_sha256,
+        "config": (resolved.path / "config.json").read_text(encoding="utf-8"),
+        "hookpoints": [str(hookpoint) for hookpoint in hookpoints],
+        "device": device.type,
+        "dtype": dtype,
+        "wanted": [wanted.depth, wanted.batching],
+        "versions": [torch.__version__, transformers.__version__, str(VERSION)],
+    }
+    file = folder / f"{content_id(key)}.json"
+    if file.is_file():
+        return RunPlan(**json.loads(file.read_text(encoding="utf-8")))
+    plan = _prove(resolved, hookpoints, device, dtype, wanted)
+    if plan.reason:
+        log.warning("%s is run more slowly than others (%s, %s): %s", resolved.name, plan.depth,
+                    plan.batching, plan.reason)  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    temp = file.with_name(f".tmp-{os.getpid()}-{file.name}")
+    temp.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
+    os.replace(temp, file)
+    return plan
+
+
+def check_samples(n_vocab: int, window: int | None, limit: int | None) -> list[NDArray[np.uint32]]:
+    """Random token ids of mixed lengths; two share a prefix, and one is longer than the window."""
+    rng = np.random.default_rng(0)
+    lengths = list(_LENGTHS)
+    if window is not None and lengths[-1] <= window <= _MAX_WINDOW:
+        lengths[-1] = window + 24
+    if limit is not None:
+        lengths = [min(length, limit) for length in lengths]
+    samples = [rng.integers(0, n_vocab, length).astype(np.uint32) for length in lengths]
+    samples[2][:_PREFIX] = samples[1][:_PREFIX]
+    return samples
+
+
+def _prove(
+    resolved: ResolvedModel,
+    hookpoints: Sequence[Hookpoint],
+    device: torch.device,
+    dtype: str,
+    wanted: RunPlan,
+) -> RunPlan:
+    target = (resolved, hookpoints, device, dtype)
+    try:
+        samples, expected = _plain_activations(*target)
+    except InputError as error:
+        if isinstance(error.__cause__, torch.OutOfMemoryError):
+            return replace(wanted, reason="not compared: the whole model does not fit the device")
+        raise
+    problems: list[str] = []
+
+    def difference_of(depth: Depth, batching: Batching) -> float | None:
+        """Where it is small enough; else what went wrong is noted."""
+        from selection.models.activations import build_model
+
+        try:
+            model = build_model(*target, RunPlan(depth, batching))
+            difference = _difference(model.read_samples(samples), expected)
+            problem = f"activations differ by {difference:.1g} of their norm"
+        except _FAILURES as error:
+            difference, first = float("inf"), (str(error).splitlines() or [""])[0]
+            problem = f"{type(error).__name__} {first[:120]}"
+        if difference <= TOLERANCES[dtype]:
+            return difference
+        problems.append(f"{depth}, {batching}: {problem}")
+        return None
+
+    batchings = BATCHINGS[BATCHINGS.index(wanted.batching) :]
+    for depth in DEPTHS[DEPTHS.index(wanted.depth) :]:
+        for batching in batchings:
+            difference = difference_of(depth, batching)
+            if difference is not None:
+                return RunPlan(depth, batching, difference, "; ".join(problems))
+            # Where even single samples differ, no batching helps.
+            if batching == batchings[0] != "alone" and difference_of(depth, "alone") is None:
+                break
+    return RunPlan("whole", "alone", 0.0, "; ".join(problems))
+
+
+def _plain_activations(
+    resolved: ResolvedModel, hookpoints: Sequence[Hookpoint], device: torch.device, dtype: str
+) -> tuple[list[NDArray[np.uint32]], list[list[torch.Tensor]]]:
+    """Samples, and what the plain model gives for them, twice the same. Raises InputError."""
+    from selection.models.activations import build_model
+
+    try:
+        plain = build_model(resolved, hookpoints, device, dtype, RunPlan("whole", "alone"))
+        samples = check_samples(plain.n_vocab, plain.sliding_window, resolved.max_positions)
+        expected = plain.read_samples(samples)
+        again = _difference(plain.read_samples(samples), expected)
+    except InputError:
+        raise
+    except _FAILURES as error:
+        raise InputError(
+            f"this model cannot be run ({type(error).__name__}: {str(error)[:120]})",
+            file=resolved.path,
+            remedy="Use another model, or another version of transformers.",
+        ) from error
+    if not again <= TOLERANCES[dtype]:
+        raise InputError(
+            f"the same tokens give other activations when they are run again (by {again:.1g} of"
+            " their norm)",
+            file=resolved.path,
+            remedy="Such a model cannot represent samples; use another.",
+        )
+    return samples, expected
+
+
+def _difference(
+    found: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]]
+) -> float:
+    """Largest over samples, hookpoints and tokens, relative to the token's norm; NaN is infinite.
+
+    Both hold, for each sample, one (t, d_model) tensor for each hookpoint.
+    """
+    largest = 0.0
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            relative = (one - other).norm(dim=1) / other.norm(dim=1).clamp_min(1e-6)
+            largest = max(largest, float(relative.nan_to_num(float("inf")).max()))
+    return largest

@@ -1,0 +1,170 @@
+"""Which files of a folder are a model's weights, and whether they are whole; nothing is loaded.
+
+As transformers chooses: `model.safetensors`, else the parts that its index names, else the same of
+`pytorch_model.bin`. Other files (optimizer states, stray weights) are no part of the model, nor of
+its hash.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from selection.core.errors import InputError
+
+_STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
+_AGAIN = "Download it again, for example with `hf download`."
+_LFS = b"version https://git-lfs"
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that make up the weights, in order; [] for none. Raises InputError."""
+    for stem, suffix in _STEMS:
+        whole = folder / f"{stem}.{suffix}"
+        if whole.is_file():
+            return [whole]
+        index = folder / f"{stem}.{suffix}.index.json"
+        if index.is_file():
+            return _parts(index)
+        parts = sorted(folder.glob(f"{stem}-*-of-*.{suffix}"))
+        if parts:
+            raise InputError(
+                "the index of these parts of the weights is missing",
+                file=index,
+                value=[part.name for part in parts[:3]],
+                remedy=_AGAIN,
+            )
+    return []
+
+
+def hash_weights(folder: Path, config: Mapping[str, Any], hash_file: Callable[[Path], str]) -> str:
+    """Hash over the weights of a folder; equal weights, equal hash.
+
+    config: of the model. Raises InputError where the weights are not there, not whole, quantised,
+    or not those of the configuration.
+    """
+    _refuse_foreign(folder, config)
+    files = weight_files(folder)
+    if not files:
+        raise _no_weights(folder)
+    for file in files:
+        check_file(file)
+    _check_embedding(files, config)
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        hashes = list(threads.map(hash_file, files))
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def check_file(file: Path) -> dict[str, Any]:
+    """The header of a file of weights, {} for other formats than safetensors.
+
+    Raises InputError for a pointer of Git LFS and a file that ends too early.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(len(_LFS))
+        if start == _LFS:
+            raise InputError(
+                "this is a pointer of Git LFS, not the weights",
+                file=file,
+                remedy="Run `git lfs pull` in that folder, or `hf download`.",
+            )
+        size = file.stat().st_size
+        if file.suffix != ".safetensors":
+            if not size:
+                raise InputError("this file of weights is empty", file=file, remedy=_AGAIN)
+            return {}
+        opened.seek(0)
+        length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
+        if not 0 < length <= size - 8:
+            raise InputError("these are no weights, or only their beginning", file=file,
+                             value=f"{size} bytes", remedy=_AGAIN)  # fmt: skip
+        try:
+            header = json.loads(opened.read(length))
+            ends = [t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"]
+            end = 8 + length + max(ends, default=0)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise InputError("the header of these weights is damaged", file=file,
+                             remedy=_AGAIN) from None  # fmt: skip
+    if end != size:
+        raise InputError("these weights are not whole", file=file,
+                         value=f"{size} bytes of {end}", remedy=_AGAIN)  # fmt: skip
+    return dict(header)
+
+
+def _parts(index: Path) -> list[Path]:
+    """The files that an index names, all of them there. Raises InputError."""
+    try:
+        names = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        parts = [index.parent / name for name in names]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise InputError("this index of weights cannot be read", file=index,
+                         remedy=_AGAIN) from None  # fmt: skip
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing or not parts:
+        raise InputError(f"{len(missing)} of {len(parts)} parts of the weights are missing",
+                         file=index, value=missing[:3], remedy=_AGAIN)  # fmt: skip
+    return parts
+
+
+def _refuse_foreign(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise InputError for weights that would be read otherwise than as they stand there."""
+    quantised = config.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+        raise InputError(
+            "the weights are quantised, and activations of such a model were not compared with"
+            " those that its SAEs were trained on",
+            file=folder / "config.json",
+            field="quantization_config",
+            value=method or quantised,
+            remedy="Use the model in bfloat16 or float32, under its own name.",
+        )
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and weight_files(folder):
+        raise InputError(
+            "an adapter lies beside the weights: where peft is installed it would be applied, and"
+            " elsewhere not",
+            file=adapter,
+            remedy="Move the adapter's files away, or merge it into the weights and save those.",
+        )
+
+
+def _no_weights(folder: Path) -> InputError:
+    """The error for a folder without weights; it names what is there instead."""
+    for pattern, what, remedy in (
+        ("adapter_model.*", "only the weights of an adapter are here",
+         "Merge it into its base model and give that folder."),
+        ("*.gguf", "only GGUF files are here",
+         "Use the model's safetensors files, under its own name."),
+        ("pytorch_model_fsdp*", "only a checkpoint of FSDP is here",
+         "Save the model with `save_pretrained` and give that folder."),
+        ("*.safetensors", "none of these files is called as weights are",
+         "Call it model.safetensors, or add its index."),
+    ):  # fmt: skip
+        found = sorted(folder.glob(pattern))
+        if found:
+            return InputError(what, file=folder, value=found[0].name, remedy=remedy)
+    remedy = "Put model.safetensors (or its parts) beside config.json."
+    return InputError("there are no weights", file=folder, remedy=remedy)
+
+
+def _check_embedding(files: list[Path], config: Mapping[str, Any]) -> None:
+    """Raise InputError where the token embedding has not as many rows as the configuration says."""
+    inner = config.get("text_config")
+    n_vocab = (inner if isinstance(inner, Mapping) else config).get("vocab_size")
+    for file in files:
+        for name, tensor in check_file(file).items():
+            rows = tensor.get("shape", [None])[0] if name.endswith(_EMBEDDINGS) else None
+            if isinstance(n_vocab, int) and isinstance(rows, int) and rows != n_vocab:
+                raise InputError(
+                    f"the weights know {rows} tokens, the configuration {n_vocab}",
+                    file=file,
+                    field=name,
+                    remedy="Set vocab_size in config.json, or save the model with transformers.",
+                )
