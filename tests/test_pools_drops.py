@@ -38,4 +38,5 @@ def test_every_dropped_row_is_in_the_catalog_and_said_with_its_remedy(
     assert f"dropped 2 not_text (first: {pool}, row 8" in lines
     assert "roles: {NAME: assistant}" in lines
     assert f"dropped 1 no_response (first: {pool}, row 12)" in lines
+    assert "exemplars: " in lines
     assert f"{pool}: 20 rows, 17 as messages; columns read:" in lines

@@ -24,6 +24,7 @@ from flows.stages.prepare.render import (
     rendering_folder,
     sae_path,
 )
+from selection.data.coverage import ReadReport
 from selection.picking.eligibility import Eligibility
 from selection.records import Rendered
 from selection.sae.coder import SparseCoder, scaled_by_decoder_norm
@@ -99,7 +100,14 @@ class Session:
         config = self.config
         if self.exemplars is not None:
             return self.exemplars
-        return read_targets(config.exemplars) if isinstance(config, SelectConfig) else {}
+        if not isinstance(config, SelectConfig):
+            return {}
+        return read_targets(config.exemplars, self.exemplar_report)
+
+    @cached_property
+    def exemplar_report(self) -> ReadReport:
+        """What was read of the exemplars' file and what was not, once `targets` were read."""
+        return ReadReport()
 
     @cached_property
     def given_sae(self) -> OpenedSae:

@@ -30,6 +30,7 @@ def check_config(config: SelectConfig, workspace: Workspace) -> None:
         ensure_free(workspace.root, FREE_BYTES, "a selection run")
         names = ", ".join(f"{name} ({len(table)})" for name, table in targets.items())
         handle.detail = f"exemplars: {names}"
+        handle.notes += [f"exemplars: {line}" for line in session.exemplar_report.lines()]
 
 
 def check_before_model(config: SelectConfig, workspace: Workspace, pool_id: str) -> dict[str, int]:

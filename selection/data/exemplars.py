@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from selection.core.errors import InputError
 from selection.data.checks import check_mapped, check_source, no_shape
-from selection.data.coverage import ReadReport
+from selection.data.coverage import FileCoverage, ReadReport
+from selection.data.drops import remedy_of
 from selection.data.read import ReadBatch, open_files, pool_row, read_pool, read_rows
 from selection.data.readers.listing import is_dataset_name, source_name
 from selection.data.readers.rows import RawRow
@@ -45,17 +46,18 @@ def read_exemplars(
                     `exemplars`, a list of rows in any shape.
     targets:        names of the targets to keep; None keeps all.
     default_target: what rows without a target of their own belong to.
-    report:         filled with what was read of a plain file and what was not.
+    report:         filled with what was read of their columns and what was not.
     In a targets file `row` is the line of the target, and own ids tell its exemplars apart.
     Raises InputError for no exemplars, a row in no known shape or without text (in a pool it would
     be dropped; among a few exemplars it is a mistake), unknown targets, and a target given twice.
     """
     check_source(source)
     lines = None if is_dataset_name(source) else _target_lines(source)
+    report = ReadReport() if report is None else report
     if lines is None:
         table = _plain(read_pool(source, report), source, default_target)
     else:
-        table = _of_targets(lines, source)
+        table = _of_targets(lines, source, report)
     return _checked(table, source, targets)
 
 
@@ -115,16 +117,19 @@ def _wrong_line(raw: RawRow, field: str | None, problem: str, value: object = No
     )
 
 
-def _of_targets(lines: Sequence[_TargetLine], source: PoolSource) -> pa.Table:
+def _of_targets(lines: Sequence[_TargetLine], source: PoolSource, report: ReadReport) -> pa.Table:
     rows: list[dict[str, object]] = []
+    coverage = report.start(lines[0].raw.file, source.columns)
     for line in lines:
-        rows += _rows_of(line, source)
+        rows += _rows_of(line, source, coverage)
     values = (value for line in lines for value in line.exemplars if isinstance(value, dict))
     check_mapped(source, list(dict.fromkeys(name for value in values for name in value)))
     return pa.Table.from_pylist(rows, schema=POOL_SCHEMA)
 
 
-def _rows_of(line: _TargetLine, source: PoolSource) -> Iterator[dict[str, object]]:
+def _rows_of(
+    line: _TargetLine, source: PoolSource, coverage: FileCoverage
+) -> Iterator[dict[str, object]]:
     """Rows of POOL_SCHEMA for the exemplars of one target; their shape is decided together."""
     values = []
     for number, value in enumerate(line.exemplars):
@@ -140,11 +145,13 @@ def _rows_of(line: _TargetLine, source: PoolSource) -> Iterator[dict[str, object
         result = reader.read(value)
         if isinstance(result, Drop):
             raise _unusable(line.raw, f"exemplars[{number}]", shape, result, value)
+        coverage.add(value, result)
         text = json.dumps(value, ensure_ascii=False)
         raw = replace(line.raw, value=value, text=text)
         for example in result:
             row = pool_row(raw, value, example, source.columns, source_name(source))
             yield row | {"target": line.target}
+    coverage.shapes.update(reader.shapes)
 
 
 def _plain(read: Iterable[ReadBatch], source: PoolSource, default_target: str) -> pa.Table:
@@ -158,7 +165,7 @@ def _plain(read: Iterable[ReadBatch], source: PoolSource, default_target: str) -
                 f"this exemplar cannot be used: {_why(drop['reason'], drop['detail'])}",
                 file=drop["file"],
                 line=drop["row"],
-                remedy="Repair or remove it.",
+                remedy=_remedy(drop["reason"]),
             )
         n_rows += batch.rows.num_rows
         if n_rows > MAX_EXEMPLARS:
@@ -184,8 +191,13 @@ def _unusable(
         line=raw.line or raw.row,
         field=field,
         value=value,
-        remedy=f"Repair or remove it; its target's exemplars are read in the shape {shape}.",
+        remedy=f"{_remedy(drop.reason)} Its target's exemplars are read in the shape {shape}.",
     )
+
+
+def _remedy(reason: str) -> str:
+    known = remedy_of(reason)
+    return f"Repair or remove it: {known}." if known else "Repair or remove it."
 
 
 def _why(reason: str, detail: str) -> str:
