@@ -43,11 +43,12 @@ class Cells:
 
     def first(self, names: Iterable[str]) -> str:
         """The first of the names that has a value; "" for none."""
-        return next((name for name in names if self.peek(name) is not None), "")
+        return next(self.all_of(names), "")
 
     def all_of(self, names: Iterable[str]) -> Iterator[str]:
         """Those of the names that have a value."""
-        return (name for name in names if self.peek(name) is not None)
+        row, own = self.row, self._names
+        return (name for name in names if name in own and row[own[name]] is not None)
 
 
 @lru_cache(maxsize=4096)

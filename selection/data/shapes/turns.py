@@ -242,7 +242,7 @@ def _transposed(value: Message, keys: TurnKeys) -> object:
 
 
 def _is_tree(value: Message, keys: TurnKeys) -> bool:
-    return is_turn(value, keys) and any(isinstance(value.get(name), list) for name in _REPLIES)
+    return any(isinstance(value.get(name), list) for name in _REPLIES) and is_turn(value, keys)
 
 
 def _paths(root: Message, keys: TurnKeys) -> list[list[Message]]:
