@@ -154,6 +154,27 @@ def test_alpaca_joins_instruction_and_input_and_keeps_system_and_history() -> No
     ]
 
 
+def test_lists_of_texts_that_are_no_turns_stay_unread() -> None:
+    assert detect_shape([{"text": "Once.", "data": ["a", "b"]}]) == "text"
+    assert detect_shape([{"prompt": "Hi", "response": "Hello", "turns": ["a", "b"]}]) == (
+        "prompt_completion"
+    )
+    assert detect_shape([{"items": ["a", "b"]}]) is None
+    assert read({"data": ["Hi", "Hello"]}).messages == [USER, ASSISTANT]
+
+
+@pytest.mark.parametrize("tools", [repr([TOOL]), "[{'name': 'f', 'description': 'a \\d'}]"])
+def test_tools_as_python_writes_them_are_read(tools: str) -> None:
+    assert read({"messages": [USER], "tools": tools}).tools
+
+
+def test_a_column_that_repeats_a_turn_is_no_second_system_text() -> None:
+    row = {"instruction": " Hi ", "output": "Hello", "messages": [USER, ASSISTANT]}
+    assert read(row).messages == [USER, ASSISTANT]
+    row = {"system": "Rule.", "messages": [{"role": "system", "content": "Rule."}, USER]}
+    assert [m["role"] for m in read(row).messages] == ["system", "user"]
+
+
 def test_a_response_may_be_missing() -> None:
     for row in ({"instruction": "Hi"}, {"prompt": "Hi"}, {"instruction": "Hi", "output": ""}):
         assert read(row).messages == [USER]

@@ -89,7 +89,8 @@ def system_turns(cells: Cells, messages: list[Message], also: tuple[str, ...]) -
     for name in cells.all_of((*SYSTEM_COLUMNS, *also)):
         content = _system_content(cells.peek(name), name)
         cells.take(name)
-        if content and not (isinstance(content, str) and content in present):
+        repeats = name in also and any(str(content).strip() in text for text in present)
+        if content and not repeats and not (isinstance(content, str) and content in present):
             turns.append({"role": "system", "content": content})
             present.add(content if isinstance(content, str) else "")
     return turns

@@ -35,6 +35,12 @@ TURN_COLUMNS = (
 )  # fmt: skip
 """Columns that hold a list of turns, in order of preference."""
 
+TEXT_TURN_COLUMNS = (
+    "conversations", "conversation", "dialogue", "dialog", "turns", "utterances", "chat",
+    "messages", "data",
+)  # fmt: skip
+"""Those of them whose list of bare texts, or of pairs, is taken for turns."""
+
 WRAPPERS = (
     "body", "request", "input", "conversation", "chat", "dialogue", "data", "sample", "example",
     "record", "payload", "json", "row",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from selection.core.errors import InputError
+from selection.core.hashing import canonical_json
 from selection.data.columns import TEXT_ROLES, joined_cells
 from selection.data.shapes.cells import Cells, Row, side
 from selection.data.shapes.contents import count_characters, media_in, says_something
@@ -198,7 +199,7 @@ class RowReader:
             rejected = self._rejected(cells, shape)
         except RowProblem as error:
             return error.drop
-        examples: list[Example] = []
+        examples: dict[str, Example] = {}
         drop = Drop(DropReason.NO_TEXT)
         for messages in conversations:
             if media := media_in(row, messages):
@@ -207,9 +208,9 @@ class RowReader:
                 unread = frozenset(key for m in messages if len(m) > 2 for key in m) - READ_KEYS
                 example = Example(messages, tools, count_characters(messages), rejected,
                                   frozenset(cells.used), unread)  # fmt: skip
-                if example not in examples:
-                    examples.append(example)
-        return examples or drop
+                key = canonical_json(messages) if len(conversations) > 1 else ""
+                examples.setdefault(key, example)
+        return list(examples.values()) or drop
 
     def _with_mapped(self, cells: Cells, messages: list[Message]) -> list[Message]:
         """The messages with the mapped texts of the system and of the reasoning."""

@@ -1,6 +1,6 @@
 """One reader for each shape: the cells of a row to its conversations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from selection.data.columns import joined_cells
 from selection.data.shapes.cells import Cells, side, system_turns
@@ -12,6 +12,7 @@ from selection.data.shapes.names import (
     REJECTED,
     TEXT_ANSWER,
     TEXT_PROMPTS,
+    TEXT_TURN_COLUMNS,
     TURN_COLUMNS,
     WRAPPERS,
 )
@@ -21,6 +22,7 @@ from selection.data.shapes.turns import as_list, conversations_in
 from selection.records import DropReason, PoolSource
 
 Conversations = list[list[Message]]
+_OTHER_TEXTS = ("text", "prompt", "instruction", "question")  # with one, bare texts are no turns
 
 
 def read_turns(cells: Cells, source: PoolSource) -> Conversations:
@@ -54,12 +56,25 @@ def _turns_at(cells: Cells, source: PoolSource) -> Conversations | None:
         if name == "messages" and as_list(value) == []:
             cells.take(name)
             return [[]]
+        if _is_bare(value) and (name not in TEXT_TURN_COLUMNS or cells.first(_OTHER_TEXTS)):
+            continue
         if (found := conversations_in(value, cells.keys)) is not None:
             cells.take(name)
             return found
     if (found := _tree(cells)) is not None:
         return found
     return _wrapped(cells, source)
+
+
+def _is_bare(value: object) -> bool:
+    """Whether a cell is a list without any object: texts or pairs, which say nobody's name."""
+    values = as_list(value)
+    return bool(values) and not any(isinstance(item, dict) for item in _flat(values or []))
+
+
+def _flat(values: list[object]) -> Iterator[object]:
+    for item in values:
+        yield from item if isinstance(item, list) else [item]
 
 
 def _within(cells: Cells, name: str) -> object:

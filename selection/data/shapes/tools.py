@@ -1,6 +1,8 @@
 """Tool definitions and calls in OpenAI's form, from the forms of others."""
 
+import ast
 import json
+import warnings
 from collections.abc import Mapping
 
 from selection.data.shapes.problems import not_this_shape
@@ -25,6 +27,20 @@ def compact(value: object) -> object:
     return value
 
 
+def parsed(text: str) -> object:
+    """The value that a text spells as JSON, else as Python does; None for neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own about a backslash in somebody's text
+            return ast.literal_eval(text.strip())  # evaluates literals alone
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
 def definitions(tools: object, functions: object) -> list[object] | None:
     """Tool definitions of a row from its columns `tools` and `functions`; None for no tools.
 
@@ -42,10 +58,8 @@ def _listed(value: object, name: str) -> list[object]:
     if isinstance(value, str):
         if not value.strip():
             return []
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise not_this_shape(f"`{name}` is a text that is not JSON") from None
+        if (value := parsed(value)) is None:
+            raise not_this_shape(f"`{name}` is a text that is not JSON")
     if isinstance(value, dict):
         value = [value]
     return [item for item in value if item is not None] if isinstance(value, list) else []

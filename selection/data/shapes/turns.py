@@ -1,7 +1,5 @@
 """Turns of a conversation, in whichever way they are written, as messages."""
 
-import ast
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +15,7 @@ from selection.data.shapes.names import (
     fold,
 )
 from selection.data.shapes.problems import Message, RowProblem, not_text
-from selection.data.shapes.tools import calls_of, compact
+from selection.data.shapes.tools import calls_of, compact, parsed
 from selection.records import DropReason
 
 _REPLIES = ("replies", "children")
@@ -73,20 +71,8 @@ def is_turn(value: object, keys: TurnKeys) -> bool:
 def as_list(value: object) -> list[object] | None:
     """A list, or the list that a text holds as JSON or as Python writes it; else None."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        value = _parsed(value.strip())
+        value = parsed(value)
     return value if isinstance(value, list) else None
-
-
-def _parsed(text: str) -> object:
-    """The value that a text spells as JSON, else as Python does; None for neither."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)  # evaluates literals alone
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _of_objects(turns: list[Message], keys: TurnKeys) -> list[list[Message]] | None:
@@ -259,4 +245,7 @@ def _paths(root: Message, keys: TurnKeys) -> list[list[Message]]:
         if not children:
             paths.append(list(path))
         stack += [(child, path) for child in reversed(children)]
+    if stack:
+        problem = f"a tree of more than {_MAX_PATHS:,} conversations"
+        raise RowProblem(DropReason.NOT_RECOGNIZED, problem)
     return paths
