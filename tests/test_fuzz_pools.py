@@ -22,12 +22,23 @@ from tests.fuzz_cases import fuzz, nothing_written_outside, values, words
 from tests.tiny_model import tiny_row
 
 ROWS = [tiny_row(i) for i in range(3)]
+blocks = st.dictionaries(
+    st.sampled_from(["type", "text", "thinking", "input", "name", "functionCall", "content"]),
+    st.sampled_from(["text", "thinking", "tool_use", "tool_result", "image"]) | values, max_size=3,
+)  # fmt: skip
+parts = st.lists(blocks | values, max_size=3)
 messages = st.lists(
-    st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "from", "value"]), values,
-                    max_size=4), max_size=3)  # fmt: skip
+    st.dictionaries(
+        st.sampled_from(["role", "content", "tool_calls", "from", "value", "parts", "speaker",
+                         "replies", "function_call", "weight"]),
+        st.sampled_from(["user", "AI", "function_call", "tool"]) | parts | values, max_size=4,
+    ), max_size=3,
+)  # fmt: skip
 keys = st.sampled_from(
-    ["messages", "conversations", "instruction", "output", "text", "tools", "id"]
-)
+    ["messages", "conversations", "instruction", "output", "text", "tools", "id", "prompt",
+     "chosen", "rejected", "system", "functions", "history", "data", "body", "answer", "label",
+     "parent_id", "role", "contents", "Question"]
+)  # fmt: skip
 rows = st.one_of(
     st.sampled_from(ROWS),
     values,
