@@ -62,7 +62,7 @@ exemplars' mean; SAE: generalized Jaccard of aggregated latents. Chats are cut a
 tokens ({dtype} weights), words are counted in the uncut texts. "unseen" leaves the rows that the
 training rule takes out of the ranking and of the ideal ranking. Differences are means over targets
 with paired 95 % bootstrap intervals; the best SAE combination was picked on these targets.
-`benchmarks/demo_model.py` measures it; the hookpoint is bold.
+A benchmark of commit 39ee8e3 (`benchmarks/demo_model.py`) measured it; the hookpoint is bold.
 {tables}
 {n_t2} T2 targets are few: small differences there mean nothing.
 """
@@ -84,8 +84,8 @@ NOT_EVALUATED = """
 ## Evaluation
 
 Not measured yet: nothing here says that block {block} separates kinds of task better than words or
-other blocks do. `benchmarks/demo_model.py` measures it, per block, beside words and random
-weights. The hookpoint was fixed beforehand.
+other blocks do. A benchmark of commit 39ee8e3 (`benchmarks/demo_model.py`) measured it, per block,
+beside words and random weights. The hookpoint was fixed beforehand.
 """
 
 SAE = """
