@@ -78,7 +78,8 @@ def page(differences: dict[str, float]) -> str:
     return "\n".join([*lines, "", *_NOTES]) + "\n"
 
 
-_PICKLES = {"qwen_scope": "`layer{n}.sae.pt`", "openai": "`{n}.pt`"}
+_PICKLES = {"qwen_scope": "`layer{n}.sae.pt`", "openai": "`{n}.pt`",
+            "goodfire": "`{model}-SAE-l{n}.pth`"}  # fmt: skip
 _NOTES = [
     "## What decides the latents",
     "",

@@ -79,7 +79,9 @@ def test_what_is_known_before_the_weights_is_what_the_weights_say(case: str) -> 
 @pytest.mark.parametrize(
     ("case", "facts"),
     [
-        ("sparsify_groupmax", {"hookpoint": "mlp@2", "k": 4}),
+        ("sparsify_groupmax", {"hookpoint": "mlp_module@2", "k": 4}),
+        ("goodfire", {"hookpoint": "layers.19", "centers": False, "activation": "relu"}),
+        ("goodfire", {"model_name": "meta-llama/Llama-3.1-8B-Instruct"}),
         ("sparsify_factor", {"hookpoint": "h.1", "centers": True}),
         ("saelens_flat", {"hookpoint": "layers.4", "model_name": "org/tiny"}),
         ("saelens_jumprelu", {"positions": "BOS prepended, context 128", "centers": True}),
@@ -309,7 +311,7 @@ def test_a_part_of_an_sae_names_its_folder(case: str, file: str) -> None:
     [
         ("dictionary_BatchTopKSAE", "layers.3 (resid@3)"),
         ("sparsify_factor", "h.1 (resid@1)"),
-        ("sparsify_groupmax", "mlp@2"),
+        ("sparsify_groupmax", "mlp_module@2"),
     ],
 )
 def test_the_card_names_the_place_as_configs_do(case: str, shown: str) -> None:
@@ -331,7 +333,7 @@ def test_the_card_shows_norm_and_scale() -> None:
 
 def test_local_saes_of_every_family_are_listed() -> None:
     found = {info.family for info in list_local_saes([SAES])}
-    assert found == {family.name for family in FAMILIES} - {"openai", "qwen_scope"}
+    assert found == {family.name for family in FAMILIES} - {"openai", "qwen_scope", "goodfire"}
 
 
 def test_every_family_has_a_case() -> None:

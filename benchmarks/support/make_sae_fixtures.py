@@ -280,6 +280,19 @@ def qwen_scope(folder: Path) -> Made:
     return dense.float(), (dense @ d.T + c).float()
 
 
+def goodfire(folder: Path) -> Made:
+    """By hand, as its one class saves it: two linear layers; encoded by hand in float64."""
+    g = torch.Generator().manual_seed(23)
+    shapes = {"encoder_linear.weight": (M, D), "encoder_linear.bias": (M,),
+              "decoder_linear.weight": (D, M), "decoder_linear.bias": (D,)}  # fmt: skip
+    state = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "Llama-3.1-8B-Instruct-SAE-l19.pth")
+    w, b, d, c = (t.double() for t in state.values())
+    dense = (tokens().double() @ w.T + b).relu()
+    return dense.float(), (dense @ d.T + c).float()
+
+
 GEMMA_2 = {
     "architecture": "jump_relu", "model_name": "gemma-v3-270m-it", "l0": 11, "width": M,
     "hf_hook_point_in": "model.layers.9.output", "hf_hook_point_out": "model.layers.9.output",
@@ -329,6 +342,7 @@ CASES: dict[str, Callable[[Path], Made]] = {
     "llamascopium_token_wise": lambda f: llamascopium(
         f, act_fn="relu", norm_activation="token-wise"),
     "qwen_scope": lambda f: qwen_scope(f),
+    "goodfire": lambda f: goodfire(f),
     "openai_topk": lambda f: openai(f, "TopK"),
     "openai_relu": lambda f: openai(f, "ReLU"),
 }  # fmt: skip

@@ -9,6 +9,12 @@ from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint
 
 _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+_POST_NORMS = (
+    {"mlp": "post_feedforward_layernorm", "attn": "post_attention_layernorm"},  # Gemma 2 on, OLMo 2
+    {"mlp": "post_mlp_layernorm", "attn": "post_self_attn_layernorm"},  # GLM 4
+)
+"""Norms of what a module adds to the residual stream, by site. A block has both or none of a pair:
+the second name of the first pair alone is Llama's norm before the MLP."""
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
 
 
@@ -33,16 +39,15 @@ def watch(
 
 
 def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
-    """The module whose output is the site: the last one before the residual stream is added to."""
+    """The module whose output is the site; see `Hookpoint`. Raises InputError for none."""
     if site == "resid":
         return block
-    norms_outputs = hasattr(block, "post_feedforward_layernorm")  # Gemma 2 and 3, OLMo 2 and 3
-    names: tuple[str, ...]
-    if site == "mlp":
-        names = ("post_feedforward_layernorm",) if norms_outputs else ("output.dense", *_MLPS)
-    else:
-        names = ("post_attention_layernorm",) if norms_outputs else _ATTENTIONS
-        names = ("attention.output.dense", *names)  # the attention of BERT adds the stream itself
+    kind, _, is_module = site.partition("_")
+    names = ("output.dense", *_MLPS) if kind == "mlp" else _ATTENTIONS
+    if kind == "attn":
+        names = ("attention.output.dense", *names)  # BERT's attention adds the stream itself
+    if not is_module:
+        names = (*_post_norms(block, kind), *names)
     for name in names:
         part: Any = block
         for step in name.split("."):
@@ -55,3 +60,8 @@ def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
         field="hookpoint",
         value=type(block).__name__,
     )
+
+
+def _post_norms(block: torch.nn.Module, site: str) -> tuple[str, ...]:
+    return tuple(pair[site] for pair in _POST_NORMS
+                 if all(hasattr(block, name) for name in pair.values()))  # fmt: skip

@@ -8,16 +8,17 @@ from fractions import Fraction
 from selection.core.errors import InputError
 
 _BLOCK = r"(?:layers|layer|h|blocks)\.(\d+)"
+_ATTENTION = r"(?:self_attn|attn|attention|self_attention)"
+_SITES = r"resid|mlp|attn|mlp_module|attn_module"
 _SPELLINGS = (
     (rf"(?:^|\.){_BLOCK}(?:\.output)?$", "resid"),
-    (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp"),
-    (rf"(?:^|\.){_BLOCK}\.(?:self_attn|attn|attention|self_attention)(?:\.output)?$", "attn"),
+    (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp_module"),
+    (rf"(?:^|\.){_BLOCK}\.{_ATTENTION}(?:\.output)?$", "attn_module"),
     (r"^blocks\.(\d+)\.hook_resid_post$", "resid"),
     (r"^blocks\.(\d+)\.hook_mlp_out$", "mlp"),
     (r"^blocks\.(\d+)\.hook_attn_out$", "attn"),
     (r"^(?:resid|R)@?(\d+)$", "resid"),
-    (r"^mlp@(\d+)$", "mlp"),
-    (r"^attn@(\d+)$", "attn"),
+    *((rf"^{site}@(\d+)$", site) for site in ("mlp", "attn", "mlp_module", "attn_module")),
 )
 _INPUTS = ("hook_z", "o_proj", "ln2", "hook_mlp_in", ".input", "hook_embed", "resid_pre",
            "hook_resid_mid", "pre_feedforward")  # fmt: skip
@@ -29,6 +30,8 @@ class Hookpoint:
 
     site: "resid" is the block's output; "mlp" and "attn" are what its MLP and its attention add to
           the residual stream: their outputs, behind the norm that some models apply to these.
+          "mlp_module" and "attn_module" are the outputs of the modules themselves, before that
+          norm; in models without one (Llama, Qwen, GPT) they are the same activations.
     """
 
     site: str
@@ -82,12 +85,12 @@ def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
     Relative depth r is block floor(r * (n_layers - 1)); 1.0 is the last block. A number with a
     decimal point is a depth, one without is a block.
     """
-    match = re.fullmatch(r"(?:(resid|mlp|attn)@|layers\.)(\d+\.\d*|\.\d+|\d+)", text.strip())
+    match = re.fullmatch(rf"(?:({_SITES})@|layers\.)(\d+\.\d*|\.\d+|\d+)", text.strip())
     if match is None or (match[1] is None and "." in match[2]):
         raise InputError(
             "this is not a hookpoint",
-            remedy=f"Write resid@B (or mlp@B, attn@B) with a block B from 0 to {n_layers - 1},"
-            " or resid@0.66.",
+            remedy=f"Write resid@B (or mlp@B, attn@B, mlp_module@B, attn_module@B) with a block B"
+            f" from 0 to {n_layers - 1}, or resid@0.66.",
             field="hookpoint",
             value=text,
         )

@@ -19,6 +19,19 @@ _ANOTHER = (
 )
 
 
+_ALIASES = {
+    "gpt2-small": "gpt2",
+    "gemma-2-2b-pt": "gemma-2-2b",
+    "gemma-2-9b-pt": "gemma-2-9b",
+    "gemma-2-27b-pt": "gemma-2-27b",
+    "mistral-7b": "mistral-7b-v0.1",
+    "meta-llama-3-8b": "llama-3-8b",
+    "meta-llama-3.1-8b": "llama-3.1-8b",
+    "meta-llama-3.1-8b-instruct": "llama-3.1-8b-instruct",
+}
+"""Other names of the same weights, as SAE libraries and the hub use them."""
+
+
 class ModelLike(Protocol):
     """What the check needs of a resolved language model."""
 
@@ -147,7 +160,8 @@ def _shown_hookpoint(sae: SaeInfo) -> str:
 
 def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
     """Whether the last parts of both names agree: hub mirrors differ in the organization."""
-    ours, theirs = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
+    names = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
+    ours, theirs = (_ALIASES.get(name, name) for name in names)
     return ours == theirs
 
 

@@ -13,14 +13,23 @@ from selection.core.errors import InputError
 from selection.sae.formats.layout import Layout, read_info
 from selection.sae.formats.libraries import DICTIONARY_LEARNING, SAELENS, SPARSIFY
 from selection.sae.formats.openmoss import LLAMA_SCOPE, LLAMASCOPIUM
-from selection.sae.formats.releases import GEMMA_SCOPE, GEMMA_SCOPE_2, OPENAI, QWEN_SCOPE
+from selection.sae.formats.releases import (
+    GEMMA_SCOPE,
+    GEMMA_SCOPE_2,
+    GOODFIRE,
+    OPENAI,
+    QWEN_SCOPE,
+)
 from selection.sae.metadata import SaeInfo
 
-_LONE_FILE = re.compile(r"\d+\.pth?|.+\.sae\.pt")  # names of formats that are no folders
+_LONE_FILE = re.compile(
+    r"\d+\.pth?|.+\.sae\.pt|.+-SAE-l\d+\.pth?"
+)  # names of formats that are no folders
 _MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
 
 FAMILIES = (SPARSIFY, SAELENS, LLAMASCOPIUM, GEMMA_SCOPE, GEMMA_SCOPE_2, LLAMA_SCOPE,
-            DICTIONARY_LEARNING, QWEN_SCOPE, OPENAI)  # fmt: skip
+            DICTIONARY_LEARNING, QWEN_SCOPE, OPENAI,
+            GOODFIRE)  # fmt: skip
 """Every format that is read, in the order in which files are asked."""
 
 
@@ -32,7 +41,17 @@ def family_of(path: Path) -> Layout | None:
         return QWEN_SCOPE
     if path.suffix not in (".pt", ".pth") or _folder_of_part(path) is not None:
         return None
-    return OPENAI
+    return GOODFIRE if re.search(r"-SAE-l\d+$", path.stem) or _is_goodfire(path) else OPENAI
+
+
+def _is_goodfire(path: Path) -> bool:
+    """Whether the tensors in a file are called as Goodfire's; a damaged file is not."""
+    from selection.sae.formats.weight_files import read_weights
+
+    try:
+        return GOODFIRE.names[""].w_enc in read_weights(path)
+    except InputError:
+        return False
 
 
 def differences() -> dict[str, float]:

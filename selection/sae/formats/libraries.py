@@ -123,12 +123,33 @@ def _saelens(sae: Checkpoint) -> Mapping[str, Any]:
         "declared_l0": float(l0) if isinstance(l0, int | float) and l0 > 0 else None,
         "positions": _saelens_positions(meta),
         "model_name": str(meta["model_name"]) if meta.get("model_name") else None,
-        **own,
         "hookpoint": canonical(hook) if hook else None,
+        **own,
     }
+    release = _RELEASES.get(sae.source)
+    if release == "centered":
+        raise sae.refuse(
+            f"the SAEs of {sae.source} are for a model with centered writing weights,"
+            " whose activations are others"
+        )
+    if release == "sqrt_d":
+        facts["input_norm"] = release
     if architecture == "abstopk":
         facts["num_latents"] = 2 * sae.sizes[1]
     return facts
+
+
+_RELEASES: dict[str, str | dict[str, float]] = {
+    "jbloom/GPT2-Small-SAEs-Reformatted": "centered",
+    "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8": "centered",
+    "tommmcgrath/gpt2-small-mlp-out-saes": "centered",
+    "JoshEngels/Mistral-7B-Residual-Stream-SAEs": "sqrt_d",
+    "jbloom/Gemma-2b-Residual-Stream-SAEs": {
+        "gemma_2b_blocks.12.hook_resid_post_16384": 0.21381938399317255
+    },
+}
+"""What SAELens' own table of releases says of them and no configuration does: a model with centered
+writing weights, a norm of the input, or by folder a factor on activations that is not folded."""
 
 
 def _saelens_positions(meta: Mapping[str, Any]) -> str | None:
@@ -149,6 +170,9 @@ def _convert_saelens(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None
         raise sae.refuse("a fine-tuned scaling factor is not read", "scaling_factor",
                            weights=True)  # fmt: skip
     _refuse_unset_threshold(sae, info, weights)
+    release = _RELEASES.get(sae.source)
+    if isinstance(release, dict) and sae.path.name in release:
+        weights.scale_input(release[sae.path.name])
     if sae.config.get("rescale_acts_by_decoder_norm") and info.activation == "topk":
         weights.fold_decoder_norms()
     if sae.config["architecture"] == "abstopk":
@@ -208,7 +232,7 @@ _DICTIONARIES = {
     "JumpReluAutoEncoder": ("jumprelu", _MATRICES),
 }  # fmt: skip
 """Class that wrote the SAE -> how its latents are selected, and its tensors."""
-_SITES = {"resid_post": "layers.{}", "mlp_out": "mlp@{}", "attn_out": "attn@{}"}
+_SITES = {"resid_post": "layers.{}", "mlp_out": "mlp_module@{}", "attn_out": "attn_module@{}"}
 
 
 def _dictionary(sae: Checkpoint) -> Mapping[str, Any]:

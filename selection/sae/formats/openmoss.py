@@ -181,9 +181,7 @@ def _convert_scopium(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None
         mean = sae.contents[field].float().flatten()
         scale = _mean_norm_scale(sae, float(mean) if len(mean) == 1 else None, field,
                                  weights=True)  # fmt: skip
-        weights.input_scale = scale
-        weights.w_enc = weights.w_enc * scale
-        weights.w_dec, weights.b_dec = weights.w_dec / scale, weights.b_dec / scale
+        weights.scale_input(scale)
 
 
 LLAMASCOPIUM = Layout(

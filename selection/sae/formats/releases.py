@@ -1,4 +1,4 @@
-"""Formats of single publications: Gemma Scope, Gemma Scope 2, Qwen Scope and OpenAI's GPT-2 SAEs.
+"""Formats of single publications: Gemma Scope (1 and 2), Qwen Scope, OpenAI, Goodfire.
 
 Their paths say what their files do not.
 """
@@ -27,7 +27,8 @@ def _gemma_scope(sae: Checkpoint) -> Mapping[str, Any]:
     layer, l0 = re.search(r"layer_(\d+)", path), re.search(r"average_l0_(\d+)", path)
     suffix = "-it" if match and match[2] == "it" else ""
     return {
-        "hookpoint": _GEMMA_SITES[match[3] if match else "res"].format(layer[1]) if layer else None,
+        # Without the repository's name nothing says what is read: residual, MLP or attention.
+        "hookpoint": _GEMMA_SITES[match[3]].format(layer[1]) if match and layer else None,
         "model_name": f"google/gemma-2-{match[1]}{suffix}" if match else None,
         "declared_l0": float(l0[1]) if l0 else None,
     }
@@ -160,4 +161,27 @@ OPENAI = Layout(
                      transposed=("w_dec",))},
     k_key="activation_state_dict.k",
     facts=_openai,
+)  # fmt: skip
+
+
+def _goodfire(sae: Checkpoint) -> Mapping[str, Any]:
+    """Of `Llama-3.1-8B-Instruct-SAE-l19.pth`: model and block stand in the name alone."""
+    match = re.search(r"(Llama-3\.\d+-\d+B-Instruct)-SAE-l(\d+)", sae.path.as_posix())
+    return {
+        "hookpoint": f"layers.{match[2]}" if match else None,
+        "model_name": f"meta-llama/{match[1]}" if match else None,
+    }
+
+
+GOODFIRE = Layout(
+    name="goodfire",
+    title="Goodfire",
+    files=(),
+    loads="relu of `{model}-SAE-l{n}.pth`",
+    refuses="nothing of it",
+    oracle="the definition, in float64",
+    names={"": Names("encoder_linear.weight", "encoder_linear.bias", "decoder_linear.weight",
+                     "decoder_linear.bias", transposed=("w_dec",))},
+    constants={"activation": "relu", "centers": False},
+    facts=_goodfire,
 )  # fmt: skip

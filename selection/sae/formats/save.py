@@ -67,7 +67,7 @@ def save_saelens(
     hookpoint = hookpoint_of(info.hookpoint)
     hook = info.hookpoint
     if hookpoint is not None:
-        hook = f"blocks.{hookpoint.block}.{_HOOKS[hookpoint.site]}"
+        hook = f"blocks.{hookpoint.block}.{_HOOKS[hookpoint.site.removesuffix('_module')]}"
     metadata = {"sae_lens_version": _WRITTEN_FOR, "model_name": info.model_name,
                 "hook_name": hook, "l0": info.declared_l0}  # fmt: skip
     norm = "constant_norm_rescale" if info.input_norm == "sqrt_d" else info.input_norm

@@ -56,6 +56,12 @@ class Weights:
             torch.cat([tensor, -tensor]) for tensor in (self.w_enc, self.b_enc, self.w_dec)
         )
 
+    def scale_input(self, scale: float) -> None:
+        """Activations were multiplied with this: it goes into the weights, latents stay."""
+        self.input_scale = scale
+        self.w_enc = self.w_enc * scale
+        self.w_dec, self.b_dec = self.w_dec / scale, self.b_dec / scale
+
     def set_threshold(self, value: float) -> None:
         """One threshold for all latents."""
         self.extra["threshold"] = torch.full((len(self.w_enc),), value)
