@@ -16,7 +16,8 @@ import pytest
 from selection.core.errors import InputError
 from storage.audit.bundle import write_bundle
 from storage.audit.forget import forget, meant
-from storage.audit.verify import ALTERED, REDACTED, verify
+from storage.audit.verify import ALTERED, MISSING, REDACTED, head, verify
+from storage.catalog.integrity import Head
 from storage.catalog.lookup import find_selection, picks
 from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
@@ -61,7 +62,6 @@ def test_an_untouched_workspace_is_ok(workspace: Workspace) -> None:
         "catalog",
         "ranking",
         "export",
-        "manifest",
         "pool",
         "shards",
     }
@@ -97,12 +97,40 @@ def change_scores(workspace: Workspace) -> None:
         (change_pool, "pool"),
         (change_scores, "ranking"),
         (lambda w: flip(next(w.shards.glob("*/*/values.npy"))), "shards"),
+        (lambda w: flip(next(w.pools.glob("*/occurrences-*.parquet"))), "pool"),
+        (lambda w: flip(next(w.exports.glob("*/README.md"))), "export"),
+        (lambda w: flip(next(w.reports.glob("*.html"))), "report"),
+        (lambda w: (next(w.exports.glob("*")) / "more.jsonl").write_text("x"), "export"),
         (lambda w: flip(next(w.exports.glob("*/train.jsonl"))), "export"),
     ],
 )
 def test_whatever_is_changed_is_found(workspace: Workspace, change: Any, kind: str) -> None:
     change(workspace)
     assert states(workspace)[ALTERED] == {kind}
+
+
+@pytest.mark.parametrize("kind", ["pool", "shards", "ranking", "export", "report"])
+def test_what_is_deleted_is_missing(workspace: Workspace, kind: str) -> None:
+    homes = {"pool": workspace.pools, "ranking": workspace.scores}
+    shutil.rmtree(homes.get(kind) or workspace.root / f"{kind.removesuffix('s')}s")
+    assert states(workspace)[MISSING] == {kind}
+
+
+def test_a_cut_or_rewritten_history_is_seen_by_whoever_kept_its_head(workspace: Workspace) -> None:
+    kept = head(workspace)
+    assert Head.parse(str(kept)) == kept
+    assert ALTERED not in {each.state for each in verify(workspace, kept)}
+    for path in (workspace.snapshot, workspace.catalog):
+        with duckdb.connect(str(path)) as connection:
+            ((content,),) = connection.execute(
+                f"DELETE FROM catalog_commit WHERE number = {kept.number} RETURNING content"
+            ).fetchall()
+            for table, (n, _) in json.loads(content)["tables"].items():
+                connection.execute(
+                    f'DELETE FROM "{table}" WHERE rowid >= (SELECT count(*) - {n} FROM "{table}")'
+                )
+    found = [each.detail for each in verify(workspace, kept) if each.kind == "catalog"]
+    assert found == 2 * ["the expected head is not in this chain"]
 
 
 def every_text(root: Path) -> Iterator[tuple[Path, str]]:

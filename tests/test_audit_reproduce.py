@@ -163,7 +163,7 @@ def forget_one(workspace: Workspace) -> None:
         (lambda w: shutil.rmtree(sae_shards(w)), "vectors are not there|not there"),
         (lambda w: shutil.rmtree(w.units), "unit of the representation is not there"),
         (lambda w: shutil.rmtree(w.pools), "no prepared pool here"),
-        (change_pool, "prepared pool was altered"),
+        (change_pool, "prepared pool is not as it was prepared"),
         (in_catalog("UPDATE exemplar SET messages = '[]'"), "was forgotten"),
         (in_catalog("UPDATE exemplar SET messages = replace(messages, 'Ann', 'Bob')"),
          "not what its id says"),

@@ -38,7 +38,7 @@ def test_the_guide_to_the_report_follows_its_headings() -> None:
         return [h.split(" {{")[0] for h in re.findall(r"<h2>(.+?)</h2>", "\n".join(texts))]
 
     of_one, of_two = headings("report", "provenance"), headings("compare")
-    at_two = found.index("Set differently")
+    at_two = found.index("Configuration differences")
     assert found[:at_two] == ["The first screen", *of_one]
     assert set(found[at_two:]) == set(of_two) - {"Scores"}
     for line in re.findall(r"<dt>(\w+)</dt>", (templates / "first_screen.html.j2").read_text()):

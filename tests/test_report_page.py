@@ -15,11 +15,10 @@ from storage.catalog.commit import commit
 from storage.catalog.lookup import diff, find_selection, picks
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
-from storage.report.gather import REASONS
 from storage.report.page import SCRIPT, policy, write_report
 from storage.report.picks import MOST_CHARACTERS, turns_of
-from tests.catalog_fixture import made_workspace, make_tables
-from tests.catalog_run import HOSTILE, tool_example
+from storage.wording.drops import DROPPED
+from tests.catalog_fixture import HOSTILE, made_workspace, make_tables, tool_example
 
 ATTRIBUTES = {
     "lang", "charset", "name", "content", "http-equiv", "href", "class", "id", "aria-label",
@@ -81,10 +80,10 @@ def test_the_first_screen_says_what_was_asked_chosen_refused_and_what_next(
     workspace: Workspace,
 ) -> None:
     page = report_of(workspace)
-    asked = page.section("Asked", "Chosen")
+    asked = page.section("Request", "Result")
     assert "Choose 120 samples for the target task gsm8k , shown by 8 exemplars" in asked
     assert "from data , where quality > 0.5 ." in asked
-    chosen = page.section("Chosen", "Refused")
+    chosen = page.section("Result", "Dropped")
     assert "120 of 320 eligible samples (38 %)" in chosen
     scores = [
         row.score or 0.0
@@ -94,7 +93,7 @@ def test_the_first_screen_says_what_was_asked_chosen_refused_and_what_next(
     assert "come from grade-school-math , which holds 32 % of the pool" in chosen
     n_both = diff(workspace, "calm-otter", "calm-otter-bm25").n_both
     assert f"bm25 control shares {n_both / 1.2:.0f} %" in page.section("Checked", "Next")
-    refused = page.section("Refused", "Checked")
+    refused = page.section("Dropped", "Checked")
     assert "23 did not pass the filter, 14 had no text, 6 had images or audio" in refused
     assert "The other 200 eligible samples rank below" in refused
     following = page.section("Next", "Score over rank")
@@ -187,7 +186,7 @@ def test_picks_show_score_source_latents_and_exemplar(workspace: Workspace) -> N
 
 
 def test_each_reason_for_a_drop_has_words() -> None:
-    assert {str(reason) for reason in DropReason} == set(REASONS)
+    assert {str(reason) for reason in DropReason} == set(DROPPED)
 
 
 def test_two_reports_of_a_selection_differ_in_the_time_only(workspace: Workspace) -> None:

@@ -15,20 +15,35 @@ if TYPE_CHECKING:
     from storage.audit.reproduction import Comparison
 
 
-def verify(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
-    """Check the hashes of pools, shards, SAEs, rankings, exports and recorded decisions.
+def verify(
+    head: Annotated[
+        bool, typer.Option("--head", help="Print the head of the catalog's chain, NUMBER:SHA256.")
+    ] = False,
+    expect: Annotated[
+        str | None, typer.Option(help="A head printed before, which the chain must still have.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Check the catalog against its chain of commits, and every recorded file against its hash.
 
-    Exit code 1 if anything was altered; what `saelect forget` removed is listed as "redacted".
+    Exit code 1 if anything was altered or is missing; what `saelect forget` removed is listed as
+    "redacted", what is not on this machine as "unchecked".
     """
-    from storage.audit.verify import ALTERED, summary
+    from storage.audit.verify import ALTERED, MISSING, summary
+    from storage.audit.verify import head as newest
     from storage.audit.verify import verify as check
+    from storage.catalog.integrity import Head
 
-    findings = list(check(find_workspace(workspace)))
+    found = find_workspace(workspace)
+    if head:
+        say(str(newest(found)))
+        return
+    findings = list(check(found, Head.parse(expect) if expect else None))
     rows = [(each.state, each.kind, each.name, each.detail) for each in findings]
     print_table(("state", "what", "name", "detail"), rows)
     counts = summary(findings)
     say(", ".join(f"{n:,} {state}" for state, n in sorted(counts.items())))
-    if counts.get(ALTERED):
+    if counts.get(ALTERED) or counts.get(MISSING):
         raise typer.Exit(1)
 
 

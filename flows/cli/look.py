@@ -19,6 +19,7 @@ from flows.cli.options import (
 from flows.orchestration.terminal import one_line, print_table, say, table_text
 from selection.core.errors import InputError
 from storage.files.workspace import find_workspace, open_workspace
+from storage.wording.drops import PICKED
 
 if TYPE_CHECKING:
     from storage.audit.explain import Explanation
@@ -256,13 +257,6 @@ def _json_text(result: "SqlResult") -> str:
 
 
 SUMS = {-1: "all other", -2: "generic"}
-PICK_REASONS = {
-    "score": "for its score",
-    "included": "because it is on the list of examples to include",
-    "floor": "to fill a floor",
-    "diversity": "for diversity; its score alone would not do",
-}
-"""Sentences for the pick reasons of the catalog."""
 
 
 def print_why(explanation: "Explanation", n_exemplars: int) -> None:
@@ -272,7 +266,7 @@ def print_why(explanation: "Explanation", n_exemplars: int) -> None:
         say(f"  {one_line(explanation.text)}")
     if explanation.reason:
         detail = f" ({explanation.detail})" if explanation.detail else ""
-        say(f"Picked {PICK_REASONS.get(explanation.reason, explanation.reason)}{detail}.")
+        say(f"Picked {PICKED.get(explanation.reason, explanation.reason)}{detail}.")
     if explanation.refusal is not None:
         say(f"Not picked: {explanation.refusal.words} (`{explanation.refusal.rule}`).")
     if explanation.change is not None:

@@ -20,8 +20,8 @@ from flows.stages.select_samples import decide_run
 from flows.stages.session import Session
 from selection.core.errors import InputError
 from storage.audit.reproduction import Comparison, RecordedRun, compare_scores, compare_tables
-from storage.audit.verify import ALTERED, check_pool
-from storage.files.atomic import TEMP_PREFIX
+from storage.audit.verify import ALTERED, MISSING, check_named_files
+from storage.files.atomic import MANIFEST, TEMP_PREFIX
 from storage.files.hashes import FileHashes
 from storage.files.workspace import Workspace
 from storage.pools.prepare import open_pool
@@ -59,10 +59,10 @@ def stored_config(run: RecordedRun) -> SelectConfig:
 def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -> None:
     """Refuse a pool that is gone or altered, forgotten samples, and lists that have changed."""
     pool = open_pool(workspace.pools / run.pool_id)
-    checked = check_pool(pool.folder, set(run.forgotten))
-    if checked.state == ALTERED:
+    state, file = check_named_files(pool.folder / MANIFEST)
+    if state in (ALTERED, MISSING):
         raise InputError(
-            f"the prepared pool was altered ({checked.detail})",
+            f"the prepared pool is not as it was prepared ({file}: {state})",
             file=pool.folder,
             remedy="Delete it and run the config again: it is rebuilt from the pool's files.",
         )

@@ -2,12 +2,16 @@
 
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.hashing import file_sha256
+from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
 from storage.catalog.dictionary import dictionary
 from storage.catalog.lookup import find_selection
+from storage.catalog.recorded import BUNDLE, file_row, files_in
 from storage.catalog.schema import TEXTS, create_schema
 from storage.files.atomic import (
     MANIFEST,
@@ -60,10 +64,10 @@ def write_bundle(
     Raises InputError for an unknown selection, a folder that is in the way, and a full disk.
     """
     found = find_selection(workspace, selection)
-    folder = out or workspace.root / "bundles" / file_name(found.name)
+    folder = out or workspace.bundles / file_name(found.name)
     if folder.exists():
         raise InputError(
-            "there is something here already", file=folder, remedy="Name a new folder with --out."
+            "the output folder exists already", file=folder, remedy="Name a new folder with --out."
         )
     temp = temp_path(folder)
     with full_disk_explained(folder):
@@ -82,11 +86,18 @@ def write_bundle(
             (temp / "README.md").write_text(text, encoding="utf-8")
             (temp / "DICTIONARY.md").write_text(f"# Data dictionary\n\n{dictionary()}", "utf-8")
             facts = {"selection_id": found.selection_id, "run_id": found.run_id}
-            write_json(temp / MANIFEST, {**facts, "with_text": with_text})
+            hashes = {p.relative_to(temp).as_posix(): file_sha256(p) for p in files_in([temp])}
+            write_json(temp / MANIFEST, {**facts, "with_text": with_text, "sha256": hashes})
             publish_folder(temp, folder)
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
             raise
+    at = datetime.now(UTC)
+    detail = {"folder": workspace.relative(folder), "with_text": with_text}
+    commit_if_writable(workspace, {
+        "event": [{"at": at, **facts, "action": "bundled", "detail": detail}],
+        "recorded_file": [file_row(workspace, BUNDLE, path, at) for path in files_in([folder])],
+    })  # fmt: skip
     return folder
 
 

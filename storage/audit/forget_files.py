@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from selection.core.hashing import file_sha256
 from selection.core.sparse import concatenate, empty, take
-from storage.audit.verify import GONE
 from storage.files.atomic import MANIFEST, is_complete, read_json, write_atomically, write_json
 from storage.files.parquet_parts import GROUP_ROWS
 from storage.files.workspace import Workspace
@@ -39,11 +38,12 @@ def forget_in_pool(workspace: Workspace, folder: Path, wanted: Sequence[str]) ->
         keys |= _blank_rendering(rendering, rows)
     for representation in sorted(workspace.shards.glob("*")):
         _drop_vectors(representation, keys)
-    value = {"messages": GONE, "tools": None, "n_chars": 0}
+    value = {"messages": "[]", "tools": None, "n_chars": 0}
     _blank(folder, "examples", "example_id", wanted, value)
     _blank(folder, "occurrences", "example_id", wanted, {"raw": None, "n_chars": 0})
-    manifest = read_json(folder / MANIFEST)
-    write_json(folder / MANIFEST, {**manifest, "redacted": len(rows)})
+    hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.parquet"))}
+    manifest = {**read_json(folder / MANIFEST), "redacted": len(rows), "sha256": hashes}
+    write_json(folder / MANIFEST, manifest)
 
 
 def _blank(

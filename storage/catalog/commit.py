@@ -73,6 +73,14 @@ def commit(
             publish(workspace)
 
 
+def commit_if_writable(workspace: Workspace, tables: Tables) -> None:
+    """As `commit`, for what is read in a workspace that this account may not write as well."""
+    if os.access(workspace.root, os.W_OK):
+        commit(workspace, tables)
+    else:
+        log.warning("%s cannot be written: this is not recorded", workspace.root)
+
+
 def publish_newest(workspace: Workspace) -> None:
     """Bring the snapshot up to date, for instance after a writer was killed before doing so."""
     with writing(workspace):

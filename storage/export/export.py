@@ -15,8 +15,10 @@ from selection.core.hashing import content_id, file_sha256
 from selection.data.training_rows import axolotl_yaml, llama_factory_info
 from storage.catalog.commit import commit
 from storage.catalog.connection import Connection
-from storage.catalog.integrity import head_of
+from storage.catalog.integrity import Head, head_of
 from storage.catalog.lookup import selection_in
+from storage.catalog.recorded import EXPORT, file_row, files_in
+from storage.catalog.rows import NewRows
 from storage.catalog.snapshot import open_snapshot
 from storage.export import cards
 from storage.export import formats as export_files
@@ -24,6 +26,7 @@ from storage.export.facts import SelectionFacts, selection_facts
 from storage.files.atomic import (
     MANIFEST,
     ensure_free,
+    json_bytes,
     read_json,
     remove_stale_temps,
     write_bytes,
@@ -131,13 +134,19 @@ def _begin(
 
 
 def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
-    """Record exports in the catalog, then describe them in their manifests, which name its head."""
+    """Record exports in the catalog, then write their cards and manifests, which name its head."""
     created_at = datetime.now(UTC)
-    _record(workspace, begun, created_at)
-    with open_snapshot(workspace) as connection:
-        head = head_of(connection)
+    described: dict[Path, bytes] = {}
+
+    def rows(connection: Connection) -> dict[str, NewRows]:
+        for each in begun:
+            described.update(_descriptions(each, created_at, head_of(connection)))
+        return _rows(workspace, begun, created_at, described)
+
+    commit(workspace, rows)
+    for path, content in described.items():
+        write_bytes(path, content)
     for each in begun:
-        _write_manifest(each, created_at, head)
         log.info("exported %s to %s", each.facts.name, each.folder)
     return [Exported(each.facts.name, each.folder, each.files) for each in begun]
 
@@ -253,9 +262,14 @@ def _describe(folder: Path, path: str, name: str, n_rows: int | None) -> Exporte
     return ExportedFile(path, name, file_sha256(full), full.stat().st_size, n_rows)
 
 
-def _record(workspace: Workspace, begun: Sequence[_Begun], created_at: datetime) -> None:
+def _rows(
+    workspace: Workspace,
+    begun: Sequence[_Begun],
+    created_at: datetime,
+    described: Mapping[Path, bytes],
+) -> dict[str, NewRows]:
     """One row per file and one event per export, so that `where-used` can name what holds what."""
-    rows, events = [], []
+    exports, events, files = [], [], []
     for each in begun:
         for file in each.files:
             row = {
@@ -266,22 +280,29 @@ def _record(workspace: Workspace, begun: Sequence[_Begun], created_at: datetime)
                 "rows": file.rows,
             }
             export_id = content_id([row, created_at.isoformat()])
-            rows.append({**row, "export_id": export_id, "created_at": created_at})
-        folder, files = workspace.relative(each.folder), [file.path for file in each.files]
+            exports.append({**row, "export_id": export_id, "created_at": created_at})
+            path = each.folder / file.path
+            for one in files_in([path]) if path.is_dir() else [path]:
+                files.append(file_row(workspace, EXPORT, one, created_at))
         events.append(
             {
                 "at": created_at,
                 "run_id": each.facts.run_id,
                 "selection_id": each.facts.selection_id,
                 "action": "exported",
-                "detail": {"folder": folder, "files": files},
+                "detail": {
+                    "folder": workspace.relative(each.folder),
+                    "files": [file.path for file in each.files],
+                },
             }
         )
-    commit(workspace, {"export": rows, "event": events})
+    files += [file_row(workspace, EXPORT, path, created_at, content)
+              for path, content in described.items()]  # fmt: skip
+    return {"export": exports, "event": events, "recorded_file": files}
 
 
-def _write_manifest(each: _Begun, created_at: datetime, head: tuple[int, str]) -> None:
-    """Describe every file of the folder: those of this call, and earlier ones still there."""
+def _descriptions(each: _Begun, created_at: datetime, head: Head) -> dict[Path, bytes]:
+    """Card and manifest, which list this call's files and earlier ones that are still there."""
     facts, folder = each.facts, each.folder
     files = {file.path: asdict(file) for file in each.files}
     if (folder / MANIFEST).exists():
@@ -292,5 +313,5 @@ def _write_manifest(each: _Begun, created_at: datetime, head: tuple[int, str]) -
     listed = [files[path] for path in sorted(files)]
     is_plain, has_tools = each.shape
     card = cards.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
-    write_bytes(folder / "README.md", card.encode())
-    write_json(folder / MANIFEST, cards.manifest(facts, listed, created_at, head))
+    manifest = cards.manifest(facts, listed, created_at, head)
+    return {folder / "README.md": card.encode(), folder / MANIFEST: json_bytes(manifest)}

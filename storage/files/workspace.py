@@ -108,6 +108,11 @@ class Workspace:
         """HTML reports, `reports/<selection>.html`."""
         return self.root / "reports"
 
+    @property
+    def bundles(self) -> Path:
+        """Folders that answer for a selection elsewhere, `bundles/<selection>/`."""
+        return self.root / "bundles"
+
     def relative(self, path: Path) -> str:
         """A path as the catalog stores it: relative inside the workspace, else absolute."""
         path, root = path.resolve(), self.root.resolve()

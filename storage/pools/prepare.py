@@ -124,6 +124,8 @@ class _Preparation:
         counts |= {"n_occurrences": n_occurrences}
         read = {"drops": dict(sorted(self._drops.items())), "first_drops": self._first_drops,
                 "report": self._report, "columns": self._kinds.to_dict()}  # fmt: skip
+        hashes = {file.name: file_sha256(file) for file in sorted(self._temp.glob("*.parquet"))}
+        read["sha256"] = hashes
         write_json(self._temp / MANIFEST, identity | counts | without_secrets(read))
 
     def _read(self, sources: Sequence[PoolSource]) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selection.core.errors import InputError
+from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
+from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.files.atomic import write_bytes
 from storage.files.workspace import Workspace
@@ -65,6 +67,7 @@ def write_benchmark_report(workspace: Workspace, benchmark_id: str) -> Path:
     )
     path = workspace.reports / f"benchmark-{benchmark_id}.html"
     write_bytes(path, text.encode())
+    commit_if_writable(workspace, reported(workspace, path, []))
     return path
 
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from selection.core.errors import InputError
+from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, find_selection
+from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.facts import SelectionFacts, json_object, selection_facts
 from storage.files.atomic import write_bytes
@@ -106,6 +108,7 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
         written_at=datetime.now(UTC),
     )
     write_bytes(path, text.encode("utf-8", "replace"))
+    commit_if_writable(workspace, reported(workspace, path, [one.selection_id, two.selection_id]))
     log.info("wrote the comparison of %s and %s to %s", one.name, two.name, path)
     return path
 

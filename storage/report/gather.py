@@ -22,40 +22,13 @@ from storage.report.records import (
     Turn,
 )
 from storage.wording.checks import check_sentences
+from storage.wording.drops import dropped_words
 from storage.wording.reasons import Spot, full_words, reason_words, visible
 
 PAGE_PICKS = 20
 NEAR_MISSES = 10
 MOST_EXEMPLARS = 40
 PASSED_OVER = 30
-
-# Follows a number: "231 did not pass the filter". The keys are the names that stand in the data.
-REASONS = {
-    "broken_row": "could not be read",
-    "not_recognized": "matched none of the known shapes",
-    "unknown_role": "had a turn of an unknown role",
-    "not_text": "had a number, an object or a list for a text",
-    "missing_value": "had a literal nan or None for prompt or answer",
-    "in_conversation": "were turns of a conversation that another row stands for",
-    "rejected_answer": "were marked as bad answers",
-    "no_text": "had no text",
-    "no_response": "had no response to train on",
-    "image_or_audio": "had images or audio",
-    "where": "did not pass the filter",
-    "no_counted_tokens": "had nothing that counts, for instance no response",
-    "response_truncated": "lost the whole response to truncation",
-    "empty_vector": "made no latent fire",
-    "is_exemplar": "equalled an exemplar",
-    "excluded": "stood on the list of examples never to take",
-    "too_short": "were shorter than the smallest length asked for",
-    "too_long": "were longer than the largest length asked for",
-    "contaminated": "held an evaluation item or an exemplar",
-    "below_min_score": "scored lower than the smallest score asked for",
-    "not_retrieved": "were not retrieved by the approximate search",
-    "near_duplicate": "were nearly the same as a better one that was kept",
-    "quota": "met a full quota, or made room for a floor",
-    "diversity": "were too much like what was chosen",
-}
 
 
 def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
@@ -91,7 +64,7 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
             )
         ),
         drops=[
-            Drop(stage, reason, REASONS.get(reason, reason.replace("_", " ")), int(n))
+            Drop(stage, reason, dropped_words(reason), int(n))
             for stage, reason, n in _all(
                 connection,
                 "SELECT stage, reason, sum(n) FROM v_drops WHERE selection_id = ?"

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, selection_in
+from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.cards import picks_sql
 from storage.export.facts import json_object
@@ -72,14 +74,23 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
     Raises InputError for an unknown selection and when the disk is full.
     """
     with open_snapshot(workspace) as connection:
-        return _written(connection, workspace, selection, out)[0]
+        path, facts = _written(connection, workspace, selection, out)
+    commit_if_writable(
+        workspace, reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
+    )
+    return path
 
 
 def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[ReportFacts]:
     """As `write_report` for several selections; what each report says, once it is written."""
+    rows: dict[str, list[dict[str, object]]] = {}
     with open_snapshot(workspace) as connection:
         for selection in selections:
-            yield _written(connection, workspace, selection, None)[1]
+            path, facts = _written(connection, workspace, selection, None)
+            written = reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
+            rows = {table: [*rows.get(table, []), *new] for table, new in written.items()}
+            yield facts
+    commit_if_writable(workspace, rows)
 
 
 def _written(

@@ -19,6 +19,7 @@ from flows.stages.record.material import Material, Row
 from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
 from selection.sae.interpret.latents_file import read_descriptions
+from storage.catalog.recorded import POOL, SHARDS, file_row
 from storage.files.atomic import MANIFEST
 
 _NAMED_DROPS = 1000  # rows of one reason that are recorded one by one
@@ -140,6 +141,17 @@ def artifact_rows(material: Material) -> list[Row]:
     return [
         {"run_id": run_id, **dict(zip(names, without_secrets(list(row)), strict=True))}
         for row in rows
+    ]
+
+
+def manifest_rows(material: Material) -> list[Row]:
+    """The manifests of the pool and of all shards that were ranked, which name their files."""
+    workspace, at = material.representer.workspace, datetime.now(UTC)
+    parts = [material.vectors, *material.spaces.parts]
+    units = {shard.folder / MANIFEST for part in parts for shard in part.shards.shards}
+    return [
+        file_row(workspace, POOL, material.pool.folder / MANIFEST, at),
+        *(file_row(workspace, SHARDS, path, at) for path in sorted(units)),
     ]
 
 
