@@ -20,11 +20,12 @@ from storage.audit.forget_files import folders, forget_in_pool
 from storage.catalog.commit import commit, writing
 from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
 from storage.catalog.integrity import new_redactions
+from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row
 from storage.catalog.rows import NewRows
 from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
 from storage.export.export import export_selection
-from storage.files.atomic import sync_file, sync_folder, temp_path
+from storage.files.atomic import MANIFEST, read_json, sync_file, sync_folder, temp_path
 from storage.files.workspace import Workspace, file_name
 from storage.pools.pool import PreparedPool, open_pool
 from storage.report.compare import VERSUS, write_comparison
@@ -138,7 +139,13 @@ def _forget_in_catalog(
         detail = {"examples": new, "reason": reason, "exports": list(exports)}
         event = {"at": now, "action": "forgot", "detail": detail}
         redacted = new_redactions(connection, wanted)
-        return {"forgotten": rows, "event": [event] if new else [], "redaction": redacted}
+        files = [file_row(workspace, kind, path, now) for kind, path in _redacted(workspace)]
+        return {
+            "forgotten": rows,
+            "event": [event] if new else [],
+            "redaction": redacted,
+            "recorded_file": files,
+        }
 
     commit(workspace, tombstones)
     with writing(workspace):
@@ -154,6 +161,14 @@ def _forget_in_catalog(
             for left in (temp, temp.with_name(f"{temp.name}.wal")):
                 left.unlink(missing_ok=True)
         publish(workspace)
+
+
+def _redacted(workspace: Workspace) -> list[tuple[str, Path]]:
+    """(kind, manifest) of every pool and shard that says that something was taken out of it."""
+    pools = [(POOL, folder) for folder in folders(workspace.pools)]
+    units = [(SHARDS, unit) for home in workspace.shards.glob("*") for unit in folders(home)]
+    paths = [(kind, folder / MANIFEST) for kind, folder in pools + units]
+    return [(kind, path) for kind, path in paths if read_json(path).get("redacted")]
 
 
 def _copy_without(connection: Connection, path: Path) -> None:
@@ -206,3 +221,6 @@ def _write_again(
                 write_report(workspace, known[page.stem], page)
             elif is_pair and {first, second} <= known.keys():
                 write_comparison(workspace, known[first], known[second])
+            else:
+                row = {"path": workspace.relative(page), "kind": REPORT, "sha256": None}
+                commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
