@@ -79,10 +79,10 @@ def with_many_picks(tables: dict[str, pa.Table], n: int) -> dict[str, pa.Table]:
     (main,) = (row for row in rows["selection"] if row["role"] == "main")
     picks = [row for row in rows["pick"] if row["selection_id"] == main["selection_id"]]
     belonging: dict[str, dict[str, Rows]] = {"sample": {}, "occurrence": {}}
-    belonging |= {name: {} for name in rows if "nearness" in tables[name].column_names}
+    belonging |= {name: {} for name in rows if "exemplar_rank" in tables[name].column_names}
     for name, of_example in belonging.items():
         for row in rows[name]:
-            if row.get("nearness", 1) == 1:
+            if row.get("exemplar_rank", 1) == 1:
                 of_example.setdefault(row["example_id"], []).append(row)
         rows[name] = []
     rows |= {"selection": [main | {"n_selected": n, "n_eligible": n}], "pick": [], "near_miss": []}

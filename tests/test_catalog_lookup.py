@@ -230,7 +230,7 @@ def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) ->
         "files.workspace",
         "catalog.connection",
         "audit.explain",
-        "catalog.hash_chain",
+        "catalog.integrity",
         "audit.exclusions",
     ],
 )

@@ -40,7 +40,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     why = [
         row
         for row in tables["explanation"].to_pylist()
-        if row["nearness"] == 1 and row["space"] != "tokens"
+        if row["exemplar_rank"] == 1 and row["space"] != "tokens"
     ]
     tokens = [
         {**row, "space": "tokens", "latent": number, "term": term, "contribution": 1000 + number,

@@ -313,7 +313,7 @@ def workspace(tmp_path: Path) -> Workspace:
     nearest = {
         (row["selection_id"], row["example_id"]): row["exemplar_id"]
         for row in tables["explanation"].to_pylist()
-        if row["nearness"] == 1
+        if row["exemplar_rank"] == 1
     }
     reasons = [*(("tokens", number, term) for number, term in enumerate(TERMS)), (SPACE, 999, None)]
     rows = [
