@@ -18,7 +18,8 @@ from storage.files.workspace import Workspace, open_workspace
 from storage.report.page import SCRIPT, policy, write_report
 from storage.report.picks import MOST_CHARACTERS, turns_of
 from storage.wording.drops import DROPPED
-from tests.catalog_fixture import HOSTILE, made_workspace, make_tables, tool_example
+from tests.catalog_fixture import made_workspace, make_tables
+from tests.catalog_run import HOSTILE, tool_example
 
 ATTRIBUTES = {
     "lang", "charset", "name", "content", "http-equiv", "href", "class", "id", "aria-label",
