@@ -10,7 +10,7 @@ from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.spaces import count_terms
 from flows.stages.represent.workers import embed_by_workers
 from flows.stages.session import open_session
-from flows.train_sae import train_sae_task
+from flows.train_sae import sae_folder
 from storage.files.workspace import open_workspace
 
 
@@ -29,7 +29,7 @@ def run_embedding(config: VectorJob, workspace: str) -> dict[str, int]:
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
-        sae = train_sae_task(config, workspace, pool_id)
+        sae = sae_folder(config, workspace, pool_id)
         return embed_task(config, workspace, pool_id, sae)
 
 

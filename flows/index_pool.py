@@ -10,7 +10,7 @@ from flows.prepare_pool import prepare_task, render_task
 from flows.stages.rank.index import index_pool_vectors
 from flows.stages.represent.representer import open_representer
 from flows.stages.session import open_session
-from flows.train_sae import train_sae_task
+from flows.train_sae import sae_folder
 from storage.files.workspace import open_workspace
 
 
@@ -26,7 +26,7 @@ def run_indexing(config: VectorJob, workspace: str) -> str:
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
-        sae = train_sae_task(config, workspace, pool_id)
+        sae = sae_folder(config, workspace, pool_id)
         embed_task(config, workspace, pool_id, sae)
         return index_task(config, workspace, pool_id, sae)
 

@@ -21,7 +21,7 @@ from flows.stages.record.material import RunFacts
 from flows.stages.select_samples import refuse_large_token_budget, select_and_record
 from flows.stages.session import open_session
 from flows.stages.validate import check_before_model, check_config
-from flows.train_sae import train_sae_task
+from flows.train_sae import sae_folder
 from selection.core.hashing import content_id
 from storage.catalog.lookup import free_run_name
 from storage.files.workspace import open_workspace
@@ -76,7 +76,7 @@ def run_selection(
         budget_task(config, workspace, pool_id)
         render_task(config, workspace, pool_id)
         token_budget_task(config, workspace, pool_id)
-        sae = train_sae_task(config, workspace, pool_id)
+        sae = sae_folder(config, workspace, pool_id)
         embed_task(config, workspace, pool_id, sae)
         if config.index:
             index_task(config, workspace, pool_id, sae)

@@ -17,6 +17,12 @@ def train_sae_task(config: VectorJob, workspace: str, pool_id: str) -> str:
     return ensure_sae(session_of(config, open_workspace(workspace)), pool_id)
 
 
+def sae_folder(config: VectorJob, workspace: str, pool_id: str) -> str:
+    """The folder of the config's SAE; a task only where one may have to be trained."""
+    find = train_sae_task if config.sae.train is not None else train_sae_task.fn
+    return find(config, workspace, pool_id)
+
+
 def run_training(config: VectorJob, workspace: str) -> str:
     """The tasks of the flow; returns the SAE's folder."""
     with open_session(config, open_workspace(workspace)), reported():

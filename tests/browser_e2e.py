@@ -1,8 +1,9 @@
-"""A person's way through the pages, in a real browser: fill, start, wait, read, be refused.
+"""A person's way through the pages, in a real browser, and a stranger's in another tab.
 
 Run: python -m tests.browser_e2e. Starts `saelect serve` on a free port, drives Debian's Chromium
-with Playwright, keeps a screenshot of every step in .build/e2e/, and fails if a page asks
-for anything that is not on this machine.
+with Playwright, keeps screenshots at 1280 and 400 pixels in .build/e2e/, and fails if a page asks
+for anything that is not on this machine. Then it waits for a schedule, cancels, retries, restarts
+the server, and deploys `prefect.yaml` on a second server.
 """
 
 import re
@@ -10,17 +11,23 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
-import httpx
 from playwright.sync_api import Page, Response, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from tests.server_harness import Served, serving
+from tests.faults_job import write_config
+from tests.second_server import deploy_and_run
+from tests.server_harness import Served, serving, start_serving, stop_serving
 
 OUT = Path(".build/e2e")
-RUN_S, PAGE_MS, SUBMIT_MS = 900.0, 120_000, 60_000
+RUN_S, PAGE_MS, SUBMIT_MS, SCHEDULE_S = 900.0, 120_000, 60_000, 150.0
 # Without these Chromium itself calls home at every start.
 FLAGS = (
     "--no-sandbox",
@@ -31,6 +38,24 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+HOSTILE = """<!doctype html><title>hostile</title><script>
+const target = "TARGET", run = JSON.stringify({state: {type: "SCHEDULED"}});
+const attempts = {
+  read: () => fetch(target + "/api/deployments/filter", {method: "POST", credentials: "include",
+    headers: {"content-type": "application/json"}, body: "{}"}).then(r => r.text()),
+  start: () => fetch(target + "/api/deployments/DEPLOYMENT/create_flow_run",
+    {method: "POST", mode: "no-cors", credentials: "include", body: run}).then(r => r.text()),
+  listen: () => new Promise((yes, no) => { const s = new WebSocket(target.replace("http", "ws")
+    + "/api/events/out"); s.onopen = () => yes("open"); s.onerror = () => no("refused"); }),
+  frame: () => new Promise((yes, no) => { const f = document.createElement("iframe");
+    f.src = target + "/deployments"; document.body.append(f); f.onload = () => {
+      try { yes(f.contentDocument.body.innerHTML) } catch (error) { no("refused") } }; }),
+};
+window.outcome = (async () => { const outcome = {};
+  for (const [name, attempt] of Object.entries(attempts))
+    outcome[name] = await attempt().catch(error => "refused");
+  return outcome; })();
+</script><body>"""
 
 
 def main() -> None:
@@ -39,35 +64,69 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("e2e: no chromium here; on Debian: apt-get install chromium")
     OUT.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder,
-        serving(Path(folder)) as server,
-    ):
-        asked: list[str] = []
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-            page = browser.new_page(viewport={"width": 1400, "height": 1500})
-            page.set_default_timeout(PAGE_MS)
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("response", tell_refusal)
-            walk(page, server)
-            browser.close()
+    with tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder:
+        root = Path(folder) / "workspace"
+        root.mkdir()
+        write_config(root)
+        with serving(root) as server:
+            in_the_browser(server, chromium)
+            run_id = through_the_api(server)
+        survives_a_restart(server, run_id)
+        deploy_and_run(Path(folder) / "second", server.workspace / "pool.jsonl")
+    say(f"e2e: passed; screenshots in {OUT}")
+
+
+def in_the_browser(server: Served, chromium: str) -> None:
+    """The pages, and a page of another origin."""
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_context(viewport={"width": 1280, "height": 1500}).new_page()
+        page.set_default_timeout(PAGE_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("response", tell_refusal)
+        walk(page, server)
+        with hostile_page(server) as url:
+            stranger = page.context.new_page()  # of the same browser, with the same cookies
+            stranger.goto(url)
+            outcome = stranger.evaluate("window.outcome")
+        browser.close()
+    if len(server.runs()) > 1 or set(outcome.values()) - {"refused", ""}:
+        raise SystemExit(f"e2e: a page of another origin got through: {outcome}")
+    say(f"e2e: a page of another origin: {outcome}")
     outside = sorted({host for host in map(outside_host, asked) if host})
     if outside:
         raise SystemExit(f"e2e: the pages asked other hosts: {', '.join(outside)}")
-    say(f"e2e: passed; {len(asked)} requests, all to this machine; screenshots in {OUT}")
+
+
+@contextmanager
+def hostile_page(server: Served) -> Iterator[str]:
+    """The address of a page on another port that tries to use the server."""
+    deployment = server.ask("GET", "/deployments/name/select-data/select-data")["id"]
+    with tempfile.TemporaryDirectory() as folder:
+        text = HOSTILE.replace("TARGET", server.url).replace("DEPLOYMENT", deployment)
+        (Path(folder) / "index.html").write_text(text)
+        handler = partial(SimpleHTTPRequestHandler, directory=folder)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+            Thread(target=other.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{other.server_port}/"
+            other.shutdown()
 
 
 def walk(page: Page, server: Served) -> None:
     """Fill `select-data`, start it, read what it leaves, and be refused a bad budget."""
-    url = server.url
+    url, pool = server.url, str(server.workspace / "pool.jsonl")
     deployment = server.ask("GET", "/deployments/name/select-data/select-data")["id"]
+    page.goto(url)
+    page.get_by_label("Password").wait_for()
+    shot(page, "0-password")
+    page.goto(server.link)
     page.goto(f"{url}/deployments")
     page.get_by_text("select-data", exact=True).first.wait_for()
     shot(page, "1-deployments")
     form = f"{url}/deployments/deployment/{deployment}/run"
     page.goto(form)
-    fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "40")
+    fill(page, pool, "demo:exemplars.jsonl", "12")
     shot(page, "2-form")
     run_id = submit(page)
     say(f"e2e: started {run_id}")
@@ -80,21 +139,79 @@ def walk(page: Page, server: Served) -> None:
         told = ended.get("message")
         raise SystemExit(f"e2e: the run ended as {ended['type']} ({told}); logs in {OUT}")
     page.goto(f"{url}/runs/flow-run/{run_id}")
+    page.get_by_text("demonstration model", exact=True).first.wait_for()
+    shot(page, "3-logs")
     page.get_by_text("Artifacts", exact=True).first.click()  # The address cannot name a tab.
     page.get_by_text("selection-", exact=False).first.wait_for()
-    shot(page, "3-run")
+    shot(page, "4-run")
     read_artifact_and_report(page, server, run_id)
     page.goto(form)
-    fill(page, "demo:pool.jsonl", "demo:exemplars.jsonl", "-3")
+    fill(page, pool, "demo:exemplars.jsonl", "-3")
     page.get_by_role("button", name="Submit").click()
     reason = page.get_by_text(re.compile("minimum|greater than", re.IGNORECASE)).first
     reason.scroll_into_view_if_needed()
-    shot(page, "6-refused")
+    shot(page, "7-refused")
     say(f"e2e: a budget of -3 is refused: {reason.inner_text()}")
 
 
+def through_the_api(server: Served) -> str:
+    """A schedule fires; a run is cancelled and retried; a failed run says why in its logs."""
+    path = f"/deployments/{server.deployment('prepare-pool/prepare-pool')['id']}"
+    parameters = {"pool": str(server.workspace / "pool.jsonl")}
+    server.ask("PATCH", path, {"parameters": parameters, "description": "Ours."})
+    server.ask("POST", f"{path}/schedules", [{"schedule": {"cron": "* * * * *"}, "active": True}])
+    begun = time.monotonic()
+    while not any(run["auto_scheduled"] and run["state_type"] == "COMPLETED"
+                  for run in server.runs()):  # fmt: skip
+        if time.monotonic() - begun > SCHEDULE_S:
+            raise SystemExit("e2e: the schedule did not fire")
+        time.sleep(1)
+    say(f"e2e: a schedule fired and its run completed after {time.monotonic() - begun:.0f} s")
+    config = {"config_path": str(server.workspace / "faults.yaml")}
+    run_id = server.start_run("select-data-from-config/select-data-from-config", config)
+    time.sleep(5)
+    server.cancel(run_id)
+    expect_state(server, run_id, "CANCELLED")
+    server.retry(run_id)
+    time.sleep(1)
+    expect_state(server, run_id, "COMPLETED")
+    wrong = {**config, "overrides": {"pool.path": str(server.workspace / "nowhere.jsonl")}}
+    failed = server.start_run("select-data-from-config/select-data-from-config", wrong)
+    expect_state(server, failed, "FAILED")
+    lines = [log["message"] for log in server.logs(failed)]
+    if not any("nowhere.jsonl" in line for line in lines):
+        raise SystemExit(f"e2e: the Logs of a failed run do not say why: {lines}")
+    return run_id
+
+
+def survives_a_restart(before: Served, run_id: str) -> None:
+    """The team's schedule, description and parameters, and the past runs."""
+    server = start_serving(before.workspace, before.port)
+    try:
+        deployment = server.deployment("prepare-pool/prepare-pool")
+        kept = (
+            [schedule["active"] for schedule in deployment["schedules"]],
+            deployment["description"],
+            bool(deployment["parameters"]),
+            server.state(run_id)["type"],
+        )
+    finally:
+        stop_serving(server)
+    if kept != ([True], "Ours.", True, "COMPLETED"):
+        raise SystemExit(f"e2e: a restart of serve changed what the team had set: {kept}")
+    say("e2e: schedule, description, parameters and runs survived a restart")
+
+
+def expect_state(server: Served, run_id: str, expected: str) -> None:
+    """Wait for the end of a run. Exits if it is another one."""
+    state = server.wait_for_end(run_id, RUN_S)
+    if state["type"] != expected:
+        raise SystemExit(f"e2e: {state['type']} instead of {expected}: {state.get('message')}")
+    say(f"e2e: {expected}")
+
+
 def fill(page: Page, pool: str, exemplars: str, amount: str) -> None:
-    """The fields that must be filled; the preset and everything under Advanced stay as they are."""
+    """The fields that must be filled; all others stay as they are."""
     page.get_by_text("Amount", exact=True).first.wait_for()
     for label, value in (("Pool", pool), ("Exemplars", exemplars), ("Amount", amount)):
         # A section's box holds the labels of its fields too; the innermost box comes last.
@@ -113,13 +230,13 @@ def read_artifact_and_report(page: Page, server: Served, run_id: str) -> None:
     plot.wait_for()
     if not plot.evaluate("image => image.naturalWidth > 0"):
         raise SystemExit("e2e: the score curve is not drawn")
-    shot(page, "4-selection")
+    shot(page, "5-selection")
     link = page.get_by_role("link", name="Report").first.get_attribute("href") or ""
     page.goto(url + urlsplit(link).path)
     page.get_by_role("heading").first.wait_for()
-    shot(page, "5-report")
+    shot(page, "6-report")
     for folder in ("reports", "exports"):
-        if httpx.get(f"{url}/saelect/{folder}/").status_code != 200:
+        if page.request.get(f"{url}/saelect/{folder}/").status != 200:
             raise SystemExit(f"e2e: {folder} are not served")
 
 
@@ -148,15 +265,21 @@ def outside_host(url: str) -> str | None:
 
 
 def tell_refusal(response: Response) -> None:
-    """Say which call of the page the server refused, and why."""
+    """Say which call of the page the server refused."""
     if response.status >= 400 and "/api/" in response.url:
-        say(f"e2e: {response.status} {urlsplit(response.url).path} {response.text()[:300]}")
+        say(f"e2e: {response.status} {urlsplit(response.url).path}")
 
 
 def shot(page: Page, name: str) -> None:
-    """A screenshot, kept as build output."""
+    """Screenshots at both widths, kept as build output; the narrow one is of a page of its own."""
     page.wait_for_timeout(1500)
-    page.screenshot(path=OUT / f"{name}.png", full_page=True)
+    page.screenshot(path=OUT / f"{name}-1280.png")
+    narrow = page.context.new_page()
+    narrow.set_viewport_size({"width": 400, "height": 900})
+    narrow.goto(page.url)
+    narrow.wait_for_timeout(2500)
+    narrow.screenshot(path=OUT / f"{name}-400.png")
+    narrow.close()
 
 
 def say(line: str) -> None:

@@ -66,11 +66,27 @@ class Served:
 
     def start_run(self, deployment: str, parameters: Mapping[str, object]) -> str:
         """Start a run as the page does; returns its id. `deployment`: flow/name."""
-        found = self.ask("GET", f"/deployments/name/{deployment}")
+        found = self.deployment(deployment)
         state = {"type": "SCHEDULED", "message": "Run from the Prefect UI"}
         body = {"parameters": parameters, "state": state}
         made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return str(made["id"])
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment by flow/name."""
+        found: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}")
+        return found
+
+    def runs(self) -> list[Run]:
+        """All runs that are not waiting for their time."""
+        found: list[Run] = self.ask("POST", "/flow_runs/filter", {"limit": 200})
+        return [run for run in found if run["state_type"] != "SCHEDULED"]
+
+    def logs(self, run_id: str) -> list[dict[str, Any]]:
+        """The lines of a run's Logs."""
+        query = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200}
+        found: list[dict[str, Any]] = self.ask("POST", "/logs/filter", query)
+        return found
 
     def cancel(self, run_id: str) -> None:
         """The page's Cancel."""

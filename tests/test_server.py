@@ -141,6 +141,12 @@ def test_at_the_start_nothing_is_given_time(tmp_path: Path) -> None:
     assert server.set == {"a": "CRASHED", "b": "SCHEDULED", "c": "CANCELLED"}
 
 
+def test_a_run_of_another_host_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('{"pid": 1, "host": "elsewhere"}')
+    server = Server(("a", "RUNNING", 900))
+    assert reconcile(server.client(), tmp_path, "saelect", is_start=True) == []
+
+
 def test_a_cancelled_run_whose_worker_died_is_ended(tmp_path: Path) -> None:
     with holder_of(tmp_path, "a") as holder:
         server = Server(("a", "CANCELLING", 60))

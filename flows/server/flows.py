@@ -41,7 +41,12 @@ DEMO_WARNING = (
     "This run represents samples with the small DEMONSTRATION model. It shows how selection works;"
     " for a selection to train on, name a real model and its SAE."
 )
-_GENERATED = re.compile(r"[a-z]+-[a-z]+")
+_GENERATED = re.compile(
+    r"[a-z]+\d*-[a-z]+(-([a-z]|adjunct|anomaly|band|boundary|cloud|cluster|collapse|conflux"
+    r"|expanse|field|fringe|instability|manifold|mass|nebula|point|quadrant|reach|ring|sector|shift"
+    r"|tensor|terminus|vector|void|warp))?"
+)
+"""Names that Prefect's server or its UI makes up for a run without one."""
 
 
 def run_title() -> str:
@@ -78,7 +83,7 @@ def trigger() -> str:
 
 
 @contextmanager
-def _running(hours: float | None = None, *tags: str) -> Iterator[str]:
+def _running(hours: float | None, *tags: str) -> Iterator[str]:
     """Mark the run as alive, tag it, limit its time; yields the workspace's folder."""
     run_id = runtime.flow_run.id
     if run_id and os.environ.get(LIVE):
@@ -87,7 +92,7 @@ def _running(hours: float | None = None, *tags: str) -> Iterator[str]:
         with best_effort(), get_client(sync_client=True) as client:
             known = client.read_flow_run(run_id).tags
             client.update_flow_run(run_id, tags=sorted({*known, *tags}))
-    with time_limit(None if hours is None else hours * 3600):
+    with time_limit((hours or 0) * 3600 or None):
         yield str(chosen_root(None))
 
 
@@ -113,11 +118,11 @@ def select_data(
     model: Text = forms.MODEL,
     sae: Text = forms.SAE,
     preset: Literal["best", "paper", "demo"] = forms.PRESET,
-    advanced: forms.SelectAdvanced = forms.SELECT_ADVANCED,
+    advanced: forms.SelectAdvanced | None = forms.ADVANCED,
 ) -> list[dict[str, object]]:
     """Select samples: pool and exemplars in; selections, training files and a report out."""
     config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
-    return _select(config, advanced.max_hours, Path(exemplars.split(":")[-1]).stem)
+    return _select(config, advanced and advanced.max_hours, Path(exemplars.split(":")[-1]).stem)
 
 
 @flow(name="select-data-from-config", flow_run_name=run_title)
@@ -141,11 +146,11 @@ def plan(
     model: Text = forms.MODEL,
     sae: Text = forms.SAE,
     preset: Literal["best", "paper", "demo"] = forms.PRESET,
-    advanced: forms.SelectAdvanced = forms.SELECT_ADVANCED,
+    advanced: forms.SelectAdvanced | None = forms.ADVANCED,
 ) -> list[str]:
     """Estimate what a selection would read, drop, compute and write, without selecting."""
     config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
-    with _running(advanced.max_hours):
+    with _running(advanced and advanced.max_hours):
         lines = estimate_lines(estimate_run(config, open_workspace(None)))
     publish_markdown("plan", plan_page(lines), "What a run would do")
     return lines
@@ -155,11 +160,11 @@ def plan(
 def prepare_pool(
     pool: Text = forms.POOL,
     model: Text = forms.MODEL,
-    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
+    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
 ) -> str:
     """Read, normalize, deduplicate and tokenize a pool; returns the pool id."""
     job = forms.vector_job(pool, model, DEMO, advanced)
-    with _running(advanced.max_hours) as workspace:
+    with _running(advanced and advanced.max_hours) as workspace:
         pool_id = preparing.run_prepare(job, workspace)
         stage_page("prepare-pool", open_workspace(None), pool_id, {})
     return pool_id
@@ -170,11 +175,11 @@ def train_sae(
     pool: Text = forms.POOL,
     model: Text = forms.MODEL,
     training: forms.TrainingForm = forms.TRAINING,
-    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
+    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
 ) -> str:
     """Train an SAE on a pool; it is then frozen under its own id. Returns its folder."""
     job = forms.vector_job(pool, model, DEMO, advanced, training)
-    with _running(advanced.max_hours) as workspace:
+    with _running(advanced and advanced.max_hours) as workspace:
         folder = training_flow.run_training(job, workspace)
         stage_page("train-sae", open_workspace(None), None, {"SAE": folder})
     return folder
@@ -185,11 +190,11 @@ def embed_pool(
     pool: Text = forms.POOL,
     model: Text = forms.MODEL,
     sae: Text = forms.SAE,
-    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
+    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
 ) -> dict[str, int]:
     """Compute the vectors of a pool that are not stored yet."""
     job = forms.vector_job(pool, model, sae, advanced)
-    with _running(advanced.max_hours) as workspace:
+    with _running(advanced and advanced.max_hours) as workspace:
         counts = embedding.run_embedding(job, workspace)
         stage_page("embed-pool", open_workspace(None), None, counts)
     return counts
@@ -200,11 +205,11 @@ def index_pool(
     pool: Text = forms.POOL,
     model: Text = forms.MODEL,
     sae: Text = forms.SAE,
-    advanced: forms.VectorAdvanced = forms.VECTOR_ADVANCED,
+    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
 ) -> str:
     """Build the FAISS index of a pool, for `saelect neighbors`; returns its folder."""
     job = forms.vector_job(pool, model, sae, advanced)
-    with _running(advanced.max_hours) as workspace:
+    with _running(advanced and advanced.max_hours) as workspace:
         folder = indexing.run_indexing(job, workspace)
         stage_page("index-pool", open_workspace(None), None, {"index": folder})
     return folder
@@ -214,13 +219,13 @@ def index_pool(
 def bench_retrieval(
     pool: Text = shown("Labelled pool", "One Parquet file on the worker, with labels."),
     targets: Text = shown("Targets", "Target tasks with exemplars and labels, one JSON a line."),
-    advanced: forms.BenchAdvanced = forms.BENCH_ADVANCED,
+    advanced: forms.BenchAdvanced | None = forms.ADVANCED,
 ) -> str:
     """Compare ranking methods on a labelled pool; returns the path of the report."""
     from flows.bench_retrieval import run_bench  # Baselines and their libraries, for this alone.
 
     request = forms.bench_request(pool, targets, advanced)
-    with _running(advanced.max_hours) as workspace:
+    with _running(advanced and advanced.max_hours) as workspace:
         report = run_bench(request, workspace)[1]
         stage_page("bench-retrieval", open_workspace(None), None, {"report": report})
     return report
@@ -233,11 +238,10 @@ def export_selection_flow(
         list[ExportFormat],
         Field(min_length=1),
     ] = shown("Formats", "Formats of the training files.", ["messages"]),
-    max_hours: Hours = forms.HOURS,
 ) -> list[str]:
     """Write the training files of recorded selections again; returns their folders."""
     workspace = find_workspace(None)
-    with _running(max_hours):
+    with _running(None):
         folders = [
             export_selection(workspace, row.selection_id, formats=formats).folder
             for row in find_selections(workspace, selection)

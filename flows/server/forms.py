@@ -27,7 +27,7 @@ from selection.core.errors import InputError
 from storage.files.workspace import chosen_root
 
 Text = Annotated[str, Field(min_length=1)]
-Hours = Annotated[float | None, Field(gt=0, le=24 * 30)]
+Hours = Annotated[float, Field(ge=0, le=24 * 30)]
 SOURCE = "form"
 Model = TypeVar("Model", bound=BaseModel)
 _BEST = yaml.safe_load(preset_text("best"))
@@ -50,8 +50,8 @@ SAE = shown("SAE", "Sparse autoencoder of the model: folder, file or Hugging Fac
             " `demo` belongs to the demonstration model.", DEMO)  # fmt: skip
 PRESET = shown("Preset", "Named settings: `best` (measured best), `paper` (the published method),"
                " `demo` (`best` for short texts).", "best")  # fmt: skip
-HOURS = shown("Max hours", "Stop after this time; finished work is kept and the next run resumes.",
-              None)  # fmt: skip
+HOURS = shown("Max hours", "Stop after this time; finished work is kept and the next run resumes."
+              " 0: no limit.", 0)  # fmt: skip
 
 
 _RANGES: dict[str, Any] = {
@@ -108,10 +108,8 @@ def _plain(field: dict[str, Any]) -> dict[str, Any]:
     """A field without its null, so that the UI shows a field and not a choice of types."""
     kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
     # The UI sends `false` for an untouched switch and `[]` for an untouched list.
-    is_plain = len(kinds) == 1 and ("$ref" in kinds[0] or kinds[0].get("type") in
-                                    ("string", "number", "integer"))  # fmt: skip
-    if not is_plain:
-        return field
+    if len(kinds) != 1 or kinds[0].get("type") not in ("string", "number", "integer"):
+        return field  # A section that may be null is folded until its tab is chosen.
     return {**kinds[0], **{k: v for k, v in field.items() if k not in ("anyOf", "default")}}
 
 
@@ -193,7 +191,9 @@ class TrainingForm(_Training, Form):  # type: ignore[valid-type, misc]
 class Advanced(Form):
     """What every form has."""
 
-    max_hours: Hours = Field(None, title="Max hours", description=HOURS.description)
+    model_config = ConfigDict(title="Settings")
+
+    max_hours: Hours | None = Field(None, title="Max hours", description=HOURS.description)
 
 
 class VectorAdvanced(_Vectors, Advanced):  # type: ignore[valid-type, misc]
@@ -225,9 +225,7 @@ class BenchAdvanced(_Bench, Advanced):  # type: ignore[valid-type, misc]
     """All other settings; an empty field keeps its default."""
 
 
-SELECT_ADVANCED = shown("Advanced", "Everything else.", SelectAdvanced())
-VECTOR_ADVANCED = shown("Advanced", "Everything else.", VectorAdvanced())
-BENCH_ADVANCED = shown("Advanced", "Everything else.", BenchAdvanced())
+ADVANCED = shown("Advanced", "All other settings; the tab Settings opens them.", None)
 TRAINING = shown("Training", "Width, sparsity and length of the training.", TrainingForm())
 
 
@@ -238,7 +236,7 @@ def select_config(
     model: str,
     sae: str,
     preset: str,
-    advanced: SelectAdvanced,
+    advanced: SelectAdvanced | None,
 ) -> SelectConfig:
     """The config of a filled form. Raises InputError for contradictions and forbidden paths."""
     given = _given(pool, model, sae, advanced)
@@ -254,7 +252,11 @@ def select_config(
 
 
 def vector_job(
-    pool: str, model: str, sae: str, advanced: VectorAdvanced, training: TrainingForm | None = None
+    pool: str,
+    model: str,
+    sae: str,
+    advanced: VectorAdvanced | None,
+    training: TrainingForm | None = None,
 ) -> VectorJob:
     """The job of a filled form of a stage; raises as `select_config`. training: of a new SAE."""
     given = {**_given(pool, model, sae, advanced), "exemplars": "none", "budget": {"examples": 1}}
@@ -264,9 +266,9 @@ def vector_job(
     return VectorJob.model_validate(whole.model_dump(include=set(VectorJob.model_fields)))
 
 
-def _given(pool: str, model: str, sae: str, advanced: Form) -> dict[str, Any]:
+def _given(pool: str, model: str, sae: str, advanced: Form | None) -> dict[str, Any]:
     """The filled fields as a config writes them."""
-    given = advanced.model_dump(mode="json")
+    given = advanced.model_dump(mode="json") if advanced else {}
     given.pop("max_hours", None)
     path, options = {"path": pool}, given.pop("pool_options", {})
     if pool == _demo_pool()["path"]:
@@ -284,9 +286,9 @@ def _demo_pool() -> dict[str, Any]:
     return pool
 
 
-def bench_request(pool: str, targets: str, advanced: BenchAdvanced) -> BenchRequest:
+def bench_request(pool: str, targets: str, advanced: BenchAdvanced | None) -> BenchRequest:
     """The comparison of a filled form."""
-    given = advanced.model_dump(mode="json")
+    given = advanced.model_dump(mode="json") if advanced else {}
     given.pop("max_hours", None)
     return _allowed(BenchRequest(pool=pool, targets=targets, **given))
 

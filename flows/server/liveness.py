@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import time
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
@@ -44,6 +45,20 @@ def hold(folder: Path, run_id: str) -> None:
     _HELD.append(lock)
 
 
+def is_elsewhere(folder: Path, run_id: str) -> bool:
+    """Whether another host holds the lock of a run, which may not be visible from here."""
+    return _holder(folder, run_id).get("host", socket.gethostname()) != socket.gethostname()
+
+
+def _holder(folder: Path, run_id: str) -> dict[str, Any]:
+    """Process id and host that hold the lock of a run."""
+    try:
+        note = json.loads((folder / run_id).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
 def is_alive(folder: Path, run_id: str) -> bool:
     """Whether a process holds the lock of a run."""
     return (folder / run_id).exists() and locks.is_shared(folder / run_id)
@@ -57,9 +72,8 @@ def live_runs(folder: Path) -> list[str]:
 
 def stop(folder: Path, run_id: str, grace_s: float) -> bool:
     """End the process of a live run, politely, then by force; whether it has ended."""
-    try:
-        pid = int(json.loads((folder / run_id).read_text(encoding="utf-8"))["pid"])
-    except (OSError, ValueError, KeyError):
+    pid = _holder(folder, run_id).get("pid")
+    if not isinstance(pid, int) or is_elsewhere(folder, run_id):
         return not is_alive(folder, run_id)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
@@ -112,6 +126,8 @@ def _reconcile_one(
     run_id, kind = str(run["id"]), str(run["state"]["type"])
     changed = datetime.fromisoformat(str(run["state"]["timestamp"]).replace("Z", "+00:00"))
     age = (datetime.now(UTC) - changed).total_seconds()
+    if is_elsewhere(folder, run_id):
+        return None
     if is_alive(folder, run_id):
         if kind == "CANCELLING" and (is_start or age > CANCEL_S) and stop(folder, run_id, 5.0):
             return _set(client, run_id, "CANCELLED", "Cancelled; its process was ended.")
