@@ -7,7 +7,7 @@ scores stay in files, so a killed run resumes from what is complete.
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from prefect import flow
+from prefect import flow, runtime
 
 from flows.config.jobs import SelectConfig
 from flows.embed_pool import embed_task
@@ -69,7 +69,7 @@ def run_selection(
     # A deployment may run the same config many times; a name means one run.
     root = open_workspace(workspace)
     name = free_run_name(root, config.name or run_name)
-    facts = RunFacts(run_id, name, started, trigger)
+    facts = RunFacts(run_id, name, started, trigger, runtime.flow_run.id)
     with open_session(config, root), reported() as progress:
         check_task(config, workspace)
         pool_id = prepare_task(config, workspace)

@@ -190,9 +190,9 @@ def test_all_hookpoints_and_aggregates_come_from_one_pass_with_the_bytes_of_sepa
     ]
     together: list[int] = []
 
-    def counted(representers: Any, samples: Any) -> Any:
+    def counted(representers: Any, samples: Any, on_batch: Any) -> Any:
         together.append(len(representers))
-        return represent_samples(representers, samples)
+        return represent_samples(representers, samples, on_batch)
 
     monkeypatch.setattr(units, "represent_samples", counted)
     joined, _ = run_job(config_of(paths, spaces), tmp_path / "joined")

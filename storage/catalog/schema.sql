@@ -37,7 +37,8 @@ CREATE TABLE run (
     git_sha VARCHAR,  -- Commit of the checkout, where it ran from one.
     who VARCHAR,  -- Account that started it.
     host VARCHAR,  -- Machine it ran on.
-    "trigger" VARCHAR,  -- cli, ui, schedule, deployment, ...
+    "trigger" VARCHAR,  -- cli, ui, api or schedule.
+    flow_run_id VARCHAR,  -- Id of the Prefect flow run; null without one.
     note VARCHAR,  -- As given in the config.
     pool_id VARCHAR,  -- Hash of the pool's files and settings.
     representation_id VARCHAR,  -- Names the folder of its vectors.

@@ -34,6 +34,7 @@ class RunFacts:
     name: str
     created_at: datetime
     trigger: str
+    flow_run_id: str | None = None
     counts: Mapping[str, object] = field(default_factory=dict)
     stages: Sequence[StageRecord] = ()
 

@@ -43,6 +43,7 @@ def run_row(material: Material) -> Row:
         "who": getpass.getuser(),
         "host": socket.gethostname(),
         "trigger": facts.trigger,
+        "flow_run_id": facts.flow_run_id,
         "note": without_secrets(config.note),
         "pool_id": material.pool.pool_id,
         "representation_id": representer.representation_id,

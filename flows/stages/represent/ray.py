@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
+from flows.orchestration.progress import Advance
 from flows.stages.represent.representer import (
     Representer,
     another_representer,
@@ -94,9 +95,10 @@ def compute_units(
     rendered: RenderedPool,
     units: Sequence[NDArray[np.int64]],
     names: Sequence[str],
+    advance: Advance,
 ) -> Iterator[NDArray[np.int64]]:
     """Compute and write units as tasks; yields those of which a task of ours made the shards."""
-    ray, pool_id = connect(), rendered.folder.parent.parent.name
+    ray, pool_id, lengths = connect(), rendered.folder.parent.parent.name, rendered.lengths()
     jobs = tuple(Job.of(representer, pool_id) for representer in representers)
     needs = _needs(ray, representers[0].config)
     task = ray.remote(_compute_unit).options(max_retries=UNLIMITED_RETRIES, **needs)
@@ -112,6 +114,7 @@ def compute_units(
                 return
             done, _ = ray.wait(list(at_work), num_returns=1)
             unit = at_work.pop(done[0])
+            advance(int(lengths[unit].sum()))
             if ray.get(done[0]):
                 yield unit
     finally:

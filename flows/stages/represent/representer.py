@@ -4,7 +4,7 @@ The forward pass is paid once: a vector is keyed by its rendered tokens within a
 and only keys that no shard holds are computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from flows.stages.session import OpenedSae, Session, session_of
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.models.activations import ActivationModel, chosen_dtype, load_activation_model
+from selection.models.batching import ActivationBatch
 from selection.models.loading import find_device, fitting
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
@@ -272,9 +273,12 @@ def unit_id(representer: Representer, keys: NDArray[np.uint8]) -> str:
 
 
 def represent_samples(
-    representers: Sequence[Representer], samples: list[Rendered]
+    representers: Sequence[Representer],
+    samples: list[Rendered],
+    on_batch: Callable[[ActivationBatch], None] | None = None,
 ) -> list[tuple[SparseRows, UnitReport]]:
     """Vectors of a few samples by each representer of a run, all from one forward pass."""
     first = representers[0]
     heads = [replace(each.head, coder=each.coder_on_device) for each in representers]
-    return represent_heads(samples, first.model, heads, first.config.compute.tokens_per_batch)
+    n_tokens = first.config.compute.tokens_per_batch
+    return represent_heads(samples, first.model, heads, n_tokens, on_batch)

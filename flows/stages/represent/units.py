@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.orchestration.progress import stage
+from flows.orchestration.progress import Advance, stage
 from flows.stages.represent.representer import (
     Representer,
     missing_rows,
@@ -23,6 +23,7 @@ from flows.stages.represent.representer import (
     unit_id,
 )
 from selection.core.hashing import content_id
+from selection.models.batching import ActivationBatch
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
 from storage.files.atomic import ensure_free, is_complete, temp_path
@@ -35,9 +36,9 @@ ORDER = 2  # of the rows in a plan; raised when it changes, so that no half-done
 
 Units = list[NDArray[np.int64]]
 ComputeUnits = Callable[
-    [list[Representer], RenderedPool, Units, list[str]], Iterator[NDArray[np.int64]]
+    [list[Representer], RenderedPool, Units, list[str], Advance], Iterator[NDArray[np.int64]]
 ]
-"""Computes units and writes their shards; yields those that were made here."""
+"""Computes units and writes their shards, and reports their tokens; yields those made here."""
 
 
 def embed_rendered(representers: Sequence[Representer], rendered: RenderedPool) -> dict[str, int]:
@@ -81,8 +82,7 @@ def _embed(representers: list[Representer], rendered: RenderedPool) -> dict[str,
             first.load_model()
     computed = n_tokens = 0
     with stage("embed", sum(int(lengths[unit].sum()) for unit in units), "tokens") as handle:
-        for unit in _compute_units_of(first)(representers, rendered, units, names):
-            handle.advance(int(lengths[unit].sum()))
+        for unit in _compute_units_of(first)(representers, rendered, units, names, handle.advance):
             computed += len(unit)
             n_tokens += int(lengths[unit].sum())
         reused = rendered.n_usable - n_missing
@@ -119,10 +119,19 @@ def _compute_units(
     rendered: RenderedPool,
     units: list[NDArray[np.int64]],
     names: list[str],
+    advance: Advance,
 ) -> Iterator[NDArray[np.int64]]:
     """Units that this process made, each when its shards are on their way to the disk."""
     if not units:
         return
+    lengths, n_reported = rendered.lengths(), 0
+
+    def report(batch: ActivationBatch) -> None:
+        nonlocal n_reported
+        n_batch = int(lengths[unit[batch.rows]].sum())
+        n_reported += n_batch
+        advance(n_batch)
+
     keys, claims = rendered.keys(), representers[0].folder / ".leases"
     leases = Leases(claims)
     written: Future[None] | None = None
@@ -130,7 +139,9 @@ def _compute_units(
         try:
             for number in iter_claimed(names, partial(_is_done, representers), leases):
                 unit, name = units[number], names[number]
-                parts = represent_samples(representers, rendered.samples(unit))
+                n_reported = 0
+                parts = represent_samples(representers, rendered.samples(unit), report)
+                advance(int(lengths[unit].sum()) - n_reported)  # of samples without content
                 if written is not None:
                     written.result()  # at most one unit waits, and its failure is ours
                 finals = [representer.folder / name for representer in representers]
