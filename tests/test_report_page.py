@@ -240,7 +240,7 @@ def test_a_run_that_recorded_only_what_it_must_has_a_report(tmp_path: Path) -> N
     tables = {name: to_arrow(name, blank(made[name], keep)) for name, keep in required.items()}
     commit(workspace, tables)
     page = report_of(workspace)
-    assert "Nothing was refused before ranking." in page.text
+    assert "Nothing was dropped before ranking." in page.text
     assert "None" not in page.text
     export_selection(workspace, "calm-otter")
 
