@@ -22,12 +22,13 @@ from selection.data.exemplars import read_exemplar_rows
 from selection.data.exemplars import read_exemplars as read_exemplar_files
 from selection.data.read import ReadBatch, read_pool, read_rows
 from selection.data.samples import Samples, gather_samples, samples_in_order
-from selection.interactive.picked import Diverse, NearDuplicates, PickRules, Selected, pick_samples
+from selection.interactive.picked import PickRules, Selected, pick_samples
 from selection.interactive.ranked import Ranked, RankingRules, rank_samples
 from selection.interactive.reader import Reader, ReaderSettings, open_reader
 from selection.interactive.training import train_on_samples
 from selection.interactive.vectors import SpaceKind, Vectors, make_vectors
 from selection.picking.quotas import Bounds, Quota
+from selection.picking.rules import Diverse, NearDuplicates
 from selection.records import Budget, PoolSource
 
 __all__ = [

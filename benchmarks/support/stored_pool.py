@@ -10,10 +10,10 @@ from flows.benchmark.methods import UnderTest, find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
 from flows.stages.prepare.render import render
-from flows.stages.prepare.rules import texts_of
 from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import pool_vectors
 from flows.stages.represent.units import embed_rendered
+from selection.data.samples import texts_of
 from selection.evaluation.labelled import Setting, read_labelled_pool, read_labelled_targets
 from selection.records import SparseRows
 from storage.files.workspace import open_workspace

@@ -26,6 +26,20 @@ from selection.records import DROP_SCHEMA, POOL_SCHEMA
 ROLE_COLUMNS = tuple(name for name in POOL_SCHEMA.names if name not in ("messages", "tools"))
 
 
+def conversations_of(
+    rows: pa.Table | pa.RecordBatch,
+) -> Iterator[tuple[list[dict[str, Any]], list[Any] | None]]:
+    """Messages and tools of rows that hold both as JSON."""
+    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
+    for messages, tools in pairs:
+        yield json.loads(messages), json.loads(tools) if tools else None
+
+
+def texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:
+    """Plain text of rows that hold `messages` and `tools` as JSON."""
+    return [plain_text(messages, tools) for messages, tools in conversations_of(rows)]
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Different conversations, and the rows that say them.
@@ -52,8 +66,7 @@ class Samples:
 
     def conversation(self, number: int) -> tuple[list[dict[str, Any]], list[Any] | None]:
         """Messages and tools of one sample."""
-        row = self.table.slice(number, 1).to_pylist()[0]
-        return json.loads(row["messages"]), json.loads(row["tools"]) if row["tools"] else None
+        return next(conversations_of(self.table.slice(number, 1)))
 
     def first_occurrences(self, numbers: NDArray[np.int64]) -> pa.Table:
         """The first row that says each of some samples."""
@@ -63,9 +76,7 @@ class Samples:
     def conversations(self) -> Iterator[tuple[list[dict[str, Any]], list[Any] | None]]:
         """Messages and tools of every sample, in order."""
         for batch in self.table.to_batches(max_chunksize=1024):
-            rows = zip(batch["messages"].to_pylist(), batch["tools"].to_pylist(), strict=True)
-            for messages, tools in rows:
-                yield json.loads(messages), json.loads(tools) if tools else None
+            yield from conversations_of(batch)
 
     def passing(self, where: str | None) -> NDArray[np.bool_]:
         """(n,) samples of which any occurrence passes an SQL expression over its columns."""
@@ -112,8 +123,8 @@ class Samples:
 
     def texts(self) -> Iterator[str]:
         """Plain text of every sample, in order, as BM25 and decontamination read it."""
-        for messages, tools in self.conversations():
-            yield plain_text(messages, tools)
+        for batch in self.table.to_batches(max_chunksize=1024):
+            yield from texts_of(batch)
 
 
 def gather_samples(batches: Iterable[ReadBatch]) -> Samples:

@@ -14,33 +14,18 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.data.messages import plain_text
+from selection.data.samples import texts_of
 from selection.data.training_rows import json_line, training_row
 from selection.interactive.ranked import Ranked
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
-from selection.picking.pick import Diversity, Picks, Rules, choose
-from selection.picking.quotas import ColumnLimits, Quota, check_quota, limits_of
+from selection.picking.budget import wanted_examples
+from selection.picking.pick import Picks, choose
+from selection.picking.quotas import Quota, check_quotas
+from selection.picking.rules import Diverse, NearDuplicates, picking_rules
 from selection.records import Budget
 from selection.similarity.explain import explain_pairs
 
 TrainingFormat = Literal["messages", "original", "ids"]
 _SHOWN_CHARACTERS = 160
-
-
-@dataclass(frozen=True, slots=True)
-class NearDuplicates:
-    """When a sample repeats a better one: near in vector, and in runs of words."""
-
-    similarity: float = 0.9
-    text_overlap: float = 0.7
-    shingle_words: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Diverse:
-    """Maximal marginal relevance on the exact similarity. trade: 1 is the scores alone."""
-
-    trade: float = 0.7
-    multiple: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +147,8 @@ class Selected:
 
 def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
     """Take samples by score and rules until the budget is spent. Raises InputError."""
-    limit = ranked.vectors.reader.renderer.settings["max_length"]
-    tokens = np.array([min(each.n_full, limit) for each in ranked.vectors.rendered], np.int64)
-    picks = choose(
-        ranked.ranking, budget, ranked.promised, _rules(ranked, budget, rules), lambda r: tokens[r]
-    )
-    return Selected(ranked, picks)
-
-
-def _rules(ranked: Ranked, budget: Budget, rules: PickRules) -> Rules:
-    samples, given = ranked.vectors.samples, ranked.input
-    gather = given.vectors.parts[given.own].gather
+    vectors, given = ranked.vectors, ranked.input
+    samples = vectors.samples
     include, unknown = samples.numbers_of(rules.include)
     if unknown:
         raise InputError(
@@ -182,35 +158,23 @@ def _rules(ranked: Ranked, budget: Budget, rules: PickRules) -> Rules:
             remedy="Give example ids, or ids of the column that `columns={'id': ...}` names.",
         )
     columns = [samples.values(quota.column, ranked.rules.where) for quota in rules.quotas]
-    for quota, (names, codes) in zip(rules.quotas, columns, strict=True):
-        n = budget.examples or int((budget.fraction or 0) * ranked.promised) or 1
-        limits = limits_of(quota, names, codes, n)
-        check_quota(quota, limits, ranked.eligibility.eligible, n)
-
-    def limits_for(n: int) -> list[ColumnLimits]:
-        pairs = zip(rules.quotas, columns, strict=True)
-        return [limits_of(quota, *column, n) for quota, column in pairs]
-
-    def finder() -> DuplicateFinder:
-        rule = rules.near_duplicates or NearDuplicates()
-        return DuplicateFinder(
-            KeptVectors(given.own_weights, rule.similarity),
-            gather,
-            lambda rows: [plain_text(*samples.conversation(int(row))) for row in rows],
-            text_overlap=rule.text_overlap,
-            shingle_words=rule.shingle_words,
-        )
-
-    diversity, diverse = None, rules.diversity
-    if diverse is not None:
-        diversity = Diversity(diverse.trade, diverse.multiple, gather, given.own_weights)
-    return Rules(
+    n = wanted_examples(budget, ranked.promised)
+    check_quotas(rules.quotas, columns, ranked.eligibility.eligible, n)
+    limit = vectors.reader.renderer.settings["max_length"]
+    tokens = np.array([min(each.n_full, limit) for each in vectors.rendered], np.int64)
+    picking = picking_rules(
         include=include,
         min_score=rules.min_score,
-        limits=limits_for if rules.quotas else None,
-        duplicates=finder if rules.near_duplicates else None,
-        diversity=diversity,
+        quotas=rules.quotas,
+        columns=columns,
+        near_duplicates=rules.near_duplicates,
+        diversity=rules.diversity,
+        vectors=given.vectors.parts[given.own].gather,
+        texts=lambda rows: texts_of(samples.table.take(rows)),
+        weights=given.own_weights,
     )
+    picks = choose(ranked.ranking, budget, ranked.promised, picking, lambda rows: tokens[rows])
+    return Selected(ranked, picks)
 
 
 def write_rows(rows: Iterator[Mapping[str, Any]], path: Path) -> int:

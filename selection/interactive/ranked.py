@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.core.sparse import take
 from selection.data.samples import Samples
+from selection.data.shapes.contents import has_response
 from selection.interactive.vectors import Vectors
-from selection.picking.decontamination import Contaminated, find_contaminated, item_runs
-from selection.picking.eligibility import Eligibility
+from selection.picking.decontamination import find_contaminated, item_runs
+from selection.picking.eligibility import (
+    Eligibility,
+    eligible_by_content,
+    eligible_by_rendering,
+)
 from selection.picking.selections import rankings_of
-from selection.records import DropReason, Ranking, SparseRows
+from selection.records import Ranking, SparseRows
 from selection.similarity.queries import ExemplarReduction
 from selection.similarity.ranking_input import RankingInput, ranking_input
 from selection.similarity.sources import PoolSpaces, Value
@@ -129,7 +134,7 @@ class _InMemory:
 def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: RankingRules) -> Ranked:
     """Exact generalized Jaccard of every eligible sample; the same scores as `saelect run`."""
     _refuse_silent(target, exemplars)
-    promised = _before_rendering(vectors, exemplars.samples, rules)
+    promised = _eligible_before_rendering(vectors, exemplars.samples, rules)
     spaces = PoolSpaces(vectors.names, tuple(_InMemory(rows) for rows in vectors.rows))
     counts, has_column = document_frequencies(spaces)
     weights = rules.space_weights or [1] * len(vectors.names)
@@ -150,14 +155,7 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
         {target: exemplars.rows},
         vectors.spaces.index("sae"),
     )
-    left = promised.without(_after_rendering(vectors, exemplars.samples, rules, ~has_column))
-    if not left.n:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in left.drops.items())
-        raise InputError(
-            f"no sample is left to rank ({reasons})",
-            field="samples",
-            remedy="Count other tokens, raise `max_length`, or loosen `where`.",
-        )
+    left = _eligible_after_rendering(promised, vectors, exemplars.samples, rules, has_column)
     scorer = given.scorer(rules.exemplar_reduction, rules.threads)
     scores = scorer.scores(spaces)
     ranking = rankings_of(scores, left.eligible)[target]
@@ -178,54 +176,48 @@ def _refuse_silent(target: str, exemplars: Vectors) -> None:
             )
 
 
-def _before_rendering(vectors: Vectors, exemplars: Samples, rules: RankingRules) -> Eligibility:
-    samples, n = vectors.samples, len(vectors)
-    dropped = {DropReason.WHERE: ~samples.passing(rules.where)}
-    if rules.drop_exemplar_copies:
-        dropped[DropReason.IS_EXEMPLAR] = np.isin(samples.ids, exemplars.ids)
-    if rules.exclude:
-        dropped[DropReason.EXCLUDED] = np.isin(np.arange(n), samples.numbers_of(rules.exclude)[0])
-    if vectors.reader.settings.counted != "prompt":
-        answers = (
-            any(_responds(message) for message in messages)
-            for messages, _ in samples.conversations()
-        )
-        dropped[DropReason.NO_RESPONSE] = ~np.fromiter(answers, np.bool_, n)
-    return Eligibility(np.ones(n, np.bool_), {}).without(dropped)
-
-
-def _responds(message: dict[str, object]) -> bool:
-    return message["role"] == "assistant" and bool(
-        message.get("content") or message.get("tool_calls")
+def _eligible_before_rendering(
+    vectors: Vectors, exemplars: Samples, rules: RankingRules
+) -> Eligibility:
+    samples = vectors.samples
+    answers = (has_response(messages) for messages, _ in samples.conversations())
+    return eligible_by_content(
+        samples.passing(rules.where),
+        samples.ids,
+        exemplars.ids.tolist() if rules.drop_exemplar_copies else (),
+        samples.numbers_of(rules.exclude)[0],
+        None if vectors.reader.settings.counted == "prompt" else answers,
     )
 
 
-def _after_rendering(
-    vectors: Vectors, exemplars: Samples, rules: RankingRules, empty: NDArray[np.bool_]
-) -> dict[DropReason, NDArray[np.bool_]]:
-    usable = np.array([bool(each.content_mask.any()) for each in vectors.rendered])
+def _eligible_after_rendering(
+    eligibility: Eligibility,
+    vectors: Vectors,
+    exemplars: Samples,
+    rules: RankingRules,
+    has_vector: NDArray[np.bool_],
+) -> Eligibility:
+    has_content = np.array([bool(each.content_mask.any()) for each in vectors.rendered])
     lost = np.array([each.response_lost for each in vectors.rendered])
-    tokens = np.array([each.n_full for each in vectors.rendered], np.int64)
-    dropped = {
-        DropReason.RESPONSE_TRUNCATED: lost & ~usable,
-        DropReason.NO_COUNTED_TOKENS: ~usable,
-        DropReason.EMPTY_VECTOR: empty,
-    }
-    if rules.min_tokens is not None:
-        dropped[DropReason.TOO_SHORT] = tokens < rules.min_tokens
-    if rules.max_tokens is not None:
-        dropped[DropReason.TOO_LONG] = tokens > rules.max_tokens
-    if rules.decontaminate:
-        found = _contaminated(vectors.samples, exemplars, rules.evaluation_items)
-        mask = np.zeros(len(vectors), np.bool_)
-        mask[found.rows] = True
-        dropped[DropReason.CONTAMINATED] = mask
-    return dropped
+    return eligible_by_rendering(
+        eligibility,
+        n_tokens=np.array([each.n_full for each in vectors.rendered], np.int64),
+        response_truncated=lost & ~has_content,
+        has_content=has_content,
+        has_vector=has_vector,
+        contaminated=_contaminated(vectors.samples, exemplars, rules),
+        min_tokens=rules.min_tokens,
+        max_tokens=rules.max_tokens,
+    )
 
 
-def _contaminated(samples: Samples, exemplars: Samples, items: Samples | None) -> Contaminated:
+def _contaminated(
+    samples: Samples, exemplars: Samples, rules: RankingRules
+) -> NDArray[np.int64] | None:
+    if not rules.decontaminate:
+        return None
     texts, files = list(exemplars.texts()), [0] * len(exemplars)
-    if items is not None:
-        texts += items.texts()
-        files += [1] * len(items)
-    return find_contaminated(samples.texts(), item_runs(texts, files), len(samples))
+    if rules.evaluation_items is not None:
+        texts += rules.evaluation_items.texts()
+        files += [1] * len(rules.evaluation_items)
+    return find_contaminated(samples.texts(), item_runs(texts, files), len(samples)).rows

@@ -42,6 +42,10 @@ class Quota:
     others: Bounds = Bounds()
 
 
+ColumnValues = tuple[list[str], NDArray[np.int32]]
+"""Values of a column, and (n_pool,) number of the value of each row, -1 for none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnLimits:
     """A quota in whole examples, for a selection of n.
@@ -79,6 +83,22 @@ def _whole(amount: int | float, n: int, *, up: bool) -> int:
         return amount
     exact = Fraction(repr(amount)) * n
     return ceil(exact) if up else int(exact)
+
+
+def check_quotas(
+    quotas: Sequence[Quota],
+    columns: Sequence[ColumnValues],
+    eligible: NDArray[np.bool_],
+    n: int | None,
+) -> None:
+    """Refuse quotas that no selection can meet. n: its examples; None for a token budget.
+
+    Without n only values that no eligible row has are refused. Raises InputError.
+    """
+    for quota, (names, codes) in zip(quotas, columns, strict=True):
+        present = {names[code] for code in np.unique(codes[eligible & (codes >= 0)])}
+        if n is not None or not present.issuperset(quota.values):
+            check_quota(quota, limits_of(quota, names, codes, n or 1), eligible, n or 1)
 
 
 def check_quota(quota: Quota, limits: ColumnLimits, eligible: NDArray[np.bool_], n: int) -> None:

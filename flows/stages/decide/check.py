@@ -10,7 +10,7 @@ from flows.config.jobs import SelectConfig
 from flows.config.rules import CheckConfig
 from flows.orchestration.progress import stage
 from flows.stages.decide.run_input import RunInput
-from flows.stages.prepare.rules import texts_of
+from selection.data.samples import texts_of
 from selection.evaluation.label_free import HeldOut, check_held_out, sample_rows
 from selection.evaluation.ranking_depth import RankingDepth, measure_depth, n_indistinguishable
 from selection.picking.selections import JOINT, Selection

@@ -8,9 +8,10 @@ import pyarrow as pa
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.decide.run_input import RunInput
-from flows.stages.prepare.rules import pool_texts, rules_of, texts_of
+from flows.stages.prepare.rules import pool_texts, rules_of
 from flows.stages.rank.score import pool_scores
 from flows.stages.represent.spaces import SpaceVectors
+from selection.data.samples import texts_of
 from selection.evaluation.controls import control_scores
 from selection.picking.budget import TokenCount
 from selection.picking.selections import Selection, rankings_of, select

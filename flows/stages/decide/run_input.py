@@ -1,17 +1,17 @@
 """What a run ranks, against what: eligible examples, exemplars with their weights, candidates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from flows.config.jobs import SelectConfig
-from flows.stages.prepare.rules import Contamination, contamination_of
+from flows.stages.prepare.rules import search_items
 from flows.stages.rank.retrieve import retrieve_candidates
 from flows.stages.represent.spaces import SpaceVectors, Terms, ranking_input_of
-from selection.core.errors import InputError
-from selection.picking.eligibility import Eligibility
-from selection.records import DropReason, Exemplars
+from selection.picking.decontamination import Contaminated
+from selection.picking.eligibility import Eligibility, eligible_by_rendering
+from selection.records import Exemplars
 from selection.similarity.ranking_input import RankingInput
 from selection.similarity.retrieval import Retrieved
 from storage.pools.prepare import PreparedPool
@@ -26,13 +26,15 @@ class RunInput:
     ranking:       vectors, joined spaces with their weights, and exemplars.
     terms:         what the exemplars' lexical columns stand for.
     contamination: which examples hold an evaluation item, as far as that was searched.
+    items:         (file or target, id) of every item that was searched for.
     retrieved:     what may be ranked of the eligible, where the search is not exact.
     """
 
     eligibility: Eligibility
     ranking: RankingInput
     terms: Terms
-    contamination: Contamination | None = None
+    contamination: Contaminated | None = None
+    items: Sequence[tuple[str, str]] = ()
     retrieved: Retrieved | None = None
 
 
@@ -48,27 +50,16 @@ def run_input(
     verify = config.compute.verify_shards
     ranking, terms, has_column = ranking_input_of(config, vectors, targets, verify=verify)
     tables = {name: table for name, (table, _) in targets.items()}
-    contamination = contamination_of(config, pool, tables)
-    tokens, bounds = rendered.full_lengths(), config.length
-    dropped = {
-        DropReason.RESPONSE_TRUNCATED: rendered.response_truncated(),
-        DropReason.NO_COUNTED_TOKENS: ~rendered.usable(),
-        DropReason.EMPTY_VECTOR: ~vectors.parts[0].spread(has_column, fill=False),
-    }
-    if bounds.min_tokens is not None:
-        dropped[DropReason.TOO_SHORT] = tokens < bounds.min_tokens
-    if bounds.max_tokens is not None:
-        dropped[DropReason.TOO_LONG] = tokens > bounds.max_tokens
-    if contamination is not None:
-        dropped[DropReason.CONTAMINATED] = contamination.mask(pool.n_examples)
-    left = eligibility.without(dropped)
-    if not left.n:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in left.drops.items())
-        raise InputError(
-            f"no example is left to rank ({reasons})",
-            field="rendering.counted",
-            value=config.rendering.counted,
-            remedy="Count other tokens, raise `rendering.max_length`, or loosen `where`.",
-        )
+    contamination, items = search_items(config, pool, tables)
+    left = eligible_by_rendering(
+        eligibility,
+        n_tokens=rendered.full_lengths(),
+        response_truncated=rendered.response_truncated(),
+        has_content=rendered.usable(),
+        has_vector=vectors.parts[0].spread(has_column, fill=False),
+        contaminated=None if contamination is None else contamination.rows,
+        min_tokens=config.length.min_tokens,
+        max_tokens=config.length.max_tokens,
+    )
     retrieved = retrieve_candidates(config, vectors, ranking, left)
-    return RunInput(left, ranking, terms, contamination, retrieved)
+    return RunInput(left, ranking, terms, contamination, items, retrieved)

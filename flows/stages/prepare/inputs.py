@@ -9,9 +9,7 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from flows.config.base import DEMO
 from flows.config.data import ExemplarsConfig, PoolConfig
@@ -22,9 +20,10 @@ from selection.core.hashing import content_id
 from selection.data.coverage import ReadReport
 from selection.data.drops import drop_lines
 from selection.data.exemplars import read_exemplars
+from selection.data.samples import conversations_of
 from selection.data.shapes.contents import has_response
-from selection.picking.eligibility import Eligibility
-from selection.records import DropReason, PoolSource
+from selection.picking.eligibility import Eligibility, eligible_by_content
+from selection.records import PoolSource
 from storage.files.hashes import FileHashes
 from storage.files.leases import Leases
 from storage.files.workspace import Workspace
@@ -80,18 +79,6 @@ def refuse_without_response(config: SelectConfig, targets: Mapping[str, pa.Table
                 )
 
 
-def responding(config: SelectConfig, pool: PreparedPool) -> NDArray[np.bool_]:
-    """(n,) examples with a response to train on; all of them where only prompts count."""
-    if config.rendering.counted == "prompt":
-        return np.ones(pool.n_examples, np.bool_)
-    answers = (
-        has_response(json.loads(messages))
-        for batch in pool.iter_examples()
-        for messages in batch["messages"].to_pylist()
-    )
-    return np.fromiter(answers, np.bool_, pool.n_examples)
-
-
 def prepare(config: PoolJob, workspace: Workspace) -> PreparedPool:
     """Read, normalize and sort the pools into the workspace, or reuse what is there."""
     hash_file = FileHashes(workspace.file_hashes).sha256
@@ -131,27 +118,21 @@ def eligible_examples(
 
     Raises InputError where the budget asks for more than survives.
     """
-    passing = pool.eligible(config.where)
-    copies = np.zeros(pool.n_examples, np.bool_)
-    if config.drop_exemplar_copies:
-        known = np.unique(
-            [i for table in targets.values() for i in table["example_id"].to_pylist()]
-        )
-        copies = np.isin(pool.example_ids().astype(str), known) & passing
-    excluded = np.zeros(pool.n_examples, np.bool_)
-    excluded[pool.rows_of_ids(id_names(config.exclude, "exclude"))[0]] = True
-    excluded &= passing & ~copies
-    unanswered = passing & ~copies & ~excluded & ~responding(config, pool)
-    eligible = passing & ~copies & ~excluded & ~unanswered
-    _refuse_large_budget(config, int(eligible.sum()), pool.n_examples)
-    masks = {
-        DropReason.WHERE: ~passing,
-        DropReason.IS_EXEMPLAR: copies,
-        DropReason.EXCLUDED: excluded,
-        DropReason.NO_RESPONSE: unanswered,
-    }
-    drops = {reason: int(mask.sum()) for reason, mask in masks.items() if mask.any()}
-    return Eligibility(eligible, drops, {reason: int(masks[reason].argmax()) for reason in drops})
+    tables = targets.values() if config.drop_exemplar_copies else ()
+    answers = (
+        has_response(messages)
+        for batch in pool.iter_examples()
+        for messages, _ in conversations_of(batch)
+    )
+    eligibility = eligible_by_content(
+        pool.eligible(config.where),
+        pool.example_ids().astype(str),
+        [example_id for table in tables for example_id in table["example_id"].to_pylist()],
+        pool.rows_of_ids(id_names(config.exclude, "exclude"))[0],
+        None if config.rendering.counted == "prompt" else answers,
+    )
+    _refuse_large_budget(config, eligibility.n, pool.n_examples)
+    return eligibility
 
 
 def ineligible_lines(pool: PreparedPool, eligibility: Eligibility) -> list[str]:

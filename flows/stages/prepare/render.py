@@ -3,7 +3,6 @@
 No weights are loaded here; a wrong model, hookpoint or SAE is refused early.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +16,7 @@ from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
+from selection.data.samples import conversations_of
 from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
@@ -167,7 +167,4 @@ def _fallbacks(renderer: Renderer) -> str:
 
 def render_rows(renderer: Renderer, rows: pa.RecordBatch | pa.Table) -> list[Rendered]:
     """Render rows that hold `messages` and `tools` as JSON."""
-    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
-    return renderer.render_batch(
-        [(json.loads(messages), json.loads(tools) if tools else None) for messages, tools in pairs]
-    )
+    return renderer.render_batch(list(conversations_of(rows)))

@@ -1,71 +1,35 @@
-"""The config's rules as what the selection takes: rows, columns, finders and evaluation items."""
+"""The config's rules as what the selection takes: rows, columns, rules and evaluation items."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import id_names, source_of
 from selection.core.errors import InputError
 from selection.data.exemplars import read_exemplars
-from selection.data.messages import plain_text
+from selection.data.samples import texts_of
 from selection.picking.budget import wanted_examples
-from selection.picking.decontamination import find_contaminated, item_runs
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
-from selection.picking.pick import Diversity, Rules
-from selection.picking.quotas import ColumnLimits, check_quota, limits_of
+from selection.picking.decontamination import Contaminated, find_contaminated, item_runs
+from selection.picking.eligibility import Mask
+from selection.picking.pick import Rules
+from selection.picking.quotas import ColumnValues, check_quotas
+from selection.picking.rules import Diverse, NearDuplicates, Rows, Weights, picking_rules
 from storage.pools.prepare import PreparedPool
 from storage.pools.vectors import PoolVectors
 
 
-@dataclass(frozen=True)
-class Contamination:
-    """Pool rows that hold an evaluation item.
-
-    rows: (r,) int64. files, items: which item, by file (or target) and by its own or example id.
-    matched, counted: (r,) int64 runs of words of it, in the row and in the item.
-    """
-
-    rows: NDArray[np.int64]
-    files: Sequence[str]
-    items: Sequence[str]
-    matched: NDArray[np.int64]
-    counted: NDArray[np.int64]
-
-    def mask(self, n: int) -> NDArray[np.bool_]:
-        """(n,) bool, True for these rows."""
-        mask = np.zeros(n, np.bool_)
-        mask[self.rows] = True
-        return mask
-
-
-def texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:
-    """Plain text of rows that hold `messages` and `tools` as JSON."""
-    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
-    return [
-        plain_text(json.loads(messages), json.loads(tools) if tools else None)
-        for messages, tools in pairs
-    ]
-
-
-def pool_texts(pool: PreparedPool, advance: object) -> Iterator[str]:
+def pool_texts(pool: PreparedPool, advance: Callable[[int], object]) -> Iterator[str]:
     """Plain text of every example, in pool order."""
     for batch in pool.iter_examples():
         yield from texts_of(batch)
-        if callable(advance):
-            advance(batch.num_rows)
+        advance(batch.num_rows)
 
 
-def included_rows(config: SelectConfig, pool: PreparedPool) -> NDArray[np.int64]:
+def included_rows(config: SelectConfig, pool: PreparedPool) -> Rows:
     """Rows on the include list. Raises InputError for a name that the pool does not have."""
     names = id_names(config.include, "include")
-    if not names:
-        return np.zeros(0, np.int64)
     rows, unknown = pool.rows_of_ids(names)
     if unknown:
         raise InputError(
@@ -74,8 +38,9 @@ def included_rows(config: SelectConfig, pool: PreparedPool) -> NDArray[np.int64]
             value=unknown[0],
             remedy="Give example ids, or ids of the column that `columns: {id: ...}` names.",
         )
-    both = np.intersect1d(rows, pool.rows_of_ids(id_names(config.exclude, "exclude"))[0])
-    if len(both):
+    excluded = set(pool.rows_of_ids(id_names(config.exclude, "exclude"))[0].tolist())
+    both = [row for row in rows.tolist() if row in excluded]
+    if both:
         raise InputError(
             f"{len(both)} examples are both included and excluded",
             field="include",
@@ -85,19 +50,11 @@ def included_rows(config: SelectConfig, pool: PreparedPool) -> NDArray[np.int64]
     return rows
 
 
-def quota_columns(
-    config: SelectConfig, pool: PreparedPool, eligible: NDArray[np.bool_]
-) -> list[tuple[list[str], NDArray[np.int32]]]:
+def quota_columns(config: SelectConfig, pool: PreparedPool, eligible: Mask) -> list[ColumnValues]:
     """Values of every quota's column; refuses quotas that the eligible examples cannot meet."""
     columns = [pool.column_values(quota.column, config.where) for quota in config.quotas]
     n = wanted_examples(config.budget.as_budget(), int(eligible.sum()))
-    for quota, (names, codes) in zip(config.quotas, columns, strict=True):
-        known = np.unique(codes[eligible & (codes >= 0)])
-        missing = sorted(set(quota.values) - {names[code] for code in known})
-        if n is not None or missing:
-            size = n or 1
-            limits = limits_of(quota.as_quota(), names, codes, size)
-            check_quota(quota.as_quota(), limits, eligible, size)
+    check_quotas([quota.as_quota() for quota in config.quotas], columns, eligible, n)
     return columns
 
 
@@ -105,60 +62,43 @@ def rules_of(
     config: SelectConfig,
     pool: PreparedPool,
     vectors: PoolVectors,
-    eligible: NDArray[np.bool_],
-    weights: NDArray[np.int64],
+    eligible: Mask,
+    weights: Weights,
 ) -> Rules:
     """Everything that decides besides the score. Raises InputError for what cannot be met."""
-    columns = quota_columns(config, pool, eligible)
-
-    def limits(n: int) -> list[ColumnLimits]:
-        pairs = zip(config.quotas, columns, strict=True)
-        return [limits_of(quota.as_quota(), *column, n) for quota, column in pairs]
-
-    def finder() -> DuplicateFinder:
-        rule = config.near_duplicates
-        assert rule is not None
-        return DuplicateFinder(
-            KeptVectors(weights, rule.similarity),
-            vectors.gather,
-            lambda rows: texts_of(pool.examples_at(rows)),
-            text_overlap=rule.text_overlap,
-            shingle_words=rule.shingle_words,
-        )
-
-    diversity = config.diversity
-    return Rules(
+    duplicates, diversity = config.near_duplicates, config.diversity
+    return picking_rules(
         include=included_rows(config, pool),
         min_score=config.min_score,
-        limits=limits if config.quotas else None,
-        duplicates=finder if config.near_duplicates else None,
-        diversity=Diversity(diversity.trade, diversity.multiple, vectors.gather, weights)
-        if diversity
-        else None,
+        quotas=[quota.as_quota() for quota in config.quotas],
+        columns=quota_columns(config, pool, eligible),
+        near_duplicates=duplicates and NearDuplicates(**duplicates.model_dump()),
+        diversity=diversity and Diverse(**diversity.model_dump()),
+        vectors=vectors.gather,
+        texts=lambda rows: texts_of(pool.examples_at(rows)),
+        weights=weights,
     )
 
 
-def contamination_of(
+def search_items(
     config: SelectConfig, pool: PreparedPool, targets: Mapping[str, pa.Table]
-) -> Contamination | None:
-    """One pass over the pool's texts for the items; None where nothing is searched."""
+) -> tuple[Contaminated | None, Sequence[tuple[str, str]]]:
+    """Examples that hold an evaluation item, in one pass over the pool's texts; None if not asked.
+
+    Also returns (file or target, own or example id) of every item.
+    """
     rule = config.decontamination
     if rule is None:
-        return None
+        return None, []
     tables = list(targets.items()) if rule.exemplars else []
     tables += [(file.path, read_exemplars(source_of(file))) for file in rule.files]
     if not tables:
-        return None
-    texts = [text for _, table in tables for text in texts_of(table)]
-    names = [
-        str(row["own_id"] or row["example_id"])
-        for _, table in tables
-        for row in table.select(["own_id", "example_id"]).to_pylist()
-    ]
-    file_of = np.repeat(np.arange(len(tables)), [table.num_rows for _, table in tables])
+        return None, []
+    rows = [(file, row) for file, table in tables for row in table.to_pylist()]
+    names = [(file, str(row["own_id"] or row["example_id"])) for file, row in rows]
     items = item_runs(
-        texts,
-        file_of.tolist(),
+        [text for _, table in tables for text in texts_of(table)],
+        [number for number, (_, table) in enumerate(tables) for _ in range(table.num_rows)],
         shortest=rule.shortest,
         longest=rule.longest,
         template_share=rule.template_share,
@@ -176,10 +116,4 @@ def contamination_of(
             f"{len(contaminated.rows):,} examples hold one of {items.n_items:,} items; "
             f"{len(items.unsearched):,} items are too short or all template"
         )
-    return Contamination(
-        contaminated.rows,
-        [tables[file_of[item]][0] for item in contaminated.items],
-        [names[item] for item in contaminated.items],
-        contaminated.matched,
-        contaminated.counted,
-    )
+    return contaminated, names

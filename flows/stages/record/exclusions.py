@@ -50,11 +50,14 @@ def contamination_rows(material: Material) -> list[Row]:
         return []
     run = {"run_id": material.facts.run_id}
     ids = material.example_ids[contaminated.rows].astype(str).tolist()
-    numbers = (contaminated.matched.tolist(), contaminated.counted.tolist())
-    names = ("example_id", "file", "item", "matched", "counted")
+    items = [material.given.items[item] for item in contaminated.items.tolist()]
+    files, names = [file for file, _ in items], [name for _, name in items]
+    values = zip(
+        ids, files, names, contaminated.matched.tolist(), contaminated.counted.tolist(), strict=True
+    )
+    columns = ("example_id", "file", "item", "matched", "counted")
     rows: list[Row] = [
-        {**run, **dict(zip(names, values, strict=True)), "dropped": True}
-        for values in zip(ids, contaminated.files, contaminated.items, *numbers, strict=True)
+        {**run, **dict(zip(columns, each, strict=True)), "dropped": True} for each in values
     ]
     return rows + (_flagged(material, rule.flag_similarity) if rule.exemplars else [])
 

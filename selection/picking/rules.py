@@ -1,0 +1,75 @@
+"""The rules of a selection, made of plain settings; the same for `saelect run` and Python."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
+from selection.picking.pick import Diversity, Rules
+from selection.picking.quotas import ColumnLimits, ColumnValues, Quota, limits_of
+from selection.records import SparseRows
+
+Rows = NDArray[np.int64]
+"""(r,) rows of the pool."""
+
+Weights = NDArray[np.int64]
+"""(n_latents,) weights of the ranking."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """When a sample repeats a better one: near in vector, and in runs of words."""
+
+    similarity: float = 0.9
+    text_overlap: float = 0.7
+    shingle_words: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Diverse:
+    """Maximal marginal relevance on the exact similarity. trade: 1 is the scores alone."""
+
+    trade: float = 0.7
+    multiple: float = 4.0
+
+
+def picking_rules(
+    *,
+    include: Rows,
+    min_score: float | None,
+    quotas: Sequence[Quota],
+    columns: Sequence[ColumnValues],
+    near_duplicates: NearDuplicates | None,
+    diversity: Diverse | None,
+    vectors: Callable[[Rows], SparseRows],
+    texts: Callable[[Rows], Sequence[str]],
+    weights: Weights,
+) -> Rules:
+    """Everything that decides besides the score.
+
+    columns: values of each quota's column. vectors, texts: of rows of the pool, in their order.
+    """
+
+    def limits(n: int) -> list[ColumnLimits]:
+        pairs = zip(quotas, columns, strict=True)
+        return [limits_of(quota, *column, n) for quota, column in pairs]
+
+    def finder() -> DuplicateFinder:
+        rule = near_duplicates or NearDuplicates()
+        return DuplicateFinder(
+            KeptVectors(weights, rule.similarity),
+            vectors,
+            texts,
+            text_overlap=rule.text_overlap,
+            shingle_words=rule.shingle_words,
+        )
+
+    return Rules(
+        include=include,
+        min_score=min_score,
+        limits=limits if quotas else None,
+        duplicates=finder if near_duplicates else None,
+        diversity=diversity and Diversity(diversity.trade, diversity.multiple, vectors, weights),
+    )
