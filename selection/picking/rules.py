@@ -66,10 +66,13 @@ def picking_rules(
             shingle_words=rule.shingle_words,
         )
 
+    diverse = None
+    if diversity is not None:
+        diverse = Diversity(diversity.trade, diversity.multiple, vectors, weights)
     return Rules(
         include=include,
         min_score=min_score,
         limits=limits if quotas else None,
         duplicates=finder if near_duplicates else None,
-        diversity=diversity and Diversity(diversity.trade, diversity.multiple, vectors, weights),
+        diversity=diverse,
     )

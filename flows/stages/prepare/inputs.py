@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from flows.config.base import DEMO
