@@ -1,8 +1,8 @@
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -39,14 +39,13 @@ def test_no_secret_of_config_or_environment_is_kept(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Pool and exemplars lie at paths that read as addresses; catalog, files and logs are read."""
+    """Pool and exemplars lie at addresses with a password; catalog, files and logs are read."""
     monkeypatch.setenv("HF_TOKEN", "hf_" + "s" * 34)
     monkeypatch.chdir(tmp_path)
     caplog.set_level("DEBUG")
-    pool, exemplars = "https://me:hunter2@host/pool.jsonl", "s3://KEY:hunter2@bucket/ex.jsonl"
+    pool, exemplars = "memory://me:hunter2@host/pool.jsonl", "memory://KEY:hunter2@bucket/ex.jsonl"
     for given, source in ((pool, tiny_pool_path), (exemplars, tiny_exemplars_path)):
-        Path(given).parent.mkdir(parents=True)
-        shutil.copy(source, given)
+        fsspec.filesystem("memory").pipe(given, source.read_bytes())
     config: Any = tiny_config(
         Path("unused"),
         {"path": exemplars},
