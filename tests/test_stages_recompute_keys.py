@@ -114,6 +114,11 @@ NOT_HERE = {
     "exemplars.targets",  # of targets files; which exemplars are embedded follows from it
     "ranking.search",  # not without `index`; test_candidates shows that it adds nothing
     "budget.examples", "budget.fraction",  # a budget has one unit; that of tokens is changed
+    # How the bytes and turns of a file are read: what differs then are other samples.
+    "exemplars.answers", "exemplars.delimiter", "exemplars.encoding",
+    "exemplars.quoting", "exemplars.roles", "exemplars.turns",
+    "pool.answers", "pool.delimiter", "pool.encoding",
+    "pool.quoting", "pool.roles", "pool.turns",
 }  # fmt: skip
 
 
