@@ -1,0 +1,1 @@
+"""What decides: arrays and records in and out; `records` are shared, `api` is for Python users."""

@@ -3,7 +3,7 @@
     from selection.api import load_model, rank, read_exemplars, read_samples, represent, select
 
     samples = read_samples("pool.jsonl")
-    exemplars = read_exemplars("exemplars.jsonl")
+    exemplars = read_exemplars("exemplars.jsonl", target="sql")
     vectors = represent(samples, load_model("demo"), folder="vectors")
     picks = select(rank(vectors, exemplars["sql"]), fraction=0.05)
     print(picks.table, picks.explain(0))

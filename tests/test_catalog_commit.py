@@ -21,7 +21,7 @@ VIEWS = {
     " score tokens text",
     "v_why": "selection_id example_id exemplar_id space latent description contribution share",
     "v_source_mix": "selection_id source n_pool n_selected share_pool share_selected",
-    "v_drops": "selection_id stage reason n example_id",
+    "v_drops": "selection_id stage reason n example_id file row detail",
     "v_lineage": "selection_id step artifact sha256 parent",
 }
 

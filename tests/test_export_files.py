@@ -62,7 +62,9 @@ def test_selections_of_one_name_do_not_overwrite_each_other(workspace: Workspace
 def test_an_unknown_format_is_refused_with_the_known_ones(
     workspace: Workspace, formats: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=r"messages, original, ids, hf, llama_factory, axolotl"):
+    with pytest.raises(
+        InputError, match=r"messages, preference, original, ids, hf, llama_factory, axolotl"
+    ):
         export_selection(workspace, "calm-otter", formats)
 
 

@@ -61,27 +61,19 @@ BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
 
 STILL_NAMED = {
     "told": """
-        flows/cli/neighbors selection/rendering/tokenizer storage/export/delphi
-        storage/pools/prepare""",
+        flows/cli/neighbors selection/rendering/tokenizer storage/export/delphi""",
     "said": """
-        selection/data/shapes/transcripts storage/audit/verify storage/pools/shards
-        storage/wording/reasons""",
+        selection/data/shapes/transcripts storage/pools/shards storage/wording/reasons""",
     "mine": """
-        flows/stages/recompute flows/stages/record/exclusions flows/stages/record/explanations
-        storage/audit/reproduction storage/catalog/lookup storage/report/compare
-        storage/wording/checks""",
+        flows/stages/record/explanations storage/audit/reproduction storage/catalog/lookup
+        storage/report/compare storage/wording/checks""",
     "asked": """
-        flows/stages/describe flows/stages/prepare/inputs flows/stages/record/token_activations
-        flows/stages/select_samples selection/picking/budget storage/audit/exclusions
-        storage/report/page""",
+        selection/picking/budget storage/audit/exclusions storage/report/page""",
     "fired": """
         selection/sae/training/step selection/sae/training/trainer storage/report/gather
         storage/report/picks""",
     "gone": """
-        flows/stages/reproduce storage/audit/forget_files storage/audit/reproduction
-        storage/audit/verify storage/files/leases""",
-    "GONE": """
-        storage/audit/forget_files storage/audit/verify""",
+        storage/audit/forget_files storage/audit/reproduction storage/files/leases""",
     "Worded": """
         storage/report/records storage/wording/reasons""",
     "folded": """
@@ -89,30 +81,23 @@ STILL_NAMED = {
     "most_weight": """
         flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
     "place": """
-        flows/bench_retrieval flows/index_pool flows/select_data flows/stages/prepare/render
-        flows/stages/reproduce selection/core/errors selection/interactive/reader
-        selection/interactive/training selection/interactive/vectors selection/similarity/explain
-        storage/audit/exclusions storage/audit/explain storage/export/delphi
-        storage/export/formats storage/export/upload storage/pools/pool storage/pools/renderings
-        storage/pools/shards storage/report/charts storage/report/compare storage/report/page
-        storage/report/picks storage/wording/reasons""",
+        selection/core/errors selection/interactive/reader selection/interactive/training
+        selection/interactive/vectors selection/similarity/explain storage/audit/exclusions
+        storage/audit/explain storage/export/delphi storage/export/formats storage/export/upload
+        storage/pools/renderings storage/pools/shards storage/report/charts storage/report/compare
+        storage/report/page storage/report/picks storage/wording/reasons""",
     "found": """
-        flows/cli/neighbors flows/stages/prepare/render flows/stages/prepare/rules
-        flows/stages/publish flows/stages/recompute flows/stages/record/exclusions
-        flows/stages/record/explanations flows/stages/record/held_out
-        flows/stages/record/provenance flows/stages/record/rows
-        flows/stages/record/token_activations flows/stages/represent/ray
-        flows/stages/represent/units flows/stages/reproduce selection/core/redaction
-        selection/core/words selection/data/columns selection/data/samples
-        selection/data/shapes/readers selection/data/shapes/tools selection/data/where
-        selection/interactive/ranked selection/rendering/spans selection/rendering/spellings
+        flows/cli/neighbors flows/stages/record/explanations flows/stages/record/held_out
+        selection/core/redaction selection/core/words selection/data/columns
+        selection/data/samples selection/data/shapes/readers selection/data/shapes/tools
+        selection/data/where selection/rendering/spans selection/rendering/spellings
         selection/similarity/explain storage/audit/bundle storage/audit/exclusions
         storage/audit/explain storage/audit/forget storage/audit/reproduction storage/audit/verify
         storage/catalog/commit storage/catalog/integrity storage/catalog/lookup
         storage/catalog/schema storage/catalog/sql storage/export/delphi storage/export/export
         storage/files/external_sort storage/files/hashes storage/files/key_index
-        storage/files/parquet_parts storage/files/workspace storage/pools/pool
-        storage/pools/prepare storage/pools/renderings storage/pools/shards storage/pools/sketches
+        storage/files/parquet_parts storage/files/workspace storage/pools/prepare
+        storage/pools/renderings storage/pools/shards storage/pools/sketches
         storage/report/benchmark storage/report/compare storage/report/gather storage/report/page
         storage/report/picks storage/wording/checks storage/wording/reasons""",
     "readings": """

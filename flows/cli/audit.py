@@ -34,11 +34,11 @@ def verify(
     from storage.audit.verify import verify as check
     from storage.catalog.integrity import Head
 
-    found = find_workspace(workspace)
+    opened = find_workspace(workspace)
     if head:
-        say(str(newest(found)))
+        say(str(newest(opened)))
         return
-    findings = list(check(found, Head.parse(expect) if expect else None))
+    findings = list(check(opened, Head.parse(expect) if expect else None))
     rows = [(each.state, each.kind, each.name, each.detail) for each in findings]
     print_table(("state", "what", "name", "detail"), rows)
     counts = summary(findings)

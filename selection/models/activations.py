@@ -1,4 +1,4 @@
-"""Tokens to activations: the one file that runs a language model.
+"""Tokens to activations: the one file that runs a model for its activations.
 
 The model is built only up to the last block that is read; deeper weights are never loaded. What it
 runs at once is packed (see `packing`), with shared prefixes only once (see `prefixes`), or padded

@@ -181,14 +181,14 @@ def _plain_activations(
 
 
 def _difference(
-    found: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]]
+    computed: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]]
 ) -> float:
     """Largest over samples, hookpoints and tokens, relative to the token's norm; NaN is infinite.
 
     Both hold, for each sample, one (t, d_model) tensor for each hookpoint.
     """
     largest = 0.0
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(computed, expected, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             relative = (one - other).norm(dim=1) / other.norm(dim=1).clamp_min(1e-6)
             largest = max(largest, float(relative.nan_to_num(float("inf")).max()))

@@ -147,9 +147,9 @@ def _no_weights(folder: Path) -> InputError:
         ("*.safetensors", "none of these files is called as weights are",
          "Call it model.safetensors, or add its index."),
     ):  # fmt: skip
-        found = sorted(folder.glob(pattern))
-        if found:
-            return InputError(what, file=folder, value=found[0].name, remedy=remedy)
+        files = sorted(folder.glob(pattern))
+        if files:
+            return InputError(what, file=folder, value=files[0].name, remedy=remedy)
     remedy = "Put model.safetensors (or its parts) beside config.json."
     return InputError("there are no weights", file=folder, remedy=remedy)
 

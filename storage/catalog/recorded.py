@@ -57,4 +57,4 @@ def recorded_files(connection: Connection) -> Mapping[str, RecordedFile]:
         "SELECT path, arg_max({'kind': kind, 'sha256': sha256}, rowid) FROM recorded_file"
         " GROUP BY path ORDER BY path"
     ).fetchall()
-    return {path: RecordedFile(found["kind"], found["sha256"]) for path, found in rows}
+    return {path: RecordedFile(row["kind"], row["sha256"]) for path, row in rows}

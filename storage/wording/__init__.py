@@ -1,0 +1,4 @@
+"""Values of the catalog as words for people: reasons, checks, numbers, terms.
+
+Input: rows of the catalog. Output: sentences.
+"""
