@@ -6,6 +6,7 @@ on the right where the model or device has no packed attention that is tested.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -276,9 +277,10 @@ def load_activation_model(
         "cut" if kind.startswith(KINDS_OF_TRUE_DEPTH) else "truncated",
         "shared" if shares else "packed" if packs else "padded",
     )
+    build = partial(build_model, resolved, hookpoints, where, dtype)
     if checks is not None:
-        plan = proven_plan(resolved, hookpoints, where, dtype, plan, checks)
-    return build_model(resolved, hookpoints, where, dtype, plan)
+        plan = proven_plan(resolved, hookpoints, where, dtype, plan, checks, build)
+    return build(plan)
 
 
 def build_model(

@@ -8,10 +8,10 @@ hookpoints stay the same. What a model needs is kept by the hash of its weights.
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -56,6 +56,25 @@ class RunPlan:
     reason: str = ""
 
 
+class Runnable(Protocol):
+    """A model as the check runs it; see `ActivationModel`."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of token ids."""
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that attention looks back, where that is limited."""
+
+    def read_samples(self, tokens: Sequence[NDArray[np.uint32]]) -> list[list[torch.Tensor]]:
+        """Activations of each sample at each hookpoint."""
+
+
+Build = Callable[[RunPlan], Runnable]
+"""Makes the model that is run as a plan says."""
+
+
 def proven_plan(
     resolved: ResolvedModel,
     hookpoints: Sequence[Hookpoint],
@@ -63,6 +82,7 @@ def proven_plan(
     dtype: str,
     wanted: RunPlan,
     folder: Path,
+    build: Build,
 ) -> RunPlan:
     """The fastest way from `wanted` on that gives the activations of the plain model.
 
@@ -83,7 +103,7 @@ def proven_plan(
     file = folder / f"{content_id(key)}.json"
     if file.is_file():
         return RunPlan(**json.loads(file.read_text(encoding="utf-8")))
-    plan = _prove(resolved, hookpoints, device, dtype, wanted)
+    plan = _prove(resolved, dtype, wanted, build)
     if plan.reason:
         log.warning("%s is run more slowly than others (%s, %s): %s", resolved.name, plan.depth,
                     plan.batching, plan.reason)  # fmt: skip
@@ -107,16 +127,9 @@ def check_samples(n_vocab: int, window: int | None, limit: int | None) -> list[N
     return samples
 
 
-def _prove(
-    resolved: ResolvedModel,
-    hookpoints: Sequence[Hookpoint],
-    device: torch.device,
-    dtype: str,
-    wanted: RunPlan,
-) -> RunPlan:
-    target = (resolved, hookpoints, device, dtype)
+def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -> RunPlan:
     try:
-        samples, expected = _plain_activations(*target)
+        samples, expected = _plain_activations(resolved, dtype, build)
     except InputError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
             return replace(wanted, reason="not compared: the whole model does not fit the device")
@@ -125,10 +138,8 @@ def _prove(
 
     def difference_of(depth: Depth, batching: Batching) -> float | None:
         """Where it is small enough; else what went wrong is noted."""
-        from selection.models.activations import build_model
-
         try:
-            model = build_model(*target, RunPlan(depth, batching))
+            model = build(RunPlan(depth, batching))
             difference = _difference(model.read_samples(samples), expected)
             problem = f"activations differ by {difference:.1g} of their norm"
         except _FAILURES as error:
@@ -152,13 +163,11 @@ def _prove(
 
 
 def _plain_activations(
-    resolved: ResolvedModel, hookpoints: Sequence[Hookpoint], device: torch.device, dtype: str
+    resolved: ResolvedModel, dtype: str, build: Build
 ) -> tuple[list[NDArray[np.uint32]], list[list[torch.Tensor]]]:
     """Samples, and what the plain model gives for them, twice the same. Raises InputError."""
-    from selection.models.activations import build_model
-
     try:
-        plain = build_model(resolved, hookpoints, device, dtype, RunPlan("whole", "alone"))
+        plain = build(RunPlan("whole", "alone"))
         samples = check_samples(plain.n_vocab, plain.sliding_window, resolved.max_positions)
         expected = plain.read_samples(samples)
         again = _difference(plain.read_samples(samples), expected)
