@@ -122,7 +122,7 @@ def killed_everything(round_: Round) -> None:
     run_id = round_.start()
     round_.wait_until_at_work(run_id)
     round_.server.kill_everything()
-    again = start_serving(round_.server.workspace, round_.server.port)
+    again = start_serving(round_.server.workspace, round_.server.port, [round_.config.parent])
     round_.server.process = again.process
     round_.expect_end(run_id, "CRASHED")
     round_.again(run_id)
@@ -185,7 +185,7 @@ class Arena:
         """One round of a kind; what was done when, and what came of it."""
         if self.server is None:
             self.root.mkdir(parents=True)
-            self.server = start_serving(self.root)
+            self.server = start_serving(self.root, data=[self.config.parent])
         empty(self.root)
         round_ = Round(self.server, self.config, rng.randrange(1, self.n_units))
         KINDS[kind](round_)

@@ -91,7 +91,7 @@ def compare_forms(api: httpx.Client) -> None:
         there = api.get(f"/deployments/name/{flow.name}/{name}").raise_for_status().json()
         form, other = parameter_schema(flow).model_dump(), there["parameter_openapi_schema"]
         if there["parameters"] != parameters or any(
-            other.get(part, {}) != json.loads(json.dumps(form[part]))
+            (other.get(part) or None) != (json.loads(json.dumps(form[part])) or None)
             for part in ("properties", "required", "definitions")
         ):
             raise SystemExit(f"e2e: the form of {name} differs on the second server: {other}")

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,10 +142,15 @@ class Served:
         self.process.wait()
 
 
-def start_serving(workspace: Path, port: int | None = None) -> Served:
-    """Start it and wait until it says that it is ready. Raises RuntimeError with what it said."""
+def start_serving(workspace: Path, port: int | None = None, data: Sequence[Path] = ()) -> Served:
+    """Start it and wait until it says that it is ready. Raises RuntimeError with its output.
+
+    data: folders beside the workspace that runs may read.
+    """
     port, started, seen = port or free_port(), time.monotonic(), ""
     command = [sys.executable, "-m", "flows.cli.main", "serve", "-w", str(workspace)]
+    for folder in data:
+        command += ["--data", str(folder)]
     process = subprocess.Popen(
         [*command, "--port", str(port)],
         stdout=subprocess.PIPE,
