@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from selection.core.printable import printable
-from selection.data.shapes.contents import has_response, is_trained_on
+from selection.data.messages.contents import has_response, is_trained_on
 from selection.rendering.renderer import load_renderer
 from tests.tiny_tokenizers import byte_level
 

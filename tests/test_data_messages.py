@@ -1,4 +1,4 @@
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 
 
 def test_turns_are_joined_by_newlines_without_roles() -> None:

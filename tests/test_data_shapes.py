@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from selection.core.hashing import example_id
-from selection.data.columns import ColumnKinds, joined_cells, kind_of, role_text
+from selection.data.messages.problems import Drop, Example
 from selection.data.shapes import read_row
-from selection.data.shapes.problems import Drop, Example
+from selection.data.shapes.columns import ColumnKinds, joined_cells, kind_of, role_text
 from selection.data.shapes.read_row import to_examples
 from selection.records import DropReason, PoolSource
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from selection.core.errors import InputError
+from selection.data.containers.listing import named_apart
 from selection.data.coverage import ReadReport
 from selection.data.exemplars import read_exemplars
 from selection.data.look import look_at
 from selection.data.read import read_pool
-from selection.data.readers.listing import named_apart
 from selection.records import PoolSource
 from storage.pools.prepare import prepare_pool
 

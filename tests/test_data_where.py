@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from selection.core.errors import InputError
-from selection.data.columns import ColumnKinds
+from selection.data.shapes.columns import ColumnKinds
 from selection.data.where import BoundWhere, _not_by_row, compile_where
 
 RAW: list[dict[str, object]] = [

@@ -16,7 +16,7 @@ from flows.config.load import resolve
 from flows.orchestration.run_page import selection_page
 from flows.stages.prepare.inputs import read_targets
 from flows.stages.prepare.render import open_model_input, render_rows
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import median_interval
 from selection.rendering.renderer import render_key

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli.main import app
 from selection.core.errors import InputError
-from selection.data.preference import preference_row
+from selection.data.shapes.preference import preference_row
 from storage.export.export import export_selection
 from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config

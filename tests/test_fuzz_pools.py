@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from selection.core.errors import InputError
 from selection.core.hashing import example_id
+from selection.data.containers.listing import SUFFIXES
 from selection.data.look import look_at
 from selection.data.read import read_pool
-from selection.data.readers.listing import SUFFIXES
 from selection.data.shapes.read_row import SHAPES
 from selection.records import PoolSource
 from tests.fuzz_cases import fuzz, nothing_written_outside, values, words

@@ -12,8 +12,8 @@ import pytest
 
 from selection.core.errors import InputError
 from selection.core.hashing import example_id
-from selection.data.readers import huggingface
-from selection.data.readers.rows import RawRow
+from selection.data.containers import huggingface
+from selection.data.containers.rows import RawRow
 from selection.records import DropReason, PoolSource
 from storage.files import external_sort, parquet_parts
 from storage.files.atomic import free_bytes

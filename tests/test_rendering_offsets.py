@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selection.data.messages import turn_texts
+from selection.data.messages.normalize import turn_texts
 from selection.rendering.offsets import TurnPositions
 from selection.rendering.renderer import Renderer, load_renderer
 from tests import tiny_tokenizers

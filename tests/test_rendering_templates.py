@@ -8,7 +8,7 @@ import jinja2
 import pytest
 from transformers import AutoTokenizer
 
-from selection.data.messages import normalize_messages, simplify_messages, write_arguments
+from selection.data.messages.normalize import normalize_messages, simplify_messages, write_arguments
 from selection.rendering.templates import PLAIN_TEMPLATE, ChatTemplate
 from tests import tiny_tokenizers
 from tests.chat_templates import TEMPLATES

@@ -63,7 +63,7 @@ STILL_NAMED = {
     "told": """
         flows/cli/neighbors selection/rendering/tokenizer storage/export/delphi""",
     "said": """
-        selection/data/shapes/transcripts storage/pools/shards storage/wording/reasons""",
+        selection/data/messages/transcripts storage/pools/shards storage/wording/reasons""",
     "mine": """
         flows/stages/record/explanations storage/audit/reproduction storage/catalog/lookup
         storage/report/compare storage/wording/checks""",
@@ -77,7 +77,7 @@ STILL_NAMED = {
     "Worded": """
         storage/report/records storage/wording/reasons""",
     "folded": """
-        selection/data/shapes/transcripts storage/report/records storage/wording/reasons""",
+        selection/data/messages/transcripts storage/report/records storage/wording/reasons""",
     "most_weight": """
         flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
     "place": """
@@ -88,8 +88,8 @@ STILL_NAMED = {
         storage/report/page storage/report/picks storage/wording/reasons""",
     "found": """
         flows/cli/neighbors flows/stages/record/explanations flows/stages/record/held_out
-        selection/core/redaction selection/core/words selection/data/columns
-        selection/data/samples selection/data/shapes/readers selection/data/shapes/tools
+        selection/core/redaction selection/core/words selection/data/shapes/columns
+        selection/data/samples selection/data/shapes/by_shape selection/data/messages/tools
         selection/data/where selection/rendering/spans selection/rendering/spellings
         selection/similarity/explain storage/audit/bundle storage/audit/exclusions
         storage/audit/explain storage/audit/forget storage/audit/reproduction storage/audit/verify

@@ -17,8 +17,8 @@ from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
 from selection.core.printable import printable
 from selection.data.coverage import ReadReport
-from selection.data.drops import drop_lines
 from selection.data.look import Look, look_at
+from selection.data.remedies import drop_lines
 from storage.files.atomic import write_bytes
 
 LOOKED_ROWS = 20_000  # of each file: all of a pool that is small

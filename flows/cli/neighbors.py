@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from selection.core.errors import InputError
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 from selection.similarity.sketches import IndexSettings, gpu_is_there
 from storage.catalog.sql import run_sql
 from storage.files.atomic import MANIFEST, is_complete, read_json

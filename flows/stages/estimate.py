@@ -25,7 +25,7 @@ from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import BYTES_PER_POSTING
 from flows.stages.session import Session, open_session
 from flows.stages.validate import check_config
-from selection.data.drops import drop_lines
+from selection.data.remedies import drop_lines
 from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.batching import iter_activations, needed_lengths, tokens_to_run
 from selection.records import Rendered

@@ -4,14 +4,14 @@ import codecs
 from collections.abc import Mapping, Sequence
 
 from selection.core.errors import InputError
-from selection.data.columns import TEXT_ROLES, check_columns, names_in, unknown_column
-from selection.data.drops import REMEDIES
-from selection.data.readers.files import column_names
-from selection.data.readers.listing import TABLES, find_files, is_dataset_name, local_path
-from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import is_url, plain_suffix
-from selection.data.shapes.names import CONTENT_LIKE, fold
-from selection.data.shapes.problems import Drop
+from selection.data.containers.files import column_names
+from selection.data.containers.listing import TABLES, find_files, is_dataset_name, local_path
+from selection.data.containers.rows import RawRow
+from selection.data.containers.streams import is_url, plain_suffix
+from selection.data.messages.names import CONTENT_LIKE, fold
+from selection.data.messages.problems import Drop
+from selection.data.remedies import REMEDIES
+from selection.data.shapes.columns import TEXT_ROLES, check_columns, names_in, unknown_column
 from selection.data.shapes.read_row import SHAPES, RowReader, check_shape, detect_shape
 from selection.records import DropReason, PoolSource
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from selection.core.errors import shorten
-from selection.data.columns import ROLES
-from selection.data.readers.listing import Skipped
-from selection.data.shapes.contents import content_text
-from selection.data.shapes.names import CONTENT_LIKE, fold
-from selection.data.shapes.problems import Example
+from selection.data.containers.listing import Skipped
+from selection.data.messages.contents import content_text
+from selection.data.messages.names import CONTENT_LIKE, fold
+from selection.data.messages.problems import Example
+from selection.data.shapes.columns import ROLES
 
 _SHOWN = 60  # characters of an example value
 _MAX_COLUMNS = 1000  # columns kept track of in one file; rows may use data as column names

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from selection.core.errors import InputError
 from selection.data.checks import check_mapped, check_source, no_shape
+from selection.data.containers.listing import is_dataset_name, source_name
+from selection.data.containers.rows import RawRow
 from selection.data.coverage import FileCoverage, ReadReport
-from selection.data.drops import remedy_of
+from selection.data.messages.problems import Drop
 from selection.data.read import ReadBatch, open_files, pool_row, read_pool, read_rows
-from selection.data.readers.listing import is_dataset_name, source_name
-from selection.data.readers.rows import RawRow
-from selection.data.shapes.problems import Drop
+from selection.data.remedies import remedy_of
 from selection.data.shapes.read_row import RowReader, detect_shape
 from selection.records import POOL_SCHEMA, DropReason, PoolSource
 

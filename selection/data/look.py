@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from selection.data.checks import check_source, check_tables
-from selection.data.columns import propose_roles
+from selection.data.containers.arrow_files import parquet_rows
+from selection.data.containers.listing import find_files, is_dataset_name
 from selection.data.coverage import ReadReport
+from selection.data.messages.contents import has_response
 from selection.data.read import ReadBatch, open_files, read_file
-from selection.data.readers.arrow_files import parquet_rows
-from selection.data.readers.listing import find_files, is_dataset_name
-from selection.data.shapes.contents import has_response
+from selection.data.shapes.columns import propose_roles
 from selection.records import PoolSource
 
 _SHOWN = 3  # examples kept for showing

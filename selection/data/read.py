@@ -9,15 +9,15 @@ import pyarrow as pa
 from selection.core.errors import InputError
 from selection.core.hashing import canonical_json, example_id
 from selection.data.checks import check_mapped, check_source, check_tables, refuse_broken, shape_of
-from selection.data.columns import ColumnKinds, role_text
+from selection.data.containers.files import iter_file
+from selection.data.containers.listing import Skipped, is_dataset_name, list_files, source_name
+from selection.data.containers.memory import iter_memory
+from selection.data.containers.rows import RawRow
+from selection.data.containers.streams import plain_suffix
 from selection.data.coverage import FileCoverage, ReadReport
-from selection.data.readers.files import iter_file
-from selection.data.readers.listing import Skipped, is_dataset_name, list_files, source_name
-from selection.data.readers.memory import iter_memory
-from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import plain_suffix
+from selection.data.messages.problems import Drop, Example
+from selection.data.shapes.columns import ColumnKinds, role_text
 from selection.data.shapes.message_rows import join_message_rows, joining_columns
-from selection.data.shapes.problems import Drop, Example
 from selection.data.shapes.read_row import RowReader, turn_keys
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, DropReason, PoolSource
 
@@ -86,7 +86,9 @@ def open_files(source: PoolSource, report: ReadReport) -> Iterator[tuple[str, It
     `report`. Raises InputError when nothing is left.
     """
     if is_dataset_name(source):
-        from selection.data.readers.huggingface import iter_dataset  # `datasets` is slow to import
+        from selection.data.containers.huggingface import (
+            iter_dataset,  # `datasets` is slow to import
+        )
 
         yield source.path, iter_dataset(source)
         return

@@ -11,9 +11,9 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from selection.data.columns import ColumnKinds
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 from selection.data.read import ReadBatch
+from selection.data.shapes.columns import ColumnKinds
 from selection.data.where import (
     ROLE_TYPES,
     Kinds,

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 from selection.data.samples import texts_of
 from selection.data.training_rows import json_line, training_row
 from selection.interactive.ranked import Ranked

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.core.sparse import take
+from selection.data.messages.contents import has_response
 from selection.data.samples import Samples
-from selection.data.shapes.contents import has_response
 from selection.interactive.vectors import Vectors
 from selection.picking.decontamination import find_contaminated, item_runs
 from selection.picking.eligibility import (

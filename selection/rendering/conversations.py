@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from selection.data.messages import Message, Tools, simplify_messages, write_arguments
+from selection.data.messages.normalize import Message, Tools, simplify_messages, write_arguments
 from selection.rendering.spans import (
     Gaps,
     Slot,

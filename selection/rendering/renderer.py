@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.data.messages import Tools, normalize_messages, turn_texts
+from selection.data.messages.normalize import Tools, normalize_messages, turn_texts
 from selection.models.hub import fetch_tokenizer
 from selection.records import Rendered
 from selection.rendering.conversations import TextWriter, WrittenText

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from selection.data.messages import Message
-from selection.data.shapes.contents import is_trained_on
+from selection.data.messages.contents import is_trained_on
+from selection.data.messages.normalize import Message
 from selection.rendering.spellings import call_pieces, content_pieces, spellings
 
 

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from selection.core.errors import InputError
-from selection.data.messages import Message, Tools
+from selection.data.messages.normalize import Message, Tools
 from selection.rendering.spans import cut_at_markers, marker
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selection.core.errors import InputError
-from selection.data.messages import turn_texts
+from selection.data.messages.normalize import turn_texts
 from storage.audit.exclusions import Change, Place, Refusal, drop_of, refusal_of, row_in_pool
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described, find_example, find_selection

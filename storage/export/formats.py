@@ -58,7 +58,7 @@ class SelectedRows:
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY p.rank"""
-        from selection.data.preference import preference_row  # reads rows: numpy and pyarrow
+        from selection.data.shapes.preference import preference_row  # reads rows: numpy and pyarrow
 
         for example_id, raw in self._rows(query):
             if row := preference_row(example_id, json.loads(raw)):

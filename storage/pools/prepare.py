@@ -18,12 +18,12 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
 from selection.data.checks import check_source
-from selection.data.columns import ColumnKinds
+from selection.data.containers.listing import find_files, is_dataset_name, named_apart, source_name
+from selection.data.containers.streams import is_url, refuse_empty
 from selection.data.coverage import ReadReport
-from selection.data.drops import drop_lines
 from selection.data.read import ReadBatch, read_pool
-from selection.data.readers.listing import find_files, is_dataset_name, named_apart, source_name
-from selection.data.readers.streams import is_url, refuse_empty
+from selection.data.remedies import drop_lines
+from selection.data.shapes.columns import ColumnKinds
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, PoolSource
 from storage.files.atomic import (
     MANIFEST,
@@ -191,7 +191,7 @@ def _fingerprints(
     for source in sources:
         name = source_name(source)
         if is_dataset_name(source):
-            from selection.data.readers.huggingface import (
+            from selection.data.containers.huggingface import (
                 dataset_commit,  # needs the network, and takes its time
             )
 

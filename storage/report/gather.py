@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from selection.data.messages import turn_texts
+from selection.data.messages.normalize import turn_texts
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described
 from storage.export.facts import SelectionFacts, json_object, selection_facts

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from selection.data.messages import normalize_messages, turn_texts
+from selection.data.messages.normalize import normalize_messages, turn_texts
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described
 from storage.catalog.snapshot import open_snapshot

@@ -19,10 +19,10 @@ from flows.orchestration.progress import stage
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.coverage import ReadReport
-from selection.data.drops import drop_lines
 from selection.data.exemplars import read_exemplars
+from selection.data.messages.contents import has_response
+from selection.data.remedies import drop_lines
 from selection.data.samples import conversations_of
-from selection.data.shapes.contents import has_response
 from selection.picking.eligibility import Eligibility, eligible_by_content
 from selection.records import PoolSource
 from storage.files.hashes import FileHashes

@@ -26,7 +26,7 @@ from flows.stages.record.provenance import (
 )
 from selection.core.hashing import file_sha256
 from selection.core.redaction import without_secrets
-from selection.data.messages import plain_text
+from selection.data.messages.normalize import plain_text
 from selection.picking.selections import Selection
 from storage.catalog.arrow_rows import to_arrow
 

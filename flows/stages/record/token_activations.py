@@ -21,7 +21,7 @@ from flows.stages.represent.spaces import Source
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.core.words import word_spans
-from selection.data.messages import turn_texts
+from selection.data.messages.normalize import turn_texts
 from selection.picking.selections import Selection
 from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions

@@ -1,4 +1,4 @@
-"""Shapes: one raw row, whatever its columns are called, becomes conversations or a reason.
+"""Shapes: which columns of a raw row make its conversations.
 
-In: a row (column -> JSON value) and the PoolSource's settings. Out: Example, or Drop.
+In: one row, and the settings of its source. Out: examples, or a drop with its reason.
 """

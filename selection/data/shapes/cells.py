@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from selection.data.shapes.names import SYSTEM_COLUMNS, fold
-from selection.data.shapes.problems import Message, not_text
-from selection.data.shapes.turns import TurnKeys, as_list, conversations_in, is_turn
+from selection.data.messages.names import SYSTEM_COLUMNS, fold
+from selection.data.messages.problems import Message, not_text
+from selection.data.messages.turns import TurnKeys, as_list, conversations_in, is_turn
 
 Row = Mapping[str, object]
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from selection.data.readers.rows import RawRow
+from selection.data.containers.rows import RawRow
+from selection.data.messages.names import CONTENT_KEYS, ROLE_OF, SPEAKER_KEYS, TURN_COLUMNS, fold
+from selection.data.messages.problems import Drop
+from selection.data.messages.turns import TurnKeys
 from selection.data.shapes.cells import Cells, Row
-from selection.data.shapes.names import CONTENT_KEYS, ROLE_OF, SPEAKER_KEYS, TURN_COLUMNS, fold
-from selection.data.shapes.problems import Drop
-from selection.data.shapes.turns import TurnKeys
 from selection.records import DropReason
 
 _IDS = ("message_id", "id", "msg_id", "uuid")

@@ -6,11 +6,8 @@ from dataclasses import replace
 
 from selection.core.errors import InputError
 from selection.core.hashing import canonical_json
-from selection.data.columns import TEXT_ROLES, joined_cells
-from selection.data.shapes.cells import Cells, Row, side
-from selection.data.shapes.contents import count_characters, media_in, says_something
-from selection.data.shapes.message_rows import is_message_row
-from selection.data.shapes.names import (
+from selection.data.messages.contents import count_characters, media_in, says_something
+from selection.data.messages.names import (
     CONTENT_KEYS,
     READ_KEYS,
     REJECTED,
@@ -18,10 +15,13 @@ from selection.data.shapes.names import (
     SPEAKER_KEYS,
     fold,
 )
-from selection.data.shapes.problems import Drop, Example, Message, RowProblem, not_text
-from selection.data.shapes.readers import READERS, prompt_and_side
-from selection.data.shapes.tools import definitions
-from selection.data.shapes.turns import TurnKeys
+from selection.data.messages.problems import Drop, Example, Message, RowProblem, not_text
+from selection.data.messages.tools import definitions
+from selection.data.messages.turns import TurnKeys
+from selection.data.shapes.by_shape import BY_SHAPE, prompt_and_side
+from selection.data.shapes.cells import Cells, Row, side
+from selection.data.shapes.columns import TEXT_ROLES, joined_cells
+from selection.data.shapes.message_rows import is_message_row
 from selection.records import DropReason, PoolSource
 
 SHAPES = (
@@ -31,7 +31,7 @@ SHAPES = (
 """`conversations` is `messages` as ShareGPT writes it; both read either."""
 
 _ADDED_ROLES = ("system", "reasoning")  # mapped columns that any shape takes
-_GUESSED = tuple(shape for shape in READERS if shape not in ("text", "mapping"))
+_GUESSED = tuple(shape for shape in BY_SHAPE if shape not in ("text", "mapping"))
 
 
 def check_shape(source: PoolSource) -> None:
@@ -82,7 +82,7 @@ def turn_keys(source: PoolSource) -> TurnKeys:
 def detect_shape(rows: Sequence[Row], source: PoolSource) -> str | None:
     """The shape in which most rows can be read; None when no row has any.
 
-    Of equally frequent shapes the first in `READERS` counts, so a row with messages and a text
+    Of equally frequent shapes the first in `BY_SHAPE` counts, so a row with messages and a text
     column is messages. Columns mapped to prompt or response make it a mapping. Raises InputError
     where rows are both messages and a preference, and the two say different things.
     """
@@ -91,7 +91,7 @@ def detect_shape(rows: Sequence[Row], source: PoolSource) -> str | None:
         return "mapping" if any(reader.has_shape(row) for row in rows) else None
     counts = {
         shape: sum(RowReader(source, shape).has_shape(row) for row in rows)
-        for shape in READERS
+        for shape in BY_SHAPE
         if shape != "mapping"
     }
     best = max(counts, key=lambda shape: counts[shape])
@@ -188,7 +188,7 @@ class RowReader:
 
     def _conversations(self, cells: Cells, shape: str) -> list[list[Message]]:
         shape = "messages" if shape in ("conversations", "message_rows") else shape
-        return READERS[shape](cells, self._source)
+        return BY_SHAPE[shape](cells, self._source)
 
     def _read_in(self, row: Row, shape: str) -> list[Example] | Drop:
         cells = Cells(row, self._keys)

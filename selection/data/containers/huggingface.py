@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from selection.core.errors import InputError
-from selection.data.readers.rows import RawRow, jsonable
+from selection.data.containers.rows import RawRow, jsonable
 from selection.records import PoolSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from selection.core.errors import InputError
-from selection.data.readers.arrow_files import columns_of, iter_arrow
-from selection.data.readers.json_files import iter_json
-from selection.data.readers.listing import ARROW, LINES, SUFFIXES, TABLES
-from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import COMPRESSIONS, DataFile, refuse_empty
-from selection.data.readers.tables import Dialect, header_of, iter_csv
+from selection.data.containers.arrow_files import columns_of, iter_arrow
+from selection.data.containers.json_files import iter_json
+from selection.data.containers.listing import ARROW, LINES, SUFFIXES, TABLES
+from selection.data.containers.rows import RawRow
+from selection.data.containers.streams import COMPRESSIONS, DataFile, refuse_empty
+from selection.data.containers.tables import Dialect, header_of, iter_csv
 from selection.records import PoolSource
 
 

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from selection.data.shapes.names import ROLE_OF, fold
-from selection.data.shapes.problems import Message
+from selection.data.messages.names import ROLE_OF, fold
+from selection.data.messages.problems import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from selection.core.errors import InputError
+from selection.data.containers import huggingface
 from selection.data.read import read_pool
-from selection.data.readers import huggingface
 from selection.records import PoolSource
 
 

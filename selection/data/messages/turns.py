@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selection.core.hashing import canonical_json
-from selection.data.shapes.blocks import BLOCK_KEYS, has_blocks, messages_of_blocks
-from selection.data.shapes.names import (
+from selection.data.messages.blocks import BLOCK_KEYS, has_blocks, messages_of_blocks
+from selection.data.messages.names import (
     ASSISTANT_KEYS,
     CALL_ROLES,
     CONTENT_KEYS,
@@ -14,8 +14,8 @@ from selection.data.shapes.names import (
     USER_KEYS,
     fold,
 )
-from selection.data.shapes.problems import Message, RowProblem, not_text
-from selection.data.shapes.tools import calls_of, compact, parsed
+from selection.data.messages.problems import Message, RowProblem, not_text
+from selection.data.messages.tools import calls_of, compact, parsed
 from selection.records import DropReason
 
 _REPLIES = ("replies", "children")

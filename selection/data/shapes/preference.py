@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from selection.data.shapes.problems import Drop
+from selection.data.messages.problems import Drop
 from selection.data.shapes.read_row import RowReader
-from selection.data.training_rows import Row
 from selection.records import PoolSource
 
 _READER = RowReader(PoolSource("", shape="preference"), "preference")
 
 
-def preference_row(example_id: str, raw: Mapping[str, Any]) -> Row | None:
+def preference_row(example_id: str, raw: Mapping[str, Any]) -> dict[str, Any] | None:
     """One row {id, prompt, chosen, rejected[, tools]} of messages; None for no preference row.
 
     raw: the row as it stood in the pool, in any form of a preference; columns under names of their
@@ -24,6 +23,6 @@ def preference_row(example_id: str, raw: Mapping[str, Any]) -> Row | None:
     n_shared, most = 0, min(len(chosen), len(rejected)) - 1  # each side keeps an answer
     while n_shared < most and chosen[n_shared] == rejected[n_shared]:
         n_shared += 1
-    row: Row = {"id": example_id, "prompt": chosen[:n_shared]}
+    row: dict[str, Any] = {"id": example_id, "prompt": chosen[:n_shared]}
     row |= {"chosen": chosen[n_shared:], "rejected": rejected[n_shared:]}
     return {**row, "tools": examples[0].tools} if examples[0].tools else row

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import IO, BinaryIO
 
 from selection.core.errors import InputError
-from selection.data.readers.listing import SPLITS
-from selection.data.readers.rows import DECODER, RawRow, checked_row, json_kind, parse_row
-from selection.data.readers.streams import BOM, DataFile, open_text, open_utf8
+from selection.data.containers.listing import SPLITS
+from selection.data.containers.rows import DECODER, RawRow, checked_row, json_kind, parse_row
+from selection.data.containers.streams import BOM, DataFile, open_text, open_utf8
 
 _CHUNK = 1 << 20  # characters read at once
 _NEAR_END = 16  # an error this near the end of what was read may be a value cut in two

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from selection.core.errors import InputError
-from selection.data.readers.rows import RawRow, jsonable
+from selection.data.containers.rows import RawRow, jsonable
 
 _BATCH = 1024  # rows of a table that become dicts at once
 

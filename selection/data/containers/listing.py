@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
-from selection.data.readers.streams import (
+from selection.data.containers.streams import (
     COMPRESSIONS,
     DataFile,
     is_url,

@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from selection.core.errors import InputError
-from selection.data.readers.rows import RawRow, jsonable
-from selection.data.readers.streams import DataFile, is_url, url_to_filesystem
+from selection.data.containers.rows import RawRow, jsonable
+from selection.data.containers.streams import DataFile, is_url, url_to_filesystem
 
 _BATCH = 512  # rows of a file in memory at once
 

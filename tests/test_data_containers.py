@@ -12,12 +12,12 @@ import pytest
 import zstandard
 
 from selection.core.errors import InputError
+from selection.data.containers.json_files import _CHUNK
+from selection.data.containers.listing import source_name
+from selection.data.containers.rows import RawRow
 from selection.data.coverage import ReadReport
 from selection.data.look import look_at
 from selection.data.read import open_files, read_pool
-from selection.data.readers.json_files import _CHUNK
-from selection.data.readers.listing import source_name
-from selection.data.readers.rows import RawRow
 from selection.records import PoolSource
 
 ROWS: list[dict[str, object]] = [
@@ -91,7 +91,7 @@ def test_csv_fields_stay_text_and_may_hold_line_breaks(tmp_path: Path) -> None:
 def test_a_json_list_may_be_cut_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_characters: int
 ) -> None:
-    monkeypatch.setattr("selection.data.readers.json_files._CHUNK", n_characters)
+    monkeypatch.setattr("selection.data.containers.json_files._CHUNK", n_characters)
     path = write(tmp_path / "a.json", json.dumps([-12.5e3, *ROWS, True, None, "\\u00e4"]))
     rows = raw_rows(str(path))
     assert [row.value for row in rows[1:4]] == ROWS

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from selection.data.columns import joined_cells
-from selection.data.shapes.cells import Cells, side, system_turns
-from selection.data.shapes.names import (
+from selection.data.messages.names import (
     ANSWERS,
     CHOSEN,
     INPUTS,
@@ -16,9 +14,11 @@ from selection.data.shapes.names import (
     TURN_COLUMNS,
     WRAPPERS,
 )
-from selection.data.shapes.problems import Message, RowProblem, not_text, not_this_shape
-from selection.data.shapes.transcripts import transcript_of
-from selection.data.shapes.turns import as_list, conversations_in
+from selection.data.messages.problems import Message, RowProblem, not_text, not_this_shape
+from selection.data.messages.transcripts import transcript_of
+from selection.data.messages.turns import as_list, conversations_in
+from selection.data.shapes.cells import Cells, side, system_turns
+from selection.data.shapes.columns import joined_cells
 from selection.records import DropReason, PoolSource
 
 Conversations = list[list[Message]]
@@ -262,7 +262,7 @@ def _mapped(cells: Cells, source: PoolSource, role: str) -> list[Message] | None
     return [{"role": speaker, "content": text}] if text else []
 
 
-READERS: dict[str, Callable[[Cells, PoolSource], Conversations]] = {
+BY_SHAPE: dict[str, Callable[[Cells, PoolSource], Conversations]] = {
     "messages": read_turns,
     "preference": read_preference,
     "alpaca": read_alpaca,

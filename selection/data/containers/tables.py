@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from selection.core.errors import InputError
-from selection.data.readers.rows import RawRow
-from selection.data.readers.streams import DataFile, open_text
+from selection.data.containers.rows import RawRow
+from selection.data.containers.streams import DataFile, open_text
 
 _FIELD_LIMIT = 1 << 30  # characters of one field; the standard's 131,072 is short of long texts
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}

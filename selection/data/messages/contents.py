@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from selection.data.shapes.blocks import MEDIA_WORDS
-from selection.data.shapes.names import REASONING_KEYS, WEIGHT_KEYS
-from selection.data.shapes.problems import Message
+from selection.data.messages.blocks import MEDIA_WORDS
+from selection.data.messages.names import REASONING_KEYS, WEIGHT_KEYS
+from selection.data.messages.problems import Message
 
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
 _PLACEHOLDERS = ("<image>", "<audio>", "<video>")

@@ -1,8 +1,8 @@
 """Contents made of blocks: thoughts, tool calls and results, as Anthropic and Gemini write them."""
 
 from selection.core.hashing import canonical_json
-from selection.data.shapes.problems import Message, RowProblem, kind_with_article
-from selection.data.shapes.tools import call
+from selection.data.messages.problems import Message, RowProblem, kind_with_article
+from selection.data.messages.tools import call
 from selection.records import DropReason
 
 _CALLS = ("functionCall", "function_call")

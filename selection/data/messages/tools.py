@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Mapping
 
-from selection.data.shapes.problems import not_this_shape
+from selection.data.messages.problems import not_this_shape
 
 _MAX_EXACT = 2**53
 _DECLARATIONS = ("functionDeclarations", "function_declarations")
