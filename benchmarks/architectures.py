@@ -1,17 +1,21 @@
 """How far activations are from the plain model's, for every causal architecture of transformers.
 
-    python -m benchmarks.architectures [--quick] [--only NAME ...]
+    python -m benchmarks.architectures [--quick] [--only NAME ...] [--results FILE]
 
 Builds a tiny random model of each architecture that can be built on a CPU, reads it at three depths
-as a run would (fewest blocks, batches, shared prefixes), and compares every token with the whole
-model of transformers, one sample at a time. An architecture is refused where reading it ends in an
-InputError. The last line is one JSON object.
+as a run would (fewest blocks, mixed lengths, shared prefixes, packed and padded), and compares
+every token with the whole model of transformers, one sample at a time. An architecture is refused
+where reading it ends in an InputError. Each is judged by a process of its own; with `--results` the
+lines are kept in a file, and what stands there is not judged again. The last line is one JSON
+object.
 """
 
 import argparse
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -23,13 +27,13 @@ import torch
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.models.activations import load_activation_model
+from selection.models.activations import Packing, load_activation_model
 from selection.models.hookpoints import Hookpoint
 from selection.models.loading import find_blocks
 from selection.models.resolve import resolve_model
 from selection.models.run_plan import check_samples
 
-N_BLOCKS, LIMIT = 4, 1e-4
+N_BLOCKS, LIMIT, LONGEST_S = 4, 1e-4, 240
 QUICK = ("llama", "gemma2", "gemma3_text", "qwen3", "gpt2", "gpt_neox", "minicpm3", "mamba",
          "phi3", "opt")  # fmt: skip
 SIZES: dict[str, Any] = {
@@ -66,44 +70,104 @@ def build(kind: str, folder: Path) -> str | None:
             return "too large"
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).float().eval()
+        with torch.no_grad():
+            model(input_ids=torch.arange(3, 40)[None])
         model.save_pretrained(folder)
     except Exception as error:  # noqa: BLE001 - whatever transformers raises: it cannot be built
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:90]
     return None
 
 
-def plain(folder: Path, block: int, samples: list[NDArray[np.uint32]]) -> list[torch.Tensor]:
-    """What a block of the whole model gives for each sample, one at a time."""
+def plain(
+    folder: Path, blocks: list[int], samples: list[NDArray[np.uint32]]
+) -> dict[int, list[torch.Tensor]]:
+    """What blocks of the whole model give for each sample, one at a time."""
     from transformers import AutoModelForCausalLM
 
     module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    seen: list[torch.Tensor] = []
+    seen: dict[int, list[torch.Tensor]] = {block: [] for block in blocks}
+    stack = find_blocks(module, resolve_model(folder).n_layers)
+    for block in blocks:
 
-    def keep(_: object, __: object, out: Any) -> None:
-        states = out if isinstance(out, torch.Tensor) else out[0]
-        seen.append(states[0] if states.ndim == 4 else states)
+        def keep(_: object, __: object, out: Any, at: int = block) -> None:
+            states = out if isinstance(out, torch.Tensor) else out[0]
+            seen[at].append((states[0] if states.ndim == 4 else states)[0])
 
-    find_blocks(module, resolve_model(folder).n_layers)[block].register_forward_hook(keep)
+        stack[block].register_forward_hook(keep)
     with torch.no_grad():
         for sample in samples:
             module(input_ids=torch.from_numpy(sample.astype(np.int64))[None])
-    return [states[0] for states in seen]
+    return seen
 
 
 def difference(folder: Path) -> tuple[float, str]:
     """The largest over depths and tokens, relative to the token's norm; and how it was run."""
     resolved, worst, plans = resolve_model(folder), 0.0, set()
-    for block in sorted({0, resolved.n_layers // 2, resolved.n_layers - 1}):
-        hookpoint = Hookpoint("resid", block)
-        model = load_activation_model(resolved, hookpoint, "cpu", checks=folder / "checks")
-        samples = check_samples(model.n_vocab, None, resolved.max_positions)
-        plans.add(f"{model.plan.depth}/{model.plan.batching}")
-        for [ours], theirs in zip(
-            model.read_samples(samples), plain(folder, block, samples), strict=True
-        ):
-            relative = (ours - theirs).norm(dim=1) / theirs.norm(dim=1).clamp_min(1e-6)
-            worst = max(worst, float(relative.nan_to_num(float("inf")).max()))
+    blocks = sorted({0, resolved.n_layers // 2, resolved.n_layers - 1})
+    expected: dict[int, list[torch.Tensor]] = {}
+    ways: tuple[Packing, ...] = ("auto", "padded")
+    for packing in ways:
+        for block in blocks:
+            model = load_activation_model(
+                resolved,
+                Hookpoint("resid", block),
+                "cpu",
+                packing=packing,
+                checks=folder / "checks",
+            )
+            samples = check_samples(model.n_vocab, None, resolved.max_positions)
+            expected = expected or plain(folder, blocks, samples)
+            plans.add(f"{model.plan.depth}/{model.plan.batching}")
+            worst = max(worst, _largest(model.read_samples(samples), expected[block]))
+        if not any("packed" in plan or "shared" in plan for plan in plans):
+            break  # it was padded already
     return worst, ", ".join(sorted(plans))
+
+
+def _largest(computed: list[list[torch.Tensor]], expected: list[torch.Tensor]) -> float:
+    worst = 0.0
+    for [ours], theirs in zip(computed, expected, strict=True):
+        relative = (ours - theirs).norm(dim=1) / theirs.norm(dim=1).clamp_min(1e-6)
+        worst = max(worst, float(relative.nan_to_num(float("inf")).max()))
+    return worst
+
+
+def judged(kind: str) -> tuple[str, str]:
+    """not_built, equal, refused, silently_wrong or failed; and the difference or the reason."""
+    folder = Path(tempfile.mkdtemp(prefix="saelect-architecture-"))
+    try:
+        unbuilt = build(kind, folder)
+        if unbuilt is not None:
+            return "not_built", unbuilt
+        worst, plans = difference(folder)
+    except InputError as error:
+        return "refused", str(error.problem)[:110]
+    except Exception as error:  # noqa: BLE001 - a traceback is what the benchmark looks for
+        return "failed", f"{type(error).__name__}: {str(error)[:90]}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ("equal" if worst <= LIMIT else "silently_wrong"), f"{worst:.0e}  {plans}"
+
+
+def judged_apart(kind: str) -> tuple[str, str]:
+    """The same from a process of its own, which may crash or hang."""
+    command = [sys.executable, "-m", "benchmarks.architectures", "--one", kind]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        return "failed", f"no end within {LONGEST_S} s"
+    if done.returncode:
+        return "failed", f"exit {done.returncode}: {done.stderr.strip()[-90:]}"
+    outcome, text = json.loads(done.stdout.splitlines()[-1])
+    return outcome, text
+
+
+def kept_results(file: Path | None) -> dict[str, tuple[str, str]]:
+    """Architecture -> outcome and text, from the file of an earlier call."""
+    if file is None or not file.is_file():
+        return {}
+    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return {row["kind"]: (row["outcome"], row["text"]) for row in rows}
 
 
 def main() -> None:
@@ -114,39 +178,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--one", help="judge this one here and print its outcome as JSON")
+    parser.add_argument("--results", type=Path, help="JSON lines; those that are there are kept")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
+    if arguments.one:
+        warnings.simplefilter("ignore")
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        logging.disable(logging.WARNING)
+        print(json.dumps(judged(arguments.one)))
+        return
     kinds = list(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     kinds = arguments.only or (list(QUICK) if arguments.quick else kinds)
+    results = kept_results(arguments.results)
     counts: Counter[str] = Counter()
     for kind in kinds:
-        folder = Path(tempfile.mkdtemp(prefix="saelect-architecture-"))
-        unbuilt = build(kind, folder)
-        if unbuilt is not None:
-            counts["not_built"] += 1
-            print(f"{kind:<24} not built    {unbuilt}", flush=True)
-        else:
-            counts["tried"] += 1
-            outcome, text = judged(folder)
-            counts[outcome] += 1
-            print(f"{kind:<24} {outcome:<12} {text}", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        if kind not in results:
+            results[kind] = judged_apart(kind)
+            if arguments.results is not None:
+                row = dict(zip(("kind", "outcome", "text"), (kind, *results[kind]), strict=True))
+                with arguments.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+        outcome, text = results[kind]
+        counts[outcome] += 1
+        counts["tried"] += outcome != "not_built"
+        print(f"{kind:<24} {outcome:<14} {text}", flush=True)
     names = ("tried", "silently_wrong", "refused", "failed", "not_built")
     print(json.dumps({name: counts[name] for name in names}))
-
-
-def judged(folder: Path) -> tuple[str, str]:
-    """equal, refused, silently_wrong or failed; and what was found."""
-    try:
-        worst, plans = difference(folder)
-    except InputError as error:
-        return "refused", str(error.problem)[:110]
-    except Exception as error:  # noqa: BLE001 - a traceback is what the benchmark looks for
-        return "failed", f"{type(error).__name__}: {str(error)[:90]}"
-    return ("equal" if worst <= LIMIT else "silently_wrong"), f"{worst:.0e}  {plans}"
 
 
 if __name__ == "__main__":
