@@ -50,31 +50,43 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
+VARIANTS: tuple[dict[str, Any], ...] = ({}, {"num_key_value_heads": 4}, {"head_dim": None})
+"""Changes of SIZES, tried one after the other: None leaves a size as the architecture has it."""
+
+
 def build(kind: str, folder: Path) -> str | None:
-    """Write a tiny random model; returns why it cannot be built, else None."""
+    """Write a tiny random model that runs; returns why it cannot be built, else None."""
+    problem = None
+    for variant in VARIANTS:
+        try:
+            return _build(kind, folder, {**SIZES, **variant})
+        except Exception as error:  # noqa: BLE001 - whatever transformers raises: not buildable
+            first = str(error).splitlines()[0] if str(error) else ""
+            problem = problem or f"{type(error).__name__}: {first}"[:90]
+    return problem
+
+
+def _build(kind: str, folder: Path, sizes: dict[str, Any]) -> str | None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
-        base = AutoConfig.for_model(kind)
-        text = base.get_text_config()
-        known = {name: value for name, value in SIZES.items() if hasattr(text, name)}
-        for key in ("layer_types", "layers_block_type"):
-            kinds = getattr(text, key, None)
-            if isinstance(kinds, list) and kinds:
-                known[key] = [kinds[i * len(kinds) // N_BLOCKS] for i in range(N_BLOCKS)]
-        nested = {"text_config": {**text.to_dict(), **known}} if text is not base else known
-        config = AutoConfig.for_model(kind, **nested)
-        with torch.device("meta"):
-            shape = AutoModelForCausalLM.from_config(config)
-        if sum(weight.numel() for weight in shape.parameters()) > 20_000_000:
-            return "too large"
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config).float().eval()
-        with torch.no_grad():
-            model(input_ids=torch.arange(3, 40)[None])
-        model.save_pretrained(folder)
-    except Exception as error:  # noqa: BLE001 - whatever transformers raises: it cannot be built
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:90]
+    base = AutoConfig.for_model(kind)
+    text = base.get_text_config()
+    known = {n: size for n, size in sizes.items() if size is not None and hasattr(text, n)}
+    for key in ("layer_types", "layers_block_type"):
+        kinds = getattr(text, key, None)
+        if isinstance(kinds, list) and kinds:
+            known[key] = [kinds[i * len(kinds) // N_BLOCKS] for i in range(N_BLOCKS)]
+    nested = {"text_config": {**text.to_dict(), **known}} if text is not base else known
+    config = AutoConfig.for_model(kind, **nested)
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(config)
+    if sum(weight.numel() for weight in shape.parameters()) > 20_000_000:
+        return "too large"
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    with torch.no_grad():
+        model(input_ids=torch.arange(3, 40)[None])
+    model.save_pretrained(folder)
     return None
 
 
