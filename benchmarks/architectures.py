@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.loading import find_blocks
+from selection.activations.model import Packing, load_activation_model
+from selection.activations.run_plan import check_samples
 from selection.core.errors import InputError
-from selection.models.activations import Packing, load_activation_model
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks
 from selection.models.resolve import resolve_model
-from selection.models.run_plan import check_samples
 
 N_BLOCKS, LIMIT, LONGEST_S = 4, 1e-4, 240
 QUICK = ("llama", "gemma2", "gemma3_text", "qwen3", "gpt2", "gpt_neox", "minicpm3", "mamba",

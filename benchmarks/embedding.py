@@ -44,8 +44,8 @@ from benchmarks.support.embedding_parts import (
     sorted_padding,
     support_jaccard,
 )
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import needed_lengths, plan_of, tokens_to_run
+from selection.activations.batching import needed_lengths, plan_of, tokens_to_run
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.models.hookpoints import hookpoint_of, parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import SparseRows

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selection.models.activations import ActivationModel, load_activation_model
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.models.hookpoints import parse_hookpoint
 from selection.models.resolve import ResolvedModel
 from selection.records import Rendered, SparseRows

@@ -17,8 +17,8 @@ from flows.cli.saes import describe_from_config
 from flows.config.jobs import VectorJob
 from flows.stages import describe as describe_stage
 from flows.stages.describe import describe_latents
+from selection.activations.model import load_activation_model
 from selection.core.errors import InputError
-from selection.models.activations import load_activation_model
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import Rendered

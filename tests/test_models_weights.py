@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from selection.activations.model import load_activation_model
 from selection.core.errors import InputError
-from selection.models.activations import load_activation_model
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
 from tests.fuzz_cases import fuzz

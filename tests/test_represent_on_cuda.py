@@ -17,9 +17,9 @@ from flows.stages.represent.calibration import calibration_samples
 from flows.stages.represent.devices import claim_device
 from flows.stages.represent.representer import Representer, open_representer
 from flows.stages.represent.units import embed_rendered
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.errors import InputError
 from selection.core.sparse import take, to_dense
-from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.hookpoints import parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered, SparseRows

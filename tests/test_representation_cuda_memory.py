@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import selection.models.batching
+import selection.activations.batching
 import selection.representation.heads
+from selection.activations.batching import ActivationBatch
+from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel
-from selection.models.batching import ActivationBatch
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.representation.represent import represent_heads
 from selection.sae.coder import SparseCoder
@@ -42,7 +42,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 def tried_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Filled with the rows of each batch that is begun."""
     tried: list[list[int]] = []
-    run = selection.models.batching._run_batch
+    run = selection.activations.batching._run_batch
 
     def running(
         model: ActivationModel, samples: Any, rows: NDArray[np.int64], lengths: Any
@@ -50,7 +50,7 @@ def tried_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         tried.append(rows.tolist())
         return run(model, samples, rows, lengths)
 
-    monkeypatch.setattr(selection.models.batching, "_run_batch", running)
+    monkeypatch.setattr(selection.activations.batching, "_run_batch", running)
     return tried
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import selection.models.batching
+import selection.activations.batching
 import selection.representation.heads
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.representation.heads import Head
@@ -132,7 +132,7 @@ def test_auto_means_the_device_and_bfloat16(
 ) -> None:
     there = loaded(resolved, "auto", "auto")
     assert (there.device, there.dtype) == (CUDA, "bfloat16")
-    [batch] = selection.models.batching.iter_activations(there, SAMPLES, None)
+    [batch] = selection.activations.batching.iter_activations(there, SAMPLES, None)
     assert all((part.device, part.dtype) == (CUDA, torch.float32) for part in batch.distinct)
     here = loaded(resolved, "cpu", "bfloat16")
     [(rows, _), *_], [(others, _), *_] = by_head(there, coder), by_head(here, coder)

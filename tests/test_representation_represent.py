@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from selection.activations.batching import iter_activations
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.errors import InputError
 from selection.core.sparse import to_dense
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import iter_activations
 from selection.models.hookpoints import parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import Rendered, SparseRows

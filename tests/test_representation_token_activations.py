@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selection.models.activations import ActivationModel
+from selection.activations.model import ActivationModel
 from selection.representation.heads import Head
 from selection.representation.represent import represent
 from selection.representation.token_activations import (

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from selection.activations.capture import part_of
+from selection.activations.model import load_activation_model
 from selection.core.errors import InputError
-from selection.models.activations import load_activation_model
-from selection.models.capture import part_of
 from selection.models.hookpoints import Hookpoint, canonical, hookpoint_of
 from selection.models.hub import fetch
 from selection.models.resolve import resolve_model
@@ -19,7 +19,7 @@ from selection.sae.encode import encode
 from selection.sae.formats.find import family_of
 from selection.sae.formats.load import load_sae, read_sae_info
 from selection.sae.metadata import SaeInfo
-from tests.test_models_run_plan import N_BLOCKS, SIZES
+from tests.test_activations_run_plan import N_BLOCKS, SIZES
 from tests.test_sae_formats_load import Model
 from tests.test_sae_formats_oracles import GEMMA, SAES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selection.models.activations import load_activation_model
+from selection.activations.model import load_activation_model
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
 from selection.rendering.renderer import load_renderer

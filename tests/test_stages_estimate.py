@@ -13,10 +13,10 @@ from flows.stages.prepare.render import open_model_input, render
 from flows.stages.represent.representer import missing_rows, open_representer
 from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import embed_rendered
-from selection.models.batching import needed_lengths
+from selection.activations.batching import needed_lengths
 from storage.files.workspace import open_workspace
 from tests.run_stages import tiny_config
-from tests.test_models_shared_prefixes import Ran
+from tests.test_activations_shared_prefixes import Ran
 from tests.tiny_model import tiny_row, write_jsonl
 
 TASK = "Say what the text is about, in one line, without any name. "

@@ -25,7 +25,7 @@ OPENERS = {
     "resolve_model": "selection.models.resolve",
     "load_tokenizer": "selection.rendering.tokenizer",
     "load_sae": "selection.sae.formats.load",
-    "load_activation_model": "selection.models.activations",
+    "load_activation_model": "selection.activations.model",
     "read_exemplars": "selection.data.exemplars",
 }
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from selection.activations.model import load_activation_model
 from selection.core.hashing import canonical_json, file_sha256
-from selection.models.activations import load_activation_model
 from selection.models.hookpoints import parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.rendering.renderer import load_renderer

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.loading import find_blocks
 from selection.core.sparse import indptr_of
-from selection.models.loading import find_blocks
 from selection.records import Rendered, SparseRows
 from selection.representation.aggregate import FloatRows, quantize
 from selection.representation.heads import Head

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.support.embedding_loops import BATCH
+from selection.activations.loading import find_blocks
+from selection.activations.prefixes import shared_with_previous, sorted_by_tokens
 from selection.core.sparse import to_dense
 from selection.data.read import read_pool
-from selection.models.loading import find_blocks
-from selection.models.prefixes import shared_with_previous, sorted_by_tokens
 from selection.records import PoolSource, Rendered, SparseRows
 from selection.rendering.renderer import Renderer, render_key
 from selection.representation.heads import Head
@@ -32,7 +32,7 @@ _CHILD = """
 import sys, torch
 from pathlib import Path
 from benchmarks.embedding_parts import DEMO, messages_of
-from selection.models.activations import load_activation_model
+from selection.activations.model import load_activation_model
 from selection.models.resolve import parse_hookpoint, resolve_model
 from selection.rendering.renderer import load_renderer
 from selection.representation.heads import Head

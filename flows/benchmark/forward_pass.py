@@ -19,10 +19,10 @@ from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows
 from flows.stages.represent.representer import Representer
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.hashing import content_id
 from selection.core.sparse import take
 from selection.evaluation.baselines.dense import DenseTables
-from selection.models.activations import ActivationModel, load_activation_model
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head

@@ -25,9 +25,9 @@ from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import BYTES_PER_POSTING
 from flows.stages.session import Session, open_session
 from flows.stages.validate import check_config
+from selection.activations.batching import iter_activations, needed_lengths, tokens_to_run
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.data.remedies import drop_lines
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import iter_activations, needed_lengths, tokens_to_run
 from selection.records import Rendered
 from selection.sae.encode import chunks
 from storage.files.atomic import free_bytes

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from selection.core.errors import InputError
-from selection.models.activations import (
+from selection.activations.loading import find_device
+from selection.activations.model import (
     ActivationModel,
     Packing,
     chosen_dtype,
     load_activation_model,
 )
+from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
-from selection.models.loading import find_device
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
 from selection.rendering.renderer import Renderer, load_renderer

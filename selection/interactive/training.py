@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from selection.activations.model import load_activation_model
 from selection.data.samples import Samples
 from selection.interactive.reader import open_model
-from selection.models.activations import load_activation_model
 from selection.models.hookpoints import canonical, parse_hookpoint
 from selection.sae.formats.save import save_trained
 from selection.sae.training.batches import token_batches

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from selection.activations.prefixes import sorted_by_tokens
 from selection.core.hashing import content_id
 from selection.core.sparse import concatenate, empty, take
 from selection.data.samples import Samples
 from selection.interactive.reader import Reader
-from selection.models.prefixes import sorted_by_tokens
 from selection.records import Rendered, SparseRows
 from selection.rendering.renderer import render_key
 from selection.representation.lexical import column_words, token_rows, word_rows

@@ -1,5 +1,5 @@
-"""One language model: its files, the model cut off above the hookpoints, and its activations.
+"""The files of a language model: which they are, whether they are whole, where it can be read.
 
-Input: a folder or hub name, rendered samples (token ids and the mask of counted tokens).
-Output: batches of activations at the hookpoints, token by token.
+Input: a folder or hub name. Output: `ResolvedModel` with sizes and the hash of its weights, and
+hookpoints; no weights are loaded.
 """

@@ -12,9 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.batching import (
+    ActivationBatch,
+    each_batch,
+    mask_in_batch,
+    with_union_mask,
+)
+from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel
-from selection.models.batching import ActivationBatch, each_batch, mask_in_batch, with_union_mask
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered
 from selection.representation.aggregate import (

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.activations.batching import ActivationBatch
+from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.models.activations import ActivationModel
-from selection.models.batching import ActivationBatch
 from selection.records import Rendered, SparseRows
 from selection.representation.aggregate import (
     MASS_WARNING,

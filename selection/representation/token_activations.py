@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.models.activations import ActivationModel
-from selection.models.batching import iter_activations
+from selection.activations.batching import iter_activations
+from selection.activations.model import ActivationModel
 from selection.records import Rendered
 from selection.representation.heads import Head
 from selection.sae.encode import encode

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from selection.activations.prefixes import sorted_by_tokens
 from selection.core.errors import InputError
-from selection.models.prefixes import sorted_by_tokens
 from selection.records import Rendered
 from selection.rendering.renderer import render_key
 from storage.files.atomic import MANIFEST, is_complete, write_atomically, write_json

@@ -16,10 +16,10 @@ from flows.config.jobs import VectorJob
 from flows.config.model import SaeConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, renderer_of
+from selection.activations.batching import iter_activations
+from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
-from selection.models.activations import ActivationModel
-from selection.models.batching import iter_activations
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 from selection.records import Rendered

@@ -23,11 +23,11 @@ from flows.stages.represent.calibration import (
 )
 from flows.stages.represent.devices import claim_device
 from flows.stages.session import OpenedSae, Session, session_of
+from selection.activations.batching import ActivationBatch
+from selection.activations.loading import find_device, fitting
+from selection.activations.model import ActivationModel, chosen_dtype, load_activation_model
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.models.activations import ActivationModel, chosen_dtype, load_activation_model
-from selection.models.batching import ActivationBatch
-from selection.models.loading import find_device, fitting
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
 from selection.representation.represent import (

@@ -10,8 +10,8 @@ from flows.stages.prepare.render import ModelInput, sae_path
 from flows.stages.represent.calibration import calibration_samples, measure_sae
 from flows.stages.represent.devices import claim_device
 from flows.stages.session import Session
+from selection.activations.model import load_activation_model
 from selection.core.hashing import content_id
-from selection.models.activations import load_activation_model
 from selection.models.hookpoints import canonical
 from selection.sae.formats.find import family_of
 from selection.sae.formats.save import save_trained

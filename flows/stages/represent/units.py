@@ -22,8 +22,8 @@ from flows.stages.represent.representer import (
     represent_samples,
     unit_id,
 )
+from selection.activations.batching import ActivationBatch
 from selection.core.hashing import content_id
-from selection.models.batching import ActivationBatch
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
 from storage.files.atomic import ensure_free, is_complete, temp_path

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.batching import ActivationBatch
+from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
 from selection.core.sparse import indptr_of
-from selection.models.activations import ActivationModel
-from selection.models.batching import ActivationBatch
 from selection.models.hookpoints import Hookpoint
 from selection.representation.aggregate import FloatRows
 

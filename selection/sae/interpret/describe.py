@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.models.activations import ActivationModel
-from selection.models.batching import iter_activations
+from selection.activations.batching import iter_activations
+from selection.activations.model import ActivationModel
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered
 from selection.rendering.renderer import Renderer

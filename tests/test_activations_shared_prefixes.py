@@ -8,17 +8,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.batching import ActivationBatch, iter_activations, tokens_to_run
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.sparse import to_dense
 from selection.evaluation.baselines.dense import GateReader
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import ActivationBatch, iter_activations, tokens_to_run
 from selection.models.hookpoints import Hookpoint, parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import Rendered
 from selection.representation.heads import Head
 from selection.representation.represent import represent_heads
 from selection.sae.coder import SparseCoder
-from tests.test_models_activations import (
+from tests.test_activations_model import (
     ENCODERS,
     N_VOCAB,
     activations_by_sample,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.batching import batch_plan, iter_activations, needed_lengths
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel, load_activation_model
-from selection.models.batching import batch_plan, iter_activations, needed_lengths
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import Rendered

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.model import ActivationModel
+from selection.activations.prefixes import prefix_plan, shared_with_previous
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel
-from selection.models.prefixes import prefix_plan, shared_with_previous
 from selection.records import Rendered
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from selection.activations.batching import iter_activations
+from selection.activations.loading import find_blocks, load_config
+from selection.activations.model import ActivationModel, Packing, load_activation_model
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel, Packing, load_activation_model
-from selection.models.batching import iter_activations
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks, load_config
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from selection.models.prefixes import (
+from selection.activations.prefixes import (
     MIN_SHARED,
     MOST_READ,
     positions_in_row,

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-import selection.models.run_plan as run_plan
+import selection.activations.run_plan as run_plan
+from selection.activations.batching import iter_activations
+from selection.activations.loading import find_blocks
+from selection.activations.model import ActivationModel, build_model, load_activation_model
+from selection.activations.packing import packed
+from selection.activations.run_plan import RunPlan, check_samples
 from selection.core.errors import InputError
-from selection.models.activations import ActivationModel, build_model, load_activation_model
-from selection.models.batching import iter_activations
 from selection.models.hookpoints import Hookpoint
-from selection.models.loading import find_blocks
-from selection.models.packing import packed
 from selection.models.resolve import ResolvedModel, resolve_model
-from selection.models.run_plan import RunPlan, check_samples
 from selection.records import Rendered
 
 N_BLOCKS = 4
@@ -113,7 +113,7 @@ def test_unknown_kinds_fall_back_to_what_equals_the_plain_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody knows that MiniCPM and Gemma 3n need their true depth: the comparison shows it."""
-    monkeypatch.setattr("selection.models.activations.KINDS_OF_TRUE_DEPTH", ())
+    monkeypatch.setattr("selection.activations.model.KINDS_OF_TRUE_DEPTH", ())
     resolved = resolve_model(folder)
     model = load_activation_model(resolved, Hookpoint("resid", 1), checks=tmp_path)
     deep = resolved.model_type in ("minicpm3", "gemma3n_text", "gemma4_text")
@@ -132,14 +132,16 @@ def test_a_way_that_differs_is_not_taken(
     plan = load_activation_model(resolved, hookpoint, checks=tmp_path / "a").plan
     assert (plan.depth, plan.batching, plan.reason) == ("truncated", "shared", "")
     monkeypatch.setattr(
-        "selection.models.activations.positions_in_row",
+        "selection.activations.model.positions_in_row",
         lambda lengths, shared: _shifted(lengths, shared),
     )
     model = load_activation_model(resolved, hookpoint, checks=tmp_path / "b")
     assert (model.plan.depth, model.plan.batching) == ("truncated", "packed")
     assert "truncated, shared: activations differ by" in model.plan.reason
-    monkeypatch.setattr("selection.models.packing._mask", lambda *_: None)  # no sample's prefix
-    monkeypatch.setattr("selection.models.activations.packed", _unpacked)
+    monkeypatch.setattr(
+        "selection.activations.packing._mask", lambda *_: None
+    )  # no sample's prefix
+    monkeypatch.setattr("selection.activations.model.packed", _unpacked)
     model = load_activation_model(resolved, hookpoint, checks=tmp_path / "c")
     assert (model.plan.depth, model.plan.batching) == ("truncated", "padded")
     assert "truncated, packed: activations differ by" in model.plan.reason
@@ -151,7 +153,7 @@ def _unpacked(lengths: list[int], positions: list[Any]) -> Any:
 
 
 def _shifted(lengths: list[int], shared: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    from selection.models.prefixes import positions_in_row
+    from selection.activations.prefixes import positions_in_row
 
     positions = positions_in_row(lengths, shared)
     return [
@@ -192,7 +194,7 @@ def test_a_model_that_gives_something_else_every_time_is_refused(
         )  # fmt: skip
         return model
 
-    monkeypatch.setattr("selection.models.activations.build_model", noisy)
+    monkeypatch.setattr("selection.activations.model.build_model", noisy)
     with pytest.raises(InputError, match="the same tokens give other activations"):
         load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 2), checks=tmp_path)
 
@@ -203,7 +205,7 @@ def test_a_model_that_cannot_be_run_is_refused(
     def broken(*_: Any) -> ActivationModel:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("selection.models.activations.build_model", broken)
+    monkeypatch.setattr("selection.activations.model.build_model", broken)
     with pytest.raises(InputError, match=r"cannot be run.*shapes do not match"):
         load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 2), checks=tmp_path)
 

@@ -14,10 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.core.errors import InputError
-from selection.models.capture import part_of, watch
-from selection.models.hookpoints import Hookpoint
-from selection.models.loading import (
+from selection.activations.capture import part_of, watch
+from selection.activations.loading import (
     DTYPES,
     KINDS_OF_TRUE_DEPTH,
     find_blocks,
@@ -26,10 +24,12 @@ from selection.models.loading import (
     load_config,
     load_module,
 )
-from selection.models.packing import NAME, PACKED_KINDS, first_position, packed, register
-from selection.models.prefixes import positions_in_row, shared_with_previous
+from selection.activations.packing import NAME, PACKED_KINDS, first_position, packed, register
+from selection.activations.prefixes import positions_in_row, shared_with_previous
+from selection.activations.run_plan import RunPlan, proven_plan
+from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
-from selection.models.run_plan import RunPlan, proven_plan
 
 Packing = Literal["auto", "packed", "padded"]
 Positions = list[NDArray[np.int64]]
