@@ -7,7 +7,7 @@ from selection.core.hashing import example_id
 from selection.data.messages.problems import Drop, Example
 from selection.data.shapes import read_row
 from selection.data.shapes.columns import ColumnKinds, joined_cells, kind_of, role_text
-from selection.data.shapes.read_row import to_examples
+from selection.data.shapes.read_row import RowReader
 from selection.records import DropReason, PoolSource
 
 USER: dict[str, object] = {"role": "user", "content": "Hi"}
@@ -24,14 +24,16 @@ def read(row: dict[str, Any], shape: str | None = None, **columns: str) -> Examp
     """The example of a row, in the shape that is detected for it unless one is named."""
     shape = shape or detect_shape([row], columns=columns)
     assert shape is not None
-    examples = to_examples(row, shape, PoolSource("pool.jsonl", shape=shape, columns=columns))
+    source = PoolSource("pool.jsonl", shape=shape, columns=columns)
+    examples = RowReader(source, shape).read(row)
     assert not isinstance(examples, Drop), examples
     [example] = examples
     return example
 
 
 def refused(row: dict[str, Any], shape: str = "messages", **columns: str) -> Drop:
-    drop = to_examples(row, shape, PoolSource("pool.jsonl", shape=shape, columns=columns))
+    source = PoolSource("pool.jsonl", shape=shape, columns=columns)
+    drop = RowReader(source, shape).read(row)
     assert isinstance(drop, Drop)
     return drop
 

@@ -61,9 +61,9 @@ BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
 
 STILL_NAMED = {
     "told": """
-        flows/cli/neighbors selection/rendering/tokenizer storage/export/delphi""",
+        flows/cli/neighbors storage/export/delphi""",
     "said": """
-        selection/data/messages/transcripts storage/pools/shards storage/wording/reasons""",
+        storage/pools/shards storage/wording/reasons""",
     "mine": """
         flows/stages/record/explanations storage/audit/reproduction storage/catalog/lookup
         storage/report/compare storage/wording/checks""",
@@ -77,7 +77,7 @@ STILL_NAMED = {
     "Worded": """
         storage/report/records storage/wording/reasons""",
     "folded": """
-        selection/data/messages/transcripts storage/report/records storage/wording/reasons""",
+        storage/report/records storage/wording/reasons""",
     "most_weight": """
         flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
     "place": """
@@ -88,9 +88,7 @@ STILL_NAMED = {
         storage/report/page storage/report/picks storage/wording/reasons""",
     "found": """
         flows/cli/neighbors flows/stages/record/explanations flows/stages/record/held_out
-        selection/core/redaction selection/core/words selection/data/shapes/columns
-        selection/data/samples selection/data/shapes/by_shape selection/data/messages/tools
-        selection/data/where selection/rendering/spans selection/rendering/spellings
+        selection/core/redaction selection/core/words
         selection/similarity/explain storage/audit/bundle storage/audit/exclusions
         storage/audit/explain storage/audit/forget storage/audit/reproduction storage/audit/verify
         storage/catalog/commit storage/catalog/integrity storage/catalog/lookup
@@ -101,7 +99,7 @@ STILL_NAMED = {
         storage/report/benchmark storage/report/compare storage/report/gather storage/report/page
         storage/report/picks storage/wording/checks storage/wording/reasons""",
     "readings": """
-        flows/benchmark/forward_pass selection/data/where""",
+        flows/benchmark/forward_pass""",
 }
 """Identifier -> modules that use it still; the list may only shrink."""
 

@@ -15,8 +15,11 @@ from selection.data.shapes.columns import TEXT_ROLES, check_columns, names_in, u
 from selection.data.shapes.read_row import SHAPES, RowReader, check_shape, detect_shape
 from selection.records import DropReason, PoolSource
 
-_CHOICES = {"broken_rows": ("refuse", "drop"), "answers": ("refuse", "first"),
-            "quoting": ("auto", "standard", "none")}  # fmt: skip
+_CHOICES = {
+    "broken_rows": ("refuse", "drop"),
+    "answers": ("refuse", "first"),
+    "quoting": ("auto", "standard", "none"),
+}
 _TURN_SETTINGS = ("column", "role", "content")
 _FATAL = (DropReason.NOT_TEXT, DropReason.UNKNOWN_ROLE)
 

@@ -74,10 +74,16 @@ class FileCoverage:
         return [name for name in self.values if name not in self.used]
 
     def kind(self) -> tuple[object, ...]:
-        """What files that are told of together have in common."""
+        """What files that stand on one line have in common."""
         looks = tuple(sorted(name for name, n in self.looks.items() if n))
-        return (tuple(sorted(self.shapes)), tuple(sorted(self.used)), tuple(sorted(self.unused)),
-                looks, tuple(sorted(self.keys)), tuple(sorted(self.missing)))  # fmt: skip
+        return (
+            tuple(sorted(self.shapes)),
+            tuple(sorted(self.used)),
+            tuple(sorted(self.unused)),
+            looks,
+            tuple(sorted(self.keys)),
+            tuple(sorted(self.missing)),
+        )
 
     def merge(self, other: "FileCoverage") -> None:
         """Add the rows of a file of the same kind."""
@@ -115,8 +121,14 @@ class ReadReport:
         kinds: dict[tuple[object, ...], FileCoverage] = {}
         for file in self.files:
             if (known := kinds.get(file.kind())) is None:
-                kinds[file.kind()] = FileCoverage(**{**vars(file), "shapes": Counter(file.shapes),
-                    "looks": Counter(file.looks), "missing": Counter(file.missing)})  # fmt: skip
+                kinds[file.kind()] = FileCoverage(
+                    **{
+                        **vars(file),
+                        "shapes": Counter(file.shapes),
+                        "looks": Counter(file.looks),
+                        "missing": Counter(file.missing),
+                    }
+                )
             else:
                 known.merge(file)
         lines = [line for coverage in kinds.values() for line in _lines_of(coverage)]
@@ -129,8 +141,10 @@ def _lines_of(coverage: FileCoverage) -> list[str]:
         name = f"{name} and {coverage.n_files - 1:,} more like it"
     shapes = ", ".join(f"{n:,} as {shape}" for shape, n in coverage.shapes.most_common() if n)
     read = [column for column in coverage.values if column in coverage.used]
-    lines = [f"{name}: {coverage.n_rows:,} rows, {shapes or 'none read'};"
-             f" columns read: {', '.join(read) or 'none'}"]  # fmt: skip
+    lines = [
+        f"{name}: {coverage.n_rows:,} rows, {shapes or 'none read'};"
+        f" columns read: {', '.join(read) or 'none'}"
+    ]
     if coverage.unused:
         shown = (f"{column} (e.g. {coverage.values[column]})" for column in coverage.unused[:12])
         more = f" and {len(coverage.unused) - 12} more" if len(coverage.unused) > 12 else ""
@@ -139,13 +153,16 @@ def _lines_of(coverage: FileCoverage) -> list[str]:
         shown = (f"{key} (e.g. {value})" for key, value in coverage.keys.items())
         lines.append(f"  keys of messages kept, but not read: {', '.join(shown)}")
     for column, n in coverage.missing.items():
-        lines.append(f"  warning: {n:,} cells of `{column}` say nan, None or the like: read as"
-                     " empty")  # fmt: skip
+        lines.append(
+            f"  warning: {n:,} cells of `{column}` say nan, None or the like: read as empty"
+        )
     for column, n in coverage.looks.items():
         if n and column not in ROLES:
-            lines.append(f"  warning: `{column}` looks like a part of the conversation and is not"
-                         f" read in {n:,} rows (e.g. {coverage.values.get(column, '')})"
-                         f"{_config_line(column)}")  # fmt: skip
+            lines.append(
+                f"  warning: `{column}` looks like a part of the conversation and is not"
+                f" read in {n:,} rows (e.g. {coverage.values.get(column, '')})"
+                f"{_config_line(column)}"
+            )
     if len([n for n in coverage.shapes.values() if n]) > 1:
         lines.append("  warning: rows of several shapes stand in one file; each is read in its own")
     return lines

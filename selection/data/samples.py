@@ -83,9 +83,9 @@ class Samples:
         if where is None:
             return np.ones(len(self), np.bool_)
         passes = self._occurrences_passing(where)
-        found = np.zeros(len(self), np.bool_)
-        found[self.occurrences["sample"].to_numpy()[passes]] = True
-        return found
+        passing = np.zeros(len(self), np.bool_)
+        passing[self.occurrences["sample"].to_numpy()[passes]] = True
+        return passing
 
     def values(self, column: str, where: str | None = None) -> tuple[list[str], NDArray[np.int32]]:
         """Values of a column, sorted, and which each sample has: of its first passing occurrence.
@@ -109,10 +109,10 @@ class Samples:
         wanted = set(names)
         own = self.occurrences["own_id"].to_pylist()
         sample = self.occurrences["sample"].to_pylist()
-        found = {number for number, name in enumerate(self.ids.tolist()) if name in wanted}
-        found |= {number for number, name in zip(sample, own, strict=True) if name in wanted}
+        numbers = {number for number, name in enumerate(self.ids.tolist()) if name in wanted}
+        numbers |= {number for number, name in zip(sample, own, strict=True) if name in wanted}
         known = wanted & ({*self.ids.tolist()} | {*own})
-        rows = np.array(sorted(found), np.int64)
+        rows = np.array(sorted(numbers), np.int64)
         return rows, [name for name in dict.fromkeys(names) if name not in known]
 
     def _occurrences_passing(self, where: str | None) -> NDArray[np.bool_]:

@@ -39,7 +39,7 @@ _FUNCTIONS |= {"Floor", "Ceil", "FillNull", "Coalesce", "MinHorizontal", "MaxHor
 # Members of these families that look at several rows. SQL leads to none of them today.
 _NOT_BY_ROW = {"ConcatVertical", "Any", "All", "IsUnique", "IsDuplicated"}
 _NOT_BY_ROW |= {"IsFirstDistinct", "IsLastDistinct"}
-_MAX_READINGS = 256  # ways to read texts that spell numbers, tried in order
+_MAX_CHOICES = 256  # ways to read texts that spell numbers, tried in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,18 @@ class Where:
         for name in self.names:
             if name not in ROLE_TYPES and name not in kinds:
                 raise _unknown(self.text, name, kinds)
-        readings = [_readings(name, kinds) for name in self.names]
+        choices = [_types_of(name, kinds) for name in self.names]
         problem = ""
-        for types in itertools.islice(itertools.product(*readings), _MAX_READINGS):
+        for types in itertools.islice(itertools.product(*choices), _MAX_CHOICES):
             schema = dict(zip(self.names, types, strict=True))
             try:
-                found = pl.DataFrame(schema=schema).select(where=self.expression)
+                result = pl.DataFrame(schema=schema).select(where=self.expression)
             except PolarsError as error:
                 problem = problem or str(error).splitlines()[0]
                 continue
-            if found.schema["where"] in (pl.Boolean, pl.Null):
+            if result.schema["where"] in (pl.Boolean, pl.Null):
                 return BoundWhere(self.text, self.expression, schema)
-            problem = problem or f"it gives {found.schema['where']}, not true or false"
+            problem = problem or f"it gives {result.schema['where']}, not true or false"
         raise _mistyped(self, problem, kinds)
 
 
@@ -103,7 +103,7 @@ class BoundWhere:
         """
         read = [_read_column(name, dtype) for name, dtype in self.schema.items()]
         try:
-            found = batch.select(read).select(where=self.expression)["where"]
+            values = batch.select(read).select(where=self.expression)["where"]
         except PolarsError as error:
             raise InputError(
                 f"the expression fails on the pool's values ({_first_lines(error)})",
@@ -111,7 +111,7 @@ class BoundWhere:
                 value=self.text,
                 remedy="TRY_CAST gives NULL where CAST fails.",
             ) from None
-        passed = found.cast(pl.Boolean).fill_null(False)
+        passed = values.cast(pl.Boolean).fill_null(False)
         if not self.schema:  # an expression without columns, such as 1 = 1
             return passed.new_from_index(0, batch.height)
         return passed
@@ -159,7 +159,7 @@ def _not_by_row(node: object) -> str:
     parts = body.get("input", []) if kind == "Function" else _operands(body)
     if kind == "Function" and (strange := _strange_function(body["function"])):
         return strange
-    return next((found for part in parts if (found := _not_by_row(part))), "")
+    return next((name for part in parts if (name := _not_by_row(part))), "")
 
 
 def _strange_function(function: object) -> str:
@@ -178,7 +178,7 @@ def _operands(body: dict[str, object]) -> list[object]:
     return [body[key] for key in keys if key in body]
 
 
-def _readings(name: str, kinds: Kinds) -> list[type[pl.DataType]]:
+def _types_of(name: str, kinds: Kinds) -> list[type[pl.DataType]]:
     """Types in which a column can be read, the preferred one first."""
     if name in ROLE_TYPES:
         return [ROLE_TYPES[name]]
@@ -209,8 +209,8 @@ def _read_column(name: str, dtype: type[pl.DataType]) -> pl.Expr:
 
 def text_of_column(batch: pl.DataFrame, name: str) -> list[str | None]:
     """A column of a batch of occurrences as text; raw columns are read out of `raw`."""
-    found: list[str | None] = batch.select(_read_column(name, pl.String)).to_series().to_list()
-    return found
+    texts: list[str | None] = batch.select(_read_column(name, pl.String)).to_series().to_list()
+    return texts
 
 
 def refuse_unknown_column(name: str, kinds: Kinds, field: str = "quotas.column") -> None:

@@ -38,7 +38,7 @@ def positions_in_turns(
     turns:   text of each message.
     A token that begins before a content, for example with the space in front, is cut to it. What
     the template respelled, for example arguments of a tool call, is found word by word; words that
-    are not in the turn have no place.
+    are not in the turn have no span.
     """
     where = np.full((3, len(offsets)), -1, np.int64)
     after = [0] * len(turns)  # contents of a message come in the order in which its turn has them

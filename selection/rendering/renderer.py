@@ -199,9 +199,12 @@ class Renderer:
         return encoded
 
     def _keeps_safe(
-        self, written: WrittenText, ids: NDArray[np.uint32], offsets: NDArray[np.int64],
+        self,
+        written: WrittenText,
+        ids: NDArray[np.uint32],
+        offsets: NDArray[np.int64],
         cuts: Sequence[Cut],
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Whether truncation keeps no token near a cut."""
         _, origins = self._finish(written, ids, offsets, cuts, is_counted=False)
         return is_safe(offsets[origins[origins >= 0]], cuts)

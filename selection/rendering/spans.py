@@ -236,8 +236,8 @@ def search_spans(text: str, slots: Sequence[Slot]) -> list[Span]:
     spans: list[Span] = []
     at = 0
     for slot in slots:
-        found = _spans_inside(text, at, len(text), slot)
-        if found:
-            spans += found
-            at = found[-1].end
+        inside = _spans_inside(text, at, len(text), slot)
+        if inside:
+            spans += inside
+            at = inside[-1].end
     return spans

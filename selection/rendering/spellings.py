@@ -33,9 +33,9 @@ def call_pieces(region: str, name: str, arguments: object) -> list[tuple[int, in
     """Name and arguments of a tool call, in whichever serialization the template chose."""
     pieces = _in_order(region, [name])
     for spelling in _argument_spellings(arguments):
-        found = _in_order(region, [spelling])
-        if found:
-            return sorted(pieces + found)
+        spans = _in_order(region, [spelling])
+        if spans:
+            return sorted(pieces + spans)
     start = pieces[-1][1] if pieces else 0
     leaves = _in_order(region[start:], list(_leaves(arguments)))
     return pieces + [(start + a, start + b) for a, b in leaves]
@@ -65,12 +65,12 @@ def _leaves(value: object) -> Iterator[str]:
 
 def _in_order(region: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
     """Positions of those pieces that appear, each after the one before."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     at = 0
     for piece in pieces:
         sought = piece.strip()
         start = region.find(sought, at) if sought else -1
         if start >= 0:
             at = start + len(sought)
-            found.append((start, at))
-    return found
+            spans.append((start, at))
+    return spans

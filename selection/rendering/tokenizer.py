@@ -106,11 +106,11 @@ def load_tokenizer(folder: Path) -> TokenReader:
 def _is_generic(folder: Path) -> bool:
     """Whether the folder's tokenizer.json is all there is to its tokenizer."""
     try:
-        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     has_file = (folder / "tokenizer.json").is_file()
-    return has_file and isinstance(told, dict) and told.get("tokenizer_class") in _GENERIC
+    return has_file and isinstance(settings, dict) and settings.get("tokenizer_class") in _GENERIC
 
 
 def _around(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -88,8 +88,10 @@ def named_apart(sources: Sequence[PoolSource]) -> list[str]:
         # By folders above the stem, then by folders above the whole file name.
         ways = [(depth, whole) for whole in (False, True) for depth in range(2, deepest + 1)]
         for depth, whole in ways:
-            longer = ["/".join((*paths[i].parts[-depth:-1], paths[i].name if whole else name))
-                      for i in same]  # fmt: skip
+            longer = [
+                "/".join((*paths[i].parts[-depth:-1], paths[i].name if whole else name))
+                for i in same
+            ]
             if len(set(longer)) == n_different:
                 for i, long in zip(same, longer, strict=True):
                     names[i] = long
@@ -171,8 +173,13 @@ def _list_url(source: PoolSource, given: str) -> Listing:
         if why := _why_not_named(shown):
             skipped.append(Skipped(f"{given.rstrip('/')}/{shown}", why))
         else:
-            files.append(DataFile(f"{scheme}://{entry.lstrip('/')}", f"{given.rstrip('/')}/{shown}",
-                                  _partition(shown)))  # fmt: skip
+            files.append(
+                DataFile(
+                    f"{scheme}://{entry.lstrip('/')}",
+                    f"{given.rstrip('/')}/{shown}",
+                    _partition(shown),
+                )
+            )
     return _finished(source, given, files, skipped, [PurePosixPath(e).name for e in entries])
 
 

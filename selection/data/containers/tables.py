@@ -1,4 +1,4 @@
-"""CSV and TSV files to raw rows: delimiter, quoting and encoding are found out or given."""
+"""CSV and TSV files to raw rows: delimiter, quoting and encoding are detected or given."""
 
 import csv
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ INDEX = "Unnamed: 0"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a table is written; None and "auto" are found out.
+    """How a table is written; None and "auto" are detected.
 
     quoting: standard (fields may be in double quotes) or none (a quotation mark is a character).
     """

@@ -8,9 +8,9 @@ from selection.records import DropReason
 _CALLS = ("functionCall", "function_call")
 _RESULTS = ("functionResponse", "function_response")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
-_MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
+MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
 MEDIA_WORDS = ("image", "audio", "video")
-BLOCK_KEYS = (*_CALLS, *_RESULTS, *_MEDIA_KEYS)
+BLOCK_KEYS = (*_CALLS, *_RESULTS, *MEDIA_KEYS)
 """Keys by which a part without a type is known."""
 
 _TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "")
@@ -89,7 +89,7 @@ def _kind(part: Message) -> str:
         return "result"
     if kind in _THOUGHTS or part.get("thought") is True:
         return "thought"
-    if any(word in kind for word in MEDIA_WORDS) or any(part.get(key) for key in _MEDIA_KEYS):
+    if any(word in kind for word in MEDIA_WORDS) or any(part.get(key) for key in MEDIA_KEYS):
         return "media"
     if isinstance(part.get("text"), str) or kind in _TEXT_TYPES:
         return "text"

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from selection.data.messages.blocks import MEDIA_WORDS
+from selection.data.messages.blocks import MEDIA_KEYS, MEDIA_WORDS
 from selection.data.messages.names import REASONING_KEYS, WEIGHT_KEYS
 from selection.data.messages.problems import Message
 
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
 _PLACEHOLDERS = ("<image>", "<audio>", "<video>")
-_MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
 
 
 def content_text(message: Mapping[str, object]) -> str:
@@ -64,7 +63,7 @@ def media_in(row: Mapping[str, object], messages: Sequence[Message]) -> str:
             kind = str(part.get("type", ""))
             if any(word in kind for word in MEDIA_WORDS):
                 return f"a part of type {kind}"
-            if any(key in part for key in _MEDIA_KEYS):
+            if any(key in part for key in MEDIA_KEYS):
                 return "a part that is a file"
     columns = [name for name in _MEDIA_COLUMNS if row.get(name)]
     if columns:

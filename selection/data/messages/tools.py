@@ -47,9 +47,9 @@ def definitions(tools: object, functions: object) -> list[object] | None:
     Each is a list, one object, or either as JSON text. Legacy functions become tools; Gemini's
     lists of declarations are taken apart.
     """
-    found = [_declared(item) for item in _listed(tools, "tools")]
+    declared = [_declared(item) for item in _listed(tools, "tools")]
     legacy = _listed(functions, "functions")
-    both = [one for many in found for one in many]
+    both = [one for many in declared for one in many]
     both += [_as_function(item) for item in legacy]
     return [compact(item) for item in both] or None
 

@@ -92,8 +92,8 @@ def _match_end(text: str) -> int:
 
 
 def _role(name: str) -> str | None:
-    folded = fold(name)
-    return _SHORT.get(folded) or ROLE_OF.get(folded)
+    key = fold(name)
+    return _SHORT.get(key) or ROLE_OF.get(key)
 
 
 def _of_instructions(text: str) -> list[Message] | None:
@@ -102,7 +102,7 @@ def _of_instructions(text: str) -> list[Message] | None:
     at = 0
     while text[at:].strip() and (turn := _INSTRUCTION.match(text, at)):
         for role in ("system", "user", "assistant"):
-            if said := (turn[role] or "").strip():
-                messages.append({"role": role, "content": said})
+            if content := (turn[role] or "").strip():
+                messages.append({"role": role, "content": content})
         at = turn.end()
     return None if text[at:].strip() or not messages else messages

@@ -58,11 +58,11 @@ def _turns_at(cells: Cells, source: PoolSource) -> Conversations | None:
             return [[]]
         if _is_bare(value) and (name not in TEXT_TURN_COLUMNS or cells.first(_OTHER_TEXTS)):
             continue
-        if (found := conversations_in(value, cells.keys)) is not None:
+        if (conversations := conversations_in(value, cells.keys)) is not None:
             cells.take(name)
-            return found
-    if (found := _tree(cells)) is not None:
-        return found
+            return conversations
+    if (conversations := _tree(cells)) is not None:
+        return conversations
     return _wrapped(cells, source)
 
 
@@ -94,9 +94,9 @@ def _tree(cells: Cells) -> Conversations | None:
     """A tree of replies whose root is a column's object, as OASST has it."""
     for name in cells.all_of(("prompt", "root", "tree")):
         value = cells.peek(name)
-        if isinstance(value, dict) and (found := conversations_in(value, cells.keys)):
+        if isinstance(value, dict) and (conversations := conversations_in(value, cells.keys)):
             cells.take(name)
-            return found
+            return conversations
     return None
 
 
@@ -106,10 +106,10 @@ def _wrapped(cells: Cells, source: PoolSource) -> Conversations | None:
         value = cells.peek(name)
         if isinstance(value, dict):
             inner = Cells(value, cells.keys)
-            found = _turns_at(inner, source) if inner.first(TURN_COLUMNS) else None
-            if found is not None:
+            conversations = _turns_at(inner, source) if inner.first(TURN_COLUMNS) else None
+            if conversations is not None:
                 cells.take(name)
-                return [system_turns(inner, turns, ()) + turns for turns in found]
+                return [system_turns(inner, turns, ()) + turns for turns in conversations]
     return None
 
 
@@ -207,11 +207,11 @@ def _history(cells: Cells) -> list[Message]:
         return []
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         raise not_this_shape("`history` is not a list of turns or pairs")
-    found = conversations_in(value, cells.keys)
-    if found is None or len(found) != 1:
+    conversations = conversations_in(value, cells.keys)
+    if conversations is None or len(conversations) != 1:
         raise not_this_shape("`history` is not a list of turns or pairs")
     cells.take("history")
-    return found[0]
+    return conversations[0]
 
 
 def read_transcript(cells: Cells, source: PoolSource) -> Conversations:

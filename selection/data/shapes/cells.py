@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from selection.data.messages.names import SYSTEM_COLUMNS, fold
 from selection.data.messages.problems import Message, not_text
-from selection.data.messages.turns import TurnKeys, as_list, conversations_in, is_turn
+from selection.data.messages.turns import TurnKeys, conversations_in, is_turn
 
 Row = Mapping[str, object]
 
@@ -108,6 +108,3 @@ def _system_content(value: object, name: str) -> object:
         if all(isinstance(text, str) for text in texts):
             return "\n".join(text for text in texts if isinstance(text, str))
     raise not_text(name, value)
-
-
-__all__ = ["Cells", "as_list", "side", "system_turns"]

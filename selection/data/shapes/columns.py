@@ -57,11 +57,11 @@ def parts_of(expression: str) -> list[list[str]]:
 
 def names_in(columns: Mapping[str, str]) -> list[tuple[str, str]]:
     """(role, column name) of every column that a mapping mentions."""
-    found = []
+    names = []
     for role, expression in columns.items():
         parts = parts_of(expression) if role in TEXT_ROLES else [[expression]]
-        found += [(role, name) for part in parts for name in part]
-    return found
+        names += [(role, name) for part in parts for name in part]
+    return names
 
 
 def joined_cells(
@@ -111,9 +111,9 @@ def propose_roles(rows: Sequence[Row]) -> dict[str, str]:
     proposed = {}
     for role, candidates in _USUAL_NAMES.items():
         for name in candidates:
-            found = [n for n in names if n.lower() == name and _is_label(rows, n)]
-            if found:
-                proposed[role] = found[0]
+            labels = [n for n in names if n.lower() == name and _is_label(rows, n)]
+            if labels:
+                proposed[role] = labels[0]
                 break
     return proposed
 

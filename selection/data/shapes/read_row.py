@@ -1,7 +1,7 @@
 """Rows to examples: which shape a file has, and each of its rows read in it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from selection.core.errors import InputError
@@ -57,7 +57,7 @@ def check_shape(source: PoolSource) -> None:
             "columns of prompts and answers are mapped only in the shape mapping",
             field=f"columns.{min(misplaced)}",
             value=columns[min(misplaced)],
-            remedy=f"Set `shape: mapping`, or leave it out (found: shape {shape}).",
+            remedy=f"Set `shape: mapping`, or leave it out (here: shape {shape}).",
         )
     for name, role in source.roles.items():
         if role not in ROLES:
@@ -206,8 +206,14 @@ class RowReader:
                 drop = Drop(DropReason.IMAGE_OR_AUDIO, media)
             elif any(says_something(message) for message in messages):
                 unread = frozenset(key for m in messages if len(m) > 2 for key in m) - READ_KEYS
-                example = Example(messages, tools, count_characters(messages), rejected,
-                                  frozenset(cells.used), unread)  # fmt: skip
+                example = Example(
+                    messages,
+                    tools,
+                    count_characters(messages),
+                    rejected,
+                    frozenset(cells.used),
+                    unread,
+                )
                 key = canonical_json(messages) if len(conversations) > 1 else ""
                 examples.setdefault(key, example)
         return list(examples.values()) or drop
@@ -261,8 +267,3 @@ def _is_strange(result: list[Example] | Drop) -> bool:
 
 def _sides(example: Example) -> set[object]:
     return {message["role"] for message in example.messages} - {"system"}
-
-
-def to_examples(row: Mapping[str, object], shape: str, source: PoolSource) -> list[Example] | Drop:
-    """The examples of one row in a shape; see `RowReader`."""
-    return RowReader(source, shape).read(row)
