@@ -8,7 +8,6 @@ the click is the call that the page makes.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.server.settings import environment
 from tests.server_harness import Served, serving
 
 DEPLOYMENT = "select-data/select-data"
@@ -84,7 +84,7 @@ def main() -> None:
     show("one target", first_of_one, single)
     print(f"server, new database       {fresh:6.1f} s\nserver, existing database  {known:6.1f} s")
     print(f"one empty task             {per_task * 1000:6.1f} ms")
-    found = {
+    medians = {
         "cached_running_to_completed": middle([run.running for run in cached]),
         "cached_click_to_completed": middle([run.click_to_end for run in cached]),
         "one_target_running_to_completed": middle([run.running for run in single]),
@@ -94,15 +94,15 @@ def main() -> None:
         "server_start_new": round(fresh, 1),
         "server_start_existing": round(known, 1),
     }
-    print(json.dumps(found))
+    print(json.dumps(medians))
 
 
 def exemplars_of_one_target(folder: Path) -> Path:
     """A file with the demonstration's exemplars of TARGET alone."""
     lines = (DEMO / "exemplars.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     file = folder / "one-target.jsonl"
-    mine = [line for line in lines if json.loads(line)["target"] == TARGET]
-    file.write_text("".join(mine), encoding="utf-8")
+    of_target = [line for line in lines if json.loads(line)["target"] == TARGET]
+    file.write_text("".join(of_target), encoding="utf-8")
     return file
 
 
@@ -138,12 +138,10 @@ def moment(text: str) -> datetime:
 
 def seconds_per_task(server: Served) -> float:
     """An empty task of an empty flow against the same server."""
-    url = {"PREFECT_API_URL": f"{server.url}/api", "PREFECT_LOGGING_LEVEL": "ERROR"}
-    shown = subprocess.run(
-        [sys.executable, "-c", EMPTY_TASKS, str(N_TASKS)],
-        env={**os.environ, **url}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return float(shown.stdout.split()[-1])
+    variables = {**environment(server.settings), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    command = [sys.executable, "-c", EMPTY_TASKS, str(N_TASKS)]
+    ended = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    return float(ended.stdout.split()[-1])
 
 
 def show(what: str, first: Timed, cached: Sequence[Timed]) -> None:

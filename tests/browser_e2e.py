@@ -161,8 +161,9 @@ def through_the_api(server: Served) -> str:
     server.ask("PATCH", path, {"parameters": parameters, "description": "Ours."})
     server.ask("POST", f"{path}/schedules", [{"schedule": {"cron": "* * * * *"}, "active": True}])
     begun = time.monotonic()
-    while not any(run["auto_scheduled"] and run["state_type"] == "COMPLETED"
-                  for run in server.runs()):  # fmt: skip
+    while not any(
+        run["auto_scheduled"] and run["state_type"] == "COMPLETED" for run in server.runs()
+    ):
         if time.monotonic() - begun > SCHEDULE_S:
             raise SystemExit("e2e: the schedule did not fire")
         time.sleep(1)

@@ -67,8 +67,11 @@ def prefect(
     with (folder / "prefect.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "prefect", *arguments],
-            env=dict(variables), cwd=cwd or folder, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            env=dict(variables),
+            cwd=cwd or folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def wait_for(api: httpx.Client) -> None:
@@ -100,8 +103,11 @@ def compare_forms(api: httpx.Client) -> None:
 def run(api: httpx.Client, deployment: str, parameters: Mapping[str, object]) -> None:
     """Start a run and wait until it completes."""
     found = api.get(f"/deployments/name/{deployment}").raise_for_status().json()
-    made = api.post(f"/deployments/{found['id']}/create_flow_run",
-                    json={"parameters": parameters}).raise_for_status().json()  # fmt: skip
+    made = (
+        api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        .raise_for_status()
+        .json()
+    )
     state: dict[str, Any] = made["state"]
     deadline = time.monotonic() + RUN_S
     while state["type"] not in ENDED and time.monotonic() < deadline:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cli.neighbors import find_row, print_neighbors
+from flows.cli.neighbors import print_neighbors
 from selection.core.errors import InputError
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
@@ -89,11 +89,11 @@ def test_a_sample_is_found_by_id_prefix_and_own_id(
 ) -> None:
     _, pool, _, _ = indexed
     ids = pool.example_ids().astype(str)
-    assert find_row(pool, str(ids[7])) == find_row(pool, str(ids[7])[:12]) == 7
+    assert pool.row_named(str(ids[7])) == pool.row_named(str(ids[7])[:12]) == 7
     with pytest.raises(InputError, match="no sample"):
-        find_row(pool, "nobody")
+        pool.row_named("nobody")
     with pytest.raises(InputError, match="begin with this"):
-        find_row(pool, "")
+        pool.row_named("")
 
 
 def test_the_run_records_how_its_index_looks_things_up(

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from flows.orchestration.signals import EX_TEMPFAIL
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
-from flows.stages.represent.representer import open_representer
+from flows.stages.represent.representer import Job, open_representer
 from flows.stages.represent.units import embed_rendered
 from flows.stages.represent.workers import embed_by_workers
 from storage.files.atomic import TEMP_PREFIX, is_complete
@@ -32,10 +33,7 @@ def prepared(root: Path, paths: tuple[Path, ...]) -> tuple[Workspace, Path]:
     representer = open_representer(config, workspace, str(paths[3]))
     assert representer.unit > 0
     job = root / "job.json"
-    facts = {"kind": "select", "workspace": str(root), "pool_id": pool.pool_id}
-    job.write_text(
-        json.dumps({**facts, "sae": str(paths[3]), "config": config.model_dump(mode="json")})
-    )
+    job.write_text(json.dumps(asdict(Job.of(config, workspace, pool.pool_id, str(paths[3])))))
     return workspace, job
 
 

@@ -118,9 +118,13 @@ class Server:
 
 def test_every_open_run_gets_the_state_that_its_process_has(tmp_path: Path) -> None:
     server = Server(
-        ("dead", "RUNNING", 60), ("live", "RUNNING", 60), ("young", "RUNNING", 0),
-        ("waits", "PENDING", 10), ("lost", "PENDING", 300), ("gone", "CANCELLING", 60),
-    )  # fmt: skip
+        ("dead", "RUNNING", 60),
+        ("live", "RUNNING", 60),
+        ("young", "RUNNING", 0),
+        ("waits", "PENDING", 10),
+        ("lost", "PENDING", 300),
+        ("gone", "CANCELLING", 60),
+    )
     with holder_of(tmp_path, "live") as holder:
         reconcile(server.client(), tmp_path, "saelect")
         holder.kill()

@@ -147,10 +147,16 @@ def test_a_preset_brings_no_columns_of_its_own_pool() -> None:
     assert config.pool[0].columns["source"] == "source"
 
 
-@pytest.mark.parametrize("fields", [
-    {"pool": "/etc/passwd"}, {"exemplars": "../../../../etc/shadow"}, {"model": "/etc"},
-    {"pool": "file:///etc/*.conf"}, {"sae": "~/../../etc/passwd"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pool": "/etc/passwd"},
+        {"exemplars": "../../../../etc/shadow"},
+        {"model": "/etc"},
+        {"pool": "file:///etc/*.conf"},
+        {"sae": "~/../../etc/passwd"},
+    ],
+)
 def test_files_outside_the_allowed_folders_are_refused_unread(
     fields: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,9 +164,14 @@ def test_files_outside_the_allowed_folders_are_refused_unread(
     form = {"pool": "p", "exemplars": "e", "model": "demo", "sae": "demo", **fields}
     with pytest.raises(InputError, match="outside of the folders"):
         select_config(
-            form["pool"], form["exemplars"], BudgetForm(amount=5), form["model"], form["sae"],
-            "best", EMPTY,
-        )  # fmt: skip
+            form["pool"],
+            form["exemplars"],
+            BudgetForm(amount=5),
+            form["model"],
+            form["sae"],
+            "best",
+            EMPTY,
+        )
 
 
 def test_folders_of_data_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

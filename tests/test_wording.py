@@ -61,11 +61,11 @@ BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
 
 STILL_NAMED = {
     "told": """
-        flows/cli/neighbors storage/export/delphi""",
+        storage/export/delphi""",
     "said": """
         storage/pools/shards storage/wording/reasons""",
     "mine": """
-        flows/stages/record/explanations storage/audit/reproduction storage/catalog/lookup
+        storage/audit/reproduction storage/catalog/lookup
         storage/report/compare storage/wording/checks""",
     "asked": """
         selection/picking/budget storage/audit/exclusions storage/report/page""",
@@ -87,7 +87,6 @@ STILL_NAMED = {
         storage/pools/renderings storage/pools/shards storage/report/charts storage/report/compare
         storage/report/page storage/report/picks storage/wording/reasons""",
     "found": """
-        flows/cli/neighbors flows/stages/record/explanations flows/stages/record/held_out
         selection/core/redaction selection/core/words
         selection/similarity/explain storage/audit/bundle storage/audit/exclusions
         storage/audit/explain storage/audit/forget storage/audit/reproduction storage/audit/verify
@@ -98,8 +97,6 @@ STILL_NAMED = {
         storage/pools/renderings storage/pools/shards storage/pools/sketches
         storage/report/benchmark storage/report/compare storage/report/gather storage/report/page
         storage/report/picks storage/wording/checks storage/wording/reasons""",
-    "readings": """
-        flows/benchmark/forward_pass""",
 }
 """Identifier -> modules that use it still; the list may only shrink."""
 

@@ -1,8 +1,8 @@
-"""One forward pass per model and setting: SAE shards and dense readings of all methods together.
+"""One forward pass per model and setting: SAE shards and dense vectors of all methods together.
 
 Methods that count other tokens of the same rendering, the paper's for example, read in it too.
 
-Dense readings of a unit of examples are one file, written whole; SAE vectors go to the ordinary
+Dense vectors of a unit of examples are one file, written whole; SAE vectors go to the ordinary
 shards, where the ordinary stages find them. A killed pass resumes at its first missing unit.
 """
 
@@ -40,7 +40,7 @@ UNIT = 2048
 class ForwardPass:
     """What one pass reads of one model.
 
-    representers: SAE readings, all of the same model; their renderings differ in what they count.
+    representers: of SAE vectors, all of the same model; their renderings differ in what they count.
     blocks:       block number of each dense reading, `sae` and `last`.
     gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
     """
@@ -108,7 +108,7 @@ class ForwardPass:
 
     @property
     def folder(self) -> Path:
-        """Where the dense readings are; everything that decides them is in its name."""
+        """Where the dense vectors are; everything that decides them is in its name."""
         key = content_id(
             {
                 "model": self._model_input.model.weights_sha256,
@@ -165,7 +165,7 @@ class ForwardPass:
     def read(
         self, samples: Sequence[Rendered], samples_by_head: Sequence[Sequence[Rendered]] = ()
     ) -> tuple[dict[str, NDArray[np.float32]], list[tuple[SparseRows, UnitReport]]]:
-        """Dense readings by name, (b, d) each, and SAE vectors by representer, of some samples.
+        """Dense vectors by name, (b, d) each, and SAE vectors by representer, of some samples.
 
         samples_by_head: the samples with each representer's content mask; default: as they are.
         """
@@ -178,7 +178,7 @@ class ForwardPass:
         return tables.by_name, sparse
 
     def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:
-        """Target -> dense readings of its exemplars."""
+        """Target -> dense vectors of its exemplars."""
         names = [target.target_id for target in self.bench.targets]
         file = self.folder / f"exemplars-{content_id(names)}.npz"
         tables = self.bench.exemplars
@@ -188,16 +188,16 @@ class ForwardPass:
             ]
             dense, _ = replace(self, representers=()).read(samples)
             write_atomically(file, lambda temp: _save(temp, dense))
-        readings, first = {}, 0
+        vectors, first = {}, 0
         with np.load(file) as stored:
             whole = {name: stored[name] for name in stored.files}
         for name, table in tables.items():
-            readings[name] = {key: whole[key][first : first + len(table)] for key in whole}
+            vectors[name] = {key: whole[key][first : first + len(table)] for key in whole}
             first += len(table)
-        return readings
+        return vectors
 
     def units(self, name: str) -> Iterator[NDArray[np.float32]]:
-        """One dense reading of the pool's examples, unit by unit in their order."""
+        """One dense vector of the pool's examples, unit by unit in their order."""
         for first in range(0, self.bench.prepared.n_examples, UNIT):
             with np.load(self._file(first)) as stored:
                 yield stored[name]

@@ -124,10 +124,13 @@ def reproduce_run(reference: str, root: Path, *, scratch: bool) -> None:
         f" {vectors.similarity_least:.4f} at least"
     )
     rows = [
-        (each.selection, f"{each.n_top_both:,} of {each.n_top:,}",
-         f"{each.n_picks_both:,} of {each.n_picks:,}")
+        (
+            each.selection,
+            f"{each.n_top_both:,} of {each.n_top:,}",
+            f"{each.n_picks_both:,} of {each.n_picks:,}",
+        )
         for each in recomputed.rankings
-    ]  # fmt: skip
+    ]
     print_table(("selection", "top in both", "picks in both"), rows)
 
 

@@ -32,8 +32,11 @@ def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_l
             say(line)
     say(f"\nDone in {outcome.seconds:.0f} s. Report: {report}")
     if as_json_line:
-        say(json.dumps(as_json(outcome.summaries, request.model, outcome.pool.sha256,
-                               len(outcome.targets))))  # fmt: skip
+        say(
+            json.dumps(
+                as_json(outcome.summaries, request.model, outcome.pool.sha256, len(outcome.targets))
+            )
+        )
 
 
 def _print_per_target(outcome: Outcome, summaries: list[MethodSummary]) -> None:

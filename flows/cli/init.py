@@ -114,9 +114,14 @@ def _show_rendered(look: Look, pool: str, exemplars: str, model: str, sae: str) 
     from rich.text import Text
 
     config = SelectConfig.model_validate(
-        {"pool": pool, "exemplars": exemplars, "budget": {"examples": 1}, "model": model,
-         "sae": sae}
-    )  # fmt: skip
+        {
+            "pool": pool,
+            "exemplars": exemplars,
+            "budget": {"examples": 1},
+            "model": model,
+            "sae": sae,
+        }
+    )
     renderer = open_model_input(config).renderer
     console = Console(highlight=False)
     # Where reverse video is lost, as in a pipe, brackets mark what counts.

@@ -43,10 +43,17 @@ def ls(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     selections = list_selections(find_workspace(workspace))
     for (run, created_at), rows in groupby(selections, lambda row: (row.run, row.created_at)):
         cells = [
-            (row.name, row.role, row.target or "", row.method, f"{row.n_selected:,}",
-             "" if row.n_tokens is None else f"{row.n_tokens:,}", row.selection_id)
+            (
+                row.name,
+                row.role,
+                row.target or "",
+                row.method,
+                f"{row.n_selected:,}",
+                "" if row.n_tokens is None else f"{row.n_tokens:,}",
+                row.selection_id,
+            )
             for row in rows
-        ]  # fmt: skip
+        ]
         branch = tree.add(f"[bold]{run}[/]  {created_at:%Y-%m-%d %H:%M} UTC")
         branch.add(Text(table_text(header, cells).rstrip()))
     Console(highlight=False).print(tree, soft_wrap=True)
@@ -230,8 +237,9 @@ def _write_parquet(result: "SqlResult", out: Path | None) -> None:
 
     if out is None:
         raise InputError("Parquet needs a file", field="--out", remedy="Add --out answer.parquet.")
-    frame = pl.DataFrame(result.rows, schema=list(result.columns), orient="row",
-                         infer_schema_length=None)  # fmt: skip
+    frame = pl.DataFrame(
+        result.rows, schema=list(result.columns), orient="row", infer_schema_length=None
+    )
     write_atomically(out, frame.write_parquet)
     say(f"{len(result.rows):,} rows in {out}")
 

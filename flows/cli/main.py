@@ -293,9 +293,18 @@ def bench_retrieval(
 
 
 for _command in (
-    look.ls, look.show, look.why, look.diff, look.where_used, look.sql, look.export, look.report,
-    audit.verify, audit.forget, audit.bundle,
-):  # fmt: skip
+    look.ls,
+    look.show,
+    look.why,
+    look.diff,
+    look.where_used,
+    look.sql,
+    look.export,
+    look.report,
+    audit.verify,
+    audit.forget,
+    audit.bundle,
+):
     app.command()(_command)
 
 if __name__ == "__main__":

@@ -30,8 +30,12 @@ def print_models(text: str | None, gigabytes: float | None) -> None:
     gigabytes: of the GPU; what does not fit is left out. 0 is no GPU: nothing is left out.
     """
     if gigabytes is not None and not gigabytes >= 0:
-        raise InputError("a GPU has more memory than that", field="--gpu", value=gigabytes,
-                         remedy="Give its memory in GB.")  # fmt: skip
+        raise InputError(
+            "a GPU has more memory than that",
+            field="--gpu",
+            value=gigabytes,
+            remedy="Give its memory in GB.",
+        )
     rows = (demo_combination(), *combinations())
     matched = matching(text, rows) if text else list(rows)
     if not matched:
@@ -82,16 +86,37 @@ def demo_combination() -> Combination:
     block = (2 + 2 * head) * width**2 + 3 * width * model["intermediate_size"]
     embedding = model["vocab_size"] * width
     return Combination(
-        model=DEMO, sae=DEMO, family="sparsify", block=int(config.parent.name.rsplit(".", 1)[-1]),
-        n_layers=n_layers, d_model=width, latents=sae["num_latents"], l0=sae["k"],
-        n_params=int(embedding + n_layers * block), embedding_params=embedding, kind="instruct",
-        languages="English", licence="Apache-2.0", sae_licence="Apache-2.0", gated=False,
+        model=DEMO,
+        sae=DEMO,
+        family="sparsify",
+        block=int(config.parent.name.rsplit(".", 1)[-1]),
+        n_layers=n_layers,
+        d_model=width,
+        latents=sae["num_latents"],
+        l0=sae["k"],
+        n_params=int(embedding + n_layers * block),
+        embedding_params=embedding,
+        kind="instruct",
+        languages="English",
+        licence="Apache-2.0",
+        sae_licence="Apache-2.0",
+        gated=False,
         tested="here",
-    )  # fmt: skip
+    )
 
 
-_HEADER = ("model", "kind", "params", "resid@", "latents", "GB", "licence", "gated", "languages",
-           "tried")  # fmt: skip
+_HEADER = (
+    "model",
+    "kind",
+    "params",
+    "resid@",
+    "latents",
+    "GB",
+    "licence",
+    "gated",
+    "languages",
+    "tried",
+)
 
 
 def _print_table(rows: Sequence[Combination]) -> None:

@@ -35,8 +35,10 @@ def parse_overrides(items: list[str] | None) -> dict[str, str]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise InputError(
-                "not of the form key=value", field="--set", value=item,
+                "not of the form key=value",
+                field="--set",
+                value=item,
                 remedy="For example: --set budget.examples=500",
-            )  # fmt: skip
+            )
         overrides[key] = value
     return overrides

@@ -87,8 +87,10 @@ def _print_results(results: list[dict[str, object]], workspace: Workspace, secon
     option = "" if str(workspace.root) == DEFAULT else f" -w {workspace.root}"
     say("Next:")
     say(f"  saelect show {main[0]['name']}{option}")
-    say(f"  saelect sql{option} \"SELECT source, n_pool, n_selected FROM v_source_mix"
-        f" WHERE selection_id = '{results[0]['selection_id']}'\"")  # fmt: skip
+    say(
+        f'  saelect sql{option} "SELECT source, n_pool, n_selected FROM v_source_mix'
+        f" WHERE selection_id = '{results[0]['selection_id']}'\""
+    )
     for row in results:
         if row.get("shortfall"):
             say(f"  note: {row['name']}: {row['shortfall']}")

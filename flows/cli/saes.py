@@ -33,8 +33,11 @@ def describe_from_config(
     wanted.
     """
     if delphi is None and delphi_window is not None:
-        raise InputError("is for a cache, and no cache is written", field="--delphi-window",
-                         remedy="Name its folder with --delphi FOLDER.")  # fmt: skip
+        raise InputError(
+            "is for a cache, and no cache is written",
+            field="--delphi-window",
+            remedy="Name its folder with --delphi FOLDER.",
+        )
     config, home = load_vector_job(config_name), open_workspace(workspace)
     from flows.stages.describe import describe_latents
 
@@ -47,8 +50,12 @@ def describe_from_config(
     known = {row["latent"]: row for row in rows}
     missing = [latent for latent in latents if latent not in known]
     if missing:
-        raise InputError("this latent fired on none of the samples", field="--latent",
-                         value=missing[0], remedy="Read more of the pool (--samples).")  # fmt: skip
+        raise InputError(
+            "this latent fired on none of the samples",
+            field="--latent",
+            value=missing[0],
+            remedy="Read more of the pool (--samples).",
+        )
     leaning = sorted(rows, key=lambda row: -max((f["lift"] for f in row["facets"]), default=0.0))
     for row in [known[latent] for latent in latents] or leaning[:_SHOWN]:
         for line in lines_of(row):
@@ -69,8 +76,10 @@ def lines_of(row: Mapping[str, Any]) -> list[str]:
         promoted, suppressed = (
             " ".join(repr(t) for t in row[n][:5]) for n in ("promotes", "suppresses")
         )
-        lines.append(f"    lens       {one_line(promoted)} against {one_line(suppressed)}"
-                     f" (kurtosis {row['kurtosis']:.1f})")  # fmt: skip
+        lines.append(
+            f"    lens       {one_line(promoted)} against {one_line(suppressed)}"
+            f" (kurtosis {row['kurtosis']:.1f})"
+        )
     return lines
 
 
@@ -119,8 +128,10 @@ def summary(folder: Path) -> list[str]:
             f"  held out  FVU {quality['fvu']:.3f}, L0 {quality['l0']:.1f} on"
             f" {quality['n_tokens']:,} tokens of the shipped texts"
         )
-    return [*lines, f"Next: `sae: {{path: {folder}}}` in a config, or keep `train`: it is not"
-            " trained twice."]  # fmt: skip
+    return [
+        *lines,
+        f"Next: `sae: {{path: {folder}}}` in a config, or keep `train`: it is not trained twice.",
+    ]
 
 
 def sparkline(values: list[float]) -> str:

@@ -28,9 +28,14 @@ CHECK_SECONDS = 0.5
 
 
 def serve(
-    workspace: Path, *, host: str, port: int, password: str | None, runs_at_once: int,
+    workspace: Path,
+    *,
+    host: str,
+    port: int,
+    password: str | None,
+    runs_at_once: int,
     data: Sequence[Path] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Run everything until Ctrl-C or SIGTERM.
 
     Raises InputError for a taken port, a missing password, and a second server of a workspace.
@@ -50,9 +55,10 @@ def serve(
             raise
         raise InputError(
             f"this workspace is served already, at {address.read_text(encoding='utf-8')}",
-            field="--workspace", value=str(workspace),
+            field="--workspace",
+            value=str(workspace),
             remedy="Open that address, or end that server first.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def require_password(host: str, password: str | None) -> None:
@@ -91,8 +97,19 @@ class _Serving:
         self.settings, self.ended, self.started = settings, threading.Event(), time.monotonic()
         self.variables, folder = environment(settings), settings.folder
         server = ["flows.server.app", settings.host, str(settings.port)]
-        worker = ["prefect", "worker", "start", "--pool", POOL_NAME, "--type", "process",
-                  "--limit", str(settings.runs_at_once), "--install-policy", "never"]  # fmt: skip
+        worker = [
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            POOL_NAME,
+            "--type",
+            "process",
+            "--limit",
+            str(settings.runs_at_once),
+            "--install-policy",
+            "never",
+        ]
         self.server = Child("server", server, self.variables, folder / "server.log")
         self.worker = Child("worker", worker, self.variables, folder / "worker.log")
 
@@ -129,16 +146,23 @@ class _Serving:
     def _register(self) -> None:
         """Create or update the deployments, in a process that has the server's environment."""
         folder = self.settings.folder
-        command = [sys.executable, "-m", "flows.server.deployments", str(Path.cwd()),
-                   str(folder / "shipped.json")]  # fmt: skip
-        done = subprocess.run(command, env=self.variables, capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "flows.server.deployments",
+            str(Path.cwd()),
+            str(folder / "shipped.json"),
+        ]
+        done = subprocess.run(
+            command, env=self.variables, capture_output=True, text=True, check=False
+        )
         (folder / "deployments.log").write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode:
             raise InputError(
                 f"the deployments could not be registered:\n{done.stderr[-1500:]}",
-                file=folder / "deployments.log", remedy="Run the command again.",
-            )  # fmt: skip
+                file=folder / "deployments.log",
+                remedy="Run the command again.",
+            )
         for line in done.stdout.splitlines():
             say(f"  changed     {line}")
 
@@ -160,12 +184,16 @@ class _Serving:
         settings, port, here = self.settings, self.settings.port, socket.gethostname()
         path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
         say(f"  open        {settings.url}{path}")
-        say(f"  from afar   ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{here}"
-            f"  then http://localhost:{port}{path}")  # fmt: skip
+        say(
+            f"  from afar   ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{here}"
+            f"  then http://localhost:{port}{path}"
+        )
         say("  start       Deployments, then select-data")
         say(f"  logs        {settings.folder}/*.log")
-        say(f"  Ready in {time.monotonic() - self.started:.0f} s. Ctrl-C stops everything;"
-            " a stopped run resumes when it is run again.")  # fmt: skip
+        say(
+            f"  Ready in {time.monotonic() - self.started:.0f} s. Ctrl-C stops everything;"
+            " a stopped run resumes when it is run again."
+        )
 
     def _watch(self) -> None:
         """Restart what died and keep run states true, until told to end."""

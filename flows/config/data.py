@@ -14,9 +14,17 @@ class PoolConfig(Strict):
     path: str = Field(min_length=1, description="File, folder, glob, URL or Hugging Face dataset.")
     name: str | None = Field(None, description="What `source` says where no column is mapped.")
     shape: Literal[
-        "auto", "messages", "conversations", "preference", "alpaca", "prompt_completion",
-        "message_rows", "transcript", "text", "mapping",
-    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")  # fmt: skip
+        "auto",
+        "messages",
+        "conversations",
+        "preference",
+        "alpaca",
+        "prompt_completion",
+        "message_rows",
+        "transcript",
+        "text",
+        "mapping",
+    ] = Field("auto", description="Shape of a row; auto looks at the first rows.")
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Role to column: id, licence, language, source, group, target, subtask,"

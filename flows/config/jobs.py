@@ -24,7 +24,7 @@ from selection.similarity.kernels.limits import most_weight
 
 ExportFormat = Literal[
     "messages", "preference", "original", "ids", "hf", "llama_factory", "axolotl"
-]  # fmt: skip
+]
 
 
 class PoolJob(Strict):

@@ -41,8 +41,9 @@ def load_vector_job(path: Path | str, overrides: Mapping[str, object] | None = N
     given, lines = _read(str(path), overrides or {})
     ignored = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
     merged = _over_preset(given, str(path), lines)
-    return _validated(VectorJob, {k: v for k, v in merged.items() if k not in ignored},
-                      str(path), lines)  # fmt: skip
+    return _validated(
+        VectorJob, {k: v for k, v in merged.items() if k not in ignored}, str(path), lines
+    )
 
 
 def resolve(
@@ -65,9 +66,13 @@ def _over_preset(given: Mapping[str, Any], source: str, lines: Lines) -> dict[st
     preset = given.get("preset", "best")
     if preset not in PRESETS:
         raise InputError(
-            "no such preset", file=source, line=lines.get(("preset",)), field="preset",
-            value=preset, remedy=f"Known presets: {', '.join(PRESETS)}.",
-        )  # fmt: skip
+            "no such preset",
+            file=source,
+            line=lines.get(("preset",)),
+            field="preset",
+            value=preset,
+            remedy=f"Known presets: {', '.join(PRESETS)}.",
+        )
     return merge(yaml.safe_load(preset_text(preset)), given)
 
 
@@ -215,8 +220,13 @@ def _collect_lines(
         for key, value in node.value:
             inner, line = (*path, str(key.value)), key.start_mark.line + 1
             if inner in lines:
-                raise InputError("appears twice", file=file, line=line, field=key.value,
-                                 remedy="Keep one of the two.")  # fmt: skip
+                raise InputError(
+                    "appears twice",
+                    file=file,
+                    line=line,
+                    field=key.value,
+                    remedy="Keep one of the two.",
+                )
             lines[inner] = line
             _collect_lines(key, path, {}, file)
             _collect_lines(value, inner, lines, file)
@@ -243,7 +253,9 @@ def _set(config: dict[str, Any], key: str, value: object) -> None:
 def _position(items: list[Any], text: str, key: str) -> int:
     if not text.isdecimal() or int(text) >= len(items):
         raise InputError(
-            f"the list has {len(items)} entries, counted from 0", field=key, value=text,
+            f"the list has {len(items)} entries, counted from 0",
+            field=key,
+            value=text,
             remedy="For example: --set pool.0.path=FILE",
-        )  # fmt: skip
+        )
     return int(text)

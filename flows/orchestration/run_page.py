@@ -83,8 +83,10 @@ def stage_page(
 
     values: label -> number or path. pool_id: of a prepared pool, whose rows are listed.
     """
-    rows = [(name, _link(workspace, Path(value)) if isinstance(value, str) else f"{value:,}")
-            for name, value in values.items()]  # fmt: skip
+    rows = [
+        (name, _link(workspace, Path(value)) if isinstance(value, str) else f"{value:,}")
+        for name, value in values.items()
+    ]
     if pool_id is not None:
         pool = open_pool(workspace.pools / pool_id)
         rows += [

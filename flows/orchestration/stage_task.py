@@ -12,9 +12,16 @@ R = TypeVar("R")
 
 DELAYS_S = [2.0, 15.0]
 _TRANSIENT = {
-    errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
-    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EREMOTEIO,
-}  # fmt: skip
+    errno.EAGAIN,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EREMOTEIO,
+}
 """Errors of disks and networks after which a later try may succeed; a full disk is none."""
 
 

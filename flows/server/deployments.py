@@ -70,8 +70,11 @@ def register(work_folder: Path, record: Path) -> list[str]:
         _register_pool(client, job_template(work_folder), shipped, changes)
         for name, (function, parameters) in DEPLOYMENTS.items():
             flow = getattr(flows, function)
-            values = {"description": flow.description, "parameters": dict(parameters),
-                      "tags": ["saelect"]}  # fmt: skip
+            values = {
+                "description": flow.description,
+                "parameters": dict(parameters),
+                "tags": ["saelect"],
+            }
             fixed = {
                 "entrypoint": f"flows.server.flows.{function}",
                 "parameter_openapi_schema": {
@@ -86,9 +89,11 @@ def register(work_folder: Path, record: Path) -> list[str]:
 
 
 def _register_pool(
-    client: SyncPrefectClient, template: dict[str, Any], shipped: dict[str, Any],
+    client: SyncPrefectClient,
+    template: dict[str, Any],
+    shipped: dict[str, Any],
     changes: list[str],
-) -> None:  # fmt: skip
+) -> None:
     try:
         present = client.read_work_pool(POOL_NAME).base_job_template
     except ObjectNotFound:
@@ -105,17 +110,25 @@ def _register_pool(
 
 
 def _register_one(
-    client: SyncPrefectClient, name: str, flow_name: str, values: dict[str, Any],
-    fixed: dict[str, Any], shipped: dict[str, Any], changes: list[str],
-) -> None:  # fmt: skip
+    client: SyncPrefectClient,
+    name: str,
+    flow_name: str,
+    values: dict[str, Any],
+    fixed: dict[str, Any],
+    shipped: dict[str, Any],
+    changes: list[str],
+) -> None:
     """values: filled in where nobody set another. fixed: always this version's."""
     try:
         present = client.read_deployment_by_name(f"{flow_name}/{name}")
     except ObjectNotFound:
         client.create_deployment(
-            flow_id=client.create_flow_from_name(flow_name), name=name, work_pool_name=POOL_NAME,
-            **values, **fixed,
-        )  # fmt: skip
+            flow_id=client.create_flow_from_name(flow_name),
+            name=name,
+            work_pool_name=POOL_NAME,
+            **values,
+            **fixed,
+        )
     else:
         before = shipped.get(name, {})
         newer = {

@@ -38,20 +38,40 @@ def shown(title: str, description: str, default: Any = ...) -> Any:
     return Field(default, description=description, json_schema_extra={"title": title})
 
 
-POOL = shown("Pool", "File, folder or glob on the worker, or a Hugging Face dataset."
-             " `demo:pool.jsonl` is the packaged demonstration.")  # fmt: skip
-EXEMPLARS = shown("Exemplars", "Known examples of the target task: a file of 5 to 500, or a targets"
-                  " file. `demo:exemplars.jsonl` is the packaged demonstration.")  # fmt: skip
+POOL = shown(
+    "Pool",
+    "File, folder or glob on the worker, or a Hugging Face dataset."
+    " `demo:pool.jsonl` is the packaged demonstration.",
+)
+EXEMPLARS = shown(
+    "Exemplars",
+    "Known examples of the target task: a file of 5 to 500, or a targets"
+    " file. `demo:exemplars.jsonl` is the packaged demonstration.",
+)
 BUDGET = shown("Budget", "How much to select; there is no default amount.")
-MODEL = shown("Model", "The model that represents samples: a folder on the worker or a Hugging Face"
-              " model. `demo` is a small demonstration model: do not train on its selections.",
-              DEMO)  # fmt: skip
-SAE = shown("SAE", "Sparse autoencoder of the model: folder, file or Hugging Face repository."
-            " `demo` belongs to the demonstration model.", DEMO)  # fmt: skip
-PRESET = shown("Preset", "Named settings: `best` (measured best), `paper` (the published method),"
-               " `demo` (`best` for short texts).", "best")  # fmt: skip
-HOURS = shown("Max hours", "Stop after this time; finished work is kept and the next run resumes."
-              " 0: no limit.", 0)  # fmt: skip
+MODEL = shown(
+    "Model",
+    "The model that represents samples: a folder on the worker or a Hugging Face"
+    " model. `demo` is a small demonstration model: do not train on its selections.",
+    DEMO,
+)
+SAE = shown(
+    "SAE",
+    "Sparse autoencoder of the model: folder, file or Hugging Face repository."
+    " `demo` belongs to the demonstration model.",
+    DEMO,
+)
+PRESET = shown(
+    "Preset",
+    "Named settings: `best` (measured best), `paper` (the published method),"
+    " `demo` (`best` for short texts).",
+    "best",
+)
+HOURS = shown(
+    "Max hours",
+    "Stop after this time; finished work is kept and the next run resumes. 0: no limit.",
+    0,
+)
 
 
 _RANGES: dict[str, Any] = {
@@ -81,9 +101,11 @@ class BudgetForm(Strict):
             return {self.unit: self.amount}
         if self.amount != int(self.amount):
             raise InputError(
-                f"a number of {self.unit} is whole", field="budget.amount", value=self.amount,
+                f"a number of {self.unit} is whole",
+                field="budget.amount",
+                value=self.amount,
                 remedy="Give a whole number, or choose the unit `fraction`.",
-            )  # fmt: skip
+            )
         return {self.unit: int(self.amount)}
 
 
@@ -114,9 +136,11 @@ def _plain(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def optional(
-    model: type[BaseModel], name: str, without: frozenset[str] = frozenset(),
+    model: type[BaseModel],
+    name: str,
+    without: frozenset[str] = frozenset(),
     preset: Mapping[str, Any] = _BEST,
-) -> type[Form]:  # fmt: skip
+) -> type[Form]:
     """The model with every field optional and empty, at every depth.
 
     without: fields that are left out. preset: values that are described as the default.
@@ -330,9 +354,10 @@ def refuse_outside(text: str) -> None:
     except (OSError, ValueError):  # a long text, which is no path
         return
     folders = [
-        *filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep)), os.getcwd(),
+        *filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep)),
+        os.getcwd(),
         str(chosen_root(None)),
-    ]  # fmt: skip
+    ]
     if not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
         raise InputError(
             "is outside of the folders that forms may read",

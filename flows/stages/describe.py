@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
-
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import prepare
@@ -21,7 +19,6 @@ from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically
 from storage.files.workspace import Workspace
-from storage.pools.pool import PreparedPool
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +60,15 @@ def describe_latents(
     n_latents = representer.sae.info.num_latents
     for latent in latents:
         if not 0 <= latent < n_latents:
-            raise InputError("the SAE has no such latent", field="--latent", value=latent,
-                             remedy=f"Its latents are 0 to {n_latents - 1}.")  # fmt: skip
+            raise InputError(
+                "the SAE has no such latent",
+                field="--latent",
+                value=latent,
+                remedy=f"Its latents are 0 to {n_latents - 1}.",
+            )
     pool = prepare(config, workspace)
     rendered = render(workspace, pool, representer.model_input)
-    rows = np.flatnonzero(rendered.usable())[:n_samples]
+    rows = rendered.first_usable(n_samples)
     samples = rendered.samples(rows)
     names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
     model, coder = representer.model, representer.sae.coder
@@ -77,7 +78,7 @@ def describe_latents(
                 samples,
                 model,
                 coder,
-                labels=_labels(pool, rows),
+                labels=pool.first_labels(rows, COLUMNS),
                 tokens_per_batch=config.compute.tokens_per_batch,
                 hookpoint=representer.model_input.hookpoint,
                 on_batch=None if cache is None else cache.add,
@@ -153,18 +154,4 @@ def _about(representer: Representer, profile: object) -> dict[str, object]:
         "hookpoint": str(representer.model_input.hookpoint),
         "n_tokens": getattr(profile, "n_tokens", 0),
         "n_latents": info.num_latents,
-    }
-
-
-def _labels(
-    pool: PreparedPool, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
-) -> dict[str, list[str]]:
-    """Column -> label of each sample, by the first occurrence; "" where there is none."""
-    table = pool.occurrences_at(rows)
-    places = np.asarray(table["example_row"].to_pylist())
-    _, first = np.unique(places, return_index=True)  # rows ascend, and so do the occurrences
-    return {
-        column: [str(value or "") for value in table[column].take(first).to_pylist()]
-        for column in COLUMNS
-        if column in table.column_names
     }

@@ -4,12 +4,10 @@ Reading and rendering are done for real and kept, since a run needs them anyway;
 is timed on a few real batches.
 """
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.stages.prepare.inputs import ineligible_lines, prepare
@@ -30,6 +28,7 @@ from selection.activations.model import ActivationModel, load_activation_model
 from selection.data.remedies import drop_lines
 from selection.records import Rendered
 from selection.sae.encode import chunks
+from selection.similarity.sources import VectorNumbers
 from storage.files.atomic import free_bytes
 from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
@@ -121,7 +120,7 @@ def estimate_run(config: SelectConfig, workspace: Workspace) -> Estimate:
 
 
 def estimate_vectors(
-    representers: Sequence[Representer], rendered: RenderedPool, missing: NDArray[np.int64]
+    representers: Sequence[Representer], rendered: RenderedPool, missing: VectorNumbers
 ) -> VectorCost:
     """Time and size of the missing vectors, from a few samples spread over them.
 
@@ -140,9 +139,9 @@ def estimate_vectors(
             rates.append(n_run / seconds)
             postings.append(sum(len(vectors.latents) for vectors, _ in parts) / len(samples))
     tokens = count_tokens(model, config, rendered, missing)
-    fast, typical, slow = max(rates), float(np.median(rates)), min(rates)
+    fast, typical, slow = max(rates), statistics.median(rates), min(rates)
     n_rows = len(missing) * len(representers)
-    n_bytes = len(missing) * float(np.mean(postings)) * BYTES_PER_POSTING
+    n_bytes = len(missing) * statistics.fmean(postings) * BYTES_PER_POSTING
     n_bytes += n_rows * BYTES_PER_ROW + len(representers) * MANIFEST_BYTES
     # Machines slow down under sustained load; the upper end allows for a third more.
     seconds_range = (tokens.run / fast, tokens.run / typical, 1.3 * tokens.run / slow)
@@ -150,7 +149,7 @@ def estimate_vectors(
 
 
 def count_tokens(
-    model: ActivationModel, config: VectorJob, rendered: RenderedPool, rows: NDArray[np.int64]
+    model: ActivationModel, config: VectorJob, rendered: RenderedPool, rows: VectorNumbers
 ) -> Tokens:
     """Of pool rows, ascending, in the units in which they would be computed."""
     compute, needed, run = config.compute, 0, 0
@@ -181,12 +180,12 @@ def _training_cost(session: Session, rendered: RenderedPool) -> TrainingCost:
         for _ in iter_activations(model, samples, per_batch):
             pass
         rates.append(tokens_to_run(model, samples, per_batch) / (time.perf_counter() - started))
-    rate = float(np.median(rates[1:]))  # the first one warms the caches up
+    rate = statistics.median(rates[1:])  # the first one warms the caches up
     n_run = count_tokens(model, config, rendered, rows).run
     return TrainingCost(settings.tokens, settings.tokens / rate, n_run / rate)
 
 
-def _probes(rendered: RenderedPool, rows: NDArray[np.int64]) -> Iterator[list[Rendered]]:
+def _probes(rendered: RenderedPool, rows: VectorNumbers) -> Iterator[list[Rendered]]:
     """PROBES + 1 lists of samples, spread over the rows, of which there is at least one."""
     for number in range(PROBES + 1):
         chosen = rows[number % len(rows) :: max(1, len(rows) // PROBE_EXAMPLES)][:PROBE_EXAMPLES]

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render, sae_path
@@ -23,7 +21,7 @@ from flows.stages.represent.units import embed_rendered
 from flows.stages.reproduce import check_inputs, decide_again, recorded_representer, stored_config
 from flows.stages.session import Session
 from selection.core.errors import InputError
-from selection.similarity.agreement import VectorAgreement, vector_agreement
+from selection.similarity.agreement import VectorAgreement, spread_sample, vector_agreement
 from storage.audit.reproduction import RecordedRun
 from storage.files.atomic import TEMP_PREFIX
 from storage.files.hashes import FileHashes
@@ -32,7 +30,6 @@ from storage.files.workspace import Workspace, open_workspace
 from storage.pools.prepare import open_pool
 
 TOP = 1000
-SAMPLES = 4096  # vectors that are compared, evenly spread over the pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +99,7 @@ def _pool_again(
 def compare_vectors(old: Representer, new: Representer, pool_id: str) -> VectorAgreement:
     """The same samples' vectors under two representers, as activations."""
     before, after = pool_vectors(old, pool_id), pool_vectors(new, pool_id)
-    rows = np.flatnonzero(before.usable & after.usable)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLES).astype(np.int64))]
+    rows = spread_sample(before.usable & after.usable)
     return vector_agreement(before.gather(rows), old.unit, after.gather(rows), new.unit)
 
 

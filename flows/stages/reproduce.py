@@ -6,7 +6,6 @@ Nothing is computed that is recorded, and nothing is written into the catalog.
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 
 from flows.config.jobs import SelectConfig
@@ -66,10 +65,10 @@ def check_inputs(workspace: Workspace, run: RecordedRun, config: SelectConfig) -
             file=pool.folder,
             remedy="Delete it and run the config again: it is rebuilt from the pool's files.",
         )
-    forgotten = np.isin(pool.example_ids().astype(str), np.array(sorted(run.forgotten), "U32"))
-    if forgotten.any():
+    n_forgotten = len(run.forgotten & set(pool.example_ids().astype(str).tolist()))
+    if n_forgotten:
         raise InputError(
-            f"{int(forgotten.sum())} samples of this pool were forgotten, vectors included, so"
+            f"{n_forgotten:,} samples of this pool were forgotten, vectors included, so"
             " weights and scores are no longer those of the run",
             file=pool.folder,
             remedy="What was decided stays readable: `saelect show`, `saelect why`.",
@@ -93,12 +92,15 @@ def recorded_representer(
     session = Session(config, workspace, FileHashes(), run.exemplars)  # hashes all files again
     representer = representer_in(session, sae, computes=False)
     for name, expected, actual, path in (
-        ("model", run.model_sha256, representer.model_input.model.weights_sha256,
-         representer.model_input.model.path),
+        (
+            "model",
+            run.model_sha256,
+            representer.model_input.model.weights_sha256,
+            representer.model_input.model.path,
+        ),
         ("SAE", run.sae_sha256, representer.sae.info.sha256, sae),
-        ("representation", run.representation_id, representer.representation_id,
-         workspace.units),
-    ):  # fmt: skip
+        ("representation", run.representation_id, representer.representation_id, workspace.units),
+    ):
         if expected != actual:
             raise InputError(
                 f"the {name} is another one than the run had (recorded: {str(expected)[:16]})",

@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flows.config.jobs import SelectConfig
 from flows.config.rules import BudgetConfig
 from flows.orchestration.progress import Listener, listening, stage
 from flows.stages.decide.check import check_label_free
 from flows.stages.decide.decide import decide
 from flows.stages.decide.run_input import RunInput, run_input
-from flows.stages.prepare.render import ModelInput, render_rows
+from flows.stages.prepare.render import ModelInput
 from flows.stages.rank.index import index_facts
 from flows.stages.rank.retrieve import search_facts
 from flows.stages.record.material import Material, RunFacts
@@ -24,13 +21,14 @@ from flows.stages.represent.representer import Representer, open_representer, po
 from flows.stages.represent.spaces import open_spaces
 from flows.stages.session import session_of
 from selection.core.errors import InputError
-from selection.picking.budget import TokenCount
+from selection.picking.budget import TokenCount, total_tokens
 from selection.picking.selections import Selection
 from selection.rendering.renderer import load_renderer
 from storage.catalog.commit import commit
 from storage.files.workspace import Workspace
 from storage.pools.prepare import PreparedPool
 from storage.pools.renderings import RenderedPool
+from storage.pools.token_counts import counts_as_rendered, counts_by_renderer
 
 
 def select_and_record(
@@ -112,12 +110,10 @@ def refuse_large_token_budget(config: SelectConfig, workspace: Workspace, pool_i
     count = token_counter(
         config.budget, session.model_input, session.pool(pool_id), session.rendered(pool_id)
     )
-    rows = np.flatnonzero(eligibility.eligible)
-    parts = (rows[first : first + 4096] for first in range(0, len(rows), 4096))
-    n_tokens = sum(int(count(part).sum()) for part in parts)
+    n_tokens = total_tokens(eligibility.rows, count)
     if wanted > n_tokens:
         raise InputError(
-            f"more than the {n_tokens:,} tokens of the {len(rows):,} examples that survive"
+            f"more than the {n_tokens:,} tokens of the {eligibility.n:,} examples that survive"
             " reading and `where`",
             field="budget.tokens",
             value=wanted,
@@ -131,19 +127,8 @@ def token_counter(
     """Pool rows -> tokens that training on them costs, after the training max_length."""
     limit = budget.max_length or int(model_input.renderer.settings["max_length"])
     if budget.trainee_tokenizer is None:
-        full = rendered.full_lengths()
-        return lambda rows: np.minimum(full[rows], limit).astype(np.int64)
-    renderer = load_renderer(budget.trainee_tokenizer, max_length=limit)
-    known = np.full(pool.n_examples, -1, np.int64)  # every selection asks for the same rows again
-
-    def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        new = np.unique(rows[known[rows] < 0])
-        if len(new):
-            samples = render_rows(renderer, pool.examples_at(new))
-            known[new] = [len(sample.tokens) for sample in samples]
-        return known[rows]
-
-    return count
+        return counts_as_rendered(rendered, limit)
+    return counts_by_renderer(pool, load_renderer(budget.trainee_tokenizer, max_length=limit))
 
 
 def _counts(

@@ -58,6 +58,11 @@ class HeldOut:
     shares_above: NDArray[np.float64]
 
 
+def different(exemplar_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """(u,) positions of the different exemplars, ascending; of copies the first."""
+    return np.sort(np.unique(exemplar_ids, return_index=True)[1])
+
+
 def sample_rows(eligible: NDArray[np.bool_], max_rows: int, seed: int) -> NDArray[np.int64]:
     """Ascending rows: all that are eligible, or a random `max_rows` of them."""
     rows = np.flatnonzero(eligible)
@@ -229,12 +234,11 @@ def _standings(
     ids: NDArray[np.str_],
 ) -> HeldOut:
     """Each different exemplar among the samples. ids: (s,) ascending, of the sampled rows."""
-    _, positions = np.unique(exemplar_ids, return_index=True)
+    positions = different(exemplar_ids)
     shares = np.zeros(len(positions))
     for i, j in enumerate(positions):
         is_copy = np.zeros(len(ids), np.bool_)
         at = np.searchsorted(ids, exemplar_ids[j])
         is_copy[at : at + 1] = ids[at : at + 1] == exemplar_ids[j]
         shares[i] = share_above(scores.samples[:, folds[j]], scores.held_out[j], is_copy)
-    order = np.argsort(positions)
-    return HeldOut(positions[order], folds[positions[order]], shares[order])
+    return HeldOut(positions, folds[positions], shares)

@@ -17,16 +17,15 @@ from selection.activations.model import (
     chosen_dtype,
     load_activation_model,
 )
-from selection.core.errors import InputError
-from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
+from selection.models.hookpoints import Hookpoint, parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
-from selection.rendering.renderer import Renderer, load_renderer
+from selection.rendering.renderer import Renderer, renderer_for
 from selection.representation.aggregate import TokenAggregate
 from selection.representation.heads import Head
 from selection.representation.represent import Calibration, calibrate_head, representation_id
 from selection.sae.coder import SparseCoder
-from selection.sae.compatibility import check_fits
+from selection.sae.compatibility import check_fits, trained_at
 from selection.sae.formats.load import load_sae, read_sae_info
 
 DEMO = "demo"
@@ -168,28 +167,17 @@ def open_reader(name: str, sae: str, hookpoint: str | None, settings: ReaderSett
     model = resolve_model(str(DEMO_FOLDER / "model") if name == DEMO else name, None, False)
     path = str(DEMO_FOLDER / "sae") if sae == DEMO else sae
     info = read_sae_info(path, local=[DEMO_FOLDER / "sae"], model=model)
-    if hookpoint:
-        place = parse_hookpoint(hookpoint, model.n_layers)
-    else:
-        named = hookpoint_of(info.hookpoint)
-        if named is None:
-            raise InputError(
-                "is missing, and the SAE does not say where it was trained",
-                field="hookpoint",
-                remedy="Name it, for example `resid@0.66` or `resid@12`.",
-            )
-        place = named
-    check_fits(info, model, place, [], field="sae")
-    return Reader(
-        model, place, load_sae(path), _renderer(model, settings, settings.max_length), settings
-    )
+    point = parse_hookpoint(hookpoint, model.n_layers) if hookpoint else trained_at(info)
+    check_fits(info, model, point, [], field="sae")
+    renderer = _renderer(model, settings, settings.max_length)
+    return Reader(model, point, load_sae(path), renderer, settings)
 
 
 def _renderer(model: ResolvedModel, settings: ReaderSettings, max_length: int) -> Renderer:
-    return load_renderer(
-        str(model.path),
+    return renderer_for(
+        model,
+        max_length=max_length,
         template=settings.template,
         counted=settings.counted,
-        max_length=min(max_length, model.max_positions or max_length),
         truncation=settings.truncation,
     )

@@ -17,6 +17,9 @@ from selection.records import Budget, Ranking
 TokenCount = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 """Pool rows -> trainee tokens of each, after the training max_length."""
 
+TOKEN_EDGES = [0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 20]
+"""Bounds of the bins of `token_histogram`."""
+
 _KINDS = "Set one of `examples`, `fraction` and `tokens`; there is no default."
 
 
@@ -96,7 +99,7 @@ def cut(
         shortfall = f"{wanted} examples were asked for. {_ranked(len(rows), n_eligible)}"
     n_tokens = None
     if token_count is not None:
-        n_tokens = sum(int(token_count(part).sum()) for part in _parts(rows))
+        n_tokens = total_tokens(rows, token_count)
     return Cut(len(rows), n_tokens, None, shortfall)
 
 
@@ -126,6 +129,30 @@ def _cut_tokens(
     return Cut(
         n_selected, n_tokens, unused, f"{asked} They have {n_tokens} tokens." if unused else ""
     )
+
+
+def total_tokens(rows: NDArray[np.int64], token_count: TokenCount) -> int:
+    """Trainee tokens of all these rows."""
+    return sum(int(token_count(part).sum()) for part in _parts(rows))
+
+
+def token_histogram(rows: NDArray[np.int64], token_count: TokenCount) -> NDArray[np.int64]:
+    """(10,) how many of the rows have how many trainee tokens, between TOKEN_EDGES."""
+    counts = np.zeros(len(TOKEN_EDGES) - 1, np.int64)
+    for part in _parts(rows):
+        counts += np.histogram(token_count(part), TOKEN_EDGES)[0]
+    return counts
+
+
+def used_histogram(pool: NDArray[np.int64], picked: NDArray[np.int64]) -> dict[str, list[int]]:
+    """Two histograms between TOKEN_EDGES as plain numbers, without the empty bins at the end."""
+    used = np.flatnonzero(pool + picked)
+    last = int(used[-1]) + 1 if len(used) else 1
+    return {
+        "edges": TOKEN_EDGES[: last + 1],
+        "pool": pool[:last].tolist(),
+        "selected": picked[:last].tolist(),
+    }
 
 
 def _ranked(n_ranked: int, n_eligible: int) -> str:

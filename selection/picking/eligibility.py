@@ -26,6 +26,11 @@ class Eligibility:
     first: Mapping[DropReason, int] = field(default_factory=dict)
 
     @property
+    def rows(self) -> NDArray[np.int64]:
+        """The eligible rows, ascending."""
+        return np.flatnonzero(self.eligible)
+
+    @property
     def n(self) -> int:
         """Number of eligible examples."""
         return int(self.eligible.sum())

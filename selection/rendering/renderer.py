@@ -19,6 +19,7 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.messages.normalize import Tools, normalize_messages, turn_texts
 from selection.models.hub import fetch_tokenizer
+from selection.models.resolve import ResolvedModel
 from selection.records import Rendered
 from selection.rendering.conversations import TextWriter, WrittenText
 from selection.rendering.long_texts import (
@@ -264,6 +265,15 @@ def render_key(rendered: Rendered) -> bytes:
     digest = hashlib.sha256(rendered.tokens.astype("<u4").tobytes())
     digest.update(rendered.content_mask.astype(np.uint8).tobytes())
     return digest.digest()[:16]
+
+
+def renderer_for(model: ResolvedModel, *, max_length: int, **options: str) -> Renderer:
+    """The tokenizer and template of a model; options as in `load_renderer`.
+
+    Never longer than what the model was made for: behind that, activations mean nothing.
+    """
+    longest = min(max_length, model.max_positions or max_length)
+    return load_renderer(model.path, max_length=longest, **options)
 
 
 def load_renderer(

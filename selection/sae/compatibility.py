@@ -89,6 +89,23 @@ def check_fits(
     raise InputError(problem, field=field, value=sae.path or None, remedy=remedy)
 
 
+def trained_at(sae: SaeInfo, field: str = "hookpoint") -> Hookpoint:
+    """Where the SAE was trained. Raises InputError, naming `field`, where it does not say."""
+    hookpoint = hookpoint_of(sae.hookpoint)
+    if hookpoint is None:
+        raise no_hookpoint(field)
+    return hookpoint
+
+
+def no_hookpoint(field: str) -> InputError:
+    """The error for a hookpoint that neither the config nor an SAE names."""
+    return InputError(
+        "is missing, and the SAE does not say where it was trained",
+        field=field,
+        remedy="Name it, for example `resid@0.66` or `resid@12`.",
+    )
+
+
 def missing_sae(path: str, why: str, local: Sequence[SaeInfo], remedy: str = "") -> InputError:
     """The error for an SAE that is not there; it lists the local ones, which nobody compared."""
     others = f"These are on this machine: {_listed(local)}" if local else f"Give {_ANOTHER}"

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from selection.records import SparseRows
 
+SAMPLES = 4096  # vectors that are compared
 UNITS, SHARE = 2.0, 0.01  # a latent agrees within two units, or within a hundredth of its value
 
 
@@ -22,6 +23,12 @@ class VectorAgreement:
     latents_within: float
     similarity_mean: float
     similarity_least: float
+
+
+def spread_sample(usable: NDArray[np.bool_], n: int = SAMPLES) -> NDArray[np.int64]:
+    """At most n of the usable rows, evenly spread, ascending."""
+    rows = np.flatnonzero(usable)
+    return rows[np.unique(np.linspace(0, len(rows) - 1, n).astype(np.int64))]
 
 
 def vector_agreement(

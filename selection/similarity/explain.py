@@ -5,6 +5,8 @@ add up exactly to the pair's numerator. For a mean over exemplars the parts of a
 exactly to the score.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from selection.records import SparseRows
 from selection.similarity.kernels.reduce import SCORE_BITS
 from selection.similarity.kernels.rows import weighted_norms
 from selection.similarity.queries import exemplar_queries, score_each
+from selection.similarity.spaces import JoinedSpaces
 
 REST = -1
 """In place of a latent: all shared latents beyond the listed ones together."""
@@ -154,6 +157,26 @@ def _denominators(
     """(n, m) sums of weighted maxima."""
     norms = weighted_norms(candidates, weights)
     return norms[:, None] + exemplar_norms[None, : numerators.shape[1]] - numerators
+
+
+def in_spaces(why: pa.Table, joined: JoinedSpaces, terms: Sequence[Mapping[int, str]]) -> pa.Table:
+    """Columns of joined spaces as space, latent and term; sums over several spaces have no space.
+
+    why:   EXPLANATION_SCHEMA of the joined vectors. terms: for every space, column -> its term.
+    """
+    columns = why["latent"].to_numpy()
+    is_sum = columns < 0
+    spaces, latents = joined.locate(np.maximum(columns, 0))
+    names = np.array([space.name for space in joined.spaces])[spaces]
+    is_of_several = is_sum & (len(joined.spaces) > 1)
+    pairs = zip(spaces.tolist(), latents.tolist(), is_sum.tolist(), strict=True)
+    of_columns = [None if rest else terms[space].get(latent) for space, latent, rest in pairs]
+    latent = pa.array(np.where(is_sum, columns, latents), pa.int64())
+    why = why.drop_columns(["score"]).set_column(
+        why.column_names.index("latent") - 1, "latent", latent
+    )
+    why = why.append_column("space", pa.array(names, pa.string(), mask=is_of_several))
+    return why.append_column("term", pa.array(of_columns, pa.string()))
 
 
 def shared_latents(

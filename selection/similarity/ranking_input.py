@@ -1,6 +1,6 @@
 """What candidates are scored with: joined spaces, exemplars, and the pool's vectors."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +19,8 @@ from selection.similarity.scorer import Scorer
 from selection.similarity.sources import PoolSpaces, ignore
 from selection.similarity.spaces import JoinedSpaces
 from selection.similarity.weights import SpaceCounts
+
+_CHUNK = 4096  # rows that are compared with all exemplars of a target at once
 
 Scores = dict[str, NDArray[np.float64]]
 """Target -> (n,) scores; (n, m), one for each exemplar, where exemplars take turns."""
@@ -127,6 +129,18 @@ class RankingInput:
                 field="representation.spaces",
                 remedy="Lower the weights of the spaces, or set `ranking: {normalize: pool}`.",
             ) from None
+
+    def near_exemplars(
+        self, target: str, rows: NDArray[np.int64], least: float
+    ) -> Iterator[tuple[int, int, float]]:
+        """(position in `rows`, nearest exemplar, similarity) of pool rows at least this similar."""
+        queries = self.queries(target, "max")
+        for first in range(0, len(rows), _CHUNK):
+            joined = self.spaces.rows(self.vectors.gather(rows[first : first + _CHUNK]))
+            scores, _ = score_each(joined, queries)
+            for i in np.flatnonzero(scores.max(axis=1) >= least).tolist():
+                nearest = int(scores[i].argmax())
+                yield first + i, nearest, float(scores[i, nearest])
 
     def scorer(self, reduction: ExemplarReduction, threads: int = 1) -> PoolScorer:
         """Scores candidates for every target under one reduction."""

@@ -167,6 +167,24 @@ def nearest_vectors(
     return Neighbors(rows=exact.rows[:, :k], scores=exact.scores[:, :k])
 
 
+def nearest_rows(
+    folder: Path, vectors: PoolVectors, row: int, n: int, settings: IndexSettings
+) -> list[tuple[int, float]]:
+    """(pool row, exact score) of the n nearest samples of a pool row, best first.
+
+    folder: of an index of these vectors. Rows that share a vector have the same score.
+    """
+    query = vectors.gather(np.array([row]))
+    nearest = nearest_vectors(open_index(folder), vectors, query, n, settings)
+    pairs = [
+        (int(other), float(score))
+        for number, score in zip(nearest.rows[0], nearest.scores[0], strict=True)
+        if number >= 0
+        for other in vectors.rows_of(int(number))
+    ]
+    return pairs[:n]
+
+
 def measure_index_recall(
     index: Index, vectors: PoolVectors, settings: IndexSettings, *, threads: int = 1
 ) -> dict[str, float]:

@@ -128,6 +128,29 @@ class PreparedPool:
         self._check_rows(rows)
         return self._examples.take(rows)
 
+    def example_at(self, row: int) -> dict[str, str]:
+        """One example: example_id, messages, tools, n_chars."""
+        example: dict[str, str] = self.examples_at(np.array([row])).to_pylist()[0]
+        return example
+
+    def first_occurrence(self, row: int) -> dict[str, object]:
+        """The first occurrence of one example."""
+        occurrence: dict[str, object] = self.occurrences_at(np.array([row])).to_pylist()[0]
+        return occurrence
+
+    def first_labels(self, rows: NDArray[np.int64], columns: Sequence[str]) -> dict[str, list[str]]:
+        """Column -> value of each example's first occurrence; "" where there is none.
+
+        rows: ascending. Columns that occurrences do not have are left out.
+        """
+        table = self.occurrences_at(rows)
+        _, first = np.unique(table["example_row"].to_numpy(), return_index=True)
+        return {
+            column: [str(value or "") for value in table[column].take(first).to_pylist()]
+            for column in columns
+            if column in table.column_names
+        }
+
     def occurrences_at(self, rows: NDArray[np.int64]) -> pa.Table:
         """All occurrences of the given examples, ordered by example_row, file, row."""
         return self.passing_occurrences(rows, None)
@@ -163,6 +186,29 @@ class PreparedPool:
             is_it = pa.compute.equal(batch["own_id"], own_id).fill_null(False)
             rows.append(batch["example_row"].filter(is_it).to_numpy())
         return np.unique(np.concatenate(rows))
+
+    def row_named(self, reference: str) -> int:
+        """Row of an example id, of the beginning of one, or of the data's own id.
+
+        Raises InputError where none or several have it.
+        """
+        ids = self.example_ids().astype(str)
+        first = int(np.searchsorted(ids, reference))
+        last = int(np.searchsorted(ids, reference + "g"))  # after every hex digit
+        if last - first == 1:
+            return first
+        own = self.rows_with_own_id(reference)
+        if len(own) == 1:
+            return int(own[0])
+        several = max(last - first, len(own))
+        raise InputError(
+            f"{several:,} samples begin with this" if several else "no sample has this id",
+            field="example",
+            value=reference,
+            remedy="Give more of the id; `saelect sql` and exports show them."
+            if several
+            else "Give an example id, its beginning, or the data's own id.",
+        )
 
     def rows_of_ids(self, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
         """Rows of example ids or own ids, ascending, and the names that are neither."""

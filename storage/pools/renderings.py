@@ -119,6 +119,10 @@ class RenderedPool:
         """Number of different renderings of usable rows: the vectors that the pool needs."""
         return len(self.first_rows())
 
+    def first_usable(self, n: int) -> NDArray[np.int64]:
+        """The first n usable rows."""
+        return np.flatnonzero(self.usable())[:n]
+
     def first_rows(self) -> NDArray[np.int64]:
         """Rows, ascending: the first usable one of every key."""
         return first_of_each(self._keys, self.usable())

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from flows.config.base import DEMO
@@ -140,7 +139,7 @@ def ineligible_lines(pool: PreparedPool, eligibility: Eligibility) -> list[str]:
     """Why examples of the pool may not be picked: count, first occurrence and remedy of each."""
     first = {}
     for reason, row in eligibility.first.items():
-        occurrence = pool.occurrences_at(np.array([row])).slice(0, 1).to_pylist()[0]
+        occurrence = pool.first_occurrence(row)
         first[str(reason)] = {"file": occurrence["file"], "row": occurrence["row"], "detail": ""}
     return drop_lines({str(reason): n for reason, n in eligibility.drops.items()}, first)
 

@@ -14,14 +14,13 @@ from flows.config.base import DEMO
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
-from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
 from selection.data.samples import conversations_of
-from selection.models.hookpoints import Hookpoint, hookpoint_of, parse_hookpoint
+from selection.models.hookpoints import Hookpoint, parse_hookpoint
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
-from selection.rendering.renderer import Renderer, load_renderer
-from selection.sae.compatibility import check_fits
+from selection.rendering.renderer import Renderer, renderer_for
+from selection.sae.compatibility import check_fits, no_hookpoint, trained_at
 from selection.sae.formats.find import list_local_saes
 from selection.sae.formats.load import read_sae_info
 from storage.files.atomic import is_complete
@@ -62,16 +61,13 @@ def own_hookpoint(config: VectorJob, model: ResolvedModel) -> Hookpoint:
 
 
 def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
-    """The tokenizer and template with the config's rules, cut at `max_length` tokens.
-
-    Never longer than what the model was made for: behind that, activations mean nothing.
-    """
+    """The tokenizer and template with the config's rules, cut at `max_length` tokens."""
     options = config.rendering
-    return load_renderer(
-        str(model.path),
+    return renderer_for(
+        model,
+        max_length=max_length,
         template=options.template,
         counted=options.counted,
-        max_length=min(max_length, model.max_positions or max_length),
         truncation=options.truncation,
     )
 
@@ -95,17 +91,11 @@ def _hookpoint_of(
 
     section, own: where in the config the SAE and its hookpoint are named.
     """
-    info = None if sae is None else read_sae_info(sae, local=[DEMO_SAES], model=model)
-    if info is not None:
-        check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
-    hookpoint = None if info is None else hookpoint_of(info.hookpoint)
-    if hookpoint is None:
-        raise InputError(
-            "is missing, and the SAE does not say where it was trained",
-            field=f"{own}hookpoint",
-            remedy="Name it, for example `resid@0.66` or `resid@12`.",
-        )
-    return hookpoint
+    if sae is None:
+        raise no_hookpoint(f"{own}hookpoint")
+    info = read_sae_info(sae, local=[DEMO_SAES], model=model)
+    check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
+    return trained_at(info, f"{own}hookpoint")
 
 
 def hookpoints_of(config: VectorJob, model_input: ModelInput) -> list[Hookpoint]:

@@ -5,7 +5,14 @@ from functools import lru_cache
 from uuid import uuid4
 
 from flows.config.jobs import SelectConfig
-from flows.stages.represent.ray import UNLIMITED_RETRIES, Job, _opened, connect, threads_of
+from flows.stages.represent.ray import (
+    UNLIMITED_RETRIES,
+    connect,
+    job_of,
+    opened,
+    threads_of,
+)
+from flows.stages.represent.representer import Job
 from flows.stages.represent.spaces import SpaceVectors, open_spaces
 from selection.similarity.ranking_input import PoolScorer, Scores
 from selection.similarity.sources import VectorMask, VectorNumbers
@@ -24,7 +31,7 @@ def score_slices(
     """
     ray = connect()
     own = vectors.sources[vectors.own]
-    job = Job.of(own.representer, vectors.pool_id)
+    job = job_of(own.representer, vectors.pool_id)
     size = max(config.compute.unit_examples, vectors.parts[0].n_vectors // MOST_SLICES + 1)
     task = ray.remote(_score_slice).options(
         max_retries=UNLIMITED_RETRIES, num_cpus=threads_of(config)
@@ -53,5 +60,5 @@ def _score_slice(job: Job, name: str, scorer: PoolScorer, numbers: VectorNumbers
 
 @lru_cache(maxsize=1)
 def _opened_spaces(job: Job) -> SpaceVectors:
-    [representer], _ = _opened((job,))
+    [representer], _ = opened((job,))
     return open_spaces(SelectConfig.model_validate_json(job.config), representer, job.pool_id)

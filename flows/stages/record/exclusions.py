@@ -1,13 +1,10 @@
 """Who was not taken, and why: rows of the tables selection_drop and contamination."""
 
-import numpy as np
+import pyarrow.compute as pc
 
 from flows.stages.record.material import Material, Row
 from selection.picking.selections import Selection
 from selection.records import DropReason
-from selection.similarity.queries import score_each
-
-_CHUNK = 4096  # Picks that are compared with the exemplars at once.
 
 
 def drop_rows_of(material: Material, decided: Selection) -> list[Row]:
@@ -65,29 +62,22 @@ def contamination_rows(material: Material) -> list[Row]:
 def _flagged(material: Material, least: float) -> list[Row]:
     """Picks of the main selections that are this similar to an exemplar of their target."""
     rows: dict[tuple[str, str, str], Row] = {}
-    ranking = material.given.ranking
     for decided in material.decided:
         if decided.role != "main":
             continue
         top = material.top_of(decided)
-        picked, owners = top["example_row"].to_numpy(), np.array(top["target"].to_pylist())
-        ids = top["example_id"].to_pylist()
         for target, (_, exemplars) in material.targets.items():
-            queries = ranking.queries(target, "max")
-            picks_of_target = np.flatnonzero(owners == target)
-            for first in range(0, len(picks_of_target), _CHUNK):
-                part = picks_of_target[first : first + _CHUNK]
-                rows_of_part = ranking.spaces.rows(material.spaces.gather(picked[part]))
-                scores, _ = score_each(rows_of_part, queries)
-                for i in np.flatnonzero(scores.max(axis=1) >= least):
-                    nearest = int(scores[i].argmax())
-                    key = (ids[part[i]], target, str(exemplars.ids[nearest]))
-                    rows[key] = {
-                        "run_id": material.facts.run_id,
-                        "example_id": key[0],
-                        "file": target,
-                        "item": key[2],
-                        "similarity": float(scores[i, nearest]),
-                        "dropped": False,
-                    }
+            picks = top.filter(pc.equal(top["target"], target))
+            ids, picked = picks["example_id"].to_pylist(), picks["example_row"].to_numpy()
+            near = material.given.ranking.near_exemplars(target, picked, least)
+            for position, nearest, similarity in near:
+                key = (ids[position], target, str(exemplars.ids[nearest]))
+                rows[key] = {
+                    "run_id": material.facts.run_id,
+                    "example_id": key[0],
+                    "file": target,
+                    "item": key[2],
+                    "similarity": similarity,
+                    "dropped": False,
+                }
     return list(rows.values())

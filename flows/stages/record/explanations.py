@@ -1,16 +1,18 @@
 """Why picks rank where they do: rows of explanation, explanation_exemplar, target_latent."""
 
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from flows.stages.record.material import Material, Row
 from selection.picking.selections import Selection
 from selection.records import Exemplars, SparseRows
-from selection.similarity.explain import REST, exemplar_parts, explain_pairs, typical_latents
-from selection.similarity.spaces import JoinedSpaces
+from selection.similarity.explain import (
+    REST,
+    exemplar_parts,
+    explain_pairs,
+    in_spaces,
+    typical_latents,
+)
 
 TARGET_LATENTS = 24  # kept per target task
 BLOCK = 1024  # candidates whose scores against all exemplars are in memory at once
@@ -21,14 +23,16 @@ def explanations(material: Material, decided: Selection, top: pa.Table) -> dict[
 
     top: columns example_id, example_row, target, in order of rank.
     """
-    owners = np.array(top["target"].to_pylist())
-    found: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
+    tables: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
     for target, (_, exemplars) in material.targets.items():
-        mine = np.flatnonzero(owners == target)
-        for rows, ids in _blocks(material, top.take(pa.array(mine))):
+        of_target = top.filter(pc.equal(top["target"], target))
+        for first in range(0, of_target.num_rows, BLOCK):
+            part = of_target.slice(first, BLOCK)
+            rows = material.spaces.gather(part["example_row"].to_numpy())
             for name, table in _tables(material, target, rows).items():
-                found[name].append(_named(table, decided.selection_id, ids, exemplars))
-    return {name: pa.concat_tables(parts) for name, parts in found.items() if parts}
+                named = _named(table, decided.selection_id, part["example_id"], exemplars)
+                tables[name].append(named)
+    return {name: pa.concat_tables(parts) for name, parts in tables.items() if parts}
 
 
 def target_latent_rows(material: Material) -> list[Row]:
@@ -36,10 +40,9 @@ def target_latent_rows(material: Material) -> list[Row]:
     rows: list[Row] = []
     ranking = material.given.ranking
     for name, exemplars in ranking.exemplars.items():
-        found = typical_latents(
+        columns, shares, counts = typical_latents(
             exemplars.rows, ranking.spaces.weights, ranking.shares, TARGET_LATENTS
         )
-        columns, shares, counts = found
         spaces, latents = ranking.spaces.locate(columns)
         values = (spaces, latents, shares, counts, ranking.shares[columns])
         for position, (s, latent, share, n, pool_share) in enumerate(
@@ -61,16 +64,6 @@ def target_latent_rows(material: Material) -> list[Row]:
     return rows
 
 
-def _blocks(
-    material: Material, top: pa.Table
-) -> Iterator[tuple[list[SparseRows], NDArray[np.str_]]]:
-    """(vectors in every space, example ids) of at most BLOCK candidates at a time."""
-    for first in range(0, top.num_rows, BLOCK):
-        part = top.slice(first, BLOCK)
-        rows = material.spaces.gather(part["example_row"].to_numpy())
-        yield rows, np.array(part["example_id"].to_pylist())
-
-
 def _tables(material: Material, target: str, vectors: list[SparseRows]) -> dict[str, pa.Table]:
     config, ranking = material.config, material.given.ranking
     rows, exemplars = ranking.spaces.rows(vectors), ranking.exemplars[target].rows
@@ -89,40 +82,22 @@ def _tables(material: Material, target: str, vectors: list[SparseRows]) -> dict[
         empty = pa.nulls(parts.num_rows, pa.int64())
         parts = parts.set_column(parts.column_names.index("part"), "part", empty)
     return {
-        "explanation": _in_spaces(why, ranking.spaces, material.given.terms[target]),
+        "explanation": in_spaces(why, ranking.spaces, material.given.terms[target]),
         "explanation_exemplar": parts,
     }
 
 
-def _in_spaces(
-    why: pa.Table, joined: JoinedSpaces, terms_of: Sequence[Mapping[int, str]]
-) -> pa.Table:
-    """Columns of the whole as (space, latent, term); sums over several spaces have no space."""
-    columns = why["latent"].to_numpy()
-    is_sum = columns < 0
-    spaces, latents = joined.locate(np.maximum(columns, 0))
-    names = np.array([space.name for space in joined.spaces])[spaces]
-    is_of_several = is_sum & (len(joined.spaces) > 1)
-    pairs = zip(spaces.tolist(), latents.tolist(), is_sum.tolist(), strict=True)
-    terms = [None if rest else terms_of[s].get(c) for s, c, rest in pairs]
-    latent = pa.array(np.where(is_sum, columns, latents), pa.int64())
-    why = why.drop_columns(["score"]).set_column(
-        why.column_names.index("latent") - 1, "latent", latent
-    )
-    why = why.append_column("space", pa.array(names, pa.string(), mask=is_of_several))
-    return why.append_column("term", pa.array(terms, pa.string()))
-
-
 def _named(
-    table: pa.Table, selection_id: str, ids: NDArray[np.str_], exemplars: Exemplars
+    table: pa.Table, selection_id: str, ids: pa.ChunkedArray, exemplars: Exemplars
 ) -> pa.Table:
-    """Positions as ids, and the selection in front."""
-    example = pa.array(ids[table["candidate"].to_numpy()], pa.string())
-    at = table["exemplar"].to_numpy()
-    exemplar = pa.array(exemplars.ids[np.maximum(at, 0)], pa.string(), mask=at == REST)
+    """Positions as ids, and the selection in front. ids: of the candidates."""
+    is_rest = pc.equal(table["exemplar"], REST)
+    position = pc.if_else(is_rest, pa.scalar(None, pa.int32()), table["exemplar"])
     selection = pa.repeat(pa.scalar(selection_id), table.num_rows)
+    of_exemplar = pa.array(exemplars.ids, pa.string()).take(position)
     rest = table.drop_columns(["candidate", "exemplar"])
     names = ["selection_id", "example_id", "exemplar_id"]
     return pa.Table.from_arrays(
-        [selection, example, exemplar, *rest.columns], [*names, *rest.column_names]
+        [selection, ids.take(table["candidate"]), of_exemplar, *rest.columns],
+        [*names, *rest.column_names],
     )

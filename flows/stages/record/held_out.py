@@ -1,11 +1,9 @@
-"""What the label-free check found, as rows of the tables held_out_check and held_out_exemplar."""
-
-import numpy as np
+"""Results of the label-free check, as rows of the tables held_out_check and held_out_exemplar."""
 
 from flows.stages.decide.check import TargetCheck
 from flows.stages.record.material import Material, Row
 from selection.evaluation.held_out import median_interval, samples_alike
-from selection.evaluation.label_free import HeldOut
+from selection.evaluation.label_free import HeldOut, different
 from selection.evaluation.random_draws import LEVEL
 
 FEWEST_TO_DOMINATE = 3  # One of two exemplars is nearest to half of everything.
@@ -27,17 +25,17 @@ def label_free_rows(material: Material) -> dict[str, list[Row]]:
 def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
     row = {
         **_key(check, method),
-        "n_exemplars": len(np.unique(check.exemplars.ids)),
+        "n_exemplars": len(different(check.exemplars.ids)),
         "n_rows": check.n_rows,
         "n_ranked": check.n_ranked,
     }
-    found = check.held_out.get(method)
-    if found is not None:
-        percentile = median_interval(100 * (1 - found.shares_above))
-        row |= {"n_folds": int(found.folds.max()) + 1, "percentile": percentile.median}
+    held_out = check.held_out.get(method)
+    if held_out is not None:
+        percentile = median_interval(100 * (1 - held_out.shares_above))
+        row |= {"n_folds": int(held_out.folds.max()) + 1, "percentile": percentile.median}
         row |= {"percentile_lo": percentile.lo, "percentile_hi": percentile.hi}
-    if found is not None and method != "random":
-        alike = samples_alike(found.shares_above, check.n_ranked)
+    if held_out is not None and method != "random":
+        alike = samples_alike(held_out.shares_above, check.n_ranked)
         row |= {"n_close": alike.median, "n_close_lo": alike.lo, "n_close_hi": alike.hi}
     depth = check.depth if is_own else None
     if depth is not None:
@@ -55,30 +53,30 @@ def _of_exemplars(
     material: Material, check: TargetCheck, method: str, *, is_own: bool
 ) -> list[Row]:
     """One row per different exemplar."""
-    found, depth = check.held_out.get(method), check.depth if is_own else None
-    _, positions = np.unique(check.exemplars.ids, return_index=True)
+    held_out, depth = check.held_out.get(method), check.depth if is_own else None
+    positions = different(check.exemplars.ids)
     rows = []
-    for i, position in enumerate(np.sort(positions) if found is None else found.positions):
+    for i, position in enumerate(positions):
         row: Row = {**_key(check, method), "exemplar_id": str(check.exemplars.ids[position])}
-        if found is not None:
-            row |= {"fold": int(found.folds[i])}
-            row |= {"percentile": 100 * (1 - float(found.shares_above[i]))}
+        if held_out is not None:
+            row |= {"fold": int(held_out.folds[i])}
+            row |= {"percentile": 100 * (1 - float(held_out.shares_above[i]))}
         if depth is not None:
             row |= {"near_share": float(depth.near[position])}
             row |= {"nearest_share": float(depth.nearest[position])}
         if is_own:
-            row |= {"flag": _flag(material, found, row, len(positions))}
+            row |= {"flag": _flag(material, held_out, row, len(positions))}
         rows.append(row)
     return rows
 
 
-def _flag(material: Material, found: HeldOut | None, row: Row, n_exemplars: int) -> str | None:
+def _flag(material: Material, held_out: HeldOut | None, row: Row, n_exemplars: int) -> str | None:
     """Why an exemplar is worth a look.
 
     apart: held out, it ranks no better than a random sample. unmatched: no more picks are near it
     than near random samples. dominates: most picks are nearest to it.
     """
-    if found is not None and float(str(row["percentile"])) <= 50:
+    if held_out is not None and float(str(row["percentile"])) <= 50:
         return "apart"
     near, nearest = row.get("near_share"), row.get("nearest_share")
     if isinstance(near, float) and near <= 1 - LEVEL:

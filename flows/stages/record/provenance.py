@@ -23,8 +23,20 @@ from storage.catalog.recorded import POOL, SHARDS, file_row
 from storage.files.atomic import MANIFEST
 
 _NAMED_DROPS = 1000  # rows of one reason that are recorded one by one
-PACKAGES = ("saelect", "torch", "transformers", "tokenizers", "numpy", "numba", "faiss-gpu",
-            "faiss-cpu", "duckdb", "polars", "pyarrow", "prefect")  # fmt: skip
+PACKAGES = (
+    "saelect",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "numba",
+    "faiss-gpu",
+    "faiss-cpu",
+    "duckdb",
+    "polars",
+    "pyarrow",
+    "prefect",
+)
 
 
 def run_row(material: Material) -> Row:

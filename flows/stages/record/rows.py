@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from flows.orchestration.progress import StageRecord
 from flows.stages.record.exclusions import contamination_rows, drop_rows_of
@@ -27,11 +26,12 @@ from flows.stages.record.provenance import (
 from selection.core.hashing import file_sha256
 from selection.core.redaction import without_secrets
 from selection.data.messages.normalize import plain_text
+from selection.picking.budget import token_histogram, used_histogram
 from selection.picking.selections import Selection
+from selection.similarity.sources import VectorNumbers
 from storage.catalog.arrow_rows import to_arrow
 
 NEAR_MISSES = 50
-LENGTH_EDGES = [0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 20]
 
 
 def catalog_rows(material: Material) -> dict[str, pa.Table]:
@@ -52,20 +52,21 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
         "event": [_selected(material)],
     }
     tops = [material.top_of(decided, NEAR_MISSES) for decided in material.decided]
-    columns = [np.zeros(0, np.int64), *(top["example_row"].to_numpy() for top in tops)]
-    examples = np.unique(np.concatenate(columns))
+    examples = pc.unique(pa.concat_tables(tops)["example_row"]).sort().to_numpy()
     samples = material.pool.examples_at(examples).to_pylist()
     texts = dict(zip(examples.tolist(), map(_text, samples), strict=True))
-    pool_tokens = _histogram_of_pool(material)
+    pool_tokens = token_histogram(material.given.eligibility.rows, material.token_count)
     why: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
     for decided, top in zip(material.decided, tops, strict=True):
-        tokens = material.token_count(top["example_row"].to_numpy())
+        tokens = material.token_count(top["example_row"].to_numpy()).tolist()
         picks = _picks(top, tokens, texts)
         rows["pick"] += _with_reasons(picks, decided)
         rows["selection_drop"] += drop_rows_of(material, decided)
         rows["near_miss"] += picks[decided.cut.n_selected :]
-        picked = tokens[: decided.cut.n_selected]
-        rows["selection"].append(_selection(material, decided, picked, pool_tokens))
+        picked = top["example_row"].to_numpy()[: decided.cut.n_selected]
+        lengths = used_histogram(pool_tokens, token_histogram(picked, material.token_count))
+        n_tokens = sum(tokens[: decided.cut.n_selected])
+        rows["selection"].append(_selection(material, decided, n_tokens, lengths))
         if decided.method == "jaccard":
             for name, table in explanations(material, decided, top).items():
                 why[name].append(table)
@@ -134,11 +135,11 @@ def _text(row: Mapping[str, str]) -> str:
     return plain_text(json.loads(row["messages"]), tools)
 
 
-def _picks(top: pa.Table, tokens: NDArray[np.int64], texts: Mapping[int, str]) -> list[Row]:
+def _picks(top: pa.Table, tokens: Sequence[int], texts: Mapping[int, str]) -> list[Row]:
     names = ["selection_id", "rank", "target", "example_id", "score", "score_rank"]
-    rows = zip(top.select(names).to_pylist(), top["example_row"].to_pylist(), tokens.tolist(),
-               strict=True)  # fmt: skip
-    return [{**row, "tokens": n, "text": texts[example]} for row, example, n in rows]
+    examples = (texts[example] for example in top["example_row"].to_pylist())
+    rows = zip(top.select(names).to_pylist(), tokens, examples, strict=True)
+    return [{**row, "tokens": n, "text": text} for row, n, text in rows]
 
 
 def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
@@ -150,12 +151,9 @@ def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
 
 
 def _selection(
-    material: Material,
-    decided: Selection,
-    tokens: NDArray[np.int64],
-    pool_tokens: NDArray[np.int64],
+    material: Material, decided: Selection, n_tokens: int, lengths: Mapping[str, list[int]]
 ) -> Row:
-    """tokens: of the picks. pool_tokens: histogram of the eligible examples' tokens."""
+    """n_tokens: of the picks. lengths: histograms of tokens of the eligible pool and the picks."""
     config, cut = material.config, decided.cut
     is_ours = decided.method == "jaccard"
     picked = decided.ranking.scores[decided.picks.positions]
@@ -171,38 +169,16 @@ def _selection(
         "budget": config.budget.model_dump(exclude_none=True),
         "n_eligible": decided.n_eligible,
         "n_selected": cut.n_selected,
-        "n_tokens": int(tokens.sum()),
+        "n_tokens": n_tokens,
         "unused_tokens": cut.unused_tokens,
         "cut_score": float(picked.min()) if len(picked) else None,
         "curve": decided.curve,
-        "lengths": _lengths(tokens, pool_tokens),
+        "lengths": lengths,
     }
 
 
-def _histogram_of_pool(material: Material) -> NDArray[np.int64]:
-    """Eligible examples by their tokens, between LENGTH_EDGES."""
-    eligible = np.flatnonzero(material.given.eligibility.eligible)
-    pool = np.zeros(len(LENGTH_EDGES) - 1, np.int64)
-    for first in range(0, len(eligible), 65_536):
-        tokens = material.token_count(eligible[first : first + 65_536])
-        pool += np.histogram(tokens, LENGTH_EDGES)[0]
-    return pool
-
-
-def _lengths(tokens: NDArray[np.int64], pool: NDArray[np.int64]) -> Row:
-    """Histograms of tokens of the eligible pool and of the picks."""
-    picked = np.histogram(tokens, LENGTH_EDGES)[0]
-    used = np.flatnonzero(pool + picked)
-    last = int(used[-1]) + 1 if len(used) else 1
-    return {
-        "edges": LENGTH_EDGES[: last + 1],
-        "pool": pool[:last].tolist(),
-        "selected": picked[:last].tolist(),
-    }
-
-
-def _occurrences(material: Material, rows: NDArray[np.int64]) -> list[Row]:
-    """Every place that a shown example comes from and that passes `where`."""
+def _occurrences(material: Material, rows: VectorNumbers) -> list[Row]:
+    """Every row of the data that says a shown example and that passes `where`."""
     table = material.pool.passing_occurrences(rows, material.config.where)
     names = ("example_id", "own_id", "source", "file", "row", "licence", "language", "group", "raw")
     run_id = material.facts.run_id

@@ -185,8 +185,11 @@ def _counted(
 
 def _mark(turn: int, first: int, end: int, activation: float) -> Row:
     return {
-        "turn": int(turn), "first_char": int(first), "end_char": int(end), "activation": activation
-    }  # fmt: skip
+        "turn": int(turn),
+        "first_char": int(first),
+        "end_char": int(end),
+        "activation": activation,
+    }
 
 
 class RenderedSample(NamedTuple):
@@ -214,9 +217,11 @@ def _tokens_of(shown: RenderedSample) -> Iterator[tuple[int, int, int, int]]:
     places, tokens = shown.places, shown.rendered.tokens[shown.rendered.content_mask]
     for token in np.flatnonzero(places.turns >= 0):
         yield (
-            int(tokens[token]), int(places.turns[token]), int(places.starts[token]),
+            int(tokens[token]),
+            int(places.turns[token]),
+            int(places.starts[token]),
             int(places.ends[token]),
-        )  # fmt: skip
+        )
 
 
 def _rendered(

@@ -7,56 +7,36 @@ model between its tasks.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.jobs import VectorJob
 from flows.orchestration.progress import Advance
 from flows.stages.represent.representer import (
+    Job,
     Representer,
     another_representer,
-    open_representer,
     represent_samples,
 )
 from selection.core.errors import InputError
 from storage.files.atomic import is_complete
 from storage.files.leases import run_once
-from storage.files.workspace import Workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import write_shard
 
-UNLIMITED_RETRIES = (
-    -1
-)  # Retries after the death of a worker; a mistake in the work itself is not retried.
+UNLIMITED_RETRIES = -1
+"""Retries after the death of a worker; a mistake in the work itself is not retried."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a task needs to find its work; the same strings on every host."""
-
-    workspace: str
-    pool_id: str
-    sae: str
-    config: str
-    is_selection: bool
-
-    @classmethod
-    def of(cls, representer: Representer, pool_id: str) -> "Job":
-        """The job of a representer, with the threads of one task."""
-        config = representer.config
-        compute = config.compute.model_copy(update={"threads": threads_of(config)})
-        return cls(
-            workspace=str(representer.workspace.root.resolve()),
-            pool_id=pool_id,
-            sae=representer.sae.path,
-            config=config.model_copy(update={"compute": compute}).model_dump_json(),
-            is_selection=isinstance(config, SelectConfig),
-        )
+def job_of(representer: Representer, pool_id: str) -> Job:
+    """The job of a representer, with the threads of one task."""
+    config = representer.config
+    compute = config.compute.model_copy(update={"threads": threads_of(config)})
+    config = config.model_copy(update={"compute": compute})
+    return Job.of(config, representer.workspace, pool_id, representer.sae.path)
 
 
 def connect() -> Any:
@@ -99,7 +79,7 @@ def compute_units(
 ) -> Iterator[NDArray[np.int64]]:
     """Compute and write units as tasks; yields those of which a task of ours made the shards."""
     ray, pool_id, lengths = connect(), rendered.folder.parent.parent.name, rendered.lengths()
-    jobs = tuple(Job.of(representer, pool_id) for representer in representers)
+    jobs = tuple(job_of(representer, pool_id) for representer in representers)
     needs = _needs(ray, representers[0].config)
     task = ray.remote(_compute_unit).options(max_retries=UNLIMITED_RETRIES, **needs)
     waiting = iter(zip(units, names, strict=True))
@@ -124,7 +104,7 @@ def compute_units(
 
 def _compute_unit(jobs: tuple[Job, ...], unit: NDArray[np.int64], name: str) -> bool:
     """In a worker: one unit's shards, from one forward pass; whether some were not there yet."""
-    representers, rendered = _opened(jobs)
+    representers, rendered = opened(jobs)
     folders = [representer.folder for representer in representers]
 
     def write() -> None:
@@ -139,16 +119,11 @@ def _compute_unit(jobs: tuple[Job, ...], unit: NDArray[np.int64], name: str) -> 
 
 
 @lru_cache(maxsize=2)
-def _opened(jobs: tuple[Job, ...]) -> tuple[list[Representer], RenderedPool]:
-    workspace = Workspace(Path(jobs[0].workspace))
-    first = open_representer(_config_of(jobs[0]), workspace, jobs[0].sae)
-    others = [another_representer(first, _config_of(job), job.sae) for job in jobs[1:]]
+def opened(jobs: tuple[Job, ...]) -> tuple[list[Representer], RenderedPool]:
+    """In a worker: the representers of a run and its rendered pool, kept between tasks."""
+    first = jobs[0].open()
+    others = [another_representer(first, job.read_config(), job.sae) for job in jobs[1:]]
     return [first, *others], first.rendered(jobs[0].pool_id)
-
-
-def _config_of(job: Job) -> VectorJob:
-    kind = SelectConfig if job.is_selection else VectorJob
-    return kind.model_validate_json(job.config)
 
 
 def _needs(ray: Any, config: VectorJob) -> dict[str, float]:

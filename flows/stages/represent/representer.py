@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.config.jobs import VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, hookpoints_of, own_hookpoint
 from flows.stages.represent.calibration import (
@@ -213,6 +213,35 @@ class Representer:
                 remedy="It was removed or altered after the run; `saelect verify` says what else,"
                 " and `saelect reproduce --from-scratch` computes it again.",
             )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What another process needs to open a representer; the same strings on every host.
+
+    config: as JSON. is_selection: whether that is the config of a whole run.
+    """
+
+    workspace: str
+    pool_id: str
+    sae: str
+    config: str
+    is_selection: bool
+
+    @classmethod
+    def of(cls, config: VectorJob, workspace: Workspace, pool_id: str, sae: str) -> "Job":
+        """The job of a config and one of its SAEs."""
+        root, is_selection = str(workspace.root.resolve()), isinstance(config, SelectConfig)
+        return cls(root, pool_id, sae, config.model_dump_json(), is_selection)
+
+    def read_config(self) -> VectorJob:
+        """The config of the job."""
+        kind = SelectConfig if self.is_selection else VectorJob
+        return kind.model_validate_json(self.config)
+
+    def open(self) -> Representer:
+        """The job's representer, in this process."""
+        return open_representer(self.read_config(), Workspace(Path(self.workspace)), self.sae)
 
 
 def open_representer(

@@ -132,10 +132,20 @@ def _train_settings(settings: SaeTraining, d_in: int, n_steps: int) -> TrainSett
         dead_after_tokens=settings.dead_after_tokens or 0,
         **{
             name: getattr(settings, name)
-            for name in ("warmup_steps", "decay_share", "auxk_alpha", "max_norm_ratio", "seed",
-                         "architecture", "widths", "k_start", "k_anneal_share", "threshold_rate")
+            for name in (
+                "warmup_steps",
+                "decay_share",
+                "auxk_alpha",
+                "max_norm_ratio",
+                "seed",
+                "architecture",
+                "widths",
+                "k_start",
+                "k_anneal_share",
+                "threshold_rate",
+            )
         },
-    )  # fmt: skip
+    )
 
 
 def hookpoint_name(model_input: ModelInput) -> str:

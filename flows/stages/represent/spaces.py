@@ -91,9 +91,11 @@ def open_sources(config: VectorJob, representer: Representer) -> tuple[Source, .
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(
-            "two spaces are the same", field="representation.spaces", value=twice[0],
+            "two spaces are the same",
+            field="representation.spaces",
+            value=twice[0],
             remedy="Give them another hookpoint, SAE or token_aggregate, or drop one.",
-        )  # fmt: skip
+        )
     return tuple(sources)
 
 

@@ -1,8 +1,8 @@
 """Several processes that compute the vectors of one pool: this one and its helpers.
 
-A helper is `python -m flows.stages.represent.workers JOB`, JOB a JSON file; it may also run
-on another host that sees the workspace. Who does
-what is settled by leases, so helpers may come, go and die.
+A helper is `python -m flows.stages.represent.workers JOB`, JOB a JSON file; it may also run on
+another host that sees the workspace. Who does what is settled by leases, so helpers may come, go
+and die.
 """
 
 import json
@@ -12,16 +12,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.jobs import VectorJob
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
-from flows.stages.represent.representer import Representer, open_representer
+from flows.stages.represent.representer import Job, Representer, open_representer
 from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import embed_rendered, n_waiting
 from storage.files.atomic import temp_path, write_json
-from storage.files.workspace import Workspace, open_workspace
+from storage.files.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,7 @@ def _helpers(
         yield
         return
     job = temp_path(workspace.root / "job.json")
-    kind = "select" if isinstance(config, SelectConfig) else "vectors"
-    facts = {"kind": kind, "workspace": str(workspace.root), "pool_id": pool_id, "sae": sae}
-    write_json(job, {**facts, "config": config.model_dump(mode="json")})
+    write_json(job, asdict(Job.of(config, workspace, pool_id, sae)))
     command = [sys.executable, "-m", "flows.stages.represent.workers", str(job)]
     helpers = [subprocess.Popen(command) for _ in range(n)]
     try:
@@ -80,14 +78,12 @@ def _helpers(
         job.unlink(missing_ok=True)
 
 
-def help_with(job: Path) -> dict[str, int]:
+def help_with(file: Path) -> dict[str, int]:
     """One helper's work: units of the job until there are none."""
-    facts = json.loads(job.read_text(encoding="utf-8"))
-    kind = SelectConfig if facts["kind"] == "select" else VectorJob
-    config = kind.model_validate(facts["config"])
-    representer = open_representer(config, open_workspace(facts["workspace"]), facts["sae"])
-    representers = representers_of(config, representer)
-    return embed_rendered(representers, representer.rendered(facts["pool_id"]))
+    job = Job(**json.loads(file.read_text(encoding="utf-8")))
+    representer = job.open()
+    representers = representers_of(representer.config, representer)
+    return embed_rendered(representers, representer.rendered(job.pool_id))
 
 
 def main() -> None:
