@@ -13,10 +13,14 @@ from storage.pools.index import RECALL_K, ensure_index, index_folder
 from storage.pools.vectors import PoolVectors
 
 
-def index_settings(config: FaissConfig) -> IndexSettings:
-    """The record that index and search take."""
+def index_settings(config: FaissConfig, *, computes: bool = False) -> IndexSettings:
+    """The record that index and search take.
+
+    computes: whether something is built or searched; only then FAISS is asked for a GPU, since
+    loading it takes longer than finding an index that is there.
+    """
     values = config.model_dump(exclude={"gpu"})
-    return IndexSettings(**values, gpu=config.gpu == "auto" and gpu_is_there())
+    return IndexSettings(**values, gpu=computes and config.gpu == "auto" and gpu_is_there())
 
 
 def index_pool_vectors(workspace: Workspace, representer: Representer, pool_id: str) -> Path:
@@ -34,7 +38,7 @@ def index_pool_vectors(workspace: Workspace, representer: Representer, pool_id: 
                 workspace.indexes,
                 vectors,
                 identity,
-                settings,
+                index_settings(config.faiss, computes=True),
                 threads=config.compute.n_threads,
                 advance=handle.advance,
             ),

@@ -28,7 +28,10 @@ def retrieve_candidates(
     """
     if config.ranking.search == "exact":
         return None
-    representer, settings = vectors.sources[vectors.own].representer, index_settings(config.faiss)
+    representer, settings = (
+        vectors.sources[vectors.own].representer,
+        index_settings(config.faiss, computes=True),
+    )
     identity = identity_of(representer, vectors.pool_id)
     indexes = representer.workspace.indexes
     folder, _ = index_folder(indexes, vectors.parts[vectors.own], identity, settings)
