@@ -30,6 +30,7 @@ from selection.interactive.vectors import SpaceKind, Vectors, make_vectors
 from selection.picking.quotas import Bounds, Quota
 from selection.picking.rules import Diverse, NearDuplicates
 from selection.records import Budget, PoolSource
+from selection.sae.training.settings import TrainSettings
 
 __all__ = [
     "Bounds",
@@ -194,7 +195,7 @@ def train_sae(
     """Train an SAE on a model's activations over the samples; returns its folder, for `load_model`.
 
     tokens:   to train on, repeats allowed. batch_tokens: of one step.
-    settings: further fields of `TrainSettings`: lr, architecture, widths, seed, ...
+    settings: further fields of `TrainSettings`: learning_rate, architecture, widths, seed, ...
     A stopped training resumes from its checkpoint in the folder.
     """
     return train_on_samples(
@@ -203,10 +204,10 @@ def train_sae(
         Path(folder).expanduser(),
         hookpoint,
         max_length,
-        {"num_latents": num_latents, "k": k, **settings},
-        tokens=tokens,
-        batch_tokens=batch_tokens,
-        progress=progress,
+        TrainSettings(
+            num_latents=num_latents, k=k, tokens=tokens, batch_tokens=batch_tokens, **settings
+        ),
+        progress,
     )
 
 

@@ -1,5 +1,6 @@
 """Samples, a model and heads on a device made of the CPU's memory, for tests of CUDA paths."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,33 @@ import pytest
 
 from selection.activations.model import ActivationModel, load_activation_model
 from selection.models.hookpoints import parse_hookpoint
-from selection.models.resolve import ResolvedModel
+from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
 from selection.representation.represent import UnitReport, represent_heads
 from selection.sae.coder import SparseCoder
+from selection.sae.formats.load import load_sae
+from tests.fake_cuda import FakeCuda, fake_cuda
 
 DEMO = Path(__file__).parents[1] / "flows" / "demo"
 LENGTHS = (20, 3, 60, 5, 33, 47, 12, 60, 28)
 UNIT = 1e-3
+
+
+@pytest.fixture(scope="module")
+def resolved(tiny_model_dir: Path) -> ResolvedModel:
+    return resolve_model(str(tiny_model_dir))
+
+
+@pytest.fixture(scope="module")
+def coder(tiny_sae_dir: Path) -> SparseCoder:
+    return load_sae(tiny_sae_dir)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    with fake_cuda(monkeypatch) as device:
+        yield device
 
 
 def sample(n: int, seed: int) -> Rendered:

@@ -8,9 +8,9 @@ import yaml
 
 from flows.cli.saes import sparkline, summary, train_from_config
 from flows.config.load import load_vector_job
-from flows.config.model import SaeTraining
 from selection.core.errors import InputError
 from selection.sae.formats.load import load_sae
+from selection.sae.training.settings import TrainSettings
 from storage.catalog.lookup import find_selection
 from storage.report.charts import training_curve
 from tests.run_stages import run_job, tiny_config
@@ -83,7 +83,7 @@ def test_the_chart_is_the_curve() -> None:
 )
 def test_settings_that_contradict_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SaeTraining.model_validate({**TRAIN, **change})
+        TrainSettings.model_validate({**TRAIN, **change})
 
 
 def test_a_config_without_exemplars_and_budget_serves(tmp_path: Path) -> None:

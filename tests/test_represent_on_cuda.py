@@ -1,6 +1,5 @@
 """What a run on CUDA does otherwise than one on the CPU, on a device made of the CPU's memory."""
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,30 +31,12 @@ from storage.files.workspace import open_workspace
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import open_shards
 from tests.conftest import Paths
-from tests.cuda_cases import (
-    DEMO,
-    loaded,
-    sample,
-)
+from tests.cuda_cases import DEMO, coder, device, loaded, resolved, sample
 from tests.fake_cuda import CUDA, UUID, FakeCuda, fake_cuda
 from tests.run_stages import tiny_config
 from tests.tiny_model import TINY_N_LATENTS
 
-
-@pytest.fixture(scope="module")
-def resolved(tiny_model_dir: Path) -> ResolvedModel:
-    return resolve_model(str(tiny_model_dir))
-
-
-@pytest.fixture(scope="module")
-def coder(tiny_sae_dir: Path) -> SparseCoder:
-    return load_sae(tiny_sae_dir)
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    with fake_cuda(monkeypatch) as found:
-        yield found
+__all__ = ["coder", "device", "resolved"]  # fixtures
 
 
 def small_pool(root: Path, paths: Paths, **model: Any) -> tuple[Representer, RenderedPool]:

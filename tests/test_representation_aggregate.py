@@ -1,6 +1,8 @@
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from selection.core.sparse import indptr_of
 from selection.representation.aggregate import (
     FloatRows,
     TokenAggregate,
-    aggregate_tokens,
     calibrate_unit,
+    float_rows,
     keep_top,
     quantize,
 )
@@ -59,6 +61,16 @@ def slowly(
     return rows
 
 
+def aggregated(
+    acts: NDArray[np.float32],
+    indices: NDArray[np.integer[Any]],
+    lengths: Sequence[int],
+    how: TokenAggregate,
+) -> FloatRows:
+    n_tokens = np.array(lengths, np.int64)
+    return float_rows(aggregate_cpu(acts, indices, n_tokens, M), n_tokens, M, how)
+
+
 def as_lists(rows: FloatRows) -> list[dict[int, float]]:
     spans = [slice(rows.indptr[i], rows.indptr[i + 1]) for i in range(len(rows))]
     for span in spans:
@@ -72,7 +84,7 @@ def as_lists(rows: FloatRows) -> list[dict[int, float]]:
 def test_aggregates_equal_their_definition_to_the_bit(how: TokenAggregate) -> None:
     lengths = [5, 0, 1, 90, 3, 0]
     acts, indices, sample = tokens(lengths)
-    found = aggregate_tokens(acts, indices, sample, 6, M, how)
+    found = aggregated(acts, indices, lengths, how)
     assert as_lists(found) == slowly(acts, indices, sample, 6, how)
     assert (str(found.latents.dtype), str(found.values.dtype)) == ("int32", "float32")
 
@@ -80,12 +92,12 @@ def test_aggregates_equal_their_definition_to_the_bit(how: TokenAggregate) -> No
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])
 def test_a_sample_does_not_depend_on_its_neighbors(how: TokenAggregate) -> None:
     lengths = [7, 40, 2, 300, 11]
-    acts, indices, sample = tokens(lengths, seed=1)
-    together = as_lists(aggregate_tokens(acts, indices, sample, 5, M, how))
+    acts, indices, _ = tokens(lengths, seed=1)
+    together = as_lists(aggregated(acts, indices, lengths, how))
     first = 0
     for row, n in zip(together, lengths, strict=True):
         own = slice(first, first + n)
-        alone = aggregate_tokens(acts[own], indices[own], np.zeros(n, np.int64), 1, M, how)
+        alone = aggregated(acts[own], indices[own], [n], how)
         assert as_lists(alone) == [row]
         first += n
 
@@ -104,20 +116,20 @@ def test_the_device_gives_the_bits_of_the_cpu() -> None:
 
 
 def test_the_order_of_latents_within_a_token_means_nothing() -> None:
-    acts, indices, sample = tokens([50, 50], seed=2)
+    acts, indices, _ = tokens([50, 50], seed=2)
     order = np.random.default_rng(3).permuted(np.tile(np.arange(K), (100, 1)), axis=1)
     shuffled = np.take_along_axis(acts, order, 1), np.take_along_axis(indices, order, 1)
-    expected = as_lists(aggregate_tokens(acts, indices, sample, 2, M, "mean"))
-    assert as_lists(aggregate_tokens(*shuffled, sample, 2, M, "mean")) == expected
+    expected = as_lists(aggregated(acts, indices, [50, 50], "mean"))
+    assert as_lists(aggregated(*shuffled, [50, 50], "mean")) == expected
 
 
 def test_samples_without_tokens_have_empty_rows() -> None:
-    acts, indices, sample = tokens([])
-    assert as_lists(aggregate_tokens(acts, indices, sample, 3, M, "mean")) == [{}, {}, {}]
-    assert len(aggregate_tokens(acts, indices, sample, 0, M, "mean")) == 0
+    acts, indices, _ = tokens([])
+    assert as_lists(aggregated(acts, indices, [0, 0, 0], "mean")) == [{}, {}, {}]
+    assert len(aggregated(acts, indices, [], "mean")) == 0
 
 
-def float_rows(rows: list[dict[int, float]]) -> FloatRows:
+def rows_of(rows: list[dict[int, float]]) -> FloatRows:
     flat = [pair for row in rows for pair in sorted(row.items())]
     return FloatRows(
         indptr_of([len(row) for row in rows]),
@@ -128,7 +140,7 @@ def float_rows(rows: list[dict[int, float]]) -> FloatRows:
 
 
 def test_the_largest_latents_are_kept_ties_go_to_the_smaller_one() -> None:
-    rows = float_rows([{0: 1, 1: 3, 2: 2, 5: 3, 7: 3}, {}, {4: 0.5}, {1: 1, 2: 1, 3: 1}])
+    rows = rows_of([{0: 1, 1: 3, 2: 2, 5: 3, 7: 3}, {}, {4: 0.5}, {1: 1, 2: 1, 3: 1}])
     kept, lost = keep_top(rows, 2)
     assert as_lists(kept) == [{1: 3, 5: 3}, {}, {4: 0.5}, {1: 1, 2: 1}]
     assert lost == 1 + 2 + 3 + 1
@@ -139,7 +151,7 @@ def test_the_largest_latents_are_kept_ties_go_to_the_smaller_one() -> None:
 
 def test_quantizing_rounds_half_to_even_and_counts_what_it_changes() -> None:
     unit = 0.5
-    rows = float_rows([{0: 0.25, 1: 0.75, 2: 1.25, 3: 0.2}, {4: 0.25}, {6: 32767.5, 7: 40000.0}])
+    rows = rows_of([{0: 0.25, 1: 0.75, 2: 1.25, 3: 0.2}, {4: 0.25}, {6: 32767.5, 7: 40000.0}])
     found, report = quantize(rows, unit)
     # 0.5 -> 0, 1.5 -> 2, 2.5 -> 2, 0.4 -> 0; 65,535 fits, 80,000 does not.
     assert found.indptr.tolist() == [0, 2, 2, 4]
@@ -155,7 +167,7 @@ def test_quantizing_equals_exact_rounding() -> None:
     rng = np.random.default_rng(0)
     values = rng.lognormal(0, 3, 2000).astype(np.float32)
     unit = 0.0123
-    found, _ = quantize(float_rows([{0: float(v)} for v in values]), unit)
+    found, _ = quantize(rows_of([{0: float(v)} for v in values]), unit)
     exact = [min(65535, round(Fraction(float(v)) / Fraction(unit))) for v in values]
     assert found.values.tolist() == [value for value in exact if value]
 
@@ -163,15 +175,15 @@ def test_quantizing_equals_exact_rounding() -> None:
 def test_an_unusable_unit_or_value_is_refused() -> None:
     for unit in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="expected a positive number"):
-            quantize(float_rows([{0: 1}]), unit)
+            quantize(rows_of([{0: 1}]), unit)
     with pytest.raises(ValueError, match="finite"):
-        quantize(float_rows([{0: math.inf}]), 1.0)
-    found, report = quantize(float_rows([{}, {}]), 1.0)
+        quantize(rows_of([{0: math.inf}]), 1.0)
+    found, report = quantize(rows_of([{}, {}]), 1.0)
     assert (len(found), report.mass_changed_share) == (2, 0.0)
 
 
 def test_the_unit_is_the_median_over_256_to_four_digits() -> None:
-    rows = float_rows([{0: 1.0, 1: 2.0}, {0: 4.000001}])
+    rows = rows_of([{0: 1.0, 1: 2.0}, {0: 4.000001}])
     assert calibrate_unit(rows) == 0.007812  # 2 / 256 = 0.0078125, half to even
     with pytest.raises(ValueError, match="no latent fires"):
-        calibrate_unit(float_rows([{}]))
+        calibrate_unit(rows_of([{}]))

@@ -1,8 +1,7 @@
 """Batches that do not fit into the memory of a device are halved, and leave nothing behind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,28 +14,22 @@ import selection.representation.heads
 from selection.activations.batching import ActivationBatch
 from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
-from selection.models.resolve import ResolvedModel, resolve_model
+from selection.models.resolve import ResolvedModel
 from selection.representation.represent import represent_heads
 from selection.sae.coder import SparseCoder
-from selection.sae.formats.load import load_sae
-from tests.cuda_cases import SAMPLES, assert_equal_within_a_step, by_head, heads_of, loaded
-from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
+from tests.cuda_cases import (
+    SAMPLES,
+    assert_equal_within_a_step,
+    by_head,
+    coder,
+    device,
+    heads_of,
+    loaded,
+    resolved,
+)
+from tests.fake_cuda import CUDA, FakeCuda
 
-
-@pytest.fixture(scope="module")
-def resolved(tiny_model_dir: Path) -> ResolvedModel:
-    return resolve_model(str(tiny_model_dir))
-
-
-@pytest.fixture(scope="module")
-def coder(tiny_sae_dir: Path) -> SparseCoder:
-    return load_sae(tiny_sae_dir)
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    with fake_cuda(monkeypatch) as found:
-        yield found
+__all__ = ["coder", "device", "resolved"]  # fixtures
 
 
 def tried_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:

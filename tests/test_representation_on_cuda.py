@@ -1,8 +1,6 @@
 """Vectors of samples on CUDA are those of the CPU, on a device made of the CPU's memory."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +8,11 @@ import torch
 
 import selection.activations.batching
 import selection.representation.heads
-from selection.models.resolve import ResolvedModel, resolve_model
+from selection.models.resolve import ResolvedModel
 from selection.representation.heads import Head
 from selection.representation.represent import calibrate_head, represent_heads
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import encode
-from selection.sae.formats.load import load_sae
 from selection.sae.metadata import SaeInfo
 from tests.cuda_cases import (
     LENGTHS,
@@ -23,28 +20,17 @@ from tests.cuda_cases import (
     UNIT,
     assert_equal_within_a_step,
     by_head,
+    coder,
+    device,
     heads_of,
     loaded,
+    resolved,
     sample,
 )
-from tests.fake_cuda import CUDA, FakeCuda, fake_cuda
+from tests.fake_cuda import CUDA, FakeCuda
 from tests.tiny_model import TINY_D_MODEL, TINY_K
 
-
-@pytest.fixture(scope="module")
-def resolved(tiny_model_dir: Path) -> ResolvedModel:
-    return resolve_model(str(tiny_model_dir))
-
-
-@pytest.fixture(scope="module")
-def coder(tiny_sae_dir: Path) -> SparseCoder:
-    return load_sae(tiny_sae_dir)
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    with fake_cuda(monkeypatch) as found:
-        yield found
+__all__ = ["coder", "device", "resolved"]  # fixtures
 
 
 # The fake device itself: what it would not notice, no test below would.

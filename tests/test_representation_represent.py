@@ -18,9 +18,7 @@ from selection.representation.aggregate import TokenAggregate
 from selection.representation.heads import Head
 from selection.representation.represent import (
     UnitReport,
-    calibrate,
     calibrate_head,
-    represent,
     represent_heads,
     representation_id,
 )
@@ -63,7 +61,10 @@ def vectors(
         "keep_top": None,
         "tokens_per_batch": 128,
     }
-    return represent(samples, model, coder, **(settings | more))
+    settings |= more
+    tokens_per_batch = settings.pop("tokens_per_batch")
+    head = Head(model.hookpoint, coder, **settings)
+    return represent_heads(samples, model, [head], tokens_per_batch)[0]
 
 
 def slowly(
@@ -135,7 +136,8 @@ def test_only_counted_tokens_enter(model: ActivationModel, coder: SparseCoder) -
 
 
 def test_the_unit_is_the_median_over_256(model: ActivationModel, coder: SparseCoder) -> None:
-    unit = calibrate(SAMPLES, model, coder, token_aggregate="mean", tokens_per_batch=128)
+    head = Head(model.hookpoint, coder, "mean")
+    unit = calibrate_head(SAMPLES, model, head, tokens_per_batch=128).unit
     found, report = vectors(SAMPLES, model, coder, unit=unit)
     assert 250 <= np.median(found.values) <= 262
     assert report.mass_changed / report.mass < 0.005
@@ -165,7 +167,7 @@ def test_an_sae_in_which_nothing_fires_cannot_be_calibrated(
         info=SaeInfo("", None, 32, 64, 4),
     )
     with pytest.raises(InputError, match="no latent fires on"):
-        calibrate(SAMPLES, model, silent, token_aggregate="mean", tokens_per_batch=128)
+        calibrate_head(SAMPLES, model, Head(model.hookpoint, silent, "mean"))
 
 
 def test_activations_that_are_not_finite_are_refused(

@@ -5,7 +5,7 @@ import pytest
 
 from selection.activations.model import ActivationModel
 from selection.representation.heads import Head
-from selection.representation.represent import represent
+from selection.representation.represent import represent_heads
 from selection.representation.token_activations import (
     TokenActivations,
     strongest,
@@ -18,8 +18,8 @@ __all__ = ["coder", "model"]  # fixtures
 
 
 def test_strengths_add_up_to_the_vectors(model: ActivationModel, coder: SparseCoder) -> None:
-    settings = {"token_aggregate": "sum", "unit": 1e-2, "keep_top": None}
-    rows, _ = represent(SAMPLES, model, coder, tokens_per_batch=128, **settings)  # type: ignore[arg-type]
+    head = Head(model.hookpoint, coder, "sum", unit=1e-2)
+    [(rows, _)] = represent_heads(SAMPLES, model, [head], 128)
     wanted = [rows.latents[a:b] for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True)]
     found = token_activations(SAMPLES, wanted, model, Head(model.hookpoint, coder, "sum"), 128)
     for number, latents in enumerate(wanted):

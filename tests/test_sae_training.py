@@ -1,5 +1,7 @@
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +91,7 @@ def test_latents_fired_only_where_an_act_is_positive(generator: torch.Generator)
     p.b_enc.fill_(-100.0)
     p.b_enc[7] = 100.0
     found = loss_and_gradient(p, x, K, torch.zeros(M, dtype=torch.bool), 0.0)
-    assert found.fired.nonzero().flatten().tolist() == [7]
+    assert found.live.nonzero().flatten().tolist() == [7]
     assert found.l0 == 1.0
     assert found.gradient.w_enc.norm(dim=1).nonzero().flatten().tolist() == [7]
 
@@ -110,14 +112,16 @@ def sparse_data(
     return batches
 
 
-def train(batches: list[Tensor], n_steps: int, **more: object) -> tuple[list[Tensor], TrainReport]:
-    names = {field.name for field in fields(TrainSettings)}
-    settings = {"num_latents": M, **{n: v for n, v in more.items() if n in names}}
-    coder, report = train_sae(
-        batches,
-        TrainSettings(D, k=K, n_steps=n_steps, **settings),  # type: ignore[arg-type]
-        **{name: value for name, value in more.items() if name not in names},  # type: ignore[arg-type]
-    )
+def settings_of(n_steps: int = 1, **more: Any) -> TrainSettings:
+    """Of a short training on batches of 256."""
+    size = {"num_latents": M, "k": K, "batch_tokens": 256, "tokens": 256 * n_steps}
+    return TrainSettings.model_validate({**size, **more})
+
+
+def train(
+    batches: list[Tensor], n_steps: int, options: Mapping[str, Any] | None = None, **more: Any
+) -> tuple[list[Tensor], TrainReport]:
+    coder, report = train_sae(batches, settings_of(n_steps, **more), **(options or {}))
     weights = [coder.encoder_weight, coder.encoder_bias, coder.decoder_weight, coder.decoder_bias]
     return weights, report
 
@@ -136,7 +140,7 @@ def test_fvu_falls_on_data_that_is_sparse() -> None:
 def test_the_coder_reconstructs_activations_as_they_come() -> None:
     from selection.sae.encode import decode, encode
 
-    coder, report = train_sae(sparse_data(400), TrainSettings(D, M, K, 400, lr=5e-3))
+    coder, report = train_sae(sparse_data(400), settings_of(400, learning_rate=5e-3))
     coder = coder.trained_on("org/tiny", "ab", "layers.2")
     (x,) = sparse_data(1, seed=3)
     error = (decode(coder, encode(coder, x)) - x).square().sum()
@@ -147,8 +151,8 @@ def test_the_coder_reconstructs_activations_as_they_come() -> None:
 
 def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path) -> None:
     batches, file, seen = sparse_data(60), tmp_path / "checkpoint.pt", list[StepMetrics]()
-    settings = {"num_latents": 400, "lr": 5e-3, "dead_after_tokens": 512}
-    whole, whole_report = train(batches, 60, on_step=seen.append, **settings)
+    settings = {"num_latents": 400, "learning_rate": 5e-3, "dead_after_tokens": 512}
+    whole, whole_report = train(batches, 60, {"on_step": seen.append}, **settings)
     assert seen[36].n_dead > 0  # what counts as dead must survive the interruption, too
 
     def stop(metrics: StepMetrics) -> None:
@@ -156,16 +160,20 @@ def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(batches, 60, checkpoint=file, checkpoint_every=10, on_step=stop, **settings)
+        train(
+            batches, 60, {"checkpoint": file, "checkpoint_every": 10, "on_step": stop}, **settings
+        )
     assert steps_done(file) == 30
-    resumed, report = train(batches, 60, checkpoint=file, **settings)
+    resumed, report = train(batches, 60, {"checkpoint": file}, **settings)
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
     assert replace(report, seconds=whole_report.seconds) == whole_report
 
 
 def test_the_scale_of_training_is_folded_back(generator: torch.Generator) -> None:
     (x,) = sparse_data(1)
-    settings = TrainSettings(D, M, K, 10, 1e-2, 1, 0.2, 0.0, 1000, 10.0, seed=0)
+    settings = settings_of(
+        10, learning_rate=1e-2, warmup_steps=1, auxk_alpha=0.0, dead_after_tokens=1000
+    )
     trainer = Trainer(settings, x)
     trainer.parameters.b_enc.copy_(torch.rand(M, generator=generator))
     dead = torch.zeros(M, dtype=torch.bool)
@@ -178,7 +186,10 @@ def test_the_scale_of_training_is_folded_back(generator: torch.Generator) -> Non
 
 def test_decoder_rows_are_not_pushed_along_themselves() -> None:
     (x,) = sparse_data(1)
-    trainer = Trainer(TrainSettings(D, M, K, 10, 1e-2, 1, 0.2, 0.0, 1000, 10.0, seed=0), x)
+    trainer = Trainer(
+        settings_of(10, learning_rate=1e-2, warmup_steps=1, auxk_alpha=0.0),
+        x,
+    )
     before = trainer.parameters.w_dec.clone()
     trainer.step(x)
     momentum = trainer.adam.state[trainer.parameters.w_dec]["exp_avg"]
@@ -189,33 +200,40 @@ def test_decoder_rows_are_not_pushed_along_themselves() -> None:
 def test_the_caller_may_leave_out_the_batches_that_are_used(tmp_path: Path) -> None:
     batches, file = sparse_data(40), tmp_path / "checkpoint.pt"
     whole, _ = train(batches, 40)
-    half, _ = train(batches[:20], 40, checkpoint=file)
+    half, _ = train(batches[:20], 40, {"checkpoint": file})
     assert not torch.equal(half[0], whole[0])
     done = steps_done(file)
-    rest, _ = train(batches[done:], 40, checkpoint=file, batches_skipped=done)
+    rest, _ = train(batches[done:], 40, {"checkpoint": file, "batches_skipped": done})
     assert all(torch.equal(a, b) for a, b in zip(whole, rest, strict=True))
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     file, seen = tmp_path / "checkpoint.pt", list[StepMetrics]()
-    whole, _ = train(sparse_data(5), 5, checkpoint=file)
-    again, _ = train(sparse_data(5), 5, checkpoint=file, on_step=seen.append)
+    whole, _ = train(sparse_data(5), 5, {"checkpoint": file})
+    again, _ = train(sparse_data(5), 5, {"checkpoint": file, "on_step": seen.append})
     assert not seen
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    train(sparse_data(3), 3, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(InputError, match=r"c\.pt.*other settings \(lr, seed\)"):
-        train(sparse_data(3), 3, checkpoint=tmp_path / "c.pt", seed=1, lr=1.0)
+    train(sparse_data(3), 3, {"checkpoint": tmp_path / "c.pt"})
+    with pytest.raises(InputError, match=r"c\.pt.*other settings \(learning_rate, seed\)"):
+        train(sparse_data(3), 3, {"checkpoint": tmp_path / "c.pt"}, seed=1, learning_rate=1.0)
     (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read"):
-        train(sparse_data(3), 3, checkpoint=tmp_path / "c.pt")
+        train(sparse_data(3), 3, {"checkpoint": tmp_path / "c.pt"})
 
 
 def test_auxk_brings_dead_latents_back_where_something_is_left_to_explain() -> None:
     def trained(auxk_alpha: float) -> tuple[float, float]:
-        settings = TrainSettings(32, 64, K, 300, 5e-3, 1, 0.2, auxk_alpha, 2048, 10.0, seed=0)
+        settings = settings_of(
+            300,
+            num_latents=64,
+            learning_rate=5e-3,
+            warmup_steps=1,
+            auxk_alpha=auxk_alpha,
+            dead_after_tokens=2048,
+        )
         batches = sparse_data(300, d_in=32, n_directions=40)
         trainer = Trainer(settings, batches[0])
         trainer.parameters.b_enc[12:] = -3.5  # 12 latents live, 40 directions are to be found
@@ -244,17 +262,15 @@ def test_training_needs_activations_of_the_right_width() -> None:
     with pytest.raises(InputError, match="no activations"):
         train([], 3)
     with pytest.raises(ValueError, match="expected \\(n, 12\\)"):
-        train([torch.zeros(5, D + 1)], 3)
-    with pytest.raises(ValueError, match="n_steps or n_tokens"):
-        TrainSettings(D, M, K)
+        train([torch.zeros(5, D), torch.zeros(5, D + 1)], 3)
     with pytest.raises(ValueError, match="k is 41"):
-        TrainSettings(D, M, 41, 1)
+        settings_of(k=41)
 
 
-def test_tokens_become_steps_of_the_first_batch(caplog: pytest.LogCaptureFixture) -> None:
-    _, report = train_sae(sparse_data(6), TrainSettings(D, M, K, n_tokens=256 * 4 + 1))
-    assert report.n_steps == 5
-    _, report = train_sae(sparse_data(2), TrainSettings(D, M, K, 5))
+def test_tokens_become_full_steps(caplog: pytest.LogCaptureFixture) -> None:
+    assert settings_of(tokens=256 * 4 + 255).n_steps == 4
+    assert settings_of(tokens=5).n_steps == 1
+    _, report = train_sae(sparse_data(2), settings_of(5))
     assert report.n_steps == 2
     assert "ended after 2 of 5" in caplog.text
 

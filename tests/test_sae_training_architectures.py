@@ -15,9 +15,10 @@ from torch import Tensor
 
 from selection.sae.encode import encode
 from selection.sae.quality import measure
-from selection.sae.training.settings import StepMetrics, TrainSettings
+from selection.sae.training.settings import StepMetrics
 from selection.sae.training.step import Parameters, loss_and_gradient
 from selection.sae.training.train import train_sae
+from tests.test_sae_training import settings_of
 
 D, M, K = 12, 40, 3
 WIDTHS = (5, 20, M)
@@ -112,7 +113,7 @@ def test_batchtopk_ends_as_an_sae_with_a_threshold(name: str) -> None:
     more = {"widths": (8, M)} if name == "matryoshka" else {}
     coder, report = train_sae(
         sparse_data(300),
-        TrainSettings(D, M, K, 300, lr=5e-3, architecture=name, **more),  # type: ignore[arg-type]
+        settings_of(300, learning_rate=5e-3, architecture=name, **more),
     )
     assert (coder.info.activation, coder.k, coder.info.expected_l0) == ("jumprelu", 0, K)
     assert coder.threshold is not None
@@ -131,7 +132,7 @@ def test_batchtopk_ends_as_an_sae_with_a_threshold(name: str) -> None:
 def test_the_first_latents_of_a_matryoshka_sae_are_an_sae_of_their_own() -> None:
     def fvu_of_first(name: str, **more: Any) -> float:
         coder, _ = train_sae(
-            sparse_data(300), TrainSettings(D, M, K, 300, lr=5e-3, architecture=name, **more)
+            sparse_data(300), settings_of(300, learning_rate=5e-3, architecture=name, **more)
         )
         (x,) = sparse_data(1)
         found = encode(coder, x)
@@ -144,17 +145,16 @@ def test_the_first_latents_of_a_matryoshka_sae_are_an_sae_of_their_own() -> None
 
 
 def test_k_falls_from_its_start_to_its_end() -> None:
-    settings = TrainSettings(D, M, 4, 100, 1e-3, 1, 0.2, 0.0, 10, 10.0, seed=0, k_start=20,
-                             k_anneal_share=0.5)  # fmt: skip
+    settings = settings_of(100, k=4, k_start=20, k_anneal_share=0.5)
     seen = [settings.k_at(step) for step in range(1, 101)]
     assert seen[0] == 20
     assert seen[:50] == sorted(seen[:50], reverse=True)
     assert set(seen[50:]) == {4}
-    assert replace(settings, k_start=None).k_at(1) == 4
+    assert settings.model_copy(update={"k_start": None}).k_at(1) == 4
     l0: list[float] = []
     train_sae(
         sparse_data(20),
-        TrainSettings(D, M, 2, 20, k_start=10, k_anneal_share=0.5),
+        settings_of(20, k=2, k_start=10, k_anneal_share=0.5),
         on_step=lambda m: l0.append(m.l0),
     )
     assert l0[0] > 5 > l0[-1]
@@ -163,7 +163,9 @@ def test_k_falls_from_its_start_to_its_end() -> None:
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_an_interrupted_training_ends_in_the_same_bytes(name: str, tmp_path: Path) -> None:
     batches = sparse_data(40)
-    settings = TrainSettings(D, 400, K, 40, lr=5e-3, dead_after_tokens=512, **ARCHITECTURES[name])
+    settings = settings_of(
+        40, num_latents=400, learning_rate=5e-3, dead_after_tokens=512, **ARCHITECTURES[name]
+    )
     whole, report = train_sae(batches, settings)
 
     def stop(metrics: StepMetrics) -> None:
@@ -176,20 +178,20 @@ def test_an_interrupted_training_ends_in_the_same_bytes(name: str, tmp_path: Pat
     again, second = train_sae(batches, settings, checkpoint=file)
     assert again.info.sha256 == whole.info.sha256
     assert replace(second, seconds=report.seconds) == report
-    other, _ = train_sae(batches, replace(settings, seed=1))
+    other, _ = train_sae(batches, settings.model_copy(update={"seed": 1}))
     assert other.info.sha256 != whole.info.sha256
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_sae_training_architectures import D, sparse_data
-from selection.sae.training.settings import TrainSettings
+from tests.test_sae_training_architectures import sparse_data
+from tests.test_sae_training import settings_of
 from selection.sae.training.train import train_sae
 def kill(metrics):
     if metrics.step == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-settings = TrainSettings(D, 80, 3, 12, lr=5e-3, architecture="batchtopk")
+settings = settings_of(12, num_latents=80, learning_rate=5e-3, architecture="batchtopk")
 coder, _ = train_sae(sparse_data(12), settings, checkpoint=Path(sys.argv[1]),
                      checkpoint_every=4, on_step=kill)
 print(coder.info.sha256)
@@ -212,7 +214,7 @@ def test_a_training_killed_at_once_is_continued_to_the_same_bytes(tmp_path: Path
 
 
 def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
-    _, report = train_sae(sparse_data(250), TrainSettings(D, M, K, 250, lr=5e-3))
+    _, report = train_sae(sparse_data(250), settings_of(250, learning_rate=5e-3))
     assert 100 <= len(report.curve) <= 201
     steps, fvu = [p[0] for p in report.curve], [p[1] for p in report.curve]
     assert steps[0] == 1
@@ -224,12 +226,12 @@ def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"architecture": "jumprelu"}, "no such architecture"),
-        ({"widths": (4, M)}, "widths are for matryoshka"),
-        ({"architecture": "matryoshka", "widths": (20, 10, M)}, "expected to rise"),
-        ({"architecture": "matryoshka", "widths": (10, M - 1)}, "expected to rise"),
+        ({"architecture": "jumprelu"}, "Input should be"),
+        ({"widths": (4, M)}, "are for matryoshka"),
+        ({"architecture": "matryoshka", "widths": (20, 10, M)}, "must rise"),
+        ({"architecture": "matryoshka", "widths": (10, M - 1)}, "must rise"),
     ],
 )
 def test_contradictory_settings_are_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainSettings(D, M, K, 1, **more)
+        settings_of(**more)

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from flows.config.jobs import SelectConfig
 from flows.config.load import resolve
-from flows.config.model import SaeTraining
 from flows.stages.prepare.render import open_model_input
 from flows.stages.represent.sae import trained_folder
+from selection.sae.training.settings import TrainSettings
 from storage.files.atomic import is_complete, read_json
 from storage.files.workspace import Workspace, open_workspace
 from tests.run_stages import compute_job, tiny_config
@@ -127,7 +127,7 @@ def leaves(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for key, info in model.model_fields.items():
         inner = model_in(info.annotation)
         is_list = str(info.annotation).startswith(("tuple", "list")) and key != "pool"
-        if inner is None or is_list or inner is SaeTraining:
+        if inner is None or is_list or inner is TrainSettings:
             yield before + key
         else:
             yield from leaves(inner, f"{before}{key}.")
@@ -288,14 +288,14 @@ def value_at(config: BaseModel, key: str) -> object:
 def test_every_key_of_the_training_names_another_sae(names: dict[str, str], tmp_path: Path) -> None:
     config = config_of(names, {})
     model_input = open_model_input(config)
-    base = SaeTraining.model_validate(TRAIN)
+    base = TrainSettings.model_validate(TRAIN)
     others: dict[str, Any] = {
         "architecture": "batchtopk", "num_latents": 65, "k": 5, "k_start": 6, "k_anneal_share": 0.1,
         "widths": (8, 64), "tokens": 2048, "batch_tokens": 128, "auxk_alpha": 0.5,
         "dead_after_tokens": 7, "learning_rate": 0.1, "warmup_steps": 2, "decay_share": 0.5,
         "max_norm_ratio": 3.0, "threshold_rate": 0.5, "seed": 1,
     }  # fmt: skip
-    assert set(others) == set(SaeTraining.model_fields)
+    assert set(others) == set(TrainSettings.model_fields)
     changed = [base, *(base.model_copy(update={key: value}) for key, value in others.items())]
     folders = {trained_folder(settings, config, tmp_path, model_input) for settings in changed}
     assert len(folders) == len(changed)

@@ -92,11 +92,11 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
     coder, outcome = train_sae(
         activations.stream(arguments.batch_tokens, arguments.seed),
         TrainSettings(
-            resolved.d_model,
-            arguments.latents,
-            arguments.k,
-            n_tokens=arguments.tokens,
-            lr=arguments.lr,
+            num_latents=arguments.latents,
+            k=arguments.k,
+            tokens=arguments.tokens,
+            batch_tokens=arguments.batch_tokens,
+            learning_rate=arguments.lr,
             warmup_steps=arguments.warmup_steps,
             seed=arguments.seed,
         ),

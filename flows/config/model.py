@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from flows.config.base import DEMO, Strict
+from selection.sae.training.settings import TrainSettings
 
 
 class ModelConfig(Strict):
@@ -26,57 +27,6 @@ class ModelConfig(Strict):
     trust_remote_code: bool = Field(False, description="Allow the model's repository to run code.")
 
 
-class SaeTraining(Strict):
-    """Train an SAE on the pool's activations; it is then frozen under its own id."""
-
-    architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
-        "topk", description="batchtopk and matryoshka use a threshold at inference."
-    )
-    num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
-    k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
-    k_start: int | None = Field(None, ge=1, description="Active latents in the first step.")
-    k_anneal_share: float = Field(
-        0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
-    )
-    widths: tuple[int, ...] = Field(
-        (), description="matryoshka: sizes of the nested dictionaries; default M/16, M/4, M."
-    )
-    tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
-    batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
-    auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
-    dead_after_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="Tokens without activation after which a latent is dead; default tokens / 20.",
-    )
-    learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
-    warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
-    decay_share: float = Field(
-        0.2, gt=0, le=1, description="Share of the steps over which the learning rate decays to 0."
-    )
-    max_norm_ratio: float = Field(
-        10.0, gt=1, description="Tokens this many median distances from the mean are left out."
-    )
-    threshold_rate: float = Field(
-        0.01, gt=0, le=1, description="Update rate of the running threshold of batchtopk."
-    )
-    seed: int = Field(0, description="Seed of the initial weights and the order of tokens.")
-
-    @model_validator(mode="after")
-    def agrees_with_itself(self) -> "SaeTraining":
-        """Refuse contradictions before any activation is computed."""
-        if self.k > self.num_latents:
-            raise ValueError(f"k is {self.k}, more than num_latents ({self.num_latents})")
-        if self.k_start is not None and not self.k <= self.k_start <= self.num_latents:
-            raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
-        if self.widths and self.architecture != "matryoshka":
-            raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
-        rising = list(self.widths) == sorted({*self.widths})
-        if self.widths and (not rising or self.widths[-1] != self.num_latents):
-            raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
-        return self
-
-
 class SaeConfig(Strict):
     """A sparse autoencoder: an existing one, or one to train."""
 
@@ -85,7 +35,7 @@ class SaeConfig(Strict):
         min_length=1,
         description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`.",
     )
-    train: SaeTraining | None = None
+    train: TrainSettings | None = None
     scale: Literal["as_saved", "decoder_norm"] = Field(
         "as_saved", description="decoder_norm: multiply values by the L2 norm of the decoder row."
     )

@@ -21,9 +21,10 @@ from flows.config.base import DEMO, Strict
 from flows.config.data import BenchRequest, ExemplarsConfig, PoolConfig
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.load import load_config, merge, preset_text, resolve
-from flows.config.model import ModelConfig, SaeConfig, SaeTraining
+from flows.config.model import ModelConfig, SaeConfig
 from flows.orchestration.prefect_settings import DATA_FOLDERS
 from selection.core.errors import InputError
+from selection.sae.training.settings import TrainSettings
 from storage.files.workspace import chosen_root
 
 Text = Annotated[str, Field(min_length=1)]
@@ -199,7 +200,7 @@ _Pool = optional(PoolConfig, "PoolOptions", frozenset({"path"}))
 _Exemplars = optional(ExemplarsConfig, "ExemplarOptions", frozenset({"path"}))
 _Model = optional(ModelConfig, "ModelOptions", frozenset({"name"}))
 _Sae = optional(SaeConfig, "SaeOptions", frozenset({"path"}))
-_Training = optional(SaeTraining, "Training")
+_Training = optional(TrainSettings, "Training")
 _Vectors = optional(VectorJob, "Vectors", _FIRST)
 _Select = optional(SelectConfig, "Select", _FIRST)
 _Bench = optional(BenchRequest, "Bench", frozenset({"pool", "targets"}), {})

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
@@ -19,6 +20,9 @@ from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically
 from storage.files.workspace import Workspace
+
+if TYPE_CHECKING:
+    from selection.sae.interpret.statistics import LatentProfile
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +47,31 @@ def describe_latents(
     InputError where an SAE that is to be trained was not trained yet, `delphi` is in use, or the
     SAE has no such latent.
     """
-    # Both import torch.
-    from selection.sae.interpret.describe import description_rows, lens_of, profile_latents
-
     if delphi is not None:
         ensure_unused(delphi)
+    representer = _representer(config, workspace, latents)
+    pool = prepare(config, workspace)
+    rendered = render(workspace, pool, representer.model_input)
+    rows = rendered.first_usable(n_samples)
+    names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
+    samples, labels = rendered.samples(rows), pool.first_labels(rows, COLUMNS)
+    with stage("describe", len(samples), "samples") as handle:
+        with _cache(representer, samples, names, delphi, window) as cache:
+            profile, descriptions = _described(representer, samples, names, labels, cache)
+        handle.advance(len(samples))
+        handle.detail = (
+            f"{len(descriptions):,} of {representer.sae.info.num_latents:,} latents are active"
+        )
+    file = workspace.described(representer.sae.info.sae_id) / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        file, lambda temp: write_latents(temp, descriptions, _about(representer, profile))
+    )
+    return file
+
+
+def _representer(config: VectorJob, workspace: Workspace, latents: Sequence[int]) -> Representer:
+    """The config's, with an SAE that is there and has these latents. Raises InputError."""
     session = session_of(config, workspace)
     sae = existing_sae(session)
     if sae is None:
@@ -66,47 +90,43 @@ def describe_latents(
                 value=latent,
                 remedy=f"Its latents are 0 to {n_latents - 1}.",
             )
-    pool = prepare(config, workspace)
-    rendered = render(workspace, pool, representer.model_input)
-    rows = rendered.first_usable(n_samples)
-    samples = rendered.samples(rows)
-    names = [str(i) for i in pool.examples_at(rows)["example_id"].to_pylist()]
-    model, coder = representer.model, representer.sae.coder
-    with stage("describe", len(samples), "samples") as handle:
-        with _cache(representer, samples, names, delphi, window) as cache:
-            profile, facets = profile_latents(
-                samples,
-                model,
-                coder,
-                labels=pool.first_labels(rows, COLUMNS),
-                tokens_per_batch=config.compute.tokens_per_batch,
-                hookpoint=representer.model_input.hookpoint,
-                on_batch=None if cache is None else cache.add,
-            )
-        if cache is not None and cache.n_clipped:
-            log.warning(
-                "%d activations are larger than float16 can say, in which delphi keeps them: they"
-                " became its largest number",
-                cache.n_clipped,
-            )
-        lens = None
-        if representer.model_input.model.kind == "causal":
-            try:
-                lens = lens_of(coder, representer.model_input.model.path)
-            except InputError as error:
-                log.warning("no logit lens: %s", error)
-        renderer = representer.model_input.renderer
-        descriptions = description_rows(profile, samples, names, renderer, facets, lens)
-        handle.advance(len(samples))
-        handle.detail = (
-            f"{len(descriptions):,} of {representer.sae.info.num_latents:,} latents fired"
-        )
-    file = workspace.described(representer.sae.info.sae_id) / FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        file, lambda temp: write_latents(temp, descriptions, _about(representer, profile))
+    return representer
+
+
+def _described(
+    representer: Representer,
+    samples: list[Rendered],
+    names: list[str],
+    labels: dict[str, list[str]],
+    cache: LatentSpill | None,
+) -> "tuple[LatentProfile, list[dict[str, object]]]":
+    """What the latents did on the samples, and a row for each that is active; see `_cache`."""
+    # It imports torch.
+    from selection.sae.interpret.describe import description_rows, lens_of, profile_latents
+
+    model_input, coder = representer.model_input, representer.sae.coder
+    profile, facets = profile_latents(
+        samples,
+        representer.model,
+        coder,
+        labels=labels,
+        tokens_per_batch=representer.config.compute.tokens_per_batch,
+        hookpoint=model_input.hookpoint,
+        on_batch=None if cache is None else cache.add,
     )
-    return file
+    if cache is not None and cache.n_clipped:
+        log.warning(
+            "%d activations are larger than float16 can say, in which delphi keeps them: they"
+            " became its largest number",
+            cache.n_clipped,
+        )
+    lens = None
+    if model_input.model.kind == "causal":
+        try:
+            lens = lens_of(coder, model_input.model.path)
+        except InputError as error:
+            log.warning("no logit lens: %s", error)
+    return profile, description_rows(profile, samples, names, model_input.renderer, facets, lens)
 
 
 def _cache(
@@ -146,12 +166,12 @@ def _cache(
     )
 
 
-def _about(representer: Representer, profile: object) -> dict[str, object]:
+def _about(representer: Representer, profile: "LatentProfile") -> dict[str, object]:
     info, model = representer.sae.info, representer.model_input.model
     return {
         "sae_sha256": info.sha256,
         "model_sha256": model.weights_sha256,
         "hookpoint": str(representer.model_input.hookpoint),
-        "n_tokens": getattr(profile, "n_tokens", 0),
+        "n_tokens": profile.n_tokens,
         "n_latents": info.num_latents,
     }

@@ -1,8 +1,6 @@
 """An SAE trained on a model's activations over samples in memory."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,35 +21,32 @@ def train_on_samples(
     folder: Path,
     hookpoint: str,
     max_length: int,
-    settings: Mapping[str, Any],
-    *,
-    tokens: int,
-    batch_tokens: int,
+    settings: TrainSettings,
     progress: bool,
 ) -> Path:
     """The folder of the finished SAE, named after its hookpoint. See `selection.api.train_sae`."""
     resolved, renderer = open_model(name, max_length)
-    place = parse_hookpoint(hookpoint, resolved.n_layers)
-    spelled = canonical(str(place)) or str(place)
+    parsed = parse_hookpoint(hookpoint, resolved.n_layers)
+    spelled = canonical(str(parsed)) or str(parsed)
     rendered = renderer.render_batch(list(samples.conversations()))
     n_content = np.array([int(each.content_mask.sum()) for each in rendered], np.int64)
-    n_steps = max(1, tokens // batch_tokens)
-    train = TrainSettings(resolved.d_model, n_steps=n_steps, **settings)
-    model = load_activation_model(resolved, place)
+    model = load_activation_model(resolved, parsed)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "training.pt"
     skipped = steps_done(checkpoint)
-    with tqdm(total=n_steps, initial=skipped, desc="train SAE", disable=not progress) as bar:
+    with tqdm(
+        total=settings.n_steps, initial=skipped, desc="train SAE", disable=not progress
+    ) as bar:
         coder, report = train_sae(
             token_batches(
                 model,
                 lambda rows: [rendered[row] for row in rows],
                 n_content,
-                batch_tokens,
-                train.seed,
+                settings.batch_tokens,
+                settings.seed,
                 skipped,
             ),
-            train,
+            settings,
             checkpoint=checkpoint,
             batches_skipped=skipped,
             on_step=lambda _: bar.update(1),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from selection.core.sparse import entries_of, indptr_of
 from selection.records import SparseRows
-from selection.representation.aggregate_kernels import Aggregates, aggregate_cpu
+from selection.representation.aggregate_kernels import Aggregates
 
 TokenAggregate = Literal["mean", "sum", "max"]
 
@@ -57,28 +57,6 @@ class QuantizeReport:
     def mass_changed_share(self) -> float:
         """0 for no mass at all."""
         return self.mass_changed / self.mass if self.mass else 0.0
-
-
-def aggregate_tokens(
-    top_acts: NDArray[np.float32],
-    top_indices: NDArray[np.integer],
-    sample_of_token: NDArray[np.integer],
-    n_samples: int,
-    n_latents: int,
-    token_aggregate: TokenAggregate,
-) -> FloatRows:
-    """One vector per sample from the active latents of its tokens.
-
-    top_acts, top_indices: (t, k), as `selection.sae.encode` gives them; zeros are no latents, and
-                           indices are distinct within a token.
-    sample_of_token:       (t,) non-decreasing, in [0, n_samples).
-    token_aggregate:       mean over all of the sample's tokens (also those where the latent is
-                           silent), sum, or max.
-    A sample without tokens has an empty row.
-    """
-    n_tokens = np.bincount(sample_of_token, minlength=n_samples)
-    aggregates = aggregate_cpu(top_acts, top_indices, n_tokens, n_latents)
-    return float_rows(aggregates, n_tokens, n_latents, token_aggregate)
 
 
 def float_rows(

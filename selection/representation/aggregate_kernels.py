@@ -28,7 +28,11 @@ def aggregate_cpu(
     n_tokens: NDArray[np.int64],
     n_latents: int,
 ) -> Aggregates:
-    """See `aggregate_tokens`; n_tokens: (n,) tokens of each sample."""
+    """Aggregates of n samples from the active latents of their tokens, sample by sample.
+
+    acts, indices: (t, k), as `selection.sae.encode` gives them; zeros are no latents, and indices
+                   are distinct within a token. n_tokens: (n,) of each sample, t together.
+    """
     size = int(np.minimum(n_tokens * acts.shape[1], n_latents).sum())
     latents, sums, maxima = np.empty(size, np.int32), np.empty(size), np.empty(size)
     indptr = np.zeros(len(n_tokens) + 1, np.int64)

@@ -40,7 +40,7 @@ class Head:
     hookpoint:       one of the model's.
     coder:           best on the model's device already, else it is copied there.
     token_aggregate: of token latents.
-    unit:            value of one fixed-point step, from `calibrate`.
+    unit:            value of one fixed-point step, from `calibrate_head`.
     keep_top:        number of largest latents to keep per sample, None for all.
     max_norm:        tokens whose activations have a larger norm are left out, None for no limit.
     excluded:        (x,) latents that are left out, for example those that are always on.

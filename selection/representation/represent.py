@@ -1,6 +1,6 @@
 """Rendered samples to stored vectors: activations, latents, aggregate, fixed point.
 
-`represent` is the work of one unit. Same samples in the same order, same settings, same
+`represent_heads` is the work of one unit. Same samples in the same order, same settings, same
 environment: same bytes. Several vectors of a sample, at several hookpoints or by several
 aggregates, are made of one forward pass, and one encoding per SAE.
 """
@@ -20,13 +20,11 @@ from selection.records import Rendered, SparseRows
 from selection.representation.aggregate import (
     MASS_WARNING,
     FloatRows,
-    TokenAggregate,
     calibrate_unit,
     quantize,
 )
 from selection.representation.aggregate import keep_top as keep_largest
 from selection.representation.heads import Head, aggregate_heads
-from selection.sae.coder import SparseCoder
 
 log = logging.getLogger(__name__)
 
@@ -92,21 +90,6 @@ class UnitReport:
         return asdict(self)
 
 
-def represent(
-    samples: Sequence[Rendered],
-    model: ActivationModel,
-    coder: SparseCoder,
-    *,
-    token_aggregate: TokenAggregate,
-    unit: float,
-    keep_top: int | None,
-    tokens_per_batch: int | None = None,
-) -> tuple[SparseRows, UnitReport]:
-    """Vectors by one head at the model's first hookpoint; see `represent_heads` and `Head`."""
-    head = Head(model.hookpoint, coder, token_aggregate, unit, keep_top)
-    return represent_heads(samples, model, [head], tokens_per_batch)[0]
-
-
 def represent_heads(
     samples: Sequence[Rendered],
     model: ActivationModel,
@@ -134,19 +117,6 @@ def represent_heads(
             samples_by_head, heads, by_head, strict=True
         )
     ]
-
-
-def calibrate(
-    samples: Sequence[Rendered],
-    model: ActivationModel,
-    coder: SparseCoder,
-    *,
-    token_aggregate: TokenAggregate,
-    tokens_per_batch: int | None = None,
-) -> float:
-    """The fixed-point unit at the model's first hookpoint; see `calibrate_head`."""
-    head = Head(model.hookpoint, coder, token_aggregate)
-    return calibrate_head(samples, model, head, tokens_per_batch=tokens_per_batch).unit
 
 
 def calibrate_head(

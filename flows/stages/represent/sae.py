@@ -1,10 +1,8 @@
 """The SAE of a run: the given one, or one that is trained and then frozen."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.config.jobs import VectorJob
-from flows.config.model import SaeTraining
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, sae_path
 from flows.stages.represent.calibration import calibration_samples, measure_sae
@@ -21,12 +19,9 @@ from selection.sae.training.train import steps_done, train_sae
 from storage.files.leases import run_once
 from storage.pools.renderings import RenderedPool
 
-if TYPE_CHECKING:
-    pass
-
 
 def trained_folder(
-    settings: SaeTraining, config: VectorJob, home: Path, model_input: ModelInput
+    settings: TrainSettings, config: VectorJob, home: Path, model_input: ModelInput
 ) -> Path:
     """Where the SAE of these settings lives; its name does not depend on the pool."""
     identity = {
@@ -74,7 +69,7 @@ def ensure_sae(session: Session, pool_id: str) -> str:
 
 
 def _train(
-    settings: SaeTraining,
+    settings: TrainSettings,
     config: VectorJob,
     folder: Path,
     model_input: ModelInput,
@@ -91,10 +86,9 @@ def _train(
         threads=config.compute.threads,
         checks=checks,
     )
-    n_steps = max(1, settings.tokens // settings.batch_tokens)
     checkpoint = folder.parent / "training.pt"
     skipped = steps_done(checkpoint)
-    with stage("train sae", n_steps, "steps") as handle:
+    with stage("train sae", settings.n_steps, "steps") as handle:
         handle.advance(skipped)
         coder, report = train_sae(
             token_batches(
@@ -105,7 +99,7 @@ def _train(
                 settings.seed,
                 skipped,
             ),
-            _train_settings(settings, model_input.model.d_model, n_steps),
+            settings,
             checkpoint=checkpoint,
             batches_skipped=skipped,
             on_step=lambda _: handle.advance(1),
@@ -119,33 +113,6 @@ def _train(
     )
     save_trained(coder, folder, {"training": report.as_record(), "quality": quality.as_record()})
     checkpoint.unlink(missing_ok=True)  # three times the weights, and of no use any more
-
-
-def _train_settings(settings: SaeTraining, d_in: int, n_steps: int) -> TrainSettings:
-    """Those of the config, by the names of `selection`."""
-    return TrainSettings(
-        d_in,
-        settings.num_latents,
-        settings.k,
-        n_steps,
-        lr=settings.learning_rate or 0.0,
-        dead_after_tokens=settings.dead_after_tokens or 0,
-        **{
-            name: getattr(settings, name)
-            for name in (
-                "warmup_steps",
-                "decay_share",
-                "auxk_alpha",
-                "max_norm_ratio",
-                "seed",
-                "architecture",
-                "widths",
-                "k_start",
-                "k_anneal_share",
-                "threshold_rate",
-            )
-        },
-    )
 
 
 def hookpoint_name(model_input: ModelInput) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations.model import ActivationModel
 from selection.activations.batching import iter_activations
+from selection.activations.model import ActivationModel
 from selection.records import Rendered
 
 BLOCK_SAMPLES = 512  # Samples whose tokens are shuffled together.

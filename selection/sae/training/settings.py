@@ -1,82 +1,87 @@
 """Settings of a training, what a step did, and a report of the whole."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-_ARCHITECTURES = ("topk", "batchtopk", "matryoshka")
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_MAX_DEAD_AFTER = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """Everything that decides the result besides the activations.
+class TrainSettings(BaseModel):
+    """Train an SAE on the pool's activations; it is then frozen under its own id.
 
-    n_steps, n_tokens:  how long: batches to train on, or tokens, counted in batches as large as
-                        the first. Give one.
-    lr:                 peak learning rate of Adam; 0 means 2e-4 / sqrt(num_latents / 2^14).
-    warmup_steps:       linear rise to lr; at most a tenth of the steps is used.
-    decay_share:        share of the steps, at the end, over which lr falls linearly to 0.
-    auxk_alpha:         weight of the AuxK loss, 0 switches it off.
-    dead_after_tokens:  a latent that did not fire on so many tokens is dead; 0 means a twentieth
-                        of all tokens, at most 10 million.
-    max_norm_ratio:     tokens further from the mean than so many median distances are skipped:
-                        a few massive activations would otherwise dominate the loss.
-    architecture:       "topk", "batchtopk" or "matryoshka"; the last two end as jumprelu SAEs.
-    widths:             of a Matryoshka SAE, ascending, the last being num_latents; () means a
-                        sixteenth, a quarter and all of the latents.
-    k_start:            active latents in the first step; falls linearly to k.
-    k_anneal_share:     share of the steps, at the start, over which it falls.
-    threshold_rate:     how fast the running threshold of BatchTopK follows: share of a step's.
-
-    Raises ValueError for settings that contradict each other.
+    These are everything that decides the result besides the activations, and the keys of
+    `sae.train` in a config. Raises ValueError for settings that contradict each other.
     """
 
-    d_in: int
-    num_latents: int
-    k: int
-    n_steps: int = 0
-    lr: float = 0.0
-    warmup_steps: int = 1000
-    decay_share: float = 0.2
-    auxk_alpha: float = 1 / 32
-    dead_after_tokens: int = 0
-    max_norm_ratio: float = 10.0
-    seed: int = 0
-    architecture: str = "topk"
-    widths: tuple[int, ...] = ()
-    k_start: int | None = None
-    k_anneal_share: float = 0.0
-    threshold_rate: float = 0.01
-    n_tokens: int = 0
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __post_init__(self) -> None:
-        """Check them."""
-        if bool(self.n_steps) == bool(self.n_tokens):
-            raise ValueError("give either n_steps or n_tokens")
-        if not 1 <= self.k <= self.num_latents:
-            raise ValueError(f"k is {self.k}, expected 1 to num_latents ({self.num_latents})")
-        if self.architecture not in _ARCHITECTURES:
-            raise ValueError(f"no such architecture: {self.architecture}")
+    architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
+        "topk", description="batchtopk and matryoshka use a threshold at inference."
+    )
+    num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
+    k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
+    k_start: int | None = Field(None, ge=1, description="Active latents in the first step.")
+    k_anneal_share: float = Field(
+        0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
+    )
+    widths: tuple[int, ...] = Field(
+        (), description="matryoshka: sizes of the nested dictionaries; default M/16, M/4, M."
+    )
+    tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
+    batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
+    auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
+    dead_after_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens without activation after which a latent is dead; default tokens / 20.",
+    )
+    learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
+    warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
+    decay_share: float = Field(
+        0.2, gt=0, le=1, description="Share of the steps over which the learning rate decays to 0."
+    )
+    max_norm_ratio: float = Field(
+        10.0, gt=1, description="Tokens this many median distances from the mean are left out."
+    )
+    threshold_rate: float = Field(
+        0.01, gt=0, le=1, description="Update rate of the running threshold of batchtopk."
+    )
+    seed: int = Field(0, description="Seed of the initial weights and the order of tokens.")
+
+    @model_validator(mode="after")
+    def agrees_with_itself(self) -> "TrainSettings":
+        """Refuse contradictions before any activation is computed."""
+        if self.k > self.num_latents:
+            raise ValueError(f"k is {self.k}, more than num_latents ({self.num_latents})")
+        if self.k_start is not None and not self.k <= self.k_start <= self.num_latents:
+            raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
         if self.widths and self.architecture != "matryoshka":
-            raise ValueError(f"widths are for matryoshka, not for {self.architecture}")
-        rise = list(self.widths) == sorted({*self.widths})
-        if self.widths and not (rise and 1 <= self.widths[0] and self.widths[-1] == self.num_latents):
-            raise ValueError(
-                f"widths are {self.widths}, expected to rise from 1 or more to {self.num_latents}"
-            )
+            raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
+        rising = list(self.widths) == sorted({*self.widths}) and min(self.widths, default=1) >= 1
+        if self.widths and (not rising or self.widths[-1] != self.num_latents):
+            raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
+        return self
 
-    def resolved(self, batch_tokens: int) -> "TrainSettings":
-        """The same with every default filled in, for batches of so many tokens."""
-        n_steps = self.n_steps or math.ceil(self.n_tokens / batch_tokens)
-        n, nested = self.num_latents, self.architecture == "matryoshka"
-        return replace(
-            self,
-            n_steps=n_steps,
-            n_tokens=0,
-            lr=self.lr or 2e-4 / math.sqrt(n / 2**14),
-            warmup_steps=min(self.warmup_steps, max(1, n_steps // 10)),
-            dead_after_tokens=self.dead_after_tokens
-            or max(1, min(10_000_000, n_steps * batch_tokens // 20)),
-            widths=self.widths or ((n // 16, n // 4, n) if nested else ()),
+    @property
+    def n_steps(self) -> int:
+        """Batches to train on."""
+        return max(1, self.tokens // self.batch_tokens)
+
+    def resolved(self) -> "TrainSettings":
+        """The same with every default filled in."""
+        n, n_tokens = self.num_latents, self.n_steps * self.batch_tokens
+        nested = (n // 16, n // 4, n) if self.architecture == "matryoshka" else ()
+        default_dead = max(1, min(_MAX_DEAD_AFTER, n_tokens // 20))
+        return self.model_copy(
+            update={
+                "learning_rate": self.learning_rate or 2e-4 / math.sqrt(n / 2**14),
+                "warmup_steps": min(self.warmup_steps, max(1, self.n_steps // 10)),
+                "dead_after_tokens": self.dead_after_tokens or default_dead,
+                "widths": self.widths or tuple(width for width in nested if width),
+            }
         )
 
     def k_at(self, step: int) -> int:
@@ -129,4 +134,4 @@ class TrainReport:
 
     def as_record(self) -> dict[str, object]:
         """For `saelect.json`."""
-        return asdict(self)
+        return {**asdict(self), "settings": self.settings.model_dump()}

@@ -37,7 +37,7 @@ class StepResult:
     """What a step gives.
 
     gradient: of the loss, shaped like the parameters.
-    fired:    (M,) bool, latents active on at least one token.
+    live:     (M,) bool, latents active on at least one token.
     fvu:      squared error over squared distance from the batch's mean.
     auxk:     the AuxK term before auxk_alpha, 0 without dead latents.
     l0:       mean number of active latents per token.
@@ -46,7 +46,7 @@ class StepResult:
     """
 
     gradient: Parameters
-    fired: Tensor
+    live: Tensor
     fvu: float
     auxk: float
     l0: float
@@ -75,7 +75,7 @@ def loss_and_gradient(
     grad = Parameters(*(torch.zeros_like(tensor) for tensor in p.tensors()))
     variance = (x - x.mean(0)).square().sum().clamp_min(torch.finfo(torch.float32).tiny)
     dead_rows = dead.nonzero().flatten() if auxk_alpha > 0 else dead.new_zeros(0).long()
-    fired = torch.zeros_like(dead)
+    live = torch.zeros_like(dead)
     parts = list(widths) or [len(p.w_enc)]
     errors = torch.zeros(len(parts), device=x.device)
     auxk, n_active = (torch.zeros((), device=x.device) for _ in range(2))
@@ -92,13 +92,13 @@ def loss_and_gradient(
             errors[i] += residual.square().sum()
         active = acts > 0
         n_active += active.sum()
-        fired[indices[active]] = True
+        live[indices[active]] = True
         if len(dead_rows):
             auxk += _add_dead(grad, p, pre, dead_rows, centered, residual, auxk_alpha / variance)
     grad.b_dec.sub_(p.w_enc.T @ grad.b_enc)  # the encoder reads x - b_dec
     return StepResult(
         grad,
-        fired,
+        live,
         fvu=float(errors[-1] / variance),
         auxk=float(auxk / variance),
         l0=float(n_active / len(x)),

@@ -49,16 +49,16 @@ def train_sae(
     if checkpoint is not None and checkpoint.exists():
         trainer = load_trainer(checkpoint, first, settings)
     else:
-        trainer = Trainer(settings.resolved(len(first)), first)
+        trainer = Trainer(settings, first)
     to_do = islice(stream, max(0, trainer.n_steps - batches_skipped), None)
     for batch in islice(to_do, max(0, trainer.settings.n_steps - trainer.n_steps)):
         metrics = trainer.step(batch)
         if on_step is not None:
             on_step(metrics)
         if checkpoint is not None and metrics.step % checkpoint_every == 0:
-            trainer.save(checkpoint, settings)
+            trainer.save(checkpoint)
     if checkpoint is not None:
-        trainer.save(checkpoint, settings)
+        trainer.save(checkpoint)
     if trainer.n_steps < trainer.settings.n_steps:
         log.warning(
             "the activations ended after %d of %d steps", trainer.n_steps, trainer.settings.n_steps

@@ -1,10 +1,10 @@
-"""State of a training: parameters, Adam, when each latent was active; saved and continued to the bit."""
+"""State of a training: parameters, Adam, when a latent was last active; resumes to the bit."""
 
 import logging
 import math
 import os
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.metadata import SaeInfo
-from selection.sae.training.step import Parameters, StepResult, loss_and_gradient
 from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
+from selection.sae.training.step import Parameters, StepResult, loss_and_gradient
 
 log = logging.getLogger(__name__)
 
@@ -28,29 +28,35 @@ class Trainer:
 
     def __init__(self, settings: TrainSettings, first: Tensor) -> None:
         """Initialize from the first batch (n, D): its mean and its median distance from it."""
-        self.settings = settings
+        self.settings, self.d_in = settings.resolved(), first.shape[-1]
+        assert self.settings.learning_rate is not None, "resolved settings have no gaps"
+        assert self.settings.dead_after_tokens is not None
+        self.peak_rate, self.dead_after = (
+            self.settings.learning_rate,
+            self.settings.dead_after_tokens,
+        )
         self.n_steps = self.n_tokens = self.n_skipped = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self.curve: list[tuple[float, ...]] = []
         self.threshold: float | None = None
-        x = _checked(first, settings.d_in)
+        x = _checked(first, self.d_in)
         mean = x.mean(0)
         distance = float((x - mean).norm(dim=1).median())
-        self.scale = math.sqrt(settings.d_in) / distance if distance > 0 else 1.0
+        self.scale = math.sqrt(self.d_in) / distance if distance > 0 else 1.0
         generator = torch.Generator().manual_seed(settings.seed)
-        rows = torch.randn(settings.num_latents, settings.d_in, generator=generator)
+        rows = torch.randn(settings.num_latents, self.d_in, generator=generator)
         rows = (rows / rows.norm(dim=1, keepdim=True)).to(x.device)
         self.parameters = Parameters(
             rows.clone(), torch.zeros(len(rows), device=x.device), rows, mean * self.scale
         )
         self.center = mean * self.scale
-        self.tokens_since_fired = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
-        self.adam = torch.optim.Adam(self.parameters.tensors(), lr=settings.lr, fused=True)
+        self.tokens_since_active = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
+        self.adam = torch.optim.Adam(self.parameters.tensors(), lr=self.peak_rate, fused=True)
 
     def step(self, batch: Tensor) -> StepMetrics:
         """Train on one batch (n, D) and count it; a batch without usable tokens changes nothing."""
-        x = _checked(batch, self.settings.d_in) * self.scale
-        limit = self.settings.max_norm_ratio * math.sqrt(self.settings.d_in)
+        x = _checked(batch, self.d_in) * self.scale
+        limit = self.settings.max_norm_ratio * math.sqrt(self.d_in)
         usable = (x - self.center).norm(dim=1) <= limit  # False for NaN
         self.n_steps += 1
         self.n_tokens += len(batch)
@@ -72,8 +78,8 @@ class Trainer:
         )
         self._update(result, lr)
         self._follow(result.smallest, k)
-        self.tokens_since_fired += len(x)
-        self.tokens_since_fired[result.fired] = 0
+        self.tokens_since_active += len(x)
+        self.tokens_since_active[result.live] = 0
         self.recent.append((result.fvu, result.l0))
         if self.n_steps % -(-s.n_steps // _CURVE_POINTS) == 0 or self.n_steps == 1:
             n_dead = int(self.dead().sum())
@@ -84,12 +90,12 @@ class Trainer:
 
     def dead(self) -> Tensor:
         """(M,) bool: latents that did not fire within `dead_after_tokens`."""
-        return self.tokens_since_fired >= self.settings.dead_after_tokens
+        return self.tokens_since_active >= self.dead_after
 
     def coder(self) -> SparseCoder:
         """The trained coder, for activations as they come: the scale goes into the biases."""
         p, s = self.parameters, self.settings
-        info = SaeInfo("", None, s.d_in, s.num_latents, s.k)
+        info = SaeInfo("", None, self.d_in, s.num_latents, s.k)
         threshold = self._threshold()
         if threshold is not None:
             info = replace(
@@ -137,15 +143,10 @@ class Trainer:
             curve=tuple(self.curve),
         )
 
-    def save(self, file: Path, given: TrainSettings) -> None:
-        """Write the whole state so that `file` is the old one or the new one, never half.
-
-        given: the settings before defaults were filled in; `load_trainer` refuses to continue
-        under others.
-        """
+    def save(self, file: Path) -> None:
+        """Write the whole state so that `file` is the old one or the new one, never half."""
         state = {
-            "given": asdict(given),
-            "settings": asdict(self.settings),
+            "settings": self.settings.model_dump(),
             "threshold": self.threshold,
             "curve": [list(point) for point in self.curve],
             "counts": [self.n_steps, self.n_tokens, self.n_skipped],
@@ -153,7 +154,7 @@ class Trainer:
             "scale": self.scale,
             "center": self.center,
             "parameters": self.parameters.tensors(),
-            "tokens_since_fired": self.tokens_since_fired,
+            "tokens_since_active": self.tokens_since_active,
             "adam": self.adam.state_dict(),
         }
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +181,10 @@ class Trainer:
         s = self.settings
         rise = self.n_steps / max(1, s.warmup_steps)
         fall = (s.n_steps - self.n_steps + 1) / max(1.0, s.decay_share * s.n_steps)
-        return s.lr * min(1.0, rise, fall)
+        return self.peak_rate * min(1.0, rise, fall)
 
 
-def load_trainer(file: Path, first: Tensor, given: TrainSettings) -> Trainer:
+def load_trainer(file: Path, first: Tensor, settings: TrainSettings) -> Trainer:
     """Continue what `Trainer.save` wrote, on the device of `first`.
 
     Raises InputError when the file is damaged or was made with other settings.
@@ -196,8 +197,8 @@ def load_trainer(file: Path, first: Tensor, given: TrainSettings) -> Trainer:
             file=file,
             remedy="Delete it; the training then starts from the beginning.",
         ) from None
-    before = state["given"]
-    other = {key: before[key] for key, value in asdict(given).items() if before[key] != value}
+    before, wanted = state["settings"], settings.resolved().model_dump()
+    other = {key: before.get(key) for key, value in wanted.items() if before.get(key) != value}
     if other:
         raise InputError(
             f"the checkpoint is of a training with other settings ({', '.join(sorted(other))})",
@@ -205,7 +206,7 @@ def load_trainer(file: Path, first: Tensor, given: TrainSettings) -> Trainer:
             value=other,
             remedy="Delete it to start anew, or go back to those settings.",
         )
-    trainer = Trainer(TrainSettings(**state["settings"]), first)
+    trainer = Trainer(settings, first)
     trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
     trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
     trainer.threshold = state["threshold"]
@@ -213,7 +214,7 @@ def load_trainer(file: Path, first: Tensor, given: TrainSettings) -> Trainer:
     trainer.scale, trainer.center = state["scale"], state["center"]
     for tensor, saved in zip(trainer.parameters.tensors(), state["parameters"], strict=True):
         tensor.copy_(saved)
-    trainer.tokens_since_fired.copy_(state["tokens_since_fired"])
+    trainer.tokens_since_active.copy_(state["tokens_since_active"])
     trainer.adam.load_state_dict(state["adam"])
     log.info("continuing the SAE training after step %d", trainer.n_steps)
     return trainer
