@@ -128,7 +128,7 @@ def train(
 
 def test_fvu_falls_on_data_that_is_sparse() -> None:
     seen: list[StepMetrics] = []
-    weights, report = train(sparse_data(400), 400, lr=5e-3, on_step=seen.append)
+    weights, report = train(sparse_data(400), 400, {"on_step": seen.append}, learning_rate=5e-3)
     assert seen[0].fvu > 0.5
     assert report.fvu < 0.1
     assert report.n_tokens == 400 * 256

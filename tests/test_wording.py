@@ -70,7 +70,7 @@ STILL_NAMED = {
     "asked": """
         selection/picking/budget storage/audit/exclusions storage/report/page""",
     "fired": """
-        selection/sae/training/step selection/sae/training/trainer storage/report/gather
+        storage/report/gather
         storage/report/picks""",
     "gone": """
         storage/audit/forget_files storage/audit/reproduction storage/files/leases""",
