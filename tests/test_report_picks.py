@@ -9,24 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.report.payload import inline_json, pick_data
-from storage.report.picks import Fired, marks_of, turns_of
+from storage.report.picks import ActiveToken, marks_of, turns_of
 from storage.report.records import Latent, Piece, ShownPick, Turn
 from storage.wording.numbers import spelled
-from storage.wording.reasons import Kind, Worded
+from storage.wording.reasons import Kind, Label
 
 LATENTS = [
-    Latent("sums", "resid@2", 7, True, 40, 0.4, Worded("sums", Kind.READABLE)),
-    Latent("latent 9", "words", 9, False, 10, 0.1, Worded("latent 9", Kind.READABLE)),
+    Latent("sums", "resid@2", 7, True, 40, 0.4, Label("sums", Kind.READABLE)),
+    Latent("latent 9", "words", 9, False, 10, 0.1, Label("latent 9", Kind.READABLE)),
 ]
 
 
 def test_heat_is_how_much_of_the_similarity_goes_through_a_token() -> None:
     fired = [
-        Fired("resid@2", 7, 0, 0, 3, 2.0),
-        Fired("resid@2", 7, 0, 3, 6, 8.0),
-        Fired("words", 9, 0, 3, 6, 5.0),
-        Fired("words", 9, 1, 0, 2, 5.0),
-        Fired("resid@2", 9, 1, 0, 2, 99.0),  # another space's latent of that number
+        ActiveToken("resid@2", 7, 0, 0, 3, 2.0),
+        ActiveToken("resid@2", 7, 0, 3, 6, 8.0),
+        ActiveToken("words", 9, 0, 3, 6, 5.0),
+        ActiveToken("words", 9, 1, 0, 2, 5.0),
+        ActiveToken("resid@2", 9, 1, 0, 2, 99.0),  # another space's latent of that number
     ]
     # Worth: 0.4 x 2/8 = 0.1; 0.4 + 0.1 = 0.5; 0.1. Heat: in quarters of 0.5, rounded up.
     assert marks_of(fired, LATENTS) == {
@@ -51,7 +51,7 @@ def test_heat_is_how_much_of_the_similarity_goes_through_a_token() -> None:
 def test_where_marks_overlap_the_hottest_counts_for_every_character(
     spans: list[tuple[tuple[str, int], int, int, int]],
 ) -> None:
-    fired = [Fired(*name, 0, at, at + n, float(s)) for name, at, n, s in spans]
+    fired = [ActiveToken(*name, 0, at, at + n, float(s)) for name, at, n, s in spans]
     alone = {(f.first, f.end) for f in fired}
     found = marks_of(fired, LATENTS).get(0, [])
     assert all(one[1] <= two[0] for one, two in pairwise(found))
@@ -137,7 +137,7 @@ def test_data_holds_every_pick_once_in_parts() -> None:
 
 def test_chips_stand_for_their_latents_and_signs_for_all_of_theirs() -> None:
     def token(number: int, term: str, kind: Kind, share: float) -> Latent:
-        return Latent(term, "tokens", number, True, 1, share, Worded(term, kind))
+        return Latent(term, "tokens", number, True, 1, share, Label(term, kind))
 
     latents = [
         token(1, "(", Kind.SIGN, 0.2),

@@ -60,43 +60,16 @@ BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
 """A number without its leading zero, in prose or in a table."""
 
 STILL_NAMED = {
-    "told": """
-        storage/export/delphi""",
-    "said": """
-        storage/pools/shards storage/wording/reasons""",
-    "mine": """
-        storage/audit/reproduction storage/catalog/lookup
-        storage/report/compare storage/wording/checks""",
     "asked": """
-        selection/picking/budget storage/audit/exclusions storage/report/page""",
-    "fired": """
-        storage/report/gather
-        storage/report/picks""",
-    "gone": """
-        storage/audit/forget_files storage/audit/reproduction storage/files/leases""",
-    "Worded": """
-        storage/report/records storage/wording/reasons""",
-    "folded": """
-        storage/report/records storage/wording/reasons""",
+        selection/picking/budget""",
     "most_weight": """
         flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
     "place": """
         selection/core/errors selection/interactive/reader selection/interactive/training
-        selection/interactive/vectors selection/similarity/explain storage/audit/exclusions
-        storage/audit/explain storage/export/delphi storage/export/formats storage/export/upload
-        storage/pools/renderings storage/pools/shards storage/report/charts storage/report/compare
-        storage/report/page storage/report/picks storage/wording/reasons""",
+        selection/interactive/vectors selection/similarity/explain""",
     "found": """
         selection/core/redaction selection/core/words
-        selection/similarity/explain storage/audit/bundle storage/audit/exclusions
-        storage/audit/explain storage/audit/forget storage/audit/reproduction storage/audit/verify
-        storage/catalog/commit storage/catalog/integrity storage/catalog/lookup
-        storage/catalog/schema storage/catalog/sql storage/export/delphi storage/export/export
-        storage/files/external_sort storage/files/hashes storage/files/key_index
-        storage/files/parquet_parts storage/files/workspace storage/pools/prepare
-        storage/pools/renderings storage/pools/shards storage/pools/sketches
-        storage/report/benchmark storage/report/compare storage/report/gather storage/report/page
-        storage/report/picks storage/wording/checks storage/wording/reasons""",
+        selection/similarity/explain""",
 }
 """Identifier -> modules that use it still; the list may only shrink."""
 

@@ -63,8 +63,8 @@ def write_bundle(
     with_text: False leaves out messages, texts and raw rows.
     Raises InputError for an unknown selection, a folder that is in the way, and a full disk.
     """
-    found = find_selection(workspace, selection)
-    folder = out or workspace.bundles / file_name(found.name)
+    chosen = find_selection(workspace, selection)
+    folder = out or workspace.bundles / file_name(chosen.name)
     if folder.exists():
         raise InputError(
             "the output folder exists already", file=folder, remedy="Name a new folder with --out."
@@ -74,18 +74,18 @@ def write_bundle(
         try:
             (temp / "parquet").mkdir(parents=True)
             with connect_to_write(temp / "catalog.duckdb") as connection:
-                _fill(connection, workspace.snapshot, found.run_id, with_text=with_text)
+                _fill(connection, workspace.snapshot, chosen.run_id, with_text=with_text)
                 _write_parquet(connection, temp / "parquet")
                 connection.execute("CHECKPOINT")
             text = _README.format(
-                name=found.name,
-                run=found.run,
-                selection_id=found.selection_id,
+                name=chosen.name,
+                run=chosen.run,
+                selection_id=chosen.selection_id,
                 texts="here as they were read" if with_text else "left out",
             )
             (temp / "README.md").write_text(text, encoding="utf-8")
             (temp / "DICTIONARY.md").write_text(f"# Data dictionary\n\n{dictionary()}", "utf-8")
-            facts = {"selection_id": found.selection_id, "run_id": found.run_id}
+            facts = {"selection_id": chosen.selection_id, "run_id": chosen.run_id}
             hashes = {p.relative_to(temp).as_posix(): file_sha256(p) for p in files_in([temp])}
             write_json(temp / MANIFEST, {**facts, "with_text": with_text, "sha256": hashes})
             publish_folder(temp, folder)
@@ -94,10 +94,13 @@ def write_bundle(
             raise
     at = datetime.now(UTC)
     detail = {"folder": workspace.relative(folder), "with_text": with_text}
-    commit_if_writable(workspace, {
-        "event": [{"at": at, **facts, "action": "bundled", "detail": detail}],
-        "recorded_file": [file_row(workspace, BUNDLE, path, at) for path in files_in([folder])],
-    })  # fmt: skip
+    commit_if_writable(
+        workspace,
+        {
+            "event": [{"at": at, **facts, "action": "bundled", "detail": detail}],
+            "recorded_file": [file_row(workspace, BUNDLE, path, at) for path in files_in([folder])],
+        },
+    )
     return folder
 
 

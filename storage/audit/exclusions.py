@@ -48,7 +48,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankedExample:
     """Where an example stands in a ranking. rank: in the order of the scores file."""
 
     example_id: str
@@ -60,26 +60,26 @@ class Place:
 def config_of(connection: Connection, run_id: str) -> Mapping[str, object]:
     """The stored config of a run; empty for runs that kept none."""
     ((text,),) = connection.execute("SELECT config FROM run WHERE run_id = ?", [run_id]).fetchall()
-    found = json.loads(text) if text else {}
-    return found if isinstance(found, dict) else {}
+    config = json.loads(text) if text else {}
+    return config if isinstance(config, dict) else {}
 
 
 def refusal_of(
-    connection: Connection, workspace: Workspace, chosen: SelectionRow, place: Place
+    connection: Connection, workspace: Workspace, chosen: SelectionRow, ranked: RankedExample
 ) -> tuple[Refusal, Change | None]:
     """What kept a ranked example out, and what is proven to let it in."""
-    case = _Case(connection, workspace, chosen, place, config_of(connection, chosen.run_id))
+    case = _Case(connection, workspace, chosen, ranked, config_of(connection, chosen.run_id))
     passed = connection.execute(
         "SELECT reason, detail, other_id FROM selection_drop"
         " WHERE selection_id = ? AND example_id = ? AND stage = 'select'",
-        [chosen.selection_id, place.example_id],
+        [chosen.selection_id, ranked.example_id],
     ).fetchall()
     if passed:
         rule = _RULE_OF.get(passed[0][0], str(passed[0][0]))
         return Refusal(rule, _words(*passed[0])), case.without(rule) or case.included()
     least = case.min_score
-    if least is not None and place.score is not None and place.score < least:
-        words = f"it scores {place.score:.6g}, less than {least:.6g}"
+    if least is not None and ranked.score is not None and ranked.score < least:
+        words = f"it scores {ranked.score:.6g}, less than {least:.6g}"
         return Refusal("min_score", words), case.lower_min_score() or case.included()
     if case.rules:
         words = f"the budget ended before its turn; what a larger one picks, {case.named} decide"
@@ -94,7 +94,7 @@ class _Case:
     connection: Connection
     workspace: Workspace
     chosen: SelectionRow
-    place: Place
+    ranked: RankedExample
     config: Mapping[str, object]
 
     @property
@@ -121,8 +121,10 @@ class _Case:
         ((text,),) = self.connection.execute(
             "SELECT budget FROM selection WHERE selection_id = ?", [self.chosen.selection_id]
         ).fetchall()
-        asked = json.loads(text) if text else {}
-        return {kind: asked[kind] for kind in ("examples", "fraction", "tokens") if asked.get(kind)}
+        budget = json.loads(text) if text else {}
+        return {
+            kind: budget[kind] for kind in ("examples", "fraction", "tokens") if budget.get(kind)
+        }
 
     def wanted(self) -> int | None:
         """Examples that the budget asks for; None where it counts tokens."""
@@ -143,10 +145,10 @@ class _Case:
             or any(self.config.get(rule) for rule in RULES)
         ):
             return None
-        place, budget = self.position(self.min_score), self.budget
-        if place is None:
+        prefix, budget = self.position(self.min_score), self.budget
+        if prefix is None:
             return None
-        rank, tokens = place
+        rank, tokens = prefix
         if "examples" in budget:
             return Change("budget.examples", rank, budget["examples"])
         if "fraction" in budget:
@@ -158,20 +160,20 @@ class _Case:
 
     def lower_min_score(self) -> Change | None:
         """The example's own score as the least one, where the budget has room down to it."""
-        place, wanted = self.position(self.place.score), self.wanted()
-        if self.rules or place is None:
+        prefix, wanted = self.position(self.ranked.score), self.wanted()
+        if self.rules or prefix is None:
             return None
-        rank, tokens = place
+        rank, tokens = prefix
         if wanted is None:
             most = self.budget.get("tokens", 0)
             fits = tokens is not None and tokens <= most
         else:
             fits = rank <= wanted
-        return Change("min_score", self.place.score, self.min_score) if fits else None
+        return Change("min_score", self.ranked.score, self.min_score) if fits else None
 
     def without(self, rule: str) -> Change | None:
         """The rule off, where it is the only one and the budget reaches the example by score."""
-        wanted, by_score = self.wanted(), self.place.score_rank
+        wanted, by_score = self.wanted(), self.ranked.score_rank
         if list(self.rules) != [rule] or wanted is None or by_score is None:
             return None
         (((n_before),),) = self.connection.execute(
@@ -194,7 +196,7 @@ class _Case:
         ).fetchall()
         if n_included >= wanted:
             return None
-        return Change("include", [*listed, self.place.example_id], listed)
+        return Change("include", [*listed, self.ranked.example_id], listed)
 
     def position(self, least: float | None) -> tuple[int, int | None] | None:
         """(examples, tokens) of a prefix that ends with the example, scores below `least` out.
@@ -202,21 +204,21 @@ class _Case:
         None where the ranking is gone that would tell.
         """
         chosen, floor = self.chosen, -math.inf if least is None else least
-        key = [chosen.selection_id, chosen.n_selected, self.place.rank, floor]
+        key = [chosen.selection_id, chosen.n_selected, self.ranked.rank, floor]
         n, n_good, tokens = self.connection.execute(
             "SELECT count(*), count(*) FILTER (score >= $4), sum(tokens) FILTER (score >= $4)"
             " FROM near_miss WHERE selection_id = $1 AND rank > $2 AND rank <= $3",
             key,
         ).fetchall()[0]
-        if n == self.place.rank - chosen.n_selected:
+        if n == self.ranked.rank - chosen.n_selected:
             known = None if chosen.n_tokens is None or tokens is None else chosen.n_tokens + tokens
             return chosen.n_selected + n_good, None if known is None else int(known)
         if least is None:
-            return self.place.rank, None
+            return self.ranked.rank, None
         file = scores_file(self.workspace.scores, chosen.selection_id)
         if not file.exists():
             return None
-        n_good = count_scores(self.connection, file, chosen.n_selected, self.place.rank, least)
+        n_good = count_scores(self.connection, file, chosen.n_selected, self.ranked.rank, least)
         return chosen.n_selected + n_good, None
 
 

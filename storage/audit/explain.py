@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 from selection.core.errors import InputError
 from selection.data.messages.normalize import turn_texts
-from storage.audit.exclusions import Change, Place, Refusal, drop_of, refusal_of, row_in_pool
+from storage.audit.exclusions import (
+    Change,
+    RankedExample,
+    Refusal,
+    drop_of,
+    refusal_of,
+    row_in_pool,
+)
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described, find_example, find_selection
 from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import find_rank, scores_file
 from storage.files.workspace import Workspace
-from storage.wording.reasons import Spot, full_words, reason_words
+from storage.wording.reasons import Span, full_words, reason_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +95,42 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
     chosen = find_selection(workspace, selection)
     with open_snapshot(workspace) as connection:
         example_id = _example(connection, workspace, chosen, example)
-        found = _standing(connection, workspace, chosen, example_id)
-        exemplars = [NearExemplar(*row) for row in connection.execute(
-            _EXEMPLARS, [chosen.selection_id, example_id]).fetchall()]  # fmt: skip
+        recorded = _standing(connection, workspace, chosen, example_id)
+        exemplars = [
+            NearExemplar(*row)
+            for row in connection.execute(_EXEMPLARS, [chosen.selection_id, example_id]).fetchall()
+        ]
         latents = _latents(connection, chosen, example_id)
         ((reduction,),) = connection.execute(
             "SELECT exemplar_reduction FROM selection WHERE selection_id = ?",
             [chosen.selection_id],
         ).fetchall()
-        refusal, change, standing = None, None, found.standing
-        if found.rank is None:
+        refusal, change, standing = None, None, recorded.standing
+        if recorded.rank is None:
             refusal = drop_of(connection, workspace, chosen, example_id)
         elif standing != "pick":
-            place = Place(example_id, found.rank, found.score, found.score_rank)
-            refusal, change = refusal_of(connection, workspace, chosen, place)
+            ranked = RankedExample(example_id, recorded.rank, recorded.score, recorded.score_rank)
+            refusal, change = refusal_of(connection, workspace, chosen, ranked)
             standing = "passed over" if refusal.rule not in ("budget", "min_score") else standing
     cut = chosen.cut_score
-    margin = found.score - cut if found.score is not None and cut is not None else None
+    margin = recorded.score - cut if recorded.score is not None and cut is not None else None
     return Explanation(
-        chosen, example_id, standing, found.rank, found.score_rank, found.score, margin,
-        found.text, found.reason, found.detail, reduction, exemplars, latents, refusal, change,
-    )  # fmt: skip
+        chosen,
+        example_id,
+        standing,
+        recorded.rank,
+        recorded.score_rank,
+        recorded.score,
+        margin,
+        recorded.text,
+        recorded.reason,
+        recorded.detail,
+        reduction,
+        exemplars,
+        latents,
+        refusal,
+        change,
+    )
 
 
 _EXEMPLARS = """
@@ -141,15 +163,15 @@ def _latents(connection: Connection, chosen: SelectionRow, example_id: str) -> l
         "SELECT messages FROM sample WHERE example_id = ?", [example_id]
     ).fetchall()
     turns = turn_texts(json.loads(texts[0][0])) if texts else []
-    places: dict[tuple[str, int], list[Spot]] = {}
-    for space, latent, *place in connection.execute(_PLACES, key).fetchall():
-        places.setdefault((space, latent), []).append(Spot(*place))
-    found = []
+    places: dict[tuple[str, int], list[Span]] = {}
+    for space, latent, *span in connection.execute(_PLACES, key).fetchall():
+        places.setdefault((space, latent), []).append(Span(*span))
+    latents = []
     for row in connection.execute(_LATENTS, key).fetchall():
         _, space, latent, text, *_ = row
-        worded = reason_words(space, latent, text, turns, places.get((space, latent), ()))
-        found.append(SharedLatent(*[*row, full_words(space, text, worded)]))
-    return found
+        label = reason_words(space, latent, text, turns, places.get((space, latent), ()))
+        latents.append(SharedLatent(*[*row, full_words(space, text, label)]))
+    return latents
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +200,9 @@ def _standing(
     key = [chosen.selection_id, example_id]
     for name, query in _RECORDED.items():
         where = " WHERE selection_id = ? AND example_id = ?"
-        found = connection.execute(query + where, key).fetchall()
-        if found:
-            return _Standing(name, *found[0])
+        rows = connection.execute(query + where, key).fetchall()
+        if rows:
+            return _Standing(name, *rows[0])
     file = scores_file(workspace.scores, chosen.selection_id)
     if file.exists():
         ranked = find_rank(connection, file, example_id)
@@ -198,7 +220,7 @@ def _example(
     except InputError:
         if len(example) == 32 and not set(example.lower()) - set("0123456789abcdef"):
             return example.lower()
-        found = row_in_pool(connection, workspace, chosen, example)
-        if found is None:
+        in_pool = row_in_pool(connection, workspace, chosen, example)
+        if in_pool is None:
             raise
-        return found
+        return in_pool

@@ -47,7 +47,7 @@ def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[s
     Raises InputError for an id that nothing in the workspace has, and when nothing is meant.
     """
     pools = [open_pool(folder) for folder in folders(workspace.pools)]
-    found: set[str] = set()
+    example_ids: set[str] = set()
     for wanted in ids:
         here = _ids_of(workspace, pools, wanted)
         if not here:
@@ -57,22 +57,22 @@ def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[s
                 value=wanted,
                 remedy="Give a whole example id, or the data's own id.",
             )
-        found |= here
+        example_ids |= here
     for pool in pools if where else []:
-        found |= set(pool.example_ids()[pool.eligible(where)].astype(str).tolist())
-    if not found:
+        example_ids |= set(pool.example_ids()[pool.eligible(where)].astype(str).tolist())
+    if not example_ids:
         raise InputError(
             "no sample is meant", field="--where", value=where, remedy="Give --id or --where."
         )
-    return sorted(found)
+    return sorted(example_ids)
 
 
 def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) -> set[str]:
-    found: set[str] = set()
+    example_ids: set[str] = set()
     for pool in pools:
         names = pool.example_ids().astype(str)
         rows = np.union1d(pool.rows_with_own_id(wanted), np.flatnonzero(names == wanted))
-        found |= set(names[rows].tolist())
+        example_ids |= set(names[rows].tolist())
     if workspace.snapshot.exists():
         with open_snapshot(workspace) as connection:
             known = connection.execute(
@@ -81,8 +81,8 @@ def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) ->
                 " SELECT exemplar_id FROM exemplar WHERE exemplar_id = $1 OR own_id = $1",
                 [wanted],
             ).fetchall()
-            found |= {row[0] for row in known}
-    return found
+            example_ids |= {row[0] for row in known}
+    return example_ids
 
 
 def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> Forgotten:
@@ -134,8 +134,10 @@ def _forget_in_catalog(
             row[0] for row in connection.execute("SELECT example_id FROM forgotten").fetchall()
         }
         new = [name for name in wanted if name not in known]
-        rows = [{"example_id": name, "at": now, "who": who, "reason": reason,
-                 "n_exports": len(exports)} for name in new]  # fmt: skip
+        rows = [
+            {"example_id": name, "at": now, "who": who, "reason": reason, "n_exports": len(exports)}
+            for name in new
+        ]
         detail = {"examples": new, "reason": reason, "exports": list(exports)}
         event = {"at": now, "action": "forgot", "detail": detail}
         redacted = new_redactions(connection, wanted)

@@ -113,8 +113,8 @@ def _drop_vectors(folder: Path, keys: set[bytes]) -> None:
             _save(shard.folder / f"{name}.npy", np.ascontiguousarray(array, dtype))
         manifest = read_json(shard.folder / MANIFEST)
         sha256 = {f"{name}.npy": file_sha256(shard.folder / f"{name}.npy") for name in _ARRAYS}
-        gone = int(manifest.get("redacted", 0) or 0) + int(hit.sum())  # type: ignore[call-overload]
-        changed = {"n_values": len(again.values), "sha256": sha256, "redacted": gone}
+        n_redacted = int(manifest.get("redacted", 0) or 0) + int(hit.sum())  # type: ignore[call-overload]
+        changed = {"n_values": len(again.values), "sha256": sha256, "redacted": n_redacted}
         write_json(shard.folder / MANIFEST, {**manifest, **changed})
 
 

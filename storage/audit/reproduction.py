@@ -101,7 +101,7 @@ def recorded_run(workspace: Workspace, reference: str) -> RecordedRun:
         files = connection.execute(
             "SELECT artifact, sha256 FROM artifact WHERE run_id = ? AND step = 'read'", [run_id]
         ).fetchall()
-        gone = connection.execute("SELECT example_id FROM forgotten").fetchall()
+        forgotten = connection.execute("SELECT example_id FROM forgotten").fetchall()
     if not row[4] or not row[5]:
         raise InputError(
             "the run keeps no config or no pool, so nothing says how it was made",
@@ -122,20 +122,29 @@ def recorded_run(workspace: Workspace, reference: str) -> RecordedRun:
         sae_sha256=row[9],
         exemplars=exemplars,
         read_files=dict(files),
-        forgotten=frozenset(name for (name,) in gone),
+        forgotten=frozenset(name for (name,) in forgotten),
     )
 
 
 def _exemplars(connection: Connection, workspace: Workspace, run_id: str) -> dict[str, pa.Table]:
     """Exemplars by target in the order of their file, each checked against its id."""
-    columns = ("example_id", "messages", "tools", "own_id", "source", "file", "row", "target",
-               "subtask")  # fmt: skip
+    columns = (
+        "example_id",
+        "messages",
+        "tools",
+        "own_id",
+        "source",
+        "file",
+        "row",
+        "target",
+        "subtask",
+    )
     rows = connection.execute(
         "SELECT exemplar_id, messages::VARCHAR, tools::VARCHAR, own_id, coalesce(source, ''), file,"
         ' "row", target, subtask FROM exemplar WHERE run_id = ? ORDER BY rowid',
         [run_id],
     ).fetchall()
-    found: dict[str, list[dict[str, object]]] = {}
+    exemplars: dict[str, list[dict[str, object]]] = {}
     for row in rows:
         made = dict(zip(columns, row, strict=True))
         if example_id(json.loads(row[1]), json.loads(row[2]) if row[2] else None) != row[0]:
@@ -147,14 +156,14 @@ def _exemplars(connection: Connection, workspace: Workspace, run_id: str) -> dic
                 if row[1] == "[]"
                 else "It was altered, or has tools and is of a version that did not keep them.",
             )
-        found.setdefault(str(row[7]), []).append(made)
-    if not found:
+        exemplars.setdefault(str(row[7]), []).append(made)
+    if not exemplars:
         raise InputError(
             "the run has no exemplars in the catalog",
             file=workspace.snapshot,
             remedy="`saelect verify` says what else is missing.",
         )
-    return {name: pa.Table.from_pylist(rows, POOL_SCHEMA) for name, rows in found.items()}
+    return {name: pa.Table.from_pylist(rows, POOL_SCHEMA) for name, rows in exemplars.items()}
 
 
 def compare_tables(
@@ -162,15 +171,19 @@ def compare_tables(
 ) -> list[Comparison]:
     """Every table of COMPARED: the rows of a run in the catalog beside those made again."""
     with open_snapshot(workspace) as connection:
-        return [_compare(connection, name, key, run_id, made.get(name))
-                for name, key in COMPARED.items()]  # fmt: skip
+        return [
+            _compare(connection, name, key, run_id, made.get(name))
+            for name, key in COMPARED.items()
+        ]
 
 
 def _compare(
     connection: Connection, name: str, key: str, run_id: str, made: pa.Table | None
 ) -> Comparison:
-    mine = "= ?" if key == "run_id" else "IN (SELECT selection_id FROM selection WHERE run_id = ?)"
-    recorded = f'(FROM "{name}" WHERE {key} {mine})'
+    of_run = (
+        "= ?" if key == "run_id" else "IN (SELECT selection_id FROM selection WHERE run_id = ?)"
+    )
+    recorded = f'(FROM "{name}" WHERE {key} {of_run})'
     ((n_recorded,),) = connection.execute(f"SELECT count(*) FROM {recorded}", [run_id]).fetchall()
     if made is None or not made.num_rows:
         first = f"{n_recorded:,} rows were not made again" if n_recorded else ""
@@ -184,8 +197,9 @@ def _compare(
     known = [c for c, n in zip(kinds, filled, strict=True) if n or _is_empty(made, c)]
     if not known:
         return Comparison(name, 0, 0, made.num_rows, f"{made.num_rows:,} rows are new")
-    listed = ", ".join(f'"{c}"::VARCHAR AS "{c}"' if kinds[c] == "JSON" else f'"{c}"'
-                       for c in known)  # fmt: skip
+    listed = ", ".join(
+        f'"{c}"::VARCHAR AS "{c}"' if kinds[c] == "JSON" else f'"{c}"' for c in known
+    )
     old, new = f"SELECT {listed} FROM {recorded}", f"SELECT {listed} FROM made_{name}"
     lost = f"({old} EXCEPT ALL {new})"
     more = f"({new} EXCEPT ALL {old})"
@@ -204,17 +218,20 @@ def _first(connection: Connection, rows: str, run_id: str, side: str) -> str:
     """The first row in order, as `column=value` pairs."""
     cursor = connection.execute(f"FROM {rows} ORDER BY ALL LIMIT 1", [run_id])
     names = [column[0] for column in cursor.description or ()]
-    found = cursor.fetchall()
-    if not found:
+    first_rows = cursor.fetchall()
+    if not first_rows:
         return ""
-    pairs = ", ".join(f"{n}={str(v)[:40]}" for n, v in zip(names, found[0], strict=True)
-                      if v is not None and n != "selection_id")  # fmt: skip
+    pairs = ", ".join(
+        f"{n}={str(v)[:40]}"
+        for n, v in zip(names, first_rows[0], strict=True)
+        if v is not None and n != "selection_id"
+    )
     return f"{side}: {pairs}"
 
 
 def compare_scores(workspace: Workspace, files: Mapping[str, Path]) -> list[Comparison]:
     """Rankings beside those made again, whole; only those whose file is still in the workspace."""
-    found = []
+    comparisons = []
     for selection_id, made in files.items():
         recorded = scores_file(workspace.scores, selection_id)
         if not recorded.exists():
@@ -228,9 +245,10 @@ def compare_scores(workspace: Workspace, files: Mapping[str, Path]) -> list[Comp
             n_same = sum(all(row) for row in zip(*same, strict=True))
         n = old.num_rows
         first = "" if n_same == n == new.num_rows else f"{n:,} ranks, {n_same:,} of them alike"
-        found.append(Comparison(f"scores {selection_id}", n, n - n_same, new.num_rows - n_same,
-                                first))  # fmt: skip
-    return found
+        comparisons.append(
+            Comparison(f"scores {selection_id}", n, n - n_same, new.num_rows - n_same, first)
+        )
+    return comparisons
 
 
 def _same(old: pa.ChunkedArray, new: pa.ChunkedArray) -> list[bool]:

@@ -73,7 +73,7 @@ def _catalog(path: Path, expected: Head | None) -> Iterator[Finding]:
     """One file of the catalog against its chain of commits, and the chain against a head."""
     try:
         with open_to_read(path) as connection:
-            found = [(each.name, each.problem) for each in differences(connection)]
+            problems = [(each.name, each.problem) for each in differences(connection)]
             here = head_of(connection)
             links = connection.execute("SELECT number, sha256 FROM catalog_commit").fetchall()
             ((n_forgotten,),) = connection.execute("SELECT count(*) FROM forgotten").fetchall()
@@ -82,9 +82,9 @@ def _catalog(path: Path, expected: Head | None) -> Iterator[Finding]:
         yield Finding("catalog", path.name, ALTERED, problem)
         return
     if expected is not None and tuple(expected) not in links:
-        found.append((f"commit {expected.number}", "the expected head is not in this chain"))
-    yield from (Finding("catalog", f"{path.name}: {name}", ALTERED, p) for name, p in found)
-    if not found:
+        problems.append((f"commit {expected.number}", "the expected head is not in this chain"))
+    yield from (Finding("catalog", f"{path.name}: {name}", ALTERED, p) for name, p in problems)
+    if not problems:
         detail = f"{here.number:,} commits"
         detail += f", {n_forgotten} samples forgotten" if n_forgotten else ""
         yield Finding("catalog", path.name, REDACTED if n_forgotten else OK, detail)
@@ -143,8 +143,9 @@ def _files(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
         state, detail = _state(path, file.sha256), ""
         if state == OK and file.kind in (POOL, SHARDS):
             state, detail = check_named_files(path)
-        yield Finding(file.kind, name, REDACTED if state == OK and name in rewritten else state,
-                      detail)  # fmt: skip
+        yield Finding(
+            file.kind, name, REDACTED if state == OK and name in rewritten else state, detail
+        )
     folders = [workspace.exports, workspace.reports, workspace.bundles]
     for name, file in recorded.items():
         if file.kind in (EXPORT, BUNDLE) and name.endswith(f"/{MANIFEST}"):
@@ -163,15 +164,15 @@ WHERE action = 'forgot'"""
 def check_named_files(manifest: Path) -> tuple[str, str]:
     """State of the files whose hashes stand in the manifest of a pool or a shard."""
     try:
-        found = read_json(manifest)
+        content = read_json(manifest)
     except InputError as error:
         return ALTERED, error.problem
-    named = found.get("sha256")
+    named = content.get("sha256")
     for name, sha256 in named.items() if isinstance(named, Mapping) else []:
         state = _state(manifest.parent / str(name), str(sha256))
         if state != OK:
             return state, str(name)
-    return (REDACTED if found.get("redacted") else OK), ""
+    return (REDACTED if content.get("redacted") else OK), ""
 
 
 def _state(path: Path, sha256: str) -> str:

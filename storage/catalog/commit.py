@@ -163,9 +163,9 @@ def _check(connection: Connection, tables: Tables) -> None:
             connection.execute(f'CREATE TEMP VIEW new_{name} AS FROM "{name}" LIMIT 0')
     keys = {key.problem: key.query(f"new_{key.table}") for key in KEYS}
     for problem, query in {**keys, **CHECKS}.items():
-        found = connection.execute(query).fetchmany(3)
-        if found:
-            examples = ", ".join(str(row[0]) for row in found)
+        rows = connection.execute(query).fetchmany(3)
+        if rows:
+            examples = ", ".join(str(row[0]) for row in rows)
             raise ValueError(f"{problem}: {examples}")
 
 

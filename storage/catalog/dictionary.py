@@ -55,8 +55,11 @@ def dictionary() -> str:
         if is_view and "## Views\n" not in parts:
             parts.append("## Views\n")
         parts.append(f"### {name}\n\n{comment}\n\n| column | type | what |\n|---|---|---|")
-        parts += [f"| `{column}` | {kind} | {what} |"
-                  for table, column, kind, what in columns if table == name]  # fmt: skip
+        parts += [
+            f"| `{column}` | {kind} | {what} |"
+            for table, column, kind, what in columns
+            if table == name
+        ]
         parts.append("")
     return "\n".join(parts)
 

@@ -69,8 +69,8 @@ def row_counts(connection: Connection) -> dict[str, int]:
         f" AND NOT temporary AND table_name <> '{_CHAIN}' ORDER BY 1"
     ).fetchall()
     counts = ", ".join(f'(SELECT count(*) FROM "{name}")' for (name,) in names)
-    (found,) = connection.execute(f"SELECT {counts}").fetchall()
-    return {name: n for (name,), n in zip(names, found, strict=True)}
+    (numbers,) = connection.execute(f"SELECT {counts}").fetchall()
+    return {name: n for (name,), n in zip(names, numbers, strict=True)}
 
 
 def append_commit(
@@ -131,19 +131,19 @@ def rows_sha256(connection: Connection, table: str, first: int, n: int | None = 
         join = f"LEFT JOIN redaction r ON r.table_name = {quoted(table)} AND r.row_number = x.rowid"
     # Rows of an open transaction have numbers far behind all others.
     where = f"x.rowid >= {first}" + ("" if n is None else f" AND x.rowid < {first + n}")
-    ((found,),) = connection.execute(
+    ((sha256,),) = connection.execute(
         f"""WITH line AS (SELECT x.rowid AS i, sha256({row}) AS h FROM "{table}" x {join}
                 WHERE {where}),
         block AS (SELECT (i - (SELECT min(i) FROM line)) // {_BLOCK} AS b,
                 sha256(string_agg(h, '' ORDER BY i)) AS h FROM line GROUP BY b)
         SELECT coalesce(sha256(string_agg(h, '' ORDER BY b)), '') FROM block"""
     ).fetchall()
-    return str(found)
+    return str(sha256)
 
 
 def new_redactions(connection: Connection, ids: Sequence[str]) -> list[dict[str, object]]:
     """Rows of `redaction` for all texts of the examples that have none yet."""
-    found: list[dict[str, object]] = []
+    redactions: list[dict[str, object]] = []
     for table, text in TEXTS.items():
         rows = connection.execute(
             f'SELECT x.rowid, sha256({_json_array(list(text.blank))}) FROM "{table}" x'
@@ -151,8 +151,10 @@ def new_redactions(connection: Connection, ids: Sequence[str]) -> list[dict[str,
             f" WHERE table_name = {quoted(table)}) ORDER BY 1",
             {"ids": list(ids)},
         ).fetchall()
-        found += [{"table_name": table, "row_number": n, "sha256": sha256} for n, sha256 in rows]
-    return found
+        redactions += [
+            {"table_name": table, "row_number": n, "sha256": sha256} for n, sha256 in rows
+        ]
+    return redactions
 
 
 def _json_array(columns: Sequence[str]) -> str:
@@ -201,13 +203,13 @@ def _definitions(connection: Connection) -> Iterator[Difference]:
     with connect_in_memory() as expected:
         create_schema(expected)
         right = dict(expected.execute(query).fetchall())
-    found = dict(connection.execute(query).fetchall())
-    for name in sorted({*right, *found}):
-        if name not in found:
+    present = dict(connection.execute(query).fetchall())
+    for name in sorted({*right, *present}):
+        if name not in present:
             yield Difference(name, "it is missing")
         elif name not in right:
             yield Difference(name, "saelect has no such table or view")
-        elif right[name] != found[name]:
+        elif right[name] != present[name]:
             yield Difference(name, "its definition was changed")
 
 
@@ -242,8 +244,8 @@ def _recorded_counts(connection: Connection) -> dict[str, int]:
 def _tables(content: str) -> dict[str, tuple[int, str]]:
     """Table -> (rows, SHA-256) of a commit."""
     try:
-        found = json.loads(content)["tables"]
-        return {str(name): (int(n), str(sha256)) for name, (n, sha256) in found.items()}
+        tables = json.loads(content)["tables"]
+        return {str(name): (int(n), str(sha256)) for name, (n, sha256) in tables.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # changed by hand; then its hash or the row counts do not fit
 

@@ -57,43 +57,43 @@ def find_example(workspace: Workspace, reference: str) -> str:
     more than one example, fits.
     """
     with open_snapshot(workspace) as connection:
-        found = connection.execute(
+        matches = connection.execute(
             "SELECT example_id FROM sample WHERE example_id = $1 UNION"
             " SELECT example_id FROM occurrence WHERE own_id = $1 ORDER BY 1",
             [reference],
         ).fetchall()
-        if not found and len(reference) >= SHORTEST_PREFIX:
-            found = connection.execute(
+        if not matches and len(reference) >= SHORTEST_PREFIX:
+            matches = connection.execute(
                 "SELECT example_id FROM sample WHERE starts_with(example_id, ?) ORDER BY 1",
                 [reference.lower()],
             ).fetchall()
-    if len(found) == 1:
-        return str(found[0][0])
-    if not found:
+    if len(matches) == 1:
+        return str(matches[0][0])
+    if not matches:
         raise InputError(
             "no picked or nearly picked example has this id",
             field="example",
             value=reference,
             remedy="`saelect show` lists ids; at least four digits are needed.",
         )
-    ids = ", ".join(row[0] for row in found[:_SHOWN])
+    ids = ", ".join(row[0] for row in matches[:_SHOWN])
     raise InputError(
-        f"means {len(found)} examples",
+        f"means {len(matches)} examples",
         field="example",
         value=reference,
-        remedy=f"Name one of them: {ids}{', …' if len(found) > _SHOWN else ''}.",
+        remedy=f"Name one of them: {ids}{', …' if len(matches) > _SHOWN else ''}.",
     )
 
 
 def messages_of(workspace: Workspace, example_id: str) -> tuple[str, str | None]:
     """Messages and tools of an example, as canonical JSON. Raises LookupError if unknown."""
     with open_snapshot(workspace) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT messages, tools FROM sample WHERE example_id = ?", [example_id]
         ).fetchall()
-    if not found:
+    if not rows:
         raise LookupError(f"no sample {example_id!r} in the catalog")
-    return found[0][0], found[0][1]
+    return rows[0][0], rows[0][1]
 
 
 def _begins(texts: Sequence[str], reference: str) -> bool:
@@ -157,8 +157,8 @@ class SelectionRow:
 def list_selections(workspace: Workspace, role: str | None = None) -> list[SelectionRow]:
     """All selections, or those of one role (main, control), newest first."""
     with open_snapshot(workspace) as connection:
-        found = _selections(connection)
-    return [row for row in found if role in (None, row.role)]
+        selections = _selections(connection)
+    return [row for row in selections if role in (None, row.role)]
 
 
 def find_selections(workspace: Workspace, reference: str) -> list[SelectionRow]:
@@ -181,15 +181,15 @@ def find_selection(workspace: Workspace, reference: str) -> SelectionRow:
 
 def selection_in(connection: Connection, workspace: Workspace, reference: str) -> SelectionRow:
     """The same in a snapshot that is open already."""
-    found = _find_all(connection, workspace, reference)
-    if len(found) > 1:
+    selections = _find_all(connection, workspace, reference)
+    if len(selections) > 1:
         raise InputError(
-            f"means {len(found)} selections",
+            f"means {len(selections)} selections",
             field="selection",
             value=reference,
-            remedy=f"Name one of them: {_names(found)}.",
+            remedy=f"Name one of them: {_names(selections)}.",
         )
-    return found[0]
+    return selections[0]
 
 
 def _selections(connection: Connection) -> list[SelectionRow]:
@@ -241,8 +241,8 @@ def _begins_with(known: Sequence[SelectionRow], reference: str) -> list[Selectio
 
 def _main_of(known: Sequence[SelectionRow], run_id: str) -> list[SelectionRow]:
     """The main selections of a run; all of them where none is main."""
-    mine = [row for row in known if row.run_id == run_id]
-    return [row for row in mine if row.role == "main"] or mine
+    of_run = [row for row in known if row.run_id == run_id]
+    return [row for row in of_run if row.role == "main"] or of_run
 
 
 def _names(rows: Sequence[SelectionRow]) -> str:
@@ -347,12 +347,12 @@ class Difference:
 def diff(workspace: Workspace, first: str, second: str, limit: int | None = None) -> Difference:
     """Compare the examples of two selections; `limit` cuts both lists."""
     one, two = find_selection(workspace, first), find_selection(workspace, second)
-    mine, theirs = picks(workspace, one.selection_id), picks(workspace, two.selection_id)
-    in_one, in_two = {p.example_id for p in mine}, {p.example_id for p in theirs}
+    of_one, of_two = picks(workspace, one.selection_id), picks(workspace, two.selection_id)
+    in_one, in_two = {p.example_id for p in of_one}, {p.example_id for p in of_two}
     return Difference(
         one,
         two,
         len(in_one & in_two),
-        [p for p in mine if p.example_id not in in_two][:limit],
-        [p for p in theirs if p.example_id not in in_one][:limit],
+        [p for p in of_one if p.example_id not in in_two][:limit],
+        [p for p in of_two if p.example_id not in in_one][:limit],
     )

@@ -31,7 +31,7 @@ def create_schema(connection: "Connection") -> None:
 
 def _comments() -> list[str]:
     """COMMENT statements made from the line comments of `schema.sql`."""
-    found: list[str] = []
+    statements: list[str] = []
     above, is_view, name = "", False, ""
     for line in _TEXT.splitlines():
         code, _, comment = (part.strip() for part in line.partition("-- "))
@@ -39,14 +39,14 @@ def _comments() -> list[str]:
         if created := _CREATED.match(code):
             kind, name = created.groups()
             is_view = kind == "VIEW"
-            found.append(f"COMMENT ON {kind} {name} IS '{above}'")
+            statements.append(f"COMMENT ON {kind} {name} IS '{above}'")
         elif comment and not code:
             above = comment
         elif comment:
             names = _NAME.findall(code)
             column = names[-1] if is_view else names[0]
-            found.append(f"COMMENT ON COLUMN {name}.\"{column}\" IS '{comment}'")
-    return found
+            statements.append(f"COMMENT ON COLUMN {name}.\"{column}\" IS '{comment}'")
+    return statements
 
 
 INSERTED_ONCE = ("sample", "latent_description")

@@ -104,10 +104,12 @@ def restore(workspace: Workspace) -> None:
         return
     _refuse_loss(workspace, here, published)
     log.warning(
-        "%s %s; restored from %s with commit %d", workspace.catalog,
-        "was missing or damaged" if here is None else "was older", workspace.snapshot,
+        "%s %s; restored from %s with commit %d",
+        workspace.catalog,
+        "was missing or damaged" if here is None else "was older",
+        workspace.snapshot,
         published[-1].number,
-    )  # fmt: skip
+    )
     workspace.catalog.with_name(f"{workspace.catalog.name}.wal").unlink(missing_ok=True)
     write_atomically(workspace.catalog, lambda temp: _copy(workspace.snapshot, temp))
 

@@ -75,17 +75,19 @@ def answer(connection: Connection, text: str, max_rows: int | None = None) -> Sq
 def _refuse_other_statements(text: str) -> None:
     try:
         text.encode()
-        found = statements(text)
+        parsed = statements(text)
     except (DatabaseError, UnicodeEncodeError) as error:
         raise InputError(
             f"not valid SQL ({str(error).strip()})", field="sql", remedy="Correct the query."
         ) from None
-    if not found:
+    if not parsed:
         raise InputError("the query is empty", field="sql", remedy="Write one SELECT.")
-    kinds = [statement.type for statement in found]
-    if len(found) > 1:
+    kinds = [statement.type for statement in parsed]
+    if len(parsed) > 1:
         raise InputError(
-            f"{len(found)} statements in one call", field="sql", remedy="Give one SELECT at a time."
+            f"{len(parsed)} statements in one call",
+            field="sql",
+            remedy="Give one SELECT at a time.",
         )
     if kinds[0] != SELECT:
         raise InputError(

@@ -37,7 +37,9 @@ LEAST = 1e-5  # delphi caches what is larger
 _WINDOWS_PER_ROW = 8  # delphi's default rows have 256 tokens; centered examples need three windows
 _N_SPLITS = 5  # delphi's default
 _LARGEST = float(np.finfo(np.float16).max)
-_ENTRY = np.dtype([("place", "<u4", (3,)), ("act", "<f2")])  # a location and its activation
+_ENTRY = np.dtype(
+    [("location", "<u4", (3,)), ("act", "<f2")]
+)  # (row, position, latent) and activation
 
 _REMEDY = "Name a folder that is empty or does not exist yet, where you may write."
 _SAMPLES = pa.schema(
@@ -127,10 +129,10 @@ class LatentSpill:
         act, latent = top_acts[token, slot], top_indices[token, slot]
         sample, position = samples[token], positions[token]
         split = np.searchsorted(self._layout.edges, latent, side="right") - 1
-        found = np.empty(len(token), _ENTRY)
-        row, place = self._layout.places(sample, position)
-        found["place"] = np.stack([row, place, latent - self._layout.edges[split]], axis=1)
-        found["act"] = np.minimum(act, _LARGEST)
+        entries = np.empty(len(token), _ENTRY)
+        row, in_row = self._layout.places(sample, position)
+        entries["location"] = np.stack([row, in_row, latent - self._layout.edges[split]], axis=1)
+        entries["act"] = np.minimum(act, _LARGEST)
         order = np.lexsort((latent, position, split, sample))
         pair = (sample * self._layout.n_splits + split)[order]
         pairs, starts, counts = np.unique(pair, return_index=True, return_counts=True)
@@ -138,7 +140,7 @@ class LatentSpill:
         self._counts.flat[pairs] = counts
         self._n_entries += len(order)
         self.n_clipped += int((act > _LARGEST).sum())
-        self._file.write(found[order].tobytes())
+        self._file.write(entries[order].tobytes())
 
     def n_entries(self, split: int) -> int:
         """Active latents of a split."""
@@ -155,18 +157,19 @@ class LatentSpill:
 def ensure_unused(folder: Path) -> None:
     """Raises InputError unless a cache can be written to `folder`: empty, or not there yet."""
     with full_disk_explained(folder), _refusal_explained(folder):
-        place = folder.resolve()
-        if place.is_dir() and any(place.iterdir()):
-            raise InputError("there is something in this folder already", file=folder,
-                             remedy=_REMEDY)  # fmt: skip
-        parent = place.parent
+        target = folder.resolve()
+        if target.is_dir() and any(target.iterdir()):
+            raise InputError(
+                "there is something in this folder already", file=folder, remedy=_REMEDY
+            )
+        parent = target.parent
         while not parent.exists():
             parent = parent.parent
         may_write = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-        if not may_write or (os.path.lexists(place) and not place.is_dir()):
+        if not may_write or (os.path.lexists(target) and not target.is_dir()):
             raise _no_folder(folder)
         # Only trying tells: in /proc, for one, a folder may be refused where writing is allowed.
-        trial = temp_path(parent / place.name)
+        trial = temp_path(parent / target.name)
         trial.mkdir()
         trial.rmdir()
 
@@ -264,19 +267,19 @@ def _write_split(
         for tokens in _padded(layout, samples, pad):
             file.write(tokens.tobytes())
         for entries in spill.entries(split):
-            file.write(entries["place"].astype(locations).tobytes())
+            file.write(entries["location"].astype(locations).tobytes())
         for entries in spill.entries(split):
             file.write(entries["act"].tobytes())
 
 
 def _header(**tensors: tuple[str, tuple[int, ...], int]) -> bytes:
     """The beginning of a safetensors file. tensors: type, shape and bytes of a value."""
-    told, at = {}, 0
+    tensor_table, at = {}, 0
     for name, (dtype, shape, size) in tensors.items():
         end = at + int(np.prod(shape)) * size
-        told[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+        tensor_table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
         at = end
-    text = json.dumps(told).encode()
+    text = json.dumps(tensor_table).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of their size
     return len(text).to_bytes(8, "little") + text
 

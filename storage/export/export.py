@@ -119,12 +119,12 @@ def _begin(
     out: Path | None,
 ) -> _Begun:
     """Write the files of one export."""
-    found = selection_in(connection, workspace, selection)
-    facts = selection_facts(connection, found)
+    row = selection_in(connection, workspace, selection)
+    facts = selection_facts(connection, row)
     folder = _folder(workspace, facts, out)
     ensure_free(folder, 4 * facts.n_content_bytes, "the export")
     remove_stale_temps(folder, _HOUR_S)
-    rows = export_files.SelectedRows(connection, found.selection_id)
+    rows = export_files.SelectedRows(connection, row.selection_id)
     files = [
         _describe(folder, path, name, n_rows)
         for name in chosen
@@ -296,8 +296,10 @@ def _rows(
                 },
             }
         )
-    files += [file_row(workspace, EXPORT, path, created_at, content)
-              for path, content in described.items()]  # fmt: skip
+    files += [
+        file_row(workspace, EXPORT, path, created_at, content)
+        for path, content in described.items()
+    ]
     return {"export": exports, "event": events, "recorded_file": files}
 
 

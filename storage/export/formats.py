@@ -27,9 +27,17 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 2048
 _ID_COLUMNS = (
-    "rank", "score", "target", "example_id", "own_id", "source", "file", "row", "licence",
+    "rank",
+    "score",
+    "target",
+    "example_id",
+    "own_id",
+    "source",
+    "file",
+    "row",
+    "licence",
     "language",
-)  # fmt: skip
+)
 
 
 class SelectedRows:
@@ -227,8 +235,8 @@ def write_ids(path: Path, rows: SelectedRows) -> int:
         with temp.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_ID_COLUMNS)
-            for place in rows.places():
-                writer.writerow(place)
+            for occurrence in rows.places():
+                writer.writerow(occurrence)
                 count += 1
 
     write_atomically(path, write)

@@ -17,8 +17,8 @@ def copy_to_url(folder: Path, names: list[str], url: str) -> None:
         filesystem, target = url_to_fs(url)
         filesystem.makedirs(target, exist_ok=True)
         for name in names:
-            place = f"{target.rstrip('/')}/{name}"
-            filesystem.put(str(folder / name), place, recursive=(folder / name).is_dir())
+            destination = f"{target.rstrip('/')}/{name}"
+            filesystem.put(str(folder / name), destination, recursive=(folder / name).is_dir())
     except (OSError, ImportError, ValueError) as error:
         raise InputError(
             f"cannot be written ({error})",

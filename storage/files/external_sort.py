@@ -71,10 +71,10 @@ class Buckets:
             return
         names = np.asarray(pc.utf8_slice_codeunits(table[self._key], 0, self._digits), object)
         order = np.argsort(names.astype(f"U{self._digits}"), kind="stable")
-        found, starts = np.unique(names[order].astype(str), return_index=True)
+        buckets, starts = np.unique(names[order].astype(str), return_index=True)
         table = table.take(pa.array(order))
         ends = [*starts[1:], table.num_rows]
-        for name, start, end in zip(found, starts, ends, strict=True):
+        for name, start, end in zip(buckets, starts, ends, strict=True):
             self._append(str(name), table.slice(int(start), int(end - start)))
 
     def _append(self, name: str, table: pa.Table) -> None:

@@ -48,10 +48,10 @@ class FileHashes:
 
     def _read(self) -> dict[str, object]:
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8")) if self._file else {}
+            content = json.loads(self._file.read_text(encoding="utf-8")) if self._file else {}
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def _stat(files: Sequence[Path]) -> list[list[int]]:

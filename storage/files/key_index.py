@@ -19,17 +19,17 @@ class KeyIndex:
         Raises ValueError for keys of another type or shape.
         """
         high, low = _halves(keys)
-        found = np.full(len(keys), -1, np.int64)
+        positions = np.full(len(keys), -1, np.int64)
         at = np.searchsorted(self._high, high, side="left")
         end = np.searchsorted(self._high, high, side="right")
         searching = np.flatnonzero(at < end)
         while len(searching):  # more than one round only where first halves coincide
             hit = self._low[at[searching]] == low[searching]
-            found[searching[hit]] = self._order[at[searching[hit]]]
+            positions[searching[hit]] = self._order[at[searching[hit]]]
             searching = searching[~hit]
             at[searching] += 1
             searching = searching[at[searching] < end[searching]]
-        return found
+        return positions
 
 
 def _halves(keys: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -46,12 +46,12 @@ class Leases:
         if not _create(file):
             if not _owner_is_gone(file) and self._age_s(file) < self._expiry_s:
                 return False
-            gone = temp_path(file)
+            expired = temp_path(file)
             try:
-                os.rename(file, gone)  # one of several heirs gets it
+                os.rename(file, expired)  # one of several heirs gets it
             except FileNotFoundError:
                 return False
-            gone.unlink(missing_ok=True)
+            expired.unlink(missing_ok=True)
             if not _create(file):
                 return False
         stop = threading.Event()

@@ -108,21 +108,21 @@ class PartReader:
         wanted, places = np.unique(rows, return_inverse=True)
         groups, starts = np.unique(wanted // GROUP_ROWS, return_index=True)
         inside = np.split(wanted % GROUP_ROWS, starts[1:])
-        found = [self._empty(columns)]
+        tables = [self._empty(columns)]
         for table, local in zip(self._read_groups(groups, columns), inside, strict=False):
-            found.append(table.take(pa.array(local)))
-        return pa.concat_tables(found).take(pa.array(places))
+            tables.append(table.take(pa.array(local)))
+        return pa.concat_tables(tables).take(pa.array(places))
 
     def ranges(self, column: str) -> NDArray[np.int64]:
         """(n_groups, 2) smallest and largest value of an integer column in every row group."""
-        found = []
+        ranges = []
         for path in self._paths:
             meta = pq.read_metadata(path)
             at = meta.schema.names.index(column)
             for group in range(meta.num_row_groups):
                 statistics = meta.row_group(group).column(at).statistics
-                found.append((statistics.min, statistics.max))
-        return np.array(found, np.int64).reshape(-1, 2)
+                ranges.append((statistics.min, statistics.max))
+        return np.array(ranges, np.int64).reshape(-1, 2)
 
     def groups(self, groups: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
         """Whole row groups, by number over all parts, in order."""

@@ -185,14 +185,16 @@ def resolve(workspace: Workspace, kind: str, reference: str) -> Path:
     kind: a folder of the workspace that holds one folder per id: pools, shards, saes, indexes.
     Raises InputError when nothing or more than one thing matches; both name the candidates.
     """
-    found = _finished(workspace.root / kind)
-    if reference == "latest" and found:
-        return max(found, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name))
-    matching = [folder for folder in found if folder.name.startswith(reference)]
+    finished = _finished(workspace.root / kind)
+    if reference == "latest" and finished:
+        return max(
+            finished, key=lambda folder: ((folder / MANIFEST).stat().st_mtime_ns, folder.name)
+        )
+    matching = [folder for folder in finished if folder.name.startswith(reference)]
     exact = [folder for folder in matching if folder.name == reference]
     if len(exact or matching) == 1:
         return (exact or matching)[0]
-    known = ", ".join(folder.name for folder in matching or found) or "none yet"
+    known = ", ".join(folder.name for folder in matching or finished) or "none yet"
     raise InputError(
         f"{'several things begin with this' if matching else 'not found'} among {kind}",
         file=workspace.root / kind,
@@ -210,20 +212,20 @@ def _finished(folder: Path) -> list[Path]:
 
 def _check_format(workspace: Workspace) -> None:
     mark = workspace.root / _MARK
-    found = read_json(mark).get("format")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+    version = read_json(mark).get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise InputError(
             "expected a whole number",
             file=mark,
             field="format",
-            value=found,
+            value=version,
             remedy=f'Put back {{"format": {FORMAT}}}, or use another folder with --workspace DIR.',
         )
-    if found > FORMAT:
+    if version > FORMAT:
         raise InputError(
             f"the workspace was written by a newer saelect (this one knows format {FORMAT})",
             file=mark,
             field="format",
-            value=found,
+            value=version,
             remedy="Update saelect, or use another folder with --workspace DIR.",
         )

@@ -44,9 +44,13 @@ __all__ = ["PreparedPool", "open_pool", "prepare_pool"]
 log = logging.getLogger(__name__)
 
 EXAMPLE_SCHEMA = pa.schema(
-    [("example_id", pa.string()), ("messages", pa.string()), ("tools", pa.string()),
-     ("n_chars", pa.int32())]
-)  # fmt: skip
+    [
+        ("example_id", pa.string()),
+        ("messages", pa.string()),
+        ("tools", pa.string()),
+        ("n_chars", pa.int32()),
+    ]
+)
 """Unique examples; see POOL_SCHEMA for the columns."""
 
 READ_SCHEMA = POOL_SCHEMA.append(pa.field("n_chars", pa.int32()))
@@ -80,8 +84,10 @@ def prepare_pool(
     for source in sources:
         check_source(source)
     names = zip(sources, named_apart(sources), strict=True)
-    sources = [source if name == source_name(source) else replace(source, name=name)
-               for source, name in names]  # fmt: skip
+    sources = [
+        source if name == source_name(source) else replace(source, name=name)
+        for source, name in names
+    ]
     pinned, files = _fingerprints(sources, hash_file)
     settings = [asdict(source) for source in pinned]
     pool_id = content_id({"format": FORMAT, "sources": settings, "files": files})
@@ -122,8 +128,12 @@ class _Preparation:
         shutil.rmtree(self._temp / "buckets")
         counts = {"n_rows": self._n_rows, "n_examples": n_examples}
         counts |= {"n_occurrences": n_occurrences}
-        read = {"drops": dict(sorted(self._drops.items())), "first_drops": self._first_drops,
-                "report": self._report, "columns": self._kinds.to_dict()}  # fmt: skip
+        read = {
+            "drops": dict(sorted(self._drops.items())),
+            "first_drops": self._first_drops,
+            "report": self._report,
+            "columns": self._kinds.to_dict(),
+        }
         hashes = {file.name: file_sha256(file) for file in sorted(self._temp.glob("*.parquet"))}
         read["sha256"] = hashes
         write_json(self._temp / MANIFEST, identity | counts | without_secrets(read))
@@ -153,8 +163,9 @@ class _Preparation:
         if batch.drops.num_rows:
             drops.add(pa.Table.from_batches([batch.drops]))
             self._drops.update(batch.drops["reason"].to_pylist())
-        n_kept = len(set(zip(batch.rows["file"].to_pylist(), batch.rows["row"].to_pylist(),
-                             strict=True)))  # fmt: skip
+        n_kept = len(
+            set(zip(batch.rows["file"].to_pylist(), batch.rows["row"].to_pylist(), strict=True))
+        )
         if n_kept + batch.drops.num_rows != batch.n_rows:
             raise AssertionError(f"{batch.n_rows} rows read, {n_kept} kept, {batch.drops} dropped")
         columns = [*batch.rows.columns, batch.n_chars]
@@ -204,8 +215,8 @@ def _fingerprints(
         for file in find_files(source):
             refuse_empty(file)
             sha256 = file.sha256() if is_url(file.location) else hash_file(Path(file.location))
-            found = {"sha256": sha256, "bytes": file.n_bytes()}
-            files.append({"source": name, "file": file.name} | found)
+            content = {"sha256": sha256, "bytes": file.n_bytes()}
+            files.append({"source": name, "file": file.name} | content)
     return pinned, files
 
 

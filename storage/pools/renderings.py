@@ -140,19 +140,19 @@ class RenderedPool:
     def samples(self, rows: NDArray[np.int64]) -> list[Rendered]:
         """The given rows as the model reads them, in the order given."""
         numbers = np.searchsorted(self._first, rows, side="right") - 1
-        found: dict[int, Rendered] = {}
-        for place in np.argsort(numbers, kind="stable").tolist():  # each part is read once
-            row, number = int(rows[place]), int(numbers[place])
+        samples: dict[int, Rendered] = {}
+        for position in np.argsort(numbers, kind="stable").tolist():  # each part is read once
+            row, number = int(rows[position]), int(numbers[position])
             tokens, starts, runs, run_starts = self._part(number)
             i = row - int(self._first[number])
-            found[place] = Rendered(
+            samples[position] = Rendered(
                 tokens=tokens[starts[i] : starts[i + 1]],
                 content_mask=_from_runs(runs[run_starts[i] : run_starts[i + 1]]),
                 n_full=int(self._columns["n_full"][row]),
                 truncated=bool(self._columns["truncated"][row]),
                 response_lost=bool(self._columns["response_lost"][row]),
             )
-        return [found[place] for place in range(len(rows))]
+        return [samples[position] for position in range(len(rows))]
 
     def in_token_order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows, so that those whose tokens begin alike stand together.
@@ -172,11 +172,11 @@ class RenderedPool:
 
     def _part(self, number: int) -> tuple[NDArray[np.uint32], ...]:
         if number not in self._held:
-            found = self._read_part(number)
-            n_tokens = len(found[0])
+            part = self._read_part(number)
+            n_tokens = len(part[0])
             while self._held and n_tokens + self._n_held() > HELD_TOKENS:
                 del self._held[next(iter(self._held))]
-            self._held[number] = found
+            self._held[number] = part
         return self._held[number]
 
     def _n_held(self) -> int:

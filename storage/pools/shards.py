@@ -195,10 +195,10 @@ class ShardSet:
 
     def locate(self, keys: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Shard number (n,) and row in that shard (n,) of each key (n, 16); -1 where missing."""
-        found = self._index.find(keys)
-        shard = np.searchsorted(self._starts, found, side="right").astype(np.int32) - 1
-        row = found - self._starts[shard]
-        return np.where(found < 0, -1, shard).astype(np.int32), np.where(found < 0, -1, row)
+        position = self._index.find(keys)
+        shard = np.searchsorted(self._starts, position, side="right").astype(np.int32) - 1
+        row = position - self._starts[shard]
+        return np.where(position < 0, -1, shard).astype(np.int32), np.where(position < 0, -1, row)
 
     def iter_shards(self) -> Iterator[tuple[SparseRows, NDArray[np.uint8]]]:
         """(vectors, their keys) of one shard after another, by name; vectors are memory-mapped."""
@@ -283,14 +283,14 @@ def _open(unit: Path) -> Shard:
 
 def _refuse_moved(unit: Path, manifest: dict[str, object]) -> None:
     """A copied or renamed folder would stand for another model; the oldest name none."""
-    for field, place in (("representation_id", unit.parent.name), ("unit_id", unit.name)):
-        said = manifest.get(field, place)
-        if said != place:
+    for field, folder_name in (("representation_id", unit.parent.name), ("unit_id", unit.name)):
+        recorded = manifest.get(field, folder_name)
+        if recorded != folder_name:
             raise InputError(
-                f"this shard was written as `{said}`, not as `{place}`",
+                f"this shard was written as `{recorded}`, not as `{folder_name}`",
                 file=unit / MANIFEST,
                 field=field,
-                value=said,
+                value=recorded,
                 remedy=f"Delete the folder {unit} and run again; only its vectors are recomputed.",
             )
 

@@ -31,9 +31,9 @@ class SketchFiles:
         Raises InputError where the shard was altered since it was written.
         """
         file = self.folder / f"{self._name(shard)}.npy"
-        found = self._read(file, shard.n_rows)
-        if found is not None:
-            return found
+        array = self._read(file, shard.n_rows)
+        if array is not None:
+            return array
         shard.verify()  # A sketch of other bytes would keep this name.
         # Half precision: a sketch is far noisier than that.
         made = sketch(shard.rows(), self.n_dims, self.seed).astype(np.float16)
@@ -51,9 +51,9 @@ class SketchFiles:
 
     def _read(self, file: Path, n_rows: int) -> NDArray[np.float16] | None:
         try:
-            found = np.load(file, mmap_mode="r" if n_rows else None, allow_pickle=False)
+            array = np.load(file, mmap_mode="r" if n_rows else None, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-        if found.shape != (n_rows, self.n_dims) or found.dtype != np.float16:
+        if array.shape != (n_rows, self.n_dims) or array.dtype != np.float16:
             return None
-        return np.asarray(found)
+        return np.asarray(array)

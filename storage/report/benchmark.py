@@ -81,11 +81,11 @@ def _means(
         " ORDER BY kind DESC, ndcg DESC, method",
         [benchmark_id, setting],
     ).fetchall()
-    found: dict[str, list[BenchmarkRow]] = {}
+    by_kind: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
-        found.setdefault(row[2], []).append(BenchmarkRow(*row))
-    order = sorted(found, key=lambda kind: (kind != _NO_TARGETS, kind))
-    return {kind: found[kind] for kind in order}
+        by_kind.setdefault(row[2], []).append(BenchmarkRow(*row))
+    order = sorted(by_kind, key=lambda kind: (kind != _NO_TARGETS, kind))
+    return {kind: by_kind[kind] for kind in order}
 
 
 def _per_target(
@@ -101,7 +101,7 @@ def _per_target(
         " GROUP BY target, method ORDER BY target, ndcg DESC, method",
         [benchmark_id, setting],
     ).fetchall()
-    found: dict[str, list[tuple[str, float]]] = {}
+    by_target: dict[str, list[tuple[str, float]]] = {}
     for target, method, ndcg in rows:
-        found.setdefault(target, []).append((method, ndcg))
-    return found
+        by_target.setdefault(target, []).append((method, ndcg))
+    return by_target

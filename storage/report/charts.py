@@ -76,11 +76,11 @@ def score_curve(
     y_values = nice_ticks(min(0.0, *values), max(values))
     low, high = y_values[0], y_values[-1]
 
-    def place(rank: float, score: float) -> tuple[float, float]:
+    def position(rank: float, score: float) -> tuple[float, float]:
         return 100 * math.log10(rank) / last, 100 * (score - low) / (high - low)
 
-    placed = [place(*point) for point in points]
-    cut_x, cut_y = place(n_selected, cut_score)
+    placed = [position(*point) for point in points]
+    cut_x, cut_y = position(n_selected, cut_score)
     return ScoreCurve(
         line=_path(placed),
         chosen=_area([p for p in placed if p[0] <= cut_x]),

@@ -95,13 +95,13 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
             remedy="Name two; `saelect ls` lists them.",
         )
     with open_snapshot(workspace) as connection:
-        found = compare(connection, one, two)
+        comparison = compare(connection, one, two)
     path = workspace.reports / f"{file_name(one.name)}{VERSUS}{file_name(two.name)}.html"
     page = page_environment().get_template("compare.html.j2")
     text = page.render(
-        found=found,
-        one=found.first,
-        two=found.second,
+        comparison=comparison,
+        one=comparison.first,
+        two=comparison.second,
         command=command_in(workspace),
         policy=policy(),
         terms=TERMS,
@@ -115,21 +115,21 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
 
 def compare(connection: Connection, one: SelectionRow, two: SelectionRow) -> Comparison:
     """Gather what the page says."""
-    mine, theirs = _ranks(connection, one), _ranks(connection, two)
-    both = [example for example in mine if example in theirs]
+    ranks, other_ranks = _ranks(connection, one), _ranks(connection, two)
+    both = [example for example in ranks if example in other_ranks]
     facts = selection_facts(connection, one), selection_facts(connection, two)
-    n_all = len(mine) + len(theirs) - len(both)
-    apart = sorted(both, key=lambda e: (-abs(mine[e] - theirs[e]), mine[e]))[:MOVED]
-    apart = [example for example in apart if mine[example] != theirs[example]]
-    moved = picks_at(connection, one, [mine[example] for example in apart])
+    n_all = len(ranks) + len(other_ranks) - len(both)
+    apart = sorted(both, key=lambda e: (-abs(ranks[e] - other_ranks[e]), ranks[e]))[:MOVED]
+    apart = [example for example in apart if ranks[example] != other_ranks[example]]
+    moved = picks_at(connection, one, [ranks[example] for example in apart])
     return Comparison(
-        first=_side(connection, one, facts[0], mine, theirs),
-        second=_side(connection, two, facts[1], theirs, mine),
+        first=_side(connection, one, facts[0], ranks, other_ranks),
+        second=_side(connection, two, facts[1], other_ranks, ranks),
         n_both=len(both),
         jaccard=len(both) / n_all if n_all else 0.0,
-        correlation=rank_correlation([(mine[e], theirs[e]) for e in both]),
-        depths=_depths(mine, theirs),
-        moved=[Moved(moved[mine[e]], mine[e], theirs[e]) for e in apart],
+        correlation=rank_correlation([(ranks[e], other_ranks[e]) for e in both]),
+        depths=_depths(ranks, other_ranks),
+        moved=[Moved(moved[ranks[e]], ranks[e], other_ranks[e]) for e in apart],
         sources=_sources(facts),
         lengths=_lengths(facts),
         settings=_settings(facts),
@@ -150,10 +150,10 @@ def _side(
     connection: Connection,
     chosen: SelectionRow,
     facts: SelectionFacts,
-    mine: Mapping[str, int],
-    theirs: Mapping[str, int],
+    ranks: Mapping[str, int],
+    other_ranks: Mapping[str, int],
 ) -> Side:
-    only = [rank for example, rank in mine.items() if example not in theirs]
+    only = [rank for example, rank in ranks.items() if example not in other_ranks]
     shown = list(picks_at(connection, chosen, only[:SHOWN]).values())
     curve = json_object(facts.selection["curve"])
     drawn = score_curve(
@@ -167,15 +167,18 @@ def rank_correlation(pairs: Sequence[tuple[int, int]]) -> float | None:
     n = len(pairs)
     if n < 2:
         return None
-    order = [{rank: place for place, rank in enumerate(sorted(side))} for side in zip(*pairs)]  # noqa: B905 - pairs
+    order = [
+        {rank: position for position, rank in enumerate(sorted(side))}
+        for side in zip(*pairs, strict=True)
+    ]
     gaps = sum((order[0][a] - order[1][b]) ** 2 for a, b in pairs)
     return 1 - 6 * gaps / (n * (n * n - 1))
 
 
-def _depths(mine: Mapping[str, int], theirs: Mapping[str, int]) -> list[tuple[int, int]]:
+def _depths(ranks: Mapping[str, int], other_ranks: Mapping[str, int]) -> list[tuple[int, int]]:
     """(k, shared among the first k of both) for round k up to the smaller selection."""
-    last = min(len(mine), len(theirs))
-    worst = sorted(max(rank, theirs[e]) for e, rank in mine.items() if e in theirs)
+    last = min(len(ranks), len(other_ranks))
+    worst = sorted(max(rank, other_ranks[e]) for e, rank in ranks.items() if e in other_ranks)
     depths = [k for k in _DEPTHS if k < last] + ([last] if last else [])
     return [(k, sum(rank <= k for rank in worst)) for k in depths]
 
@@ -221,8 +224,8 @@ def _settings(facts: tuple[SelectionFacts, SelectionFacts]) -> list[tuple[str, s
 def _flat(value: object, prefix: str = "") -> dict[str, object]:
     """A config's leaves by dotted key."""
     if isinstance(value, dict) and value:
-        found: dict[str, object] = {}
+        leaves: dict[str, object] = {}
         for key, inner in value.items():
-            found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        return found
+            leaves |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        return leaves
     return {prefix: value} if prefix else {}

@@ -23,7 +23,7 @@ from storage.report.records import (
 )
 from storage.wording.checks import check_sentences
 from storage.wording.drops import dropped_words
-from storage.wording.reasons import Spot, full_words, reason_words, visible
+from storage.wording.reasons import Span, full_words, reason_words, visible
 
 PAGE_PICKS = 20
 NEAR_MISSES = 10
@@ -189,25 +189,23 @@ def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetL
     key = chosen.selection_id
     rows = connection.execute(_LATENTS, [key, chosen.run_id, SHOWN]).fetchall()
     examples: dict[tuple[str, int], list[Context]] = {}
-    fired: dict[tuple[str, int], list[_Fired]] = {}
-    found = connection.execute(_EXAMPLES, [key, EXAMPLES]).fetchall() if rows else []
-    for space, latent, rank, turn, first, end, messages in found:
+    active: dict[tuple[str, int], list[_ActiveToken]] = {}
+    activations = connection.execute(_EXAMPLES, [key, EXAMPLES]).fetchall() if rows else []
+    for space, latent, rank, turn, first, end, messages in activations:
         texts = turn_texts(json.loads(messages))
         if turn < len(texts):
-            one = _Fired(rank, texts[turn], first, end)
+            one = _ActiveToken(rank, texts[turn], first, end)
             examples.setdefault((space, latent), []).append(_context(one))
-            fired.setdefault((space, latent), []).append(one)
-    exemplars = _exemplar_texts(connection, chosen.run_id) if rows else {}
+            active.setdefault((space, latent), []).append(one)
     latents = []
     for target, text, latent, space, share, n_exemplars, pool_share, carried in rows:
-        here = fired.get((space, latent), ())
-        turns = [one.text for one in here] or exemplars.get(target, [])
-        places = [Spot(n, one.first, one.end) for n, one in enumerate(here)]
-        worded = reason_words(space, latent, text, turns, places)
+        here = active.get((space, latent), ())
+        spans = [Span(n, one.first, one.end) for n, one in enumerate(here)]
+        label = reason_words(space, latent, text, [one.text for one in here], spans)
         latents.append(
             TargetLatent(
                 target,
-                full_words(space, text, worded) if text else f"latent {latent}",
+                full_words(space, text, label) if text else f"latent {latent}",
                 latent,
                 space,
                 bool(text),
@@ -221,7 +219,7 @@ def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetL
     return latents
 
 
-class _Fired(NamedTuple):
+class _ActiveToken(NamedTuple):
     """A token of a pick on which a latent is active, in its turn's text."""
 
     rank: int
@@ -230,21 +228,8 @@ class _Fired(NamedTuple):
     end: int
 
 
-def _exemplar_texts(connection: Connection, run_id: str) -> dict[str, list[str]]:
-    """Texts of the turns of the exemplars of each target task."""
-    texts: dict[str, list[str]] = {}
-    rows = connection.execute(
-        "SELECT target, messages FROM exemplar WHERE run_id = ? AND messages IS NOT NULL"
-        " ORDER BY rowid",
-        [run_id],
-    )
-    for target, messages in rows.fetchall():
-        texts.setdefault(target, []).extend(turn_texts(json.loads(messages)))
-    return texts
-
-
-def _context(fired: _Fired) -> Context:
+def _context(active: _ActiveToken) -> Context:
     """The token with the text around it on one line."""
-    rank, text, first, end = fired
+    rank, text, first, end = active
     before, after = text[max(0, first - BEFORE) : first], text[end : end + AFTER]
     return Context(rank, visible(before), visible(text[first:end]), visible(after))

@@ -96,13 +96,13 @@ def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[R
 def _written(
     connection: Connection, workspace: Workspace, selection: str, out: Path | None
 ) -> tuple[Path, ReportFacts]:
-    found = selection_in(connection, workspace, selection)
-    facts = report_facts(connection, found)
-    data = _data(connection, found, facts)
-    path = out or workspace.reports / f"{file_name(found.name)}.html"
+    chosen = selection_in(connection, workspace, selection)
+    facts = report_facts(connection, chosen)
+    data = _data(connection, chosen, facts)
+    path = out or workspace.reports / f"{file_name(chosen.name)}.html"
     page = render(facts, data, datetime.now(UTC), command_in(workspace))
     write_bytes(path, page.encode("utf-8", "replace"))
-    log.info("wrote the report of %s to %s", found.name, path)
+    log.info("wrote the report of %s to %s", chosen.name, path)
     return path, facts
 
 
@@ -118,8 +118,8 @@ def _data(connection: Connection, chosen: SelectionRow, facts: ReportFacts) -> P
 
 def command_in(workspace: Workspace) -> Command:
     """Writes commands as one types them for this workspace."""
-    place = [] if str(workspace.root) == DEFAULT else ["-w", str(workspace.root)]
-    return lambda *words: shlex.join(["saelect", *(str(word) for word in words), *place])
+    option = [] if str(workspace.root) == DEFAULT else ["-w", str(workspace.root)]
+    return lambda *words: shlex.join(["saelect", *(str(word) for word in words), *option])
 
 
 def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Command) -> str:
@@ -137,7 +137,7 @@ def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Co
         config_text=_yaml(run["config"]),
         counts=_flat(run["counts"]),
         training=training_curve(run["counts"]),
-        asked=_asked(facts),
+        request=_request(facts),
         held=_held(facts.facts.n_selected),
         has_marks=any(pick.is_marked for pick in facts.picks),
         n_exemplars_of=facts.facts.targets,
@@ -168,7 +168,7 @@ def _held(n_selected: int) -> str:
 def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
     """Questions with their SQL, in the order of the page."""
     where = f"selection_id = '{facts.facts.selection_id}'"
-    found = [
+    queries = [
         ("Exactly these picks, in order", picks_sql(facts.facts)),
         ("Sources before and after", f"FROM v_source_mix WHERE {where} ORDER BY n_selected DESC"),
         (
@@ -178,14 +178,14 @@ def _queries(facts: ReportFacts) -> list[tuple[str, str]]:
         ("Hashes from the pool to the exports", f"FROM v_lineage WHERE {where}"),
     ]
     if facts.facts.selection["method"] == "jaccard":
-        found[1:1] = [
+        queries[1:1] = [
             ("Why each is there", f"FROM v_why WHERE {where} ORDER BY example_id, share DESC"),
             (
                 "Which tokens the latents are active on",
                 f"FROM v_token_activations WHERE {where} ORDER BY rank, turn, first_char",
             ),
         ]
-    return found
+    return queries
 
 
 def _as_is(text: str) -> str:
@@ -195,7 +195,7 @@ def _as_is(text: str) -> str:
     return Markup(text)
 
 
-def _asked(facts: ReportFacts) -> dict[str, object]:
+def _request(facts: ReportFacts) -> dict[str, object]:
     """What the config asked for, as far as it is in the catalog.
 
     shortfall: examples that are missing to the budget in examples, 0 where none are.

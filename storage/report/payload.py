@@ -13,8 +13,12 @@ from storage.wording.numbers import percent, score, spelled
 PART_PICKS = 1000
 
 _ESCAPES = {
-    "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"
-}  # fmt: skip
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 
 
 def inline_json(value: object) -> str:
@@ -87,15 +91,21 @@ def _row(pick: ShownPick, words: Words, places: Mapping[str, int]) -> list[objec
         pick.n_places,
         [_turn(turn, words) for turn in pick.turns],
         [
-            [words.number(each.name), words.number(each.space), each.number,
-             int(each.is_described), each.contribution, percent(each.share)]
+            [
+                words.number(each.name),
+                words.number(each.space),
+                each.number,
+                int(each.is_described),
+                each.contribution,
+                percent(each.share),
+            ]
             for each in pick.latents
         ],
         percent(pick.rest_share),
         exemplar,
         words.number(pick.reason),
         [_chip(chip, words) for chip in pick.reasons()],
-    ]  # fmt: skip
+    ]
 
 
 def _chip(chip: Chip, words: Words) -> list[object]:

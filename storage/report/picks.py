@@ -15,7 +15,7 @@ from storage.catalog.lookup import SelectionRow, described
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 from storage.report.records import Latent, Piece, ShownPick, Turn
-from storage.wording.reasons import Kind, Spot, full_words, reason_words
+from storage.wording.reasons import Kind, Span, full_words, reason_words
 
 WHOLE_PICKS = 100
 """The first picks are shown with MOST_CHARACTERS of text, the others with SHORT_CHARACTERS."""
@@ -34,7 +34,7 @@ _LOOKED_AT = 8
 _HEATS = 4
 
 
-class Fired(NamedTuple):
+class ActiveToken(NamedTuple):
     """A token on which a latent is active."""
 
     space: str
@@ -66,7 +66,7 @@ QUALIFY row_number() OVER (PARTITION BY w.example_id, w.space
     <= CASE WHEN w.term IS NULL THEN {TOP_LATENTS} ELSE {_LOOKED_AT} END
 ORDER BY p.rank, w.latent < 0, w.position, w.contribution DESC, w.latent"""
 
-_FIRED = """
+_ACTIVE = """
 SELECT f.example_id, f.space, f.latent, f.turn, f.first_char, f.end_char, f.activation
 FROM token_activations f JOIN {table} p USING (selection_id, example_id)
 WHERE f.selection_id = $chosen AND {ranks} AND f.turn IS NOT NULL
@@ -92,8 +92,8 @@ def picks_at(
 ) -> dict[int, ShownPick]:
     """The picks of these ranks, by rank."""
     within = "list_contains($ranks::BIGINT[], p.rank)"
-    found = _read(connection, chosen, "pick", within, {"ranks": list(ranks)}, MOST_CHARACTERS)
-    return {pick.rank: pick for pick in found}
+    picks = _read(connection, chosen, "pick", within, {"ranks": list(ranks)}, MOST_CHARACTERS)
+    return {pick.rank: pick for pick in picks}
 
 
 def first_reasons(
@@ -119,80 +119,79 @@ def _read(
     """ranks: SQL that says which; values: what it names."""
     values = {"chosen": chosen.selection_id, **values}
     reason = "p.reason" if table == "pick" else "NULL"
-    rows, why, fired = (
+    rows, why, active = (
         connection.execute(query.format(table=table, ranks=ranks, reason=reason), values).fetchall()
-        for query in (_PICKS, _WHY, _FIRED)
+        for query in (_PICKS, _WHY, _ACTIVE)
     )
-    whys, fires = _by_example(why), _by_example(fired)
+    whys, activations = _by_example(why), _by_example(active)
     return [
-        _shown(row, whys.get(row[2], []), fires.get(row[2], []), most_characters) for row in rows
+        _shown(row, whys.get(row[2], []), activations.get(row[2], []), most_characters)
+        for row in rows
     ]
 
 
 def _by_example(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
-    found: dict[str, list[tuple[Any, ...]]] = {}
+    grouped: dict[str, list[tuple[Any, ...]]] = {}
     for example_id, *rest in rows:
-        found.setdefault(example_id, []).append(tuple(rest))
-    return found
+        grouped.setdefault(example_id, []).append(tuple(rest))
+    return grouped
 
 
 def _shown(
     row: tuple[Any, ...],
     why: Sequence[tuple[Any, ...]],
-    fired: Sequence[tuple[Any, ...]],
+    active: Sequence[tuple[Any, ...]],
     most_characters: int,
 ) -> ShownPick:
     messages = json.loads(row[-2])
     texts = turn_texts(messages)
-    fires = [Fired(*each) for each in fired]
-    latents = _latents(why, fires, texts)
+    activations = [ActiveToken(*each) for each in active]
+    latents = _latents(why, activations, texts)
     rest_share = 1 - sum(latent.share for latent in latents)
-    turns = _turns(messages, texts, most_characters, marks_of(fires, latents))
+    turns = _turns(messages, texts, most_characters, marks_of(activations, latents))
     exemplar_id = why[0][0] if why else None
     return ShownPick(*[*row[:-2], turns, latents, rest_share, exemplar_id, row[-1]])
 
 
 def _latents(
-    why: Sequence[tuple[Any, ...]], fired: Sequence[Fired], texts: Sequence[str]
+    why: Sequence[tuple[Any, ...]], active: Sequence[ActiveToken], texts: Sequence[str]
 ) -> list[Latent]:
     """The first TOP_LATENTS of each space that can be read, and what stands between them."""
-    places: dict[tuple[str, int], list[Fired]] = {}
-    for each in fired:
+    places: dict[tuple[str, int], list[ActiveToken]] = {}
+    for each in active:
         places.setdefault((each.space, each.latent), []).append(each)
     latents, n_readable = [], dict.fromkeys((space for _, space, *_ in why), 0)
     for _, space, number, text, part, share in why:
         if number < 0 or n_readable[space] == TOP_LATENTS:
             continue
-        spots: list[Spot] = []
-        if (space, number) in places:
-            here = sorted(places[space, number], key=lambda each: -each.strength)
-            spots = [Spot(*each[2:5]) for each in here]
-        worded = reason_words(space, number, text, texts, spots)
-        n_readable[space] += worded.kind is Kind.READABLE
-        name = full_words(space, text, worded) if text else f"latent {number}"
-        latents.append(Latent(name, space, number, bool(text), part, share, worded))
+        strongest = sorted(places.get((space, number), []), key=lambda each: -each.strength)
+        spans = [Span(*each[2:5]) for each in strongest]
+        label = reason_words(space, number, text, texts, spans)
+        n_readable[space] += label.kind is Kind.READABLE
+        name = full_words(space, text, label) if text else f"latent {number}"
+        latents.append(Latent(name, space, number, bool(text), part, share, label))
     return latents
 
 
 Marks = Mapping[int, Sequence[tuple[int, int, int, str]]]
-"""Turn -> (first character, end, heat, levels) of its tokens that fired, in order."""
+"""Turn -> (first character, end, heat, levels) of its tokens that active, in order."""
 
 
-def marks_of(fired: Sequence[Fired], latents: Sequence[Latent]) -> Marks:
-    """How strongly each token fired; see `Piece`.
+def marks_of(active: Sequence[ActiveToken], latents: Sequence[Latent]) -> Marks:
+    """How strongly each token active; see `Piece`.
 
     A token's heat is the sum over latents of the latent's share of the similarity times its
     strength on the token, in quarters of the hottest token of the sample.
     """
-    numbers = {(latent.space, latent.number): place for place, latent in enumerate(latents)}
-    shown = [(numbers[each[:2]], each) for each in fired if each[:2] in numbers]
-    top = {place: 0.0 for place in numbers.values()}
-    for place, each in shown:
-        top[place] = max(top[place], each.strength)
+    numbers = {(latent.space, latent.number): index for index, latent in enumerate(latents)}
+    shown = [(numbers[each[:2]], each) for each in active if each[:2] in numbers]
+    top = {index: 0.0 for index in numbers.values()}
+    for index, each in shown:
+        top[index] = max(top[index], each.strength)
     parts: dict[tuple[int, int, int], list[float]] = {}
-    for place, each in shown:
+    for index, each in shown:
         part = parts.setdefault((each.turn, each.first, each.end), [0.0] * len(latents))
-        part[place] = max(part[place], each.strength / top[place])
+        part[index] = max(part[index], each.strength / top[index])
     worth = {
         key: sum(share * latent.share for share, latent in zip(part, latents, strict=True))
         for key, part in parts.items()
@@ -211,14 +210,14 @@ def _apart(marks: Sequence[tuple[int, int, int, str]]) -> list[tuple[int, int, i
 
     A word and the token with the space before it, for example.
     """
-    bounds = sorted({place for first, end, _, _ in marks for place in (first, end)})
-    found: list[tuple[int, int, int, str]] = []
+    bounds = sorted({bound for first, end, _, _ in marks for bound in (first, end)})
+    separate: list[tuple[int, int, int, str]] = []
     for first, end in pairwise(bounds):
         over = [mark for mark in marks if mark[0] <= first and end <= mark[1]]
         if over:
             levels = "".join(map(max, zip(*(mark[3] for mark in over), strict=True)))
-            found.append((first, end, max(mark[2] for mark in over), levels))
-    return found
+            separate.append((first, end, max(mark[2] for mark in over), levels))
+    return separate
 
 
 def turns_of(

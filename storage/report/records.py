@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from storage.export.facts import SelectionFacts
 from storage.report.charts import LengthBin, ScoreCurve, SourceBar
 from storage.wording.checks import Sentence
-from storage.wording.reasons import Worded, folded
+from storage.wording.reasons import Label, merge_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Latent:
     """A latent, word or token that a pick shares with its exemplar.
 
     name:   its description, the word or token as it is, or its number.
-    worded: the same as a short list says it.
+    label:  the same as a short list says it.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Latent:
     is_described: bool
     contribution: int
     share: float
-    worded: Worded
+    label: Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ShownPick:
     def reasons(self, most: int | None = None) -> list[Chip]:
         """Its latents as a short list: the first `most` that can be read, signs as a number."""
         chips = []
-        for words, places in folded([latent.worded for latent in self.latents], most):
+        for words, places in merge_labels([latent.label for latent in self.latents], most):
             latents = [self.latents[at] for at in places]
             share = sum([latent.share for latent in latents])
             is_plain = not any([latent.is_described for latent in latents])

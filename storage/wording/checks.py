@@ -34,7 +34,7 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Check:
     """A row of held_out_check with its selection's method, in the names of the columns."""
 
     target: str
@@ -83,13 +83,13 @@ def check_sentences(connection: Connection, selection_id: str) -> list[Sentence]
     own = connection.execute(
         "SELECT method FROM selection WHERE selection_id = ?", [selection_id]
     ).fetchall()
-    rows = [_Found(*row) for row in connection.execute(_CHECKS, [selection_id]).fetchall()]
+    rows = [_Check(*row) for row in connection.execute(_CHECKS, [selection_id]).fetchall()]
     sentences: list[Sentence] = []
     for target in dict.fromkeys(row.target for row in rows):
-        mine = {row.method: row for row in rows if row.target == target}
-        found = mine[own[0][0]]
-        better = connection.execute(_BETTER, [selection_id, target, found.method]).fetchall()[0]
-        sentences += [_contains(found), *_enough(found), _beats_random(mine, found, better)]
+        by_method = {row.method: row for row in rows if row.target == target}
+        check = by_method[own[0][0]]
+        better = connection.execute(_BETTER, [selection_id, target, check.method]).fetchall()[0]
+        sentences += [_contains(check), *_enough(check), _beats_random(by_method, check, better)]
     return sentences + _named(connection, selection_id)
 
 
@@ -108,63 +108,63 @@ def in_lines(sentences: Sequence[Sentence]) -> list[str]:
     ]
 
 
-def _contains(found: _Found) -> Sentence:
+def _contains(check: _Check) -> Sentence:
     """Is this in the pool."""
-    if found.percentile is None:
+    if check.percentile is None:
         text = (
             "Whether the pool holds this task cannot be checked: a single exemplar cannot be held"
             " out and ranked by others. Give at least 5."
         )
-        return Sentence("contains", found.target, text, is_warning=True)
-    assert found.n_close is not None
-    assert found.percentile_lo is not None
-    if found.percentile_lo <= CHANCE:
+        return Sentence("contains", check.target, text, is_warning=True)
+    assert check.n_close is not None
+    assert check.percentile_lo is not None
+    if check.percentile_lo <= CHANCE:
         text = (
             "Whether the pool holds this task cannot be told: held-out exemplars rank no better"
-            f" than chance ({_percentiles(found)}; 50 % is chance). Give more exemplars, or"
+            f" than chance ({_percentiles(check)}; 50 % is chance). Give more exemplars, or"
             " exemplars that are more alike."
         )
-        return Sentence("contains", found.target, text, is_warning=True)
-    low, high = _count(found.n_close_lo), _count(found.n_close_hi)
-    if round(found.n_close) == 0:
+        return Sentence("contains", check.target, text, is_warning=True)
+    low, high = _count(check.n_close_lo), _count(check.n_close_hi)
+    if round(check.n_close) == 0:
         text = (
             "The pool seems not to hold this very task: most held-out exemplars rank above every"
             f" sample of it (at most {high} samples are as close to the exemplars as these are to"
             " each other). The picks are its nearest relatives."
         )
-        return Sentence("contains", found.target, text, is_warning=True)
+        return Sentence("contains", check.target, text, is_warning=True)
     text = (
-        f"About {_count(found.n_close)} samples of the pool are as close to the exemplars as these"
-        f" are to each other (95 % interval {low} to {high}, from {found.n_exemplars} exemplars)."
+        f"About {_count(check.n_close)} samples of the pool are as close to the exemplars as these"
+        f" are to each other (95 % interval {low} to {high}, from {check.n_exemplars} exemplars)."
     )
-    is_vague = found.n_close > MANY * found.n_ranked
+    is_vague = check.n_close > MANY * check.n_ranked
     if is_vague:
         text += (
             " That is much of the pool: either it is full of this task, or the representation"
             " hardly tells the task from the rest. Read some picks."
         )
-    return Sentence("contains", found.target, text, is_warning=is_vague)
+    return Sentence("contains", check.target, text, is_warning=is_vague)
 
 
-def _enough(found: _Found) -> list[Sentence]:
+def _enough(check: _Check) -> list[Sentence]:
     """How much is enough."""
-    if found.depth is None or found.n_examined is None:
+    if check.depth is None or check.n_examined is None:
         return []
-    until, picks, beyond = found.depth, found.n_picks or 0, found.n_beyond or 0
+    until, picks, beyond = check.depth, check.n_picks or 0, check.n_beyond or 0
     if until == 0:
         text = (
             "Not even the best-ranked samples are closer to the exemplars than to random samples"
             " of the pool: this ranking is no better than a random choice."
         )
-        return [Sentence("enough", found.target, text, is_warning=True)]
-    if found.n_examined <= until < found.n_ranked:
+        return [Sentence("enough", check.target, text, is_warning=True)]
+    if check.n_examined <= until < check.n_ranked:
         text = (
             f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
             " most samples there are closer to the exemplars than to random samples of the pool."
         )
     else:
         text = (
-            f"The ranking is informative to about rank {until:,} of {found.n_ranked:,}: from there"
+            f"The ranking is informative to about rank {until:,} of {check.n_ranked:,}: from there"
             " on, most samples are no closer to the exemplars than to random samples of the pool."
         )
     if beyond:
@@ -174,34 +174,37 @@ def _enough(found: _Found) -> list[Sentence]:
         )
     else:
         text += f" The {picks:,} picks all lie before it."
-    return [Sentence("enough", found.target, text, is_warning=beyond > 0)]
+    return [Sentence("enough", check.target, text, is_warning=beyond > 0)]
 
 
-def _beats_random(mine: dict[str, _Found], found: _Found, better: tuple[int, int]) -> Sentence:
+def _beats_random(by_method: dict[str, _Check], check: _Check, better: tuple[int, int]) -> Sentence:
     """Did it beat random, and BM25."""
-    if found.percentile is None:
-        return Sentence("beats_random", found.target, "There is no comparison with random order"
-                        " either: it needs at least 2 exemplars.")  # fmt: skip
-    assert found.percentile_lo is not None
-    beats = found.percentile_lo > CHANCE
+    if check.percentile is None:
+        return Sentence(
+            "beats_random",
+            check.target,
+            "There is no comparison with random order either: it needs at least 2 exemplars.",
+        )
+    assert check.percentile_lo is not None
+    beats = check.percentile_lo > CHANCE
     text = (
-        f"A held-out exemplar ranks above {_percentiles(found)}"
+        f"A held-out exemplar ranks above {_percentiles(check)}"
         f"{'' if beats else ', which is not clearly better than random'}."
     )
     others = [
-        f"by {name} {_digits(mine[method].percentile or 0)} %"
+        f"by {name} {_digits(by_method[method].percentile or 0)} %"
         for method, name in (("bm25", "BM25"), ("random", "random order"))
-        if method in mine and method != found.method
+        if method in by_method and method != check.method
     ]
     if others:
         listed = ", ".join(others)
         text += f" {listed[0].upper()}{listed[1:]}."
     n_better, n = better
-    if n and found.method != "bm25":
+    if n and check.method != "bm25":
         text += f" {n_better} of {n} exemplars rank higher than by BM25."
-    if found.n_rows < found.n_ranked:
-        text += f" Measured among {found.n_rows:,} samples drawn from {found.n_ranked:,}."
-    return Sentence("beats_random", found.target, text, is_warning=not beats)
+    if check.n_rows < check.n_ranked:
+        text += f" Measured among {check.n_rows:,} samples drawn from {check.n_ranked:,}."
+    return Sentence("beats_random", check.target, text, is_warning=not beats)
 
 
 def _named(connection: Connection, selection_id: str) -> list[Sentence]:
@@ -226,12 +229,12 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
     return sentences
 
 
-def _percentiles(found: _Found) -> str:
-    if found.percentile is None or found.percentile_lo is None or found.percentile_hi is None:
+def _percentiles(check: _Check) -> str:
+    if check.percentile is None or check.percentile_lo is None or check.percentile_hi is None:
         return "an unknown share of the pool"
-    low, high = _digits(found.percentile_lo), _digits(found.percentile_hi)
+    low, high = _digits(check.percentile_lo), _digits(check.percentile_hi)
     return (
-        f"{_digits(found.percentile)} % of the pool (median of {found.n_exemplars}; 95 % interval"
+        f"{_digits(check.percentile)} % of the pool (median of {check.n_exemplars}; 95 % interval"
         f" {low} to {high})"
     )
 

@@ -1,5 +1,6 @@
 """The words of the reports, each in a sentence or two; pages link them to these."""
 
+# One entry a line or two: spread out it would fill two screens.
 TERMS = {
     "budget": ("budget", "How much to select: a number of samples, a share of the eligible ones, or"
         " tokens of the training. The selection is the beginning of the ranking that fits."),
