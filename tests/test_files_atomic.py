@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from selection.core.errors import InputError
+from selection.core.numbers import size
 from storage.files import atomic
 
 
@@ -135,7 +136,7 @@ def test_work_that_does_not_fit_is_refused_with_both_sizes(tmp_path: Path) -> No
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_000_000_000, "2.0 GB")],
 )
 def test_sizes_are_readable(n_bytes: int, text: str) -> None:
-    assert atomic.readable_bytes(n_bytes) == text
+    assert size(n_bytes) == text
 
 
 def test_only_old_temporary_names_are_removed(tmp_path: Path) -> None:

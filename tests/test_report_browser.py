@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from selection.core.numbers import spelled
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.lookup import list_selections
 from storage.files.workspace import open_workspace
 from storage.report.compare import write_comparison
 from storage.report.page import write_report
-from storage.wording.numbers import spelled
 from tests.catalog_fixture import make_tables
 from tests.hostile_text import FLAG, PAYLOADS, TEXT, hostile_workspace
 

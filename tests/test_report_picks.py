@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selection.core.numbers import spelled
 from storage.report.payload import inline_json, pick_data
 from storage.report.picks import ActiveToken, marks_of, turns_of
 from storage.report.records import Latent, Piece, ShownPick, Turn
-from storage.wording.numbers import spelled
 from storage.wording.reasons import Kind, Label
 
 LATENTS = [

@@ -21,7 +21,8 @@ from prefect.artifacts import (
 )
 from prefect.runtime import deployment
 
-from flows.orchestration.progress import Listener, duration, listening
+from flows.orchestration.progress import Listener, listening
+from selection.core.numbers import duration
 
 log = logging.getLogger(__name__)
 

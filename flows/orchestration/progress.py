@@ -200,13 +200,6 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - started)
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def for_terminal() -> Listener:
     """Bars at a terminal; lines in CI, in pipes and where TERM=dumb asks for them."""
     is_plain = os.environ.get("CI") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()

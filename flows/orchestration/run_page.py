@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flows.orchestration.artifacts import publish_markdown, publish_table
 from flows.orchestration.prefect_settings import FILES_URL
-from flows.orchestration.progress import StageRecord, duration
+from flows.orchestration.progress import StageRecord
+from selection.core.numbers import duration
 from storage.export.cards import picks_sql
 from storage.files.workspace import Workspace, file_name
 from storage.pools.prepare import open_pool

@@ -1,8 +1,7 @@
 """An estimate as lines, for `saelect run --dry-run` and for the page of a dry run."""
 
-from flows.orchestration.progress import duration
 from flows.stages.estimate import PROBES, Estimate, Tokens
-from storage.files.atomic import readable_bytes
+from selection.core.numbers import duration, size
 
 
 def estimate_lines(estimate: Estimate) -> list[str]:
@@ -31,7 +30,7 @@ def _cost_lines(estimate: Estimate) -> list[str]:
             "             for the pool; the SAE's own steps and encoding are not included",
         ]
     spaces = f", each in {estimate.n_spaces} spaces" if estimate.n_spaces > 1 else ""
-    free = readable_bytes(estimate.n_free_bytes)
+    free = size(estimate.n_free_bytes)
     cached = f"  cached     {estimate.n_cached:,} vectors are there"
     if vectors is None:
         return [
@@ -44,7 +43,7 @@ def _cost_lines(estimate: Estimate) -> list[str]:
     return [
         f"{cached}, {estimate.n_missing:,} would be computed{spaces}",
         f"  forward    {_forward(vectors.tokens)}",
-        f"  disk       about {readable_bytes(vectors.n_bytes)} of vectors; {free} free",
+        f"  disk       about {size(vectors.n_bytes)} of vectors; {free} free",
         f"  time       about {middle} for the vectors ({time_range})",
     ]
 

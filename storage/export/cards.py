@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from selection.core.numbers import plural
 from storage.export.facts import SelectionFacts
 
 FORMAT = 1
@@ -50,6 +51,52 @@ def picks_sql(facts: SelectionFacts) -> str:
     return f"SELECT * FROM v_selection WHERE selection_id = '{facts.selection_id}' ORDER BY rank"
 
 
+_CARD = """{front_matter}
+# {name}
+
+{n_selected} samples chosen by saelect from {n_eligible} eligible ones for
+{targets}. Method: {method}.
+{warning}
+## Load
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("{name}", split="train")  # the path of this folder
+```
+
+Rows are in order of rank, best first. TRL's `SFTTrainer` takes the column `messages` as it is;
+settings for LLaMA-Factory and Axolotl come with `--format llama_factory` and `--format axolotl`.
+
+## Where the rows came from
+
+| source | licence | rows |
+|---|---|---:|
+{sources}
+
+Licences are as the pool names them. `saelect export {name} --format ids` writes file and row
+of each sample; in the catalog:
+
+```sql
+{sql}
+```
+
+## Files
+
+| file | rows | SHA-256 |
+|---|---:|---|
+{files}
+
+Model, SAE, versions and the whole config are in `manifest.json`. A folder's SHA-256 is that of the
+sorted JSON of its files' hashes.
+"""
+
+_DEMO_WARNING = """
+> **The demonstration model represented these samples.** It shows how saelect works;
+> it is far too small to choose data for real training.
+"""
+
+
 def dataset_card(
     facts: SelectionFacts,
     files: Sequence[Mapping[str, object]],
@@ -61,58 +108,23 @@ def dataset_card(
 
     is_plain, has_tools: the shape of the rows, as `SelectedRows` tells it.
     """
-    run, selection = facts.run, facts.selection
     paths = [str(file["path"]) for file in files]
-    sources = [(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]
     listed = [
         (f"`{file['path']}`", "" if file["rows"] is None else f"{file['rows']:,}", file["sha256"])
         for file in files
     ]
-    warning = (
-        "\n> **The demonstration model represented these samples.** It shows how saelect works;\n"
-        "> it is far too small to choose data for real training.\n"
-        if run["is_demo"]
-        else ""
+    return _CARD.format(
+        front_matter=_front_matter(facts, paths, is_plain, has_tools),
+        name=facts.name,
+        n_selected=f"{facts.n_selected:,}",
+        n_eligible=f"{facts.selection['n_eligible']:,}",
+        targets=_targets(facts),
+        method=_method(facts.selection),
+        warning=_DEMO_WARNING if facts.run["is_demo"] else "",
+        sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
+        sql=picks_sql(facts),
+        files=_table(listed),
     )
-    return f"""{_front_matter(facts, paths, is_plain, has_tools)}
-# {facts.name}
-
-{facts.n_selected:,} samples chosen by saelect from {selection["n_eligible"]:,} eligible ones for
-{_targets(facts)}. Method: {_method(selection)}.
-{warning}
-## Load
-
-```python
-from datasets import load_dataset
-
-rows = load_dataset("{facts.name}", split="train")  # the path of this folder
-```
-
-Rows are in order of rank, best first. TRL's `SFTTrainer` takes the column `messages` as it is;
-settings for LLaMA-Factory and Axolotl come with `--format llama_factory` and `--format axolotl`.
-
-## Where the rows came from
-
-| source | licence | rows |
-|---|---|---:|
-{_table(sources)}
-
-Licences are as the pool names them. `saelect export {facts.name} --format ids` writes file and row
-of each sample; in the catalog:
-
-```sql
-{picks_sql(facts)}
-```
-
-## Files
-
-| file | rows | SHA-256 |
-|---|---:|---|
-{_table(listed)}
-
-Model, SAE, versions and the whole config are in `manifest.json`. A folder's SHA-256 is that of the
-sorted JSON of its files' hashes.
-"""
 
 
 def _table(rows: Sequence[Sequence[object]]) -> str:
@@ -147,7 +159,7 @@ def _quoted(text: str) -> str:
 def _targets(facts: SelectionFacts) -> str:
     target = facts.selection["target"]
     named = {k: n for k, n in facts.targets.items() if target in (None, k)} or facts.targets
-    parts = [f"{name} ({n:,} exemplar{'s' * (n != 1)})" for name, n in named.items()]
+    parts = [f"{name} ({plural(n, 'exemplar')})" for name, n in named.items()]
     return f"the target task{'s' * (len(parts) != 1)} " + ", ".join(parts)
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.numbers import size
 
 log = logging.getLogger(__name__)
 
@@ -152,21 +153,11 @@ def ensure_free(folder: Path, need_bytes: int, what: str) -> None:
     free = free_bytes(folder)
     if free < need_bytes:
         raise InputError(
-            f"{what} will need about {readable_bytes(need_bytes)},"
-            f" but only {readable_bytes(free)} are free on this disk",
+            f"{what} will need about {size(need_bytes)},"
+            f" but only {size(free)} are free on this disk",
             file=folder,
             remedy="Free some room, or put the workspace on another disk with --workspace DIR.",
         )
-
-
-def readable_bytes(n_bytes: int) -> str:
-    """A size for people, in powers of 1000: `1.5 GB`."""
-    size, unit = float(n_bytes), "bytes"
-    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
-        if size < 1000 or unit == "PB":
-            break
-        size /= 1000
-    return f"{n_bytes} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 def remove_stale_temps(folder: Path, older_than_s: float) -> int:
@@ -203,7 +194,7 @@ def full_disk_explained(path: Path) -> Iterator[None]:
 def full_disk_error(path: Path) -> InputError:
     """The error for a disk that filled up while `path` was written."""
     return InputError(
-        f"the disk is full, or your quota is used up ({readable_bytes(free_bytes(path.parent))}"
+        f"the disk is full, or your quota is used up ({size(free_bytes(path.parent))}"
         " free); nothing half-written was kept",
         file=path,
         remedy="Free some room, or use another disk with --workspace DIR, and run the same command"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.numbers import NONE
 from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, find_selection
@@ -28,7 +29,6 @@ from storage.report.picks import picks_at
 from storage.report.records import ShownPick
 from storage.report.templates import page_environment
 from storage.wording.glossary import TERMS
-from storage.wording.numbers import NONE
 
 log = logging.getLogger(__name__)
 

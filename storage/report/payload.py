@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from selection.core.numbers import percent, score, spelled, unbroken
 from storage.report.records import Chip, ShownPick, Turn
-from storage.wording.numbers import percent, score, spelled
 
 PART_PICKS = 1000
 
@@ -97,11 +97,11 @@ def _row(pick: ShownPick, words: Words, places: Mapping[str, int]) -> list[objec
                 each.number,
                 int(each.is_described),
                 each.contribution,
-                percent(each.share),
+                unbroken(percent(each.share)),
             ]
             for each in pick.latents
         ],
-        percent(pick.rest_share),
+        unbroken(percent(pick.rest_share)),
         exemplar,
         words.number(pick.reason),
         [_chip(chip, words) for chip in pick.reasons()],
@@ -110,7 +110,7 @@ def _row(pick: ShownPick, words: Words, places: Mapping[str, int]) -> list[objec
 
 def _chip(chip: Chip, words: Words) -> list[object]:
     row: list[object] = [words.number(chip.words), " ".join(map(str, chip.places))]
-    return row if len(chip.places) == 1 else [*row, percent(chip.share)]
+    return row if len(chip.places) == 1 else [*row, unbroken(percent(chip.share))]
 
 
 def _turn(turn: Turn, words: Words) -> list[object]:

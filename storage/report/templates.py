@@ -11,9 +11,9 @@ from pathlib import Path
 import jinja2
 from jinja2.bccache import Bucket
 
+from selection.core import numbers
 from selection.core.errors import InputError
 from storage.files.atomic import write_bytes
-from storage.wording import numbers
 
 TEMPLATES = Path(__file__).parent / "templates"
 _COMPILED = TEMPLATES / "__pycache__"
@@ -35,10 +35,10 @@ def page_environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": numbers.count,
-        "percent": numbers.percent,
+        "percent": lambda share: numbers.unbroken(numbers.percent(share)),
         "score": numbers.score,
         "moment": numbers.moment,
-        "duration": numbers.duration,
+        "duration": lambda seconds: numbers.unbroken(numbers.duration(seconds)),
         "plural": numbers.plural,
     }
     return environment

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from selection.core.numbers import percent
 from storage.catalog.connection import Connection
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
@@ -170,7 +171,7 @@ def _enough(check: _Check) -> list[Sentence]:
     if beyond:
         text += (
             f" The budget reaches beyond that: {beyond:,} of {picks:,} picks"
-            f" ({_percent(beyond / max(picks, 1))}) are past it."
+            f" ({percent(beyond / max(picks, 1))}) are past it."
         )
     else:
         text += f" The {picks:,} picks all lie before it."
@@ -220,9 +221,9 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
         what = {
             "apart": f"is unlike the others: held out, it ranks above {percentile or 0:.0f} % of"
             " the pool, no better than a random sample. Is it of this target task?",
-            "unmatched": f"matches nothing: {_percent(near or 0)} of the picks are closer to it"
+            "unmatched": f"matches nothing: {percent(near or 0)} of the picks are closer to it"
             " than to random samples, and 5 % would be by chance.",
-            "dominates": f"dominates: it is the nearest exemplar of {_percent(nearest or 0)} of the"
+            "dominates": f"dominates: it is the nearest exemplar of {percent(nearest or 0)} of the"
             " picks.",
         }[flag]
         sentences.append(Sentence("exemplar", target, f"{name}, {what}", is_warning=True))
@@ -252,7 +253,3 @@ def _count(n: float | None) -> str:
         return "0"
     whole = round(n)
     return f"{whole:,}" if whole < 100 else f"{round(whole, 2 - len(str(whole))):,}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

@@ -13,8 +13,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
+from selection.core.numbers import spelled, spellings
 from selection.core.words import UNSPACED
-from storage.wording.numbers import spelled, spellings
 
 TOKENS, WORDS = "tokens", "words"
 """Names of the lexical spaces; the reasons of all others are latents."""

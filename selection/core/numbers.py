@@ -1,8 +1,10 @@
-"""Numbers, times and texts as the reports write them, in templates and in their script's data."""
+"""Numbers, sizes and times in words for people, the same in terminals, pages and reports."""
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 
+_SIZES = ("kB", "MB", "GB", "TB", "PB")
 NONE = "\u2013"  # an en dash where there is no value
 
 
@@ -36,7 +38,7 @@ def percent(share: float | None) -> str:
         return NONE
     value = 100 * share
     digits = 0 if value >= 10 or value == 0 else 1 if value >= 1 else 2
-    return f"{value:.{digits}f}\u202f%"
+    return f"{value:.{digits}f} %"
 
 
 def score(value: float | None) -> str:
@@ -52,5 +54,18 @@ def moment(at: datetime | None) -> str:
 def duration(seconds: float) -> str:
     """Seconds, minutes or hours."""
     if seconds < 90:
-        return f"{seconds:.1f}\u202fs"
-    return f"{seconds / 60:.0f}\u202fmin" if seconds < 5400 else f"{seconds / 3600:.1f}\u202fh"
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(n_bytes: int) -> str:
+    """Bytes in powers of 1000: 1.5 GB."""
+    if n_bytes < 1000:
+        return f"{n_bytes} bytes"
+    power = min(int(math.log10(n_bytes)) // 3, len(_SIZES))
+    return f"{n_bytes / 1000**power:.1f} {_SIZES[power - 1]}"
+
+
+def unbroken(text: str) -> str:
+    """The text with narrow spaces at which no line ends."""
+    return text.replace(" ", "\u202f")
