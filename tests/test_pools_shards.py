@@ -14,7 +14,6 @@ from selection.core.errors import InputError
 from selection.core.sparse import from_lists, to_dense
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
-from storage.files.key_index import KeyIndex
 from storage.pools.shards import open_shards, write_shard
 
 M = 40
@@ -79,22 +78,6 @@ def test_unknown_keys_are_missing(tmp_path: Path) -> None:
     assert shards.locate(asked)[1].tolist() == [-1] * 5 + [3, -1]
     with pytest.raises(InputError, match="6 of 7 vectors are not there"):
         shards.gather(asked)
-
-
-def test_keys_that_share_their_first_half_are_told_apart() -> None:
-    keys = np.zeros((300, 16), np.uint8)
-    keys[:, 8:10] = (
-        np.random.default_rng(0).permutation(300).astype(np.uint16)[:, None].view(np.uint8)
-    )
-    index = KeyIndex(keys)
-    assert index.find(keys).tolist() == list(range(300))
-    absent = keys.copy()
-    absent[:, 12] = 1
-    assert (index.find(absent) == -1).all()
-    assert KeyIndex(keys[:0]).find(keys[:2]).tolist() == [-1, -1]
-    assert KeyIndex(np.concatenate([keys, keys])).find(keys[::-1]).tolist() == [*range(300)][::-1]
-    with pytest.raises(ValueError, match="expected uint8"):
-        index.find(keys.astype(np.int16))
 
 
 def test_a_key_in_two_shards_means_the_first_by_name(tmp_path: Path) -> None:

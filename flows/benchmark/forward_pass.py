@@ -29,8 +29,7 @@ from selection.representation.heads import Head
 from selection.representation.represent import UnitReport, represent_heads
 from storage.files.atomic import write_atomically
 from storage.pools.renderings import RenderedPool
-from storage.pools.shards import open_shards, write_shard
-from storage.pools.vectors import as_bytes
+from storage.pools.shards import as_bytes, open_shards, write_shard
 
 VERSION = 2
 UNIT = 2048

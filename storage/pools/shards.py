@@ -34,7 +34,6 @@ from storage.files.atomic import (
     temp_path,
     write_json,
 )
-from storage.files.key_index import KeyIndex
 
 if TYPE_CHECKING:  # the report is made beside torch, which reading shards does not need
     from selection.representation.represent import UnitReport
@@ -195,7 +194,13 @@ class ShardSet:
 
     def locate(self, keys: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Shard number (n,) and row in that shard (n,) of each key (n, 16); -1 where missing."""
-        position = self._index.find(keys)
+        names, order = self._sorted_keys
+        wanted = as_bytes(keys)
+        at = np.searchsorted(names, wanted)
+        at[at == len(names)] = 0
+        is_there = names[at] == wanted if len(names) else np.zeros(len(wanted), np.bool_)
+        position = np.full(len(wanted), -1, np.int64)
+        position[is_there] = order[at[is_there]]
         shard = np.searchsorted(self._starts, position, side="right").astype(np.int32) - 1
         row = position - self._starts[shard]
         return np.where(position < 0, -1, shard).astype(np.int32), np.where(position < 0, -1, row)
@@ -244,15 +249,23 @@ class ShardSet:
         return sums
 
     @cached_property
-    def _index(self) -> KeyIndex:
+    def _sorted_keys(self) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """All keys in order, and the position of each over all shards; 24 bytes a key."""
         keys = [shard.keys() for shard in self.shards]
-        return KeyIndex(np.concatenate([np.zeros((0, 16), np.uint8), *keys]))
+        names = as_bytes(np.concatenate([np.zeros((0, 16), np.uint8), *keys]))
+        order = np.argsort(names, kind="stable")  # the first of equal keys stays first
+        return names[order], order
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
         """Number of vectors before each shard."""
         counts = [shard.n_rows for shard in self.shards]
         return np.cumsum([0, *counts[:-1]], dtype=np.int64)
+
+
+def as_bytes(keys: NDArray[np.uint8]) -> NDArray[np.void]:
+    """(n,) 16-byte values from (n, 16) uint8, comparable and sortable as a whole."""
+    return np.ascontiguousarray(keys).view("V16").ravel()
 
 
 def _open(unit: Path) -> Shard:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.core.sparse import take
 from selection.records import SparseRows
-from storage.pools.shards import Shard, ShardSet
+from storage.pools.shards import Shard, ShardSet, as_bytes
 
 Value = TypeVar("Value", bound=np.generic)
 
@@ -117,8 +117,3 @@ class PoolVectors:
 
     def _unique_keys(self) -> NDArray[np.uint8]:
         return self._unique.view(np.uint8).reshape(-1, 16)
-
-
-def as_bytes(keys: NDArray[np.uint8]) -> NDArray[np.void]:
-    """(n,) 16-byte values from (n, 16) uint8, comparable and sortable as a whole."""
-    return np.ascontiguousarray(keys).view("V16").ravel()
