@@ -107,16 +107,40 @@ def make_tables(n: int) -> dict[str, pa.Table]:
     now = datetime.now(UTC)
     ids = np.array([f"{i:032x}" for i in range(2 * n + 1000)])
     scores = np.sort(rng.random(2 * n + 1000))[::-1]
-    run = {"run_id": RUN, "name": "big", "created_at": now, "config": {}, "sae_sha256": "s",
-           "data_licences": {"mit": 9, "": 1}}  # fmt: skip
+    run = {
+        "run_id": RUN,
+        "name": "big",
+        "created_at": now,
+        "config": {},
+        "sae_sha256": "s",
+        "data_licences": {"mit": 9, "": 1},
+    }
     both = [
-        {"selection_id": key, "run_id": RUN, "name": name, "target": "t", "method": "jaccard",
-         "role": role, "n_eligible": 10 * n, "n_selected": n, "n_tokens": 100 * n,
-         "cut_score": float(scores[n - 1]), "budget": {"examples": n}}
+        {
+            "selection_id": key,
+            "run_id": RUN,
+            "name": name,
+            "target": "t",
+            "method": "jaccard",
+            "role": role,
+            "n_eligible": 10 * n,
+            "n_selected": n,
+            "n_tokens": 100 * n,
+            "cut_score": float(scores[n - 1]),
+            "budget": {"examples": n},
+        }
         for key, name, role in ((MAIN, "big", "main"), (OTHER, "big-random", "control"))
-    ]  # fmt: skip
-    exemplars = [{"run_id": RUN, "exemplar_id": f"{'e' * 30}{i:02}", "target": "t",
-                  "messages": "[]", "text": "x"} for i in range(N_EXEMPLARS)]  # fmt: skip
+    ]
+    exemplars = [
+        {
+            "run_id": RUN,
+            "exemplar_id": f"{'e' * 30}{i:02}",
+            "target": "t",
+            "messages": "[]",
+            "text": "x",
+        }
+        for i in range(N_EXEMPLARS)
+    ]
     picks = [_ranked(MAIN, ids[:n], scores, 1), _ranked(OTHER, ids[n // 2 : n // 2 + n], scores, 1)]
     return {
         "run": to_arrow("run", [run]),
@@ -127,12 +151,15 @@ def make_tables(n: int) -> dict[str, pa.Table]:
         "sample": _samples(ids),
         "occurrence": _occurrences(ids, rng),
         **_why(ids[:n], rng),
-        "latent_description": to_arrow("latent_description", [
-            {"sae": "s", "latent": i, "description": f"latent {i}"} for i in range(N_LATENTS)]),
-        "run_source": to_arrow("run_source", [
-            {"run_id": RUN, "source": f"source-{i}", "n_pool": n} for i in range(12)]),
+        "latent_description": to_arrow(
+            "latent_description",
+            [{"sae": "s", "latent": i, "description": f"latent {i}"} for i in range(N_LATENTS)],
+        ),
+        "run_source": to_arrow(
+            "run_source", [{"run_id": RUN, "source": f"source-{i}", "n_pool": n} for i in range(12)]
+        ),
         "event": to_arrow("event", [{"at": now, "run_id": RUN, "action": "selected"}]),
-    }  # fmt: skip
+    }
 
 
 def _texts(ids: np.ndarray) -> list[str]:
@@ -141,11 +168,18 @@ def _texts(ids: np.ndarray) -> list[str]:
 
 def _ranked(selection: str, ids: np.ndarray, scores: np.ndarray, first: int) -> pa.Table:
     n = len(ids)
-    return pa.table({
-        "selection_id": pa.repeat(pa.scalar(selection), n), "rank": np.arange(first, first + n),
-        "target": pa.repeat(pa.scalar("t"), n), "example_id": pa.array(ids.tolist()),
-        "score": scores[:n].copy(), "tokens": np.full(n, 100), "text": _texts(ids),
-        "score_rank": np.arange(first, first + n)})  # fmt: skip
+    return pa.table(
+        {
+            "selection_id": pa.repeat(pa.scalar(selection), n),
+            "rank": np.arange(first, first + n),
+            "target": pa.repeat(pa.scalar("t"), n),
+            "example_id": pa.array(ids.tolist()),
+            "score": scores[:n].copy(),
+            "tokens": np.full(n, 100),
+            "text": _texts(ids),
+            "score_rank": np.arange(first, first + n),
+        }
+    )
 
 
 def _samples(ids: np.ndarray) -> pa.Table:
@@ -156,11 +190,17 @@ def _samples(ids: np.ndarray) -> pa.Table:
 def _occurrences(ids: np.ndarray, rng: np.random.Generator) -> pa.Table:
     n = len(ids)
     sources = [f"source-{i}" for i in rng.integers(0, 12, n)]
-    return pa.table({
-        "run_id": pa.repeat(pa.scalar(RUN), n), "example_id": ids.tolist(),
-        "own_id": [f"own-{i}" for i in range(n)], "source": sources,
-        "file": [f"{source}.jsonl" for source in sources], "row": np.arange(1, n + 1),
-        "licence": ["mit" if i % 3 else "cc-by-4.0" for i in range(n)]})  # fmt: skip
+    return pa.table(
+        {
+            "run_id": pa.repeat(pa.scalar(RUN), n),
+            "example_id": ids.tolist(),
+            "own_id": [f"own-{i}" for i in range(n)],
+            "source": sources,
+            "file": [f"{source}.jsonl" for source in sources],
+            "row": np.arange(1, n + 1),
+            "licence": ["mit" if i % 3 else "cc-by-4.0" for i in range(n)],
+        }
+    )
 
 
 def _why(ids: np.ndarray, rng: np.random.Generator) -> dict[str, pa.Table]:
@@ -169,22 +209,32 @@ def _why(ids: np.ndarray, rng: np.random.Generator) -> dict[str, pa.Table]:
     names = np.array([f"{'e' * 30}{i:02}" for i in range(N_EXEMPLARS)])
     parts = rng.integers(1, 90_000, n * N_WHY)
     totals = np.repeat(parts.reshape(n, N_WHY).sum(axis=1), N_WHY)
-    why = pa.table({
-        "selection_id": pa.repeat(pa.scalar(MAIN), n * N_WHY),
-        "example_id": np.repeat(ids, N_WHY).tolist(),
-        "exemplar_id": np.repeat(names[nearest], N_WHY).tolist(),
-        "space": pa.repeat(pa.scalar("resid@4"), n * N_WHY),
-        "exemplar_rank": np.ones(n * N_WHY, int),
-        "position": np.tile(np.arange(1, N_WHY + 1), n),
-        "latent": rng.integers(0, N_LATENTS, n * N_WHY), "contribution": parts,
-        "numerator": totals, "share": parts / totals,
-        "pool_share": rng.random(n * N_WHY)})  # fmt: skip
-    near = pa.table({
-        "selection_id": pa.repeat(pa.scalar(MAIN), 2 * n), "example_id": np.repeat(ids, 2).tolist(),
-        "exemplar_rank": np.tile([1, 2], n),
-        "exemplar_id": pa.array(np.repeat(names[nearest], 2), mask=np.tile([False, True], n)),
-        "n": np.tile([1, N_EXEMPLARS - 1], n), "similarity": rng.random(2 * n),
-        "part": rng.integers(1, 2**40, 2 * n)})  # fmt: skip
+    why = pa.table(
+        {
+            "selection_id": pa.repeat(pa.scalar(MAIN), n * N_WHY),
+            "example_id": np.repeat(ids, N_WHY).tolist(),
+            "exemplar_id": np.repeat(names[nearest], N_WHY).tolist(),
+            "space": pa.repeat(pa.scalar("resid@4"), n * N_WHY),
+            "exemplar_rank": np.ones(n * N_WHY, int),
+            "position": np.tile(np.arange(1, N_WHY + 1), n),
+            "latent": rng.integers(0, N_LATENTS, n * N_WHY),
+            "contribution": parts,
+            "numerator": totals,
+            "share": parts / totals,
+            "pool_share": rng.random(n * N_WHY),
+        }
+    )
+    near = pa.table(
+        {
+            "selection_id": pa.repeat(pa.scalar(MAIN), 2 * n),
+            "example_id": np.repeat(ids, 2).tolist(),
+            "exemplar_rank": np.tile([1, 2], n),
+            "exemplar_id": pa.array(np.repeat(names[nearest], 2), mask=np.tile([False, True], n)),
+            "n": np.tile([1, N_EXEMPLARS - 1], n),
+            "similarity": rng.random(2 * n),
+            "part": rng.integers(1, 2**40, 2 * n),
+        }
+    )
     return {"explanation": why, "explanation_exemplar": near}
 
 
@@ -192,8 +242,14 @@ def write_scores(workspace: Workspace, n: int) -> None:
     """The bulk scores beside the catalog, in pieces of a million."""
     workspace.scores.mkdir()
     ids = pa.array([f"{i:032x}" for i in range(n)])
-    table = pa.table({"selection_id": pa.repeat(pa.scalar(MAIN), n), "example_id": ids,
-                      "score": np.linspace(1, 0, n), "rank": np.arange(1, n + 1)})  # fmt: skip
+    table = pa.table(
+        {
+            "selection_id": pa.repeat(pa.scalar(MAIN), n),
+            "example_id": ids,
+            "score": np.linspace(1, 0, n),
+            "rank": np.arange(1, n + 1),
+        }
+    )
     pq.write_table(table, workspace.scores / f"{MAIN}.parquet", compression="zstd")
 
 

@@ -58,9 +58,12 @@ from selection.sae.metadata import SaeInfo
 from storage.pools.shards import write_shard
 
 RATIOS = (
-    "stage_over_forward", "speedup_over_padded_loop", "arithmetic", "speedup_over_sorted_loop",
+    "stage_over_forward",
+    "speedup_over_padded_loop",
+    "arithmetic",
+    "speedup_over_sorted_loop",
     "speedup_by_sharing",
-)  # fmt: skip
+)
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -109,17 +112,17 @@ class Runs:
     ) -> None:
         """Load the models; nothing is timed here."""
         resolved = resolve_model(shape.folder)
-        self.place = parse_hookpoint(f"resid@{shape.block}", resolved.n_layers)
-        self.model: ActivationModel = load_activation_model(resolved, self.place, "cpu")
+        self.hookpoint = parse_hookpoint(f"resid@{shape.block}", resolved.n_layers)
+        self.model: ActivationModel = load_activation_model(resolved, self.hookpoint, "cpu")
         self.renderer: Renderer = load_renderer(shape.folder, max_length=max_length)
         self.shape, self.messages, self.folder = shape, messages, folder
         self.samples = self.renderer.render_batch(messages)
-        head = Head(self.place, shape.coder, "mean")
+        head = Head(self.hookpoint, shape.coder, "mean")
         known = calibrate_head(self.samples[:8], self.model, head)
-        self.head = Head(self.place, shape.coder, "mean", known.unit)
+        self.head = Head(self.hookpoint, shape.coder, "mean", known.unit)
         self.whole = transformers.AutoModel.from_pretrained(shape.folder, dtype=torch.float32)
-        self.cut = load_activation_model(resolved, self.place, "cpu", packing="padded")
-        self.alone = load_activation_model(resolved, self.place, "cpu", share_prefixes=False)
+        self.cut = load_activation_model(resolved, self.hookpoint, "cpu", packing="padded")
+        self.alone = load_activation_model(resolved, self.hookpoint, "cpu", share_prefixes=False)
         self.lengths = needed_lengths(self.samples, True)
 
     def stage(self) -> SparseRows:
@@ -172,9 +175,7 @@ class Runs:
 def measure(runs: Runs, repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
     """Seconds of each run, `repeats` times in turn, after one unmeasured forward pass."""
     runs.bare_packed()
-    names = (
-        "stage", "stage_alone", "bare_packed", "bare_padded", "padded_loop", "sorted_loop"
-    )  # fmt: skip
+    names = ("stage", "stage_alone", "bare_packed", "bare_padded", "padded_loop", "sorted_loop")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repeats):
         for name in names:

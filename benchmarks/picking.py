@@ -37,10 +37,12 @@ from benchmarks.support.planted_copies import (
 from benchmarks.support.ranking_data import Setting, synthetic_rows
 from benchmarks.support.stored_pool import stored_pool
 from selection.core.sparse import concatenate, take
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
-from selection.picking.pick import Diversity, Picks, Rules, choose
+from selection.picking.pick import choose
 from selection.picking.ranking import rank
-from selection.records import Budget, Ranking
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.from_settings import Rules
+from selection.picking.rules.near_duplicates import DuplicateFinder, KeptVectors
+from selection.records import Budget, Picks, Ranking
 from selection.similarity.queries import exemplar_queries, score
 from selection.similarity.sketches import build_index, search, sketch
 
@@ -72,7 +74,9 @@ def rules_of(data: PlantedPool, *, duplicates: bool, diversity: bool) -> Rules:
 
     return Rules(
         duplicates=finder if duplicates else None,
-        diversity=Diversity(0.7, 4.0, data.vectors.gather, data.weights) if diversity else None,
+        diversity=Diversity() if diversity else None,
+        vectors=data.vectors.gather,
+        weights=data.weights,
     )
 
 

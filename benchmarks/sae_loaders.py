@@ -78,8 +78,11 @@ def page(differences: dict[str, float]) -> str:
     return "\n".join([*lines, "", *_NOTES]) + "\n"
 
 
-_PICKLES = {"qwen_scope": "`layer{n}.sae.pt`", "openai": "`{n}.pt`",
-            "goodfire": "`{model}-SAE-l{n}.pth`"}  # fmt: skip
+_PICKLES = {
+    "qwen_scope": "`layer{n}.sae.pt`",
+    "openai": "`{n}.pt`",
+    "goodfire": "`{model}-SAE-l{n}.pth`",
+}
 _NOTES = [
     "## What decides the latents",
     "",

@@ -27,14 +27,15 @@ from selection.interactive.ranked import Ranked, RankingRules, rank_samples
 from selection.interactive.reader import Reader, ReaderSettings, open_reader
 from selection.interactive.training import train_on_samples
 from selection.interactive.vectors import SpaceKind, Vectors, make_vectors
-from selection.picking.quotas import Bounds, Quota
-from selection.picking.rules import Diverse, NearDuplicates
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.from_settings import NearDuplicates
+from selection.picking.rules.quotas import Bounds, Quota
 from selection.records import Budget, PoolSource
 from selection.sae.training.settings import TrainSettings
 
 __all__ = [
     "Bounds",
-    "Diverse",
+    "Diversity",
     "NearDuplicates",
     "Quota",
     "Ranked",

@@ -1,6 +1,6 @@
 """Shared records: one frozen dataclass or schema per step of the data. No I/O, no torch, no SQL."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -183,3 +183,46 @@ class Budget:
     examples: int | None = None
     fraction: float | None = None
     tokens: int | None = None
+
+
+class PickReason(StrEnum):
+    """What brought a pick in. The names end up in people's data."""
+
+    SCORE = "score"  # its rank alone
+    INCLUDED = "included"  # on the list of examples always to take
+    FLOOR = "floor"  # a place kept for a floor
+    DIVERSITY = "diversity"  # unlike what was chosen before; its score alone would not do
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A candidate that was not taken though its turn came.
+
+    position: in the ranking. other: the pool row that it nearly repeats, or -1.
+    """
+
+    position: int
+    reason: DropReason
+    detail: str = ""
+    other: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """A selection.
+
+    positions:     (p,) int64 positions in the ranking, in the order of the selection.
+    reasons:       why each was taken; details: more of it, e.g. the floor.
+    passed_over:   candidates that the rules took out, in order of their turn.
+    n_below_min:   ranked candidates below the least score.
+    n_tokens, unused_tokens, shortfall: as in `budget.Cut`.
+    """
+
+    positions: NDArray[np.int64]
+    reasons: Sequence[PickReason]
+    details: Sequence[str]
+    passed_over: Sequence[PassedOver]
+    n_below_min: int
+    n_tokens: int | None
+    unused_tokens: int | None
+    shortfall: str

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 
 from selection.core.sparse import from_lists
 from selection.records import SparseRows
+from selection.similarity.ranking_input import RankingInput, ranking_input
+from selection.similarity.sources import MemoryVectors, PoolSpaces
+from selection.similarity.spaces import SpaceRule, join_spaces
+from selection.similarity.weights import document_frequencies
 
 N_TOPICS, PER_TOPIC, N_COMMON = 40, 30, 200
 N_LATENTS = N_COMMON + N_TOPICS * PER_TOPIC
@@ -47,3 +51,12 @@ def _sample(topic: int, factor: float, rng: np.random.Generator) -> dict[int, in
     latents = np.concatenate([common, N_COMMON + topic * PER_TOPIC + own])
     amounts = np.clip(rng.lognormal(5.0, 0.6, len(latents)), 1, 65_535).astype(int)
     return dict(zip(latents.tolist(), amounts.tolist(), strict=True))
+
+
+def planted_input(made: Planted) -> RankingInput:
+    """What a ranking of a planted pool is made of: one space, idf, not normalized."""
+    vectors = PoolSpaces(("made",), (MemoryVectors(made.pool),))
+    counts, _ = document_frequencies(vectors)
+    spaces = join_spaces([SpaceRule("made")], counts)
+    ids = np.array([f"exemplar-{i}" for i in range(len(made.exemplars))])
+    return ranking_input(vectors, spaces, counts, {"t": ids}, {"t": [made.exemplars]})

@@ -10,7 +10,7 @@ import pytest
 
 from selection.api import (
     Bounds,
-    Diverse,
+    Diversity,
     NearDuplicates,
     Quota,
     Reader,
@@ -39,9 +39,14 @@ Paths = tuple[Path, Path, Path, Path]
 @pytest.fixture(scope="module")
 def reader(paths: Paths) -> Reader:
     return load_model(
-        str(paths[2]), paths[3], hookpoint="resid@2", max_length=128, unit_examples=16,
-        tokens_per_batch=512, threads=1,
-    )  # fmt: skip
+        str(paths[2]),
+        paths[3],
+        hookpoint="resid@2",
+        max_length=128,
+        unit_examples=16,
+        tokens_per_batch=512,
+        threads=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {},
         {
             "near_duplicates": NearDuplicates(similarity=0.5, text_overlap=0.1),
-            "diversity": Diverse(trade=0.5),
+            "diversity": Diversity(trade=0.5),
         },
     ),
     (

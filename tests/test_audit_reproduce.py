@@ -16,7 +16,7 @@ from flows.cli.audit import reproduce_run
 from flows.stages.reproduce import reproduce
 from selection.core.errors import InputError
 from selection.records import SparseRows
-from selection.similarity.agreement import vector_agreement
+from selection.representation.agreement import vector_agreement
 from storage.audit.forget import forget
 from storage.audit.reproduction import recorded_run
 from storage.catalog.sql import run_sql

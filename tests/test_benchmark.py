@@ -30,9 +30,7 @@ from storage.pools.shards import open_shards
 from storage.report.benchmark import write_benchmark_report
 from tests.tiny_model import arithmetic, code, sentiment, translation, write_jsonl
 
-KINDS = {
-    "arithmetic": arithmetic, "translation": translation, "code": code, "sentiment": sentiment
-}  # fmt: skip
+KINDS = {"arithmetic": arithmetic, "translation": translation, "code": code, "sentiment": sentiment}
 
 
 def labelled(i: int) -> dict[str, Any]:
@@ -55,9 +53,14 @@ def labelled(i: int) -> dict[str, Any]:
 def target(kind: str, tasks: list[str], category: str, rows: list[int]) -> dict[str, Any]:
     exemplars = [{**labelled(i), "official_split": "test"} for i in rows]
     return {
-        "target": kind, "kind": "T1 same task" if tasks[0] in KINDS else "T2", "tasks": tasks,
-        "category": category, "families": tasks, "n": len(rows), "exemplars": exemplars,
-    }  # fmt: skip
+        "target": kind,
+        "kind": "T1 same task" if tasks[0] in KINDS else "T2",
+        "tasks": tasks,
+        "category": category,
+        "families": tasks,
+        "n": len(rows),
+        "exemplars": exemplars,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +85,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def request_for(files: tuple[Path, Path], tiny_model_dir: Path, tiny_sae_dir: Path) -> Any:
     def make(**more: Any) -> BenchRequest:
         base = {
-            "pool": str(files[0]), "targets": str(files[1]), "setting": "instance",
-            "model": str(tiny_model_dir), "sae": str(tiny_sae_dir), "hookpoint": "resid@2",
-        }  # fmt: skip
+            "pool": str(files[0]),
+            "targets": str(files[1]),
+            "setting": "instance",
+            "model": str(tiny_model_dir),
+            "sae": str(tiny_sae_dir),
+            "hookpoint": "resid@2",
+        }
         return BenchRequest.model_validate(base | more)
 
     return make

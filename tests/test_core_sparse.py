@@ -44,8 +44,9 @@ def test_take_refuses_rows_that_are_not_there() -> None:
 
 def test_parts_concatenate_in_order() -> None:
     joined = concatenate([rows(), empty(2, 5), rows()])
-    assert np.array_equal(to_dense(joined), np.vstack([to_dense(rows()), np.zeros((2, 5)),
-                                                       to_dense(rows())]))  # fmt: skip
+    assert np.array_equal(
+        to_dense(joined), np.vstack([to_dense(rows()), np.zeros((2, 5)), to_dense(rows())])
+    )
     with pytest.raises(ValueError, match="one number of latents"):
         concatenate([rows(), empty(1, 6)])
     with pytest.raises(ValueError, match="one number of latents"):

@@ -19,7 +19,6 @@ from selection.evaluation.baselines.cosine import (
     sparse_cosine_scores,
 )
 from selection.evaluation.baselines.lexical import (
-    bm25_values,
     count_terms,
     dense_queries,
     dsir_scores,
@@ -30,7 +29,7 @@ from selection.evaluation.baselines.lexical import (
     text_lengths,
     tfidf_values,
 )
-from selection.evaluation.bm25 import bm25_of_sets
+from selection.evaluation.bm25 import bm25_of_sets, table_values
 
 POOL = [
     "Add two and two. Four!",
@@ -73,7 +72,7 @@ def test_bm25_of_the_table_is_the_streaming_bm25(how: str) -> None:
     vocabulary: dict[str, int] = {}
     pool = count_terms(POOL, vocabulary, grow=True)
     mine = count_terms(EXEMPLARS, vocabulary, grow=False)
-    values = bm25_values(pool, text_lengths(pool))
+    values = table_values(pool, text_lengths(pool)).astype(np.float32)
     matrix = products(pool, values, dense_queries(mine, mine.values.astype(np.float32)))
     found = reduce_scores(matrix, how, np.arange(len(POOL)))  # type: ignore[arg-type]
     each, _ = bm25_of_sets(POOL, EXEMPLARS, np.split(np.arange(len(EXEMPLARS)), len(EXEMPLARS)))

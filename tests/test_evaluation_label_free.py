@@ -8,8 +8,7 @@ from selection.evaluation.held_out import folds_of, share_above
 from selection.evaluation.label_free import check_held_out, sample_rows
 from selection.evaluation.ranking_depth import measure_depth, n_indistinguishable
 from selection.similarity.queries import ExemplarReduction, exemplar_queries, score
-from tests.memory_vectors import planted_input
-from tests.planted_duplicates import Planted, planted
+from tests.planted_duplicates import Planted, planted, planted_input
 
 N, M = 600, 7
 IDS = np.array([f"{i:032d}" for i in range(N)], "S32")
@@ -28,9 +27,15 @@ def test_standings_are_those_of_scores_by_the_other_folds(
     rows = np.flatnonzero(np.random.default_rng(0).random(N) < 0.8)
     texts = [f"word{i % 9} word{i % 5}" for i in range(N)]
     standings = check_held_out(
-        ranking, reduction, rows, IDS, lambda rows: [texts[row] for row in rows],
-        {"t": [f"word{i} word1" for i in range(M)]}, n_folds=3, seed=4,
-    )["t"]  # fmt: skip
+        ranking,
+        reduction,
+        rows,
+        IDS,
+        lambda rows: [texts[row] for row in rows],
+        {"t": [f"word{i} word1" for i in range(M)]},
+        n_folds=3,
+        seed=4,
+    )["t"]
     assert list(standings) == ["jaccard", "bm25", "random"]
     ids = ranking.exemplars["t"].ids
     folds = folds_of(ids.tolist(), 3, 4)
@@ -49,9 +54,14 @@ def test_standings_are_those_of_scores_by_the_other_folds(
 def test_a_copy_of_an_exemplar_is_no_sample(made: Planted) -> None:
     ids = np.concatenate([IDS[:-1], np.array(["exemplar-0"], "S32")])  # the last row is a copy
     shares = check_held_out(
-        planted_input(made), "mean", np.arange(N), ids, lambda rows: ["a"] * len(rows),
-        {"t": ["a"] * M}, method="random",
-    )["t"]["random"].shares_above  # fmt: skip
+        planted_input(made),
+        "mean",
+        np.arange(N),
+        ids,
+        lambda rows: ["a"] * len(rows),
+        {"t": ["a"] * M},
+        method="random",
+    )["t"]["random"].shares_above
     # The copy has the exemplar's own random score: as a sample it would tie, and count half.
     assert shares[0] * (N - 1) == pytest.approx(round(shares[0] * (N - 1)))
     assert shares[1] * N == pytest.approx(round(shares[1] * N))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from selection.core.shingles import overlap, shingles
 from selection.core.sparse import concatenate, take
-from selection.picking.diversity import diverse_order
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
+from selection.picking.rules.diversity import diverse_order
+from selection.picking.rules.near_duplicates import DuplicateFinder, KeptVectors
 from selection.records import SparseRows
 from selection.similarity.queries import score_pairs
 from tests.oracles import generalized_jaccard
@@ -143,3 +143,25 @@ def test_diversity_stops_when_the_costs_are_spent() -> None:
     order = diverse_order(rows, np.linspace(1, 0, 6), ones, trade=0.5, costs=costs, budget=9)
     assert order.tolist() == [0, 1, 2]  # the third passes the budget; the caller cuts there
     assert Fraction(1, 2) == generalized_jaccard({1: 1}, {1: 2})
+
+
+def test_what_bins_lose_by_rounding_rules_out_no_equal_vector() -> None:
+    """Each of 32 bins is rounded down to a multiple of 8: without slack 32 x 7 seem to be missing."""
+    rows = sparse_rows([dict.fromkeys(range(32), 4_095)], 32)
+    weights = np.where(np.arange(32) == 0, 14_337, 513)  # the norm needs 27 bits: shift 3
+    kept = KeptVectors(weights, 1.0)
+    kept.keep(rows, 0)
+    numbers, scores = kept.close_to(rows, 0)
+    assert (numbers.tolist(), scores.tolist()) == ([0], [1.0])
+
+
+@pytest.mark.parametrize(("shared", "largest", "threshold"), [(63, 70, 0.9), (28, 35, 0.8)])
+def test_a_score_of_exactly_the_threshold_is_close(
+    shared: int, largest: int, threshold: float
+) -> None:
+    """As a float, threshold / (1 + threshold) of both norms is above the integer it stands for."""
+    assert threshold / (1 + threshold) * (shared + largest) > shared
+    rows = sparse_rows([{0: shared}, {0: shared, 1: largest - shared}])
+    kept = KeptVectors(np.ones(N_LATENTS, np.int64), threshold)
+    kept.keep(rows, 0)
+    assert kept.close_to(rows, 1)[0].tolist() == [0]

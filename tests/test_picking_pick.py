@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.core.sparse import take
 from selection.picking.controls import length_matched
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
-from selection.picking.pick import Diversity, Picks, Rules, choose
-from selection.picking.quotas import Bounds, ColumnLimits, Quota, check_quota, limits_of
+from selection.picking.pick import choose
 from selection.picking.ranking import combine_targets, rank
-from selection.records import Budget, Ranking, SparseRows
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.from_settings import Rules
+from selection.picking.rules.near_duplicates import DuplicateFinder, KeptVectors
+from selection.picking.rules.quotas import Bounds, ColumnLimits, Quota, check_quota, limits_of
+from selection.records import Budget, Picks, Ranking, SparseRows
 from tests.sparse_strategies import N_LATENTS, sparse_rows
 
 ONES = np.ones(N_LATENTS, np.int64)
@@ -47,8 +49,10 @@ def test_a_cap_passes_over_and_a_floor_keeps_places() -> None:
     assert rows_of(picks) == [0, 1, 4, 6, 7]
     assert picks.reasons == ["score", "score", "score", "floor", "floor"]
     assert [(p.position, p.reason) for p in picks.passed_over] == [
-        (2, "quota"), (3, "quota"), (5, "quota"),
-    ]  # fmt: skip
+        (2, "quota"),
+        (3, "quota"),
+        (5, "quota"),
+    ]
     assert "at its cap of 2" in picks.passed_over[0].detail
     assert "kept for floors" in picks.passed_over[2].detail
 
@@ -119,6 +123,10 @@ def test_included_come_first_and_low_scores_stay_out() -> None:
         choose(RANKING, Budget(examples=1), 10, Rules(include=np.array([55])))
 
 
+def diverse(diversity: Diversity, rows: SparseRows) -> Rules:
+    return Rules(diversity=diversity, vectors=lambda wanted: take(rows, wanted), weights=ONES)
+
+
 def finder_of(rows: SparseRows, texts: Sequence[str]) -> DuplicateFinder:
     return DuplicateFinder(
         KeptVectors(ONES, 0.9),
@@ -136,8 +144,10 @@ def test_near_duplicates_give_their_places_to_the_next() -> None:
     picks = choose(RANKING, Budget(examples=4), 10, rules)
     assert rows_of(picks) == [0, 2, 4, 6]
     assert [(p.position, p.other, p.reason) for p in picks.passed_over] == [
-        (1, 0, "near_duplicate"), (3, 2, "near_duplicate"), (5, 4, "near_duplicate"),
-    ]  # fmt: skip
+        (1, 0, "near_duplicate"),
+        (3, 2, "near_duplicate"),
+        (5, 4, "near_duplicate"),
+    ]
     short = choose(RANKING, Budget(examples=9), 10, rules)
     assert rows_of(short) == [0, 2, 4, 6, 8]
     assert "5 near_duplicate" in short.shortfall
@@ -145,7 +155,7 @@ def test_near_duplicates_give_their_places_to_the_next() -> None:
 
 def test_diversity_changes_the_order_and_says_for_whom() -> None:
     rows = sparse_rows([{0: 9}, {0: 9}, {0: 9}, {1: 9}] + [{2: 9}] * 6)
-    rules = Rules(diversity=Diversity(0.5, 4, lambda wanted: take(rows, wanted), ONES))
+    rules = diverse(Diversity(0.5), rows)
     picks = choose(RANKING, Budget(examples=2), 10, rules)
     assert rows_of(picks) == [0, 3]
     assert picks.reasons == ["score", "diversity"]
@@ -163,7 +173,7 @@ def test_a_token_budget_ends_at_the_first_that_does_not_fit_whatever_the_rules()
     for rules in (
         Rules(),
         Rules(duplicates=lambda: finder_of(rows, texts)),
-        Rules(diversity=Diversity(0.9, 4, lambda wanted: take(rows, wanted), ONES)),
+        diverse(Diversity(0.9), rows),
     ):
         picks = choose(RANKING, Budget(tokens=10), 10, rules, tokens)
         assert rows_of(picks) == [0, 1]

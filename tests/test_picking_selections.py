@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selection.picking.eligibility import Eligibility
-from selection.picking.pick import Rules
 from selection.picking.ranking import rank
+from selection.picking.rules.from_settings import Rules
 from selection.picking.selections import JOINT, Selection, rankings_of, select
 from selection.records import Budget, DropReason, Ranking
 from storage.files.scores import read_ids, read_top, scores_table, write_scores
@@ -38,9 +38,13 @@ def selections(**options: object) -> list[Selection]:
 def test_every_target_has_a_selection_by_the_method_and_by_each_control() -> None:
     names = [each.name for each in selections()]
     assert names == [
-        "run-a", "run-b", "run-a-random", "run-b-random", "run-a-length_matched",
+        "run-a",
+        "run-b",
+        "run-a-random",
+        "run-b-random",
+        "run-a-length_matched",
         "run-b-length_matched",
-    ]  # fmt: skip
+    ]
     assert [each.selection_id for each in selections()] == [f"id-{i + 1}" for i in range(6)]
     main, matched = selections()[0], selections()[4]
     picked, drawn = (each.ranking.rows[each.picks.positions] for each in (main, matched))
@@ -50,8 +54,10 @@ def test_every_target_has_a_selection_by_the_method_and_by_each_control() -> Non
 def test_targets_that_share_a_budget_take_turns_by_their_weights() -> None:
     joint = selections(joint=True, target_weights={"a": 2})
     assert [(each.name, each.target) for each in joint] == [
-        ("run", JOINT), ("run-random", JOINT), ("run-length_matched", JOINT),
-    ]  # fmt: skip
+        ("run", JOINT),
+        ("run-random", JOINT),
+        ("run-length_matched", JOINT),
+    ]
     main, matched = joint[0], joint[2]
     assert main.owner_names == ("a", "b")
     assert main.owners[main.picks.positions].tolist() == [0, 0, 1]
@@ -64,9 +70,15 @@ def test_targets_that_share_a_budget_take_turns_by_their_weights() -> None:
 def test_a_control_of_a_selection_that_fell_short_has_its_size() -> None:
     best = rank(np.linspace(0, 1, N), EVERYONE)
     one = select(
-        ("id", "run"), ("jaccard", "random"), lambda _: {"t": best}, Budget(6), N, EVERYONE, tokens,
+        ("id", "run"),
+        ("jaccard", "random"),
+        lambda _: {"t": best},
+        Budget(6),
+        N,
+        EVERYONE,
+        tokens,
         rules=Rules(min_score=0.8),
-    )  # fmt: skip
+    )
     main, control = one
     assert len(main.picks.positions) == len(control.picks.positions) == 3
     assert main.picks.shortfall
@@ -103,6 +115,8 @@ def test_an_example_counts_for_its_first_reason() -> None:
     assert after.eligible.tolist() == [False, False, True, False]
     assert after.n == 1
     assert after.drops == {
-        DropReason.WHERE: 1, DropReason.TOO_SHORT: 1, DropReason.TOO_LONG: 1,
-    }  # fmt: skip
+        DropReason.WHERE: 1,
+        DropReason.TOO_SHORT: 1,
+        DropReason.TOO_LONG: 1,
+    }
     assert before.n == 3

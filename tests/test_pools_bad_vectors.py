@@ -14,7 +14,7 @@ import flows.stages.represent.representer as vectors_stage
 from flows.config.jobs import SelectConfig
 from selection.core.errors import InputError
 from selection.core.sparse import from_lists
-from selection.picking.near_duplicates import KeptVectors
+from selection.picking.rules.near_duplicates import KeptVectors
 from selection.records import SparseRows
 from selection.representation.aggregate import FloatRows, quantize
 from selection.similarity.queries import exemplar_queries, score

@@ -146,6 +146,8 @@ def test_another_process_with_another_shard_gives_the_same_bytes() -> None:
     expected = scores[150:].tobytes().hex()
     found = subprocess.run(
         [sys.executable, "-c", SCRIPT, "150", "400", "2"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     assert found == expected

@@ -57,13 +57,21 @@ def saelens(folder: Path, architecture: str, **config: object) -> Made:
     """A training SAE of sae-lens, saved for inference by it and encoded by what it then loads."""
     import sae_lens
 
-    prefix = {"topk": "TopK", "abstopk": "AbsTopK", "jumprelu": "JumpReLU", "gated": "Gated",
-              "standard": "Standard", "batchtopk": "BatchTopK",
-              "matryoshka": "MatryoshkaBatchTopK"}[architecture]  # fmt: skip
+    prefix = {
+        "topk": "TopK",
+        "abstopk": "AbsTopK",
+        "jumprelu": "JumpReLU",
+        "gated": "Gated",
+        "standard": "Standard",
+        "batchtopk": "BatchTopK",
+        "matryoshka": "MatryoshkaBatchTopK",
+    }[architecture]
     meta = sae_lens.saes.sae.SAEMetadata(
-        model_name="org/tiny", hook_name="blocks.4.hook_resid_post", prepend_bos=True,
+        model_name="org/tiny",
+        hook_name="blocks.4.hook_resid_post",
+        prepend_bos=True,
         context_size=128,
-    )  # fmt: skip
+    )
     module = sae_lens.saes
     made = getattr(module, f"{prefix}TrainingSAEConfig")(d_in=D, d_sae=M, metadata=meta, **config)
     sae = getattr(module, f"{prefix}TrainingSAE")(made)
@@ -84,10 +92,20 @@ def saelens_flat(folder: Path, **config: object) -> Made:
     import sae_lens
 
     saelens(folder, "standard")
-    flat = {"d_in": D, "d_sae": M, "dtype": "torch.float32", "device": "cpu",
-            "model_name": "org/tiny", "hook_point": "blocks.5.hook_resid_pre",
-            "hook_point_layer": 5, "hook_point_head_index": None, "activation_fn_str": "relu",
-            "prepend_bos": True, "context_size": 128, "normalize_activations": False}  # fmt: skip
+    flat = {
+        "d_in": D,
+        "d_sae": M,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "model_name": "org/tiny",
+        "hook_point": "blocks.5.hook_resid_pre",
+        "hook_point_layer": 5,
+        "hook_point_head_index": None,
+        "activation_fn_str": "relu",
+        "prepend_bos": True,
+        "context_size": 128,
+        "normalize_activations": False,
+    }
     (folder / "cfg.json").write_text(json.dumps(flat | config))
     with torch.no_grad():
         loaded = sae_lens.SAE.load_from_disk(folder)
@@ -117,8 +135,15 @@ def dictionary(folder: Path, name: str, threshold: float | None = None) -> Made:
         made.threshold.data.copy_(torch.linspace(0, 2, M))
     folder.mkdir(parents=True)
     torch.save(made.state_dict(), folder / "ae.pt")
-    trainer = {"dict_class": name, "activation_dim": D, "dict_size": M, "layer": 3, "k": K,
-               "lm_name": "org/tiny", "submodule_name": "resid_post_layer_3"}  # fmt: skip
+    trainer = {
+        "dict_class": name,
+        "activation_dim": D,
+        "dict_size": M,
+        "layer": 3,
+        "k": K,
+        "lm_name": "org/tiny",
+        "submodule_name": "resid_post_layer_3",
+    }
     if name in ("AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder", "JumpReluAutoEncoder"):
         del trainer["k"]
     buffer = {"d_submodule": D, "io": "out", "ctx_len": 128}
@@ -150,8 +175,9 @@ def gemma(folder: Path, inner: str, config: dict[str, Any] | None) -> Made:
     place.mkdir(parents=True)
     weights = gemma_weights(upper=True)
     if config is None:
-        np.savez(place / "params.npz", allow_pickle=False,
-                 **{n: t.numpy() for n, t in weights.items()})  # fmt: skip
+        np.savez(
+            place / "params.npz", allow_pickle=False, **{n: t.numpy() for n, t in weights.items()}
+        )
     else:
         save_file(gemma_weights(upper=False), place / "params.safetensors")
         (place / "config.json").write_text(json.dumps(config))
@@ -165,17 +191,28 @@ def gemma(folder: Path, inner: str, config: dict[str, Any] | None) -> Made:
 def llama_scope(folder: Path, **config: object) -> Made:
     """By hand, with rows of any length; encoded as its reference inference does, in float64."""
     g = torch.Generator().manual_seed(9)
-    shapes = {"encoder.weight": (M, D), "encoder.bias": (M,), "decoder.weight": (D, M),
-              "decoder.bias": (D,)}  # fmt: skip
+    shapes = {
+        "encoder.weight": (M, D),
+        "encoder.bias": (M,),
+        "decoder.weight": (D, M),
+        "decoder.bias": (D,),
+    }
     tensors = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
     hyper: dict[str, Any] = {
-        "d_model": D, "d_sae": M, "expansion_factor": M // D, "act_fn": "jumprelu",
-        "jump_relu_threshold": 0.4, "norm_activation": "dataset-wise", "top_k": 4,
+        "d_model": D,
+        "d_sae": M,
+        "expansion_factor": M // D,
+        "act_fn": "jumprelu",
+        "jump_relu_threshold": 0.4,
+        "norm_activation": "dataset-wise",
+        "top_k": 4,
         "dataset_average_activation_norm": {"in": 6.5, "out": 6.5},
-        "sparsity_include_decoder_norm": True, "apply_decoder_bias_to_pre_encoder": False,
-        "use_decoder_bias": True, "hook_point_in": "blocks.15.hook_resid_post",
+        "sparsity_include_decoder_norm": True,
+        "apply_decoder_bias_to_pre_encoder": False,
+        "use_decoder_bias": True,
+        "hook_point_in": "blocks.15.hook_resid_post",
         "hook_point_out": "blocks.15.hook_resid_post",
-    } | config  # fmt: skip
+    } | config
     (folder / "checkpoints").mkdir(parents=True)
     save_file(tensors, folder / "checkpoints" / "final.safetensors")
     (folder / "hyperparams.json").write_text(json.dumps(hyper))
@@ -200,12 +237,21 @@ def llamascopium(folder: Path, r1: bool = False, **config: object) -> Made:
     w, b, d, c = (0.7 * torch.randn(s, generator=g) for s in ((D, M), (M,), (M, D), (D,)))
     log_threshold, hook = torch.randn(M, generator=g) / 2, "blocks.12.hook_resid_post"
     settings: dict[str, Any] = {
-        "sae_type": "sae", "d_model": D, "expansion_factor": M / D, "use_decoder_bias": True,
-        "act_fn": "topk", "norm_activation": "dataset-wise", "sparsity_include_decoder_norm": True,
-        "top_k": K, "use_triton_kernel": False, "jumprelu_threshold_window": 2.0,
-        "sparsity_threshold_for_triton_spmm_kernel": 0.996, "hook_point_in": hook,
-        "hook_point_out": hook, "use_glu_encoder": False,
-    } | config  # fmt: skip
+        "sae_type": "sae",
+        "d_model": D,
+        "expansion_factor": M / D,
+        "use_decoder_bias": True,
+        "act_fn": "topk",
+        "norm_activation": "dataset-wise",
+        "sparsity_include_decoder_norm": True,
+        "top_k": K,
+        "use_triton_kernel": False,
+        "jumprelu_threshold_window": 2.0,
+        "sparsity_threshold_for_triton_spmm_kernel": 0.996,
+        "hook_point_in": hook,
+        "hook_point_out": hook,
+        "use_glu_encoder": False,
+    } | config
     names, threshold = ("W_E", "b_E", "W_D", "b_D"), "activation_function.log_jumprelu_threshold"
     if r1:
         names = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
@@ -220,9 +266,11 @@ def llamascopium(folder: Path, r1: bool = False, **config: object) -> Made:
     (folder / "config.json").write_text(json.dumps(settings))
 
     x = tokens().double()
-    scale = {"dataset-wise": torch.full((N, 1), D**0.5 / 6.5, dtype=torch.float64),
-             "token-wise": D**0.5 / x.norm(dim=1, keepdim=True),
-             "inference": torch.ones(N, 1)}[settings["norm_activation"]]  # fmt: skip
+    scale = {
+        "dataset-wise": torch.full((N, 1), D**0.5 / 6.5, dtype=torch.float64),
+        "token-wise": D**0.5 / x.norm(dim=1, keepdim=True),
+        "inference": torch.ones(N, 1),
+    }[settings["norm_activation"]]
     scaled = x * scale
     if settings.get("apply_decoder_bias_to_pre_encoder"):
         scaled = scaled - c
@@ -241,8 +289,12 @@ def llamascopium(folder: Path, r1: bool = False, **config: object) -> Made:
 def openai(folder: Path, activation: str) -> Made:
     """By hand, as the library's state dict is; encoded by its definition in float64."""
     g = torch.Generator().manual_seed(13)
-    shapes = {"pre_bias": (D,), "latent_bias": (M,), "encoder.weight": (M, D),
-              "decoder.weight": (D, M)}  # fmt: skip
+    shapes = {
+        "pre_bias": (D,),
+        "latent_bias": (M,),
+        "encoder.weight": (M, D),
+        "decoder.weight": (D, M),
+    }
     state: dict[str, Any] = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
     bias, latent_bias, w, d = (t.double() for t in state.values())
     state["stats_last_nonzero"] = torch.zeros(M, dtype=torch.long)
@@ -283,8 +335,12 @@ def qwen_scope(folder: Path) -> Made:
 def goodfire(folder: Path) -> Made:
     """By hand, as its one class saves it: two linear layers; encoded by hand in float64."""
     g = torch.Generator().manual_seed(23)
-    shapes = {"encoder_linear.weight": (M, D), "encoder_linear.bias": (M,),
-              "decoder_linear.weight": (D, M), "decoder_linear.bias": (D,)}  # fmt: skip
+    shapes = {
+        "encoder_linear.weight": (M, D),
+        "encoder_linear.bias": (M,),
+        "decoder_linear.weight": (D, M),
+        "decoder_linear.bias": (D,),
+    }
     state = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
     folder.mkdir(parents=True)
     torch.save(state, folder / "Llama-3.1-8B-Instruct-SAE-l19.pth")
@@ -294,20 +350,26 @@ def goodfire(folder: Path) -> Made:
 
 
 GEMMA_2 = {
-    "architecture": "jump_relu", "model_name": "gemma-v3-270m-it", "l0": 11, "width": M,
-    "hf_hook_point_in": "model.layers.9.output", "hf_hook_point_out": "model.layers.9.output",
+    "architecture": "jump_relu",
+    "model_name": "gemma-v3-270m-it",
+    "l0": 11,
+    "width": M,
+    "hf_hook_point_in": "model.layers.9.output",
+    "hf_hook_point_out": "model.layers.9.output",
     "affine_connection": False,
-}  # fmt: skip
+}
 CASES: dict[str, Callable[[Path], Made]] = {
     "sparsify_topk": lambda f: sparsify(f / "layers.4", num_latents=M),
     "sparsify_factor": lambda f: sparsify(f / "h.1", expansion_factor=4, normalize_decoder=False),
-    "sparsify_groupmax": lambda f: sparsify(f / "layers.2.mlp", num_latents=M,
-                                            activation="groupmax"),
+    "sparsify_groupmax": lambda f: sparsify(
+        f / "layers.2.mlp", num_latents=M, activation="groupmax"
+    ),
     "saelens_standard": lambda f: saelens(f, "standard"),
     "saelens_no_subtraction": lambda f: saelens(f, "standard", apply_b_dec_to_input=False),
     "saelens_layer_norm": lambda f: saelens(f, "standard", normalize_activations="layer_norm"),
     "saelens_constant_norm": lambda f: saelens(
-        f, "standard", normalize_activations="constant_norm_rescale"),
+        f, "standard", normalize_activations="constant_norm_rescale"
+    ),
     "saelens_topk": lambda f: saelens(f, "topk", k=K, rescale_acts_by_decoder_norm=False),
     "saelens_topk_rescaled": lambda f: saelens(f, "topk", k=K, rescale_acts_by_decoder_norm=True),
     "saelens_abstopk": lambda f: saelens(f, "abstopk", k=K, rescale_acts_by_decoder_norm=False),
@@ -317,7 +379,8 @@ CASES: dict[str, Callable[[Path], Made]] = {
     "saelens_matryoshka": lambda f: saelens(f, "matryoshka", k=K, matryoshka_widths=[8, 32]),
     "saelens_flat": lambda f: saelens_flat(f),
     "saelens_flat_topk": lambda f: saelens_flat(
-        f, activation_fn_str="topk", activation_fn_kwargs={"k": K}),
+        f, activation_fn_str="topk", activation_fn_kwargs={"k": K}
+    ),
     "dictionary_AutoEncoder": lambda f: dictionary(f, "AutoEncoder"),
     "dictionary_AutoEncoderNew": lambda f: dictionary(f, "AutoEncoderNew"),
     "dictionary_AutoEncoderTopK": lambda f: dictionary(f, "AutoEncoderTopK"),
@@ -325,27 +388,33 @@ CASES: dict[str, Callable[[Path], Made]] = {
     "dictionary_Matryoshka": lambda f: dictionary(f, "MatryoshkaBatchTopKSAE", threshold=0.8),
     "dictionary_Gated": lambda f: dictionary(f, "GatedAutoEncoder"),
     "dictionary_JumpRelu": lambda f: dictionary(f, "JumpReluAutoEncoder"),
-    "gemma_scope": lambda f: gemma(f, "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
-                                   None),
+    "gemma_scope": lambda f: gemma(
+        f, "gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71", None
+    ),
     "gemma_scope_2": lambda f: gemma(f, "resid_post/layer_9_width_16k_l0_small", GEMMA_2),
     "llama_scope": lambda f: llama_scope(f),
     "llama_scope_topk": lambda f: llama_scope(
-        f, act_fn="topk", apply_decoder_bias_to_pre_encoder=True),
+        f, act_fn="topk", apply_decoder_bias_to_pre_encoder=True
+    ),
     "llama_scope_unscaled": lambda f: llama_scope(
-        f, norm_activation="none", sparsity_include_decoder_norm=False),
+        f, norm_activation="none", sparsity_include_decoder_norm=False
+    ),
     "llama_scope_r1": lambda f: llamascopium(
-        f, r1=True, act_fn="jumprelu", apply_decoder_bias_to_pre_encoder=False),
+        f, r1=True, act_fn="jumprelu", apply_decoder_bias_to_pre_encoder=False
+    ),
     "llamascopium_topk": lambda f: llamascopium(f),
     "llamascopium_jumprelu": lambda f: llamascopium(f, act_fn="jumprelu"),
     "llamascopium_folded": lambda f: llamascopium(
-        f, act_fn="jumprelu", norm_activation="inference", sparsity_include_decoder_norm=False),
+        f, act_fn="jumprelu", norm_activation="inference", sparsity_include_decoder_norm=False
+    ),
     "llamascopium_token_wise": lambda f: llamascopium(
-        f, act_fn="relu", norm_activation="token-wise"),
+        f, act_fn="relu", norm_activation="token-wise"
+    ),
     "qwen_scope": lambda f: qwen_scope(f),
     "goodfire": lambda f: goodfire(f),
     "openai_topk": lambda f: openai(f, "TopK"),
     "openai_relu": lambda f: openai(f, "ReLU"),
-}  # fmt: skip
+}
 
 
 def write(target: Path) -> list[str]:
@@ -356,8 +425,11 @@ def write(target: Path) -> list[str]:
             continue
         torch.manual_seed(0)
         dense, recon = make(folder)
-        arrays: dict[str, NDArray[Any]] = {"x": tokens().numpy(), "dense": dense.detach().numpy(),
-                                           "recon": recon.detach().numpy()}  # fmt: skip
+        arrays: dict[str, NDArray[Any]] = {
+            "x": tokens().numpy(),
+            "dense": dense.detach().numpy(),
+            "recon": recon.detach().numpy(),
+        }
         np.savez_compressed(folder / "expected.npz", allow_pickle=False, **arrays)
     return list(CASES)
 

@@ -20,7 +20,7 @@ from flows.config.rules import (
     NearDuplicatesConfig,
     QuotaConfig,
 )
-from selection.similarity.kernels.limits import most_weight
+from selection.similarity.kernels.limits import max_total_weight
 
 ExportFormat = Literal[
     "messages", "preference", "original", "ids", "hf", "llama_factory", "axolotl"
@@ -125,10 +125,10 @@ class SelectConfig(VectorJob):
     def spaces_are_not_too_heavy(self) -> "SelectConfig":
         """Refuse weights whose sums would overflow."""
         normalize, weights = self.ranking.normalize, [s.weight for s in self.representation.spaces]
-        if normalize != "none" and sum(weights) >= most_weight(by_average=normalize == "pool"):
+        if normalize != "none" and sum(weights) >= max_total_weight(by_average=normalize == "pool"):
             raise ValueError(
                 f"the weights of `representation.spaces` add up to {sum(weights)}; with"
                 f" `ranking.normalize: {normalize}` they must stay below"
-                f" {most_weight(by_average=normalize == 'pool'):,}"
+                f" {max_total_weight(by_average=normalize == 'pool'):,}"
             )
         return self

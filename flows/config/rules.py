@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from flows.config.base import Strict
-from selection.picking.quotas import Bounds, Quota
+from selection.picking.rules.quotas import Bounds, Quota
 from selection.records import Budget
 
 Amount = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(ge=0, le=1)]

@@ -21,7 +21,7 @@ from flows.stages.represent.units import embed_rendered
 from flows.stages.reproduce import check_inputs, decide_again, recorded_representer, stored_config
 from flows.stages.session import Session
 from selection.core.errors import InputError
-from selection.similarity.agreement import VectorAgreement, spread_sample, vector_agreement
+from selection.representation.agreement import VectorAgreement, spread_sample, vector_agreement
 from storage.audit.reproduction import RecordedRun
 from storage.files.atomic import TEMP_PREFIX
 from storage.files.hashes import FileHashes

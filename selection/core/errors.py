@@ -1,14 +1,14 @@
 """The one error that a user's input can cause.
 
 Callers must tell it from a bug: the command line prints it as a sentence, everything else as a
-traceback. A message names the place (file, line, field), the value that was found and the remedy.
+traceback. A message names where it is (file, line, field), the value that was read and the remedy.
 """
 
 from pathlib import Path
 
 
 class InputError(ValueError):
-    """Something the user supplied is wrong; `str()` names place, value and remedy."""
+    """Something the user supplied is wrong; `str()` names file, value and remedy."""
 
     def __init__(
         self,
@@ -24,13 +24,13 @@ class InputError(ValueError):
 
         problem: what is wrong, as a clause without a final period.
         remedy:  what the user can do, as a sentence.
-        file, line, field, value: the place and what was found there, where known; line is 1-based.
+        file, line, field, value: where it is and what stands there, where known; line is 1-based.
         """
         self.problem, self.remedy = problem, remedy
         self.file, self.line, self.field, self.value = file, line, field, value
-        place = "" if file is None else str(file) + ("" if line is None else f", line {line}")
+        where = "" if file is None else str(file) + ("" if line is None else f", line {line}")
         named = "" if field is None else f"`{field}`"
-        head = ": ".join(part for part in (place, named) if part)
+        head = ": ".join(part for part in (where, named) if part)
         shown = "" if value is None else f" (found: {shorten(value)})"
         super().__init__(
             f"{head}: {problem}{shown}. {remedy}" if head else f"{problem}{shown}. {remedy}"

@@ -25,7 +25,7 @@ def without_secrets(value: Value) -> Value:
     """
     if isinstance(value, str):
         hidden = _USER.sub(HIDDEN, value)
-        hidden = _PARAMETER.sub(lambda found: found[1] + HIDDEN, hidden)
+        hidden = _PARAMETER.sub(lambda match: match[1] + HIDDEN, hidden)
         return _HUB_TOKEN.sub(HIDDEN, hidden)  # type: ignore[return-value]
     if isinstance(value, Mapping):
         return {key: without_secrets(item) for key, item in value.items()}  # type: ignore[return-value]

@@ -22,30 +22,30 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     pattern, unspaced = _patterns()
-    found: list[str] = []
+    in_text: list[str] = []
     for run in pattern.findall(unicodedata.normalize("NFKC", text).casefold()):
         if len(run) > 2 and unspaced.match(run):
-            found.extend(run[i : i + 2] for i in range(len(run) - 1))
+            in_text.extend(run[i : i + 2] for i in range(len(run) - 1))
         else:
-            found.append(run)
-    return found
+            in_text.append(run)
+    return in_text
 
 
 def word_spans(text: str) -> list[tuple[int, int, str]]:
     """(first character, end, word) of the words of a text, where they stand in it as it is.
 
     The words are those of `words`, but for runs that normalization makes longer or shorter in a
-    script without spaces: these have no place.
+    script without spaces: these have no span.
     """
     pattern, _ = _patterns()
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     for run in pattern.finditer(text):
         own, first = words(run.group()), run.start()
         if len(own) == 1:
-            found.append((first, run.end(), own[0]))
+            spans.append((first, run.end(), own[0]))
         elif len(own) == run.end() - first - 1:
-            found += [(first + i, first + i + 2, pair) for i, pair in enumerate(own)]
-    return found
+            spans += [(first + i, first + i + 2, pair) for i, pair in enumerate(own)]
+    return spans
 
 
 @cache

@@ -6,6 +6,7 @@ words and each text's length in words; the vocabulary of the pool is never held.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,21 +55,51 @@ def bm25_of_sets(
     frequency = np.zeros(len(vocabulary))
     for rows in of_texts:
         frequency += document_frequency(rows)
-    idf = np.log1p((len(lengths) - frequency + 0.5) / (frequency + 0.5))
+    idf = _idf(frequency, len(lengths))
     mean_length = float(lengths.mean()) if lengths.any() else 1.0
 
     def scored(batches: list[SparseRows], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         scores = np.zeros((len(lengths), len(queries)))
-        length_factor = k1 * (1 - b + b * lengths / mean_length)
         for first, rows in zip(range(0, len(lengths), _BATCH), batches, strict=True):
-            part, factor = scores[first : first + _BATCH], length_factor[first : first + _BATCH]
+            part, chunk = scores[first : first + _BATCH], lengths[first : first + _BATCH]
             text = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-            amounts = idf[rows.latents] * rows.values / (rows.values + factor[text])
+            amounts = _values(rows, chunk, idf, mean_length, k1, b)
             for query, column in zip(queries, part.T, strict=True):
                 column += np.bincount(text, amounts * query[rows.latents], len(part))
         return scores
 
     return scored(of_texts, lengths), scored(of_exemplars, exemplar_lengths)
+
+
+def table_values(
+    counts: SparseRows, lengths: NDArray[np.int64], k1: float = 1.5, b: float = 0.75
+) -> NDArray[np.float64]:
+    """(p,) what each entry of a table of counts gives to a query that has its word once.
+
+    lengths: (n,) words of each text, those that the table does not hold included.
+    """
+    mean_length = max(float(lengths.mean()), 1e-12)
+    return _values(
+        counts, lengths, _idf(document_frequency(counts), len(counts)), mean_length, k1, b
+    )
+
+
+def _idf(frequency: NDArray[Any], n: int) -> NDArray[np.float64]:
+    return np.log1p((n - frequency + 0.5) / (frequency + 0.5))
+
+
+def _values(
+    rows: SparseRows,
+    lengths: NDArray[np.int64],
+    idf: NDArray[np.float64],
+    mean_length: float,
+    k1: float,
+    b: float,
+) -> NDArray[np.float64]:
+    """(p,) idf tf / (tf + k1 (1 - b + b length / mean length)) of every entry."""
+    factor = k1 * (1 - b + b * lengths / mean_length)
+    text = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    return np.asarray(idf[rows.latents] * rows.values / (rows.values + factor[text]))
 
 
 def _count(

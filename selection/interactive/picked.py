@@ -18,10 +18,11 @@ from selection.data.samples import texts_of
 from selection.data.training_rows import json_line, training_row
 from selection.interactive.ranked import Ranked
 from selection.picking.budget import wanted_examples
-from selection.picking.pick import Picks, choose
-from selection.picking.quotas import Quota, check_quotas
-from selection.picking.rules import Diverse, NearDuplicates, picking_rules
-from selection.records import Budget
+from selection.picking.pick import choose
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.from_settings import NearDuplicates, picking_rules
+from selection.picking.rules.quotas import Quota, check_quotas
+from selection.records import Budget, Picks
 from selection.similarity.explain import explain_pairs
 
 TrainingFormat = Literal["messages", "original", "ids"]
@@ -39,7 +40,7 @@ class PickRules:
     min_score: float | None = None
     quotas: Sequence[Quota] = ()
     near_duplicates: NearDuplicates | None = None
-    diversity: Diverse | None = None
+    diversity: Diversity | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""Samples ranked against exemplars: who may be picked, what latents weigh, the exact scores."""
+"""Samples ranked against exemplars: who may be picked, weights of latents, the exact scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.core.sparse import take
 from selection.data.messages.contents import has_response
 from selection.data.samples import Samples
 from selection.interactive.vectors import Vectors
@@ -20,10 +19,10 @@ from selection.picking.eligibility import (
     eligible_by_rendering,
 )
 from selection.picking.selections import rankings_of
-from selection.records import Ranking, SparseRows
+from selection.records import Ranking
 from selection.similarity.queries import ExemplarReduction
 from selection.similarity.ranking_input import RankingInput, ranking_input
-from selection.similarity.sources import PoolSpaces, Value
+from selection.similarity.sources import MemoryVectors, PoolSpaces
 from selection.similarity.spaces import Normalize, SpaceRule, join_spaces
 from selection.similarity.weights import Weighting, document_frequencies
 
@@ -97,45 +96,11 @@ class Ranked:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _InMemory:
-    """Vectors of one space as the ranking reads them: one of each sample, all in one block."""
-
-    rows: SparseRows
-
-    @property
-    def n_vectors(self) -> int:
-        return len(self.rows)
-
-    def multiplicity(self) -> NDArray[np.int64]:
-        return np.ones(len(self.rows), np.int64)
-
-    def blocks(
-        self,
-        *,
-        verify: bool = False,
-        only: NDArray[np.bool_] | None = None,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
-        numbers = np.arange(len(self.rows))[share[0] :: share[1]]
-        if only is not None:
-            numbers = numbers[only[numbers]]
-        yield numbers, take(self.rows, numbers)
-
-    def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
-        return values
-
-    def gather(self, rows: NDArray[np.int64]) -> SparseRows:
-        return take(self.rows, rows)
-
-    gather_vectors = gather
-
-
 def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: RankingRules) -> Ranked:
     """Exact generalized Jaccard of every eligible sample; the same scores as `saelect run`."""
     _refuse_silent(target, exemplars)
     promised = _eligible_before_rendering(vectors, exemplars.samples, rules)
-    spaces = PoolSpaces(vectors.names, tuple(_InMemory(rows) for rows in vectors.rows))
+    spaces = PoolSpaces(vectors.names, tuple(MemoryVectors(rows) for rows in vectors.rows))
     counts, has_column = document_frequencies(spaces)
     weights = rules.space_weights or [1] * len(vectors.names)
     joined = join_spaces(

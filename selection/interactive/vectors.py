@@ -112,7 +112,7 @@ def _sae_rows(
     missing = sorted(number for key, number in numbers.items() if key not in known)
     tokens = [rendered[number].tokens for number in missing]
     if not in_order and reader.model.kind == "causal" and reader.settings.share_prefixes:
-        missing = [missing[place] for place in sorted_by_tokens(tokens)]
+        missing = [missing[position] for position in sorted_by_tokens(tokens)]
     size = reader.settings.unit_examples
     n_tokens = sum(len(each) for each in tokens)
     with tqdm(total=n_tokens, unit="token", desc="represent", disable=not progress) as bar:
@@ -149,8 +149,8 @@ class _Kept:
     def remember(self, keys: Sequence[bytes], rows: SparseRows) -> None:
         """Have the vector of every key, the first of equal keys."""
         first = sum(len(part) for part in self._parts)
-        for place, key in enumerate(keys):
-            self._number.setdefault(key, first + place)
+        for position, key in enumerate(keys):
+            self._number.setdefault(key, first + position)
         self._parts.append(rows)
 
     def add(self, keys: Sequence[bytes], rows: SparseRows) -> None:

@@ -125,9 +125,9 @@ def _cut_tokens(
                 )
             return Cut(n_selected, n_tokens, budget - n_tokens, "")
     unused = budget - n_tokens
-    asked = f"{budget} tokens were asked for. {_ranked(len(rows), n_eligible)}"
+    wanted = f"{budget} tokens were asked for. {_ranked(len(rows), n_eligible)}"
     return Cut(
-        n_selected, n_tokens, unused, f"{asked} They have {n_tokens} tokens." if unused else ""
+        n_selected, n_tokens, unused, f"{wanted} They have {n_tokens} tokens." if unused else ""
     )
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from selection.picking.budget import Cut, TokenCount
 from selection.picking.controls import length_matched
-from selection.picking.pick import PickReason, Picks, Rules, choose
+from selection.picking.pick import choose
 from selection.picking.ranking import JointRanking, combine_targets, rank, take_turns
-from selection.records import Budget, Ranking
+from selection.picking.rules.from_settings import Rules
+from selection.records import Budget, PickReason, Picks, Ranking
 
 JOINT = "joint"
 CURVE_POINTS = 200

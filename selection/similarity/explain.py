@@ -18,10 +18,10 @@ from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.spaces import JoinedSpaces
 
 REST = -1
-"""In place of a latent: all shared latents beyond the listed ones together."""
+"""Instead of a latent: all shared latents beyond the listed ones together."""
 
 GENERIC = -2
-"""In place of a latent: all shared latents that fire in much of the pool, together."""
+"""Instead of a latent: all shared latents that fire in much of the pool, together."""
 
 EXPLANATION_SCHEMA = pa.schema(
     [
@@ -72,7 +72,7 @@ def explain_pairs(
                    sample has beyond what the pool has anyway; else by contribution alone. Equal
                    ones by smaller latent.
     generic_share: latents of at least this share are folded into one line, GENERIC.
-    Returns EXPLANATION_SCHEMA in order of candidate, exemplar (best first), place; sums last. A
+    Returns EXPLANATION_SCHEMA in order of candidate, exemplar (best first), position; sums last. A
     pair without a shared latent has no rows.
     """
     queries = exemplar_queries(exemplars, weights, "max")
@@ -210,12 +210,12 @@ def _in_order(
     order = kept[np.argsort(-amounts[kept] * (1 - shares[kept]), kind="stable")]
     first, rest = order[:top], order[top:]
     names, sums = latents[first], amounts[first]
-    found = np.full(len(first), np.nan) if pool_shares is None else shares[first]
+    listed = np.full(len(first), np.nan) if pool_shares is None else shares[first]
     for name, others in ((REST, rest), (GENERIC, np.flatnonzero(generic))):
         if len(others):
             names = np.append(names, np.int32(name))
-            sums, found = np.append(sums, amounts[others].sum()), np.append(found, np.nan)
-    return names, sums, found
+            sums, listed = np.append(sums, amounts[others].sum()), np.append(listed, np.nan)
+    return names, sums, listed
 
 
 def typical_latents(
@@ -225,15 +225,15 @@ def typical_latents(
 
     weights, pool_shares: (n_latents,) as for `explain_pairs`.
     Returns at most `top` latents in order of mean share x (1 - pool share), equal ones by smaller
-    latent; their mean shares of an exemplar's weighted length; in how many exemplars they fire.
+    latent; their mean shares of an exemplar's weighted norm; in how many exemplars they fire.
     """
     owners = np.repeat(np.arange(len(exemplars)), np.diff(exemplars.indptr))
     amounts = (weights[exemplars.latents] * exemplars.values).astype(np.float64)
-    lengths = np.bincount(owners, amounts, len(exemplars))
-    parts = amounts / np.maximum(lengths[owners], 1)
-    latents, place = np.unique(exemplars.latents, return_inverse=True)
-    shares = np.bincount(place, parts, len(latents)) / max(1, len(exemplars))
-    counts = np.bincount(place, amounts > 0, len(latents)).astype(np.int64)
+    norms = np.bincount(owners, amounts, len(exemplars))
+    parts = amounts / np.maximum(norms[owners], 1)
+    latents, column = np.unique(exemplars.latents, return_inverse=True)
+    shares = np.bincount(column, parts, len(latents)) / max(1, len(exemplars))
+    counts = np.bincount(column, amounts > 0, len(latents)).astype(np.int64)
     order = np.argsort(-shares * (1 - pool_shares[latents]), kind="stable")
     order = order[shares[order] > 0][:top]
     return latents[order].astype(np.int64), shares[order], counts[order]

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.core.sparse import take
 from selection.records import SparseRows
 
 Value = TypeVar("Value", bound=np.generic)
@@ -56,6 +57,45 @@ class VectorSource(Protocol):
 
     def gather_vectors(self, numbers: NDArray[np.int64]) -> SparseRows:
         """Vectors by their number, in the order given."""
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryVectors:
+    """Vectors of one space in memory: one of each sample, all in one block."""
+
+    rows: SparseRows
+
+    @property
+    def n_vectors(self) -> int:
+        """Number of vectors, one a sample."""
+        return len(self.rows)
+
+    def multiplicity(self) -> NDArray[np.int64]:
+        """No sample shares a vector."""
+        return np.ones(len(self.rows), np.int64)
+
+    def blocks(
+        self,
+        *,
+        verify: bool = False,
+        only: NDArray[np.bool_] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[NDArray[np.int64], SparseRows]]:
+        """One block; `share` takes every s-th vector."""
+        numbers = np.arange(len(self.rows))[share[0] :: share[1]]
+        if only is not None:
+            numbers = numbers[only[numbers]]
+        yield numbers, take(self.rows, numbers)
+
+    def spread(self, values: NDArray[Value], fill: float | bool) -> NDArray[Value]:
+        """The values as they are."""
+        return values
+
+    def gather(self, rows: NDArray[np.int64]) -> SparseRows:
+        """Vectors of a few rows, in their order."""
+        return take(self.rows, rows)
+
+    gather_vectors = gather
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from selection.core.sparse import indptr_of
 from selection.records import SparseRows
-from selection.similarity.kernels.limits import AVERAGE_BITS, EXCESS_BITS, LENGTH_BITS, most_weight
+from selection.similarity.kernels.limits import (
+    AVERAGE_BITS,
+    EXCESS_BITS,
+    LENGTH_BITS,
+    max_total_weight,
+)
 from selection.similarity.kernels.rows import RowArrays, row_arrays, value_at
 from selection.similarity.weights import SpaceCounts, Weighting, latent_weights, mean_norm
 
@@ -67,7 +72,7 @@ class JoinedSpaces:
                 )
             if int(space.weights.max(initial=0)) >= COLUMN_WEIGHT_LIMIT:
                 raise ValueError(f"a column of {space.name} weighs {COLUMN_WEIGHT_LIMIT} or more")
-        most = most_weight(by_average=any(space.mean_norm for space in spaces))
+        most = max_total_weight(by_average=any(space.mean_norm for space in spaces))
         if sum(space.weight for space in spaces) >= most:
             raise ValueError(f"the weights of the spaces add up to {most:,} or more")
         if self.offsets[-1] >= 1 << 31:

@@ -13,9 +13,15 @@ from selection.data.samples import texts_of
 from selection.picking.budget import wanted_examples
 from selection.picking.decontamination import Contaminated, find_contaminated, item_runs
 from selection.picking.eligibility import Mask
-from selection.picking.pick import Rules
-from selection.picking.quotas import ColumnValues, check_quotas
-from selection.picking.rules import Diverse, NearDuplicates, Rows, Weights, picking_rules
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.from_settings import (
+    NearDuplicates,
+    Rows,
+    Rules,
+    Weights,
+    picking_rules,
+)
+from selection.picking.rules.quotas import ColumnValues, check_quotas
 from storage.pools.prepare import PreparedPool
 from storage.pools.vectors import PoolVectors
 
@@ -73,7 +79,7 @@ def rules_of(
         quotas=[quota.as_quota() for quota in config.quotas],
         columns=quota_columns(config, pool, eligible),
         near_duplicates=NearDuplicates(**duplicates.model_dump()) if duplicates else None,
-        diversity=Diverse(**diversity.model_dump()) if diversity else None,
+        diversity=Diversity(**diversity.model_dump()) if diversity else None,
         vectors=vectors.gather,
         texts=lambda rows: texts_of(pool.examples_at(rows)),
         weights=weights,

@@ -1,4 +1,4 @@
-"""Lexical baselines on arrays: TF-IDF, BM25, bag of words, DSIR, length.
+"""Lexical baselines on arrays: TF-IDF, bag of words, DSIR, length; BM25 is `evaluation.bm25`.
 
 All read one table of word counts, made once per pool and text setting. Scores against each exemplar
 are a matrix (n, m); `selection.evaluation.baselines.cosine` makes one score of them.
@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from selection.core.sparse import concatenate, document_frequency
+from selection.core.sparse import concatenate
 from selection.core.words import words
 from selection.records import SparseRows
 from selection.representation.lexical import count_rows
@@ -64,22 +64,6 @@ def tfidf_values(
 def smooth_idf(frequency: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     """ln((1 + n) / (1 + df)) + 1."""
     return np.log((1 + n) / (1.0 + frequency)) + 1
-
-
-def bm25_values(
-    counts: SparseRows, lengths: NDArray[np.int64], k1: float = 1.5, b: float = 0.75
-) -> NDArray[np.float32]:
-    """(p,) what a term of a text gives to a query that has it once; Lucene's form.
-
-    lengths: (n,) words of each text, those that the table does not hold included.
-    """
-    n = len(counts)
-    frequency = document_frequency(counts)
-    idf = np.log1p((n - frequency + 0.5) / (frequency + 0.5))
-    factor = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-12))
-    row = np.repeat(np.arange(n), np.diff(counts.indptr))
-    amounts = counts.values / (counts.values + factor[row])
-    return (idf[counts.latents] * amounts).astype(np.float32)
 
 
 def text_lengths(counts: SparseRows) -> NDArray[np.int64]:

@@ -15,7 +15,6 @@ from selection.core.errors import InputError
 from selection.core.sparse import document_frequency
 from selection.evaluation.baselines.cosine import Reduced, reduce_scores
 from selection.evaluation.baselines.lexical import (
-    bm25_values,
     count_terms,
     dense_queries,
     dsir_scores,
@@ -26,6 +25,7 @@ from selection.evaluation.baselines.lexical import (
     text_lengths,
     tfidf_values,
 )
+from selection.evaluation.bm25 import table_values
 from selection.evaluation.labelled import LabelledPool, LabelledTarget, Setting, as_text
 from selection.picking.controls import random_scores
 from selection.records import SparseRows
@@ -34,8 +34,12 @@ Scores = Iterator[tuple[str, NDArray[np.float64]]]
 Scorer = Callable[[LabelledTarget], Scores]
 """Target -> (variant, (n,) scores of all labelled rows), one after another."""
 
-DSIR_SMOOTHING = {"paper": (0.0, False), "per_gram": (0.0, True), "smoothed": (1000.0, False),
-                  "smoothed_per_gram": (1000.0, True)}  # fmt: skip
+DSIR_SMOOTHING = {
+    "paper": (0.0, False),
+    "per_gram": (0.0, True),
+    "smoothed": (1000.0, False),
+    "smoothed_per_gram": (1000.0, True),
+}
 """Variant -> (pseudo-counts of P, whether the weight is divided by the number of grams)."""
 
 _BATCH = 8192
@@ -131,7 +135,7 @@ def _tfidf(variants: Sequence[str], texts: LabelledTexts) -> Scorer:
 
 
 def _bm25(variants: Sequence[str], texts: LabelledTexts) -> Scorer:
-    values = bm25_values(texts.words, texts.lengths)
+    values = table_values(texts.words, texts.lengths).astype(np.float32)
 
     def score(target: LabelledTarget) -> Scores:
         exemplars = texts.exemplar_words(target)

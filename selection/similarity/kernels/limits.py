@@ -6,6 +6,6 @@ AVERAGE_BITS = 18  # One that is brought to its average length: to 2^18 on avera
 EXCESS_BITS = 8  # and to 256 times that at most; a longer vector is brought to it.
 
 
-def most_weight(*, by_average: bool) -> int:
+def max_total_weight(*, by_average: bool) -> int:
     """What the weights of all spaces together must stay below, where spaces are normalized."""
     return 1 << (ROW_BITS - (AVERAGE_BITS + EXCESS_BITS if by_average else LENGTH_BITS))

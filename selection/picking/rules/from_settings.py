@@ -1,14 +1,14 @@
 """The rules of a selection, made of plain settings; the same for `saelect run` and Python."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.picking.near_duplicates import DuplicateFinder, KeptVectors
-from selection.picking.pick import Diversity, Rules
-from selection.picking.quotas import ColumnLimits, ColumnValues, Quota, limits_of
+from selection.picking.rules.diversity import Diversity
+from selection.picking.rules.near_duplicates import DuplicateFinder, KeptVectors
+from selection.picking.rules.quotas import ColumnLimits, ColumnValues, Quota, limits_of
 from selection.records import SparseRows
 
 Rows = NDArray[np.int64]
@@ -28,11 +28,24 @@ class NearDuplicates:
 
 
 @dataclass(frozen=True, slots=True)
-class Diverse:
-    """Maximal marginal relevance on the exact similarity. trade: 1 is the scores alone."""
+class Rules:
+    """What decides besides the score. Everything is off by default.
 
-    trade: float = 0.7
-    multiple: float = 4.0
+    include:    pool rows that are always taken.
+    min_score:  least score of any other pick.
+    limits:     number of picks -> the quotas of each column, in examples.
+    duplicates: makes a finder that has kept nothing yet.
+    diversity:  how alike picks may be; needs `vectors`, pool rows -> their vectors, and the
+                `weights` of the ranking.
+    """
+
+    include: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
+    min_score: float | None = None
+    limits: Callable[[int], Sequence[ColumnLimits]] | None = None
+    duplicates: Callable[[], DuplicateFinder] | None = None
+    diversity: Diversity | None = None
+    vectors: Callable[[Rows], SparseRows] | None = None
+    weights: Weights | None = None
 
 
 def picking_rules(
@@ -42,7 +55,7 @@ def picking_rules(
     quotas: Sequence[Quota],
     columns: Sequence[ColumnValues],
     near_duplicates: NearDuplicates | None,
-    diversity: Diverse | None,
+    diversity: Diversity | None,
     vectors: Callable[[Rows], SparseRows],
     texts: Callable[[Rows], Sequence[str]],
     weights: Weights,
@@ -66,13 +79,12 @@ def picking_rules(
             shingle_words=rule.shingle_words,
         )
 
-    diverse = None
-    if diversity is not None:
-        diverse = Diversity(diversity.trade, diversity.multiple, vectors, weights)
     return Rules(
         include=include,
         min_score=min_score,
         limits=limits if quotas else None,
         duplicates=finder if near_duplicates else None,
-        diversity=diverse,
+        diversity=diversity,
+        vectors=vectors,
+        weights=weights,
     )

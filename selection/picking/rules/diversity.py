@@ -7,6 +7,7 @@ The order is the same as if everything were compared each time.
 """
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -15,6 +16,18 @@ from numpy.typing import NDArray
 from selection.records import SparseRows
 from selection.similarity.kernels.rows import RowArrays, row_arrays, value_at, weighted_norms
 from selection.similarity.scorer import EXACT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """How alike picks may be.
+
+    trade:    1 keeps the order of scores, 0 looks at differences alone.
+    multiple: how many times the budget the candidates are that may change ranks.
+    """
+
+    trade: float = 0.7
+    multiple: float = 4.0
 
 
 def diverse_order(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.shingles import overlap, shingles
-from selection.picking.near_duplicates_kernel import N_BINS, Vectors, close_vectors
+from selection.picking.rules.near_duplicates_kernel import N_BINS, Vectors, close_vectors
 from selection.records import SparseRows
 from selection.similarity.kernels.rows import check_weights, row_arrays
 from selection.similarity.scorer import EXACT_LIMIT
@@ -19,7 +19,7 @@ _BIN_LIMIT = (1 << 32) - 1
 class KeptVectors:
     """Vectors that stay, in the order in which they were kept; answers what is close to them.
 
-    Nothing is missed, whatever the data: see `selection.picking.near_duplicates_kernel`.
+    Nothing is missed, whatever the data: see `selection.picking.rules.near_duplicates_kernel`.
     """
 
     def __init__(self, weights: NDArray[np.int64], threshold: float) -> None:
