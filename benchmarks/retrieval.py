@@ -51,7 +51,7 @@ pool by a target's exemplars. **T1**: other samples of the same task are in the 
 whole source is absent, only a related kind of task is there. Settings: **full** (instruction,
 input and answer) and **instance** (the bare question, where wording common to a task helps least).
 nDCG@1000, means over targets with 95 % bootstrap intervals ({resamples:,} resamples of targets;
-differences are paired). A rival stands by its best variant on these targets, which favors it;
+differences are paired). A baseline stands by its best variant on these targets, which favors it;
 `random` by the mean of three seeds. *best - it*: how far `best` is ahead; *wins, ties*: on what
 share of targets `best` is strictly ahead, and equal (both at the ceiling). Nothing here says that
 training on the picks helps.

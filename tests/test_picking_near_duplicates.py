@@ -146,7 +146,7 @@ def test_diversity_stops_when_the_costs_are_spent() -> None:
 
 
 def test_what_bins_lose_by_rounding_rules_out_no_equal_vector() -> None:
-    """Each of 32 bins is rounded down to a multiple of 8: without slack 32 x 7 seem to be missing."""
+    """Each of 32 bins loses 7 by rounding down: without slack 224 seem to be missing."""
     rows = sparse_rows([dict.fromkeys(range(32), 4_095)], 32)
     weights = np.where(np.arange(32) == 0, 14_337, 513)  # the norm needs 27 bits: shift 3
     kept = KeptVectors(weights, 1.0)

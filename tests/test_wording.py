@@ -59,29 +59,6 @@ PHRASES = {
 BARE_FRACTION = r"(?<![\w/.])\.\d{1,3}\b(?![\w/.-])"
 """A number without its leading zero, in prose or in a table."""
 
-STILL_NAMED = {
-    "asked": """
-        selection/picking/budget""",
-    "most_weight": """
-        flows/config/jobs selection/similarity/kernels/limits selection/similarity/spaces""",
-    "place": """
-        selection/core/errors selection/interactive/reader selection/interactive/training
-        selection/interactive/vectors selection/similarity/explain""",
-    "found": """
-        selection/core/redaction selection/core/words
-        selection/similarity/explain""",
-}
-"""Identifier -> modules that use it still; the list may only shrink."""
-
-STILL_SAID: dict[str, str] = {
-    r"\bmade[ -]up\b": "README.md",
-    r"\brivals?\b": "README.md docs/retrieval.md",
-}
-"""Pattern -> files."""
-
-STILL_BARE: set[str] = {"README.md", "choosing-a-model.md", "label-free-check.md"}
-"""Pages whose tables are written again elsewhere."""
-
 
 @cache
 def sources() -> list[Path]:
@@ -117,10 +94,7 @@ def bare_fractions(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_identifier_is_a_word_of_several_meanings(name: str) -> None:
-    lines = lines_by_name().get(name, [])
-    allowed = STILL_NAMED.get(name, "").split()
-    files = [line.split(":")[0].removesuffix(".py") for line in lines]
-    assert [line for line, file in zip(lines, files, strict=True) if file not in allowed] == []
+    assert lines_by_name().get(name, []) == [], NAMES[name]
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
@@ -130,7 +104,6 @@ def test_no_text_uses_a_private_phrase(phrase: str) -> None:
     uses = [
         f"{file.relative_to(ROOT)}:{number}"
         for file in [*files, *templates]
-        if file.relative_to(ROOT).as_posix() not in STILL_SAID.get(phrase, "").split()
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
         if re.search(phrase, line)
     ]
@@ -139,4 +112,4 @@ def test_no_text_uses_a_private_phrase(phrase: str) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_numbers_have_their_leading_zero(page: Path) -> None:
-    assert bare_fractions(page) == [] or page.name in STILL_BARE
+    assert bare_fractions(page) == []

@@ -40,8 +40,8 @@ def measure(
 ) -> tuple[Outcome, dict[str, dict[str, float]]]:
     """Cell -> target -> nDCG of cells that share their exemplars, in one pass over the pool."""
     folder = arguments.workspace / "ablation"
-    configs = {cell.name: _config(arguments, cell) for cell in cells if not cell.rival}
-    methods = [cell.rival for cell in cells if cell.rival]
+    configs = {cell.name: _config(arguments, cell) for cell in cells if not cell.baseline}
+    methods = [cell.baseline for cell in cells if cell.baseline]
     if configs:
         file = folder / "cells.yaml"
         write_bytes(file, yaml.safe_dump(configs).encode())
@@ -58,7 +58,7 @@ def measure(
     )
     found = {}
     for cell in cells:
-        by_target = outcome.measured[arguments.setting][cell.rival or cell.name]
+        by_target = outcome.measured[arguments.setting][cell.baseline or cell.name]
         found[cell.name] = {
             target: float(next(iter(variants.values()))["ndcg"])
             for target, variants in by_target.items()

@@ -1,6 +1,6 @@
 """What the ablation varies: one factor at a time around the preset `best`, everything else equal.
 
-A cell is a ranking method of `saelect bench retrieval`: a config over a preset, or a rival by name
+A cell is a ranking method of `saelect bench retrieval`: a config over a preset, or a baseline by name
 with its variant. Representations are compared with each other at one setting that all of them have
 (mean over the exemplars, inverse document frequency where there are columns to weigh).
 """
@@ -39,7 +39,7 @@ class Exemplars:
 class Cell:
     """One measured setting.
 
-    config: over the preset `best`; None where `rival` names the method.
+    config: over the preset `best`; None where `baseline` names the method.
     sae:    key of SAES; None is the shipped one.
     draws:  how the exemplars are changed; several are averaged target by target.
     """
@@ -47,7 +47,7 @@ class Cell:
     factor: str
     level: str
     config: Mapping[str, Any] | None = field(default_factory=dict)
-    rival: str = ""
+    baseline: str = ""
     sae: str | None = None
     draws: tuple[Exemplars, ...] = (Exemplars(),)
 
