@@ -1,11 +1,12 @@
-"""Decontamination on a labelled pool: planted copies must go, rows of the same task must stay.
+"""Decontamination on a labelled pool: planted copies must go, everything else must stay.
 
     python -m benchmarks.decontamination --pool pool.parquet --targets targets.jsonl
 
-Every exemplar of every target is planted three times in a row of the pool's own making: as it is,
-between other words, and with its last quarter missing. Then the whole pool and the plants are
-searched. Rows of a target's own task (relevance 3) that are dropped for one of its exemplars are
-false alarms, unless they hold a copy. The last line is one JSON object.
+Every exemplar of every target is planted in several ways in rows of the pool's own making: whole,
+between other words, with its last quarter missing; and its question with the answer of another
+task: as it stands, without the instruction, and under another task's instruction. Then the whole
+pool and the plants are searched. The pool holds none of the exemplars, so every row of it that is
+dropped is a false alarm, unless it holds a copy. The last line is one JSON object.
 """
 
 import argparse
@@ -17,60 +18,92 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from selection.picking.decontamination import find_contaminated, item_runs
+from selection.picking.decontamination import find_contaminated
+from selection.picking.item_runs import item_runs
 
-COLUMNS = ["task", "instruction", "input", "output"]
+COLUMNS = ["id", "task", "instruction", "input", "output"]
+Row = Mapping[str, str]
 
 
-def text_of(row: Mapping[str, str | None]) -> str:
-    """The turns joined by newlines."""
-    parts = (row["instruction"], row["input"], row["output"])
+def lines(*parts: str) -> str:
+    """Turns joined by newlines, as the pool's texts are."""
     return "\n".join(part for part in parts if part)
 
 
-def planted(text: str, filler: str) -> list[str]:
-    """Three ways to copy a text."""
+def text_of(row: Row) -> str:
+    """Instruction, input and answer."""
+    return lines(row["instruction"], row["input"], row["output"])
+
+
+def planted(row: Row, other: Row) -> dict[str, str]:
+    """Ways to copy a row; `other` is of another task."""
+    text, bare = text_of(row), row["input"] or row["instruction"]
     words = text.split()
-    return [text, f"{filler} {text} {filler}", " ".join(words[: len(words) - len(words) // 4])]
+    filler = "And so it went on."
+    return {
+        "whole": text,
+        "embedded": f"{filler} {text} {filler}",
+        "last quarter cut off": " ".join(words[: len(words) - len(words) // 4]),
+        "question, other answer": lines(row["instruction"], row["input"], other["output"]),
+        "bare question, other answer": lines(bare, other["output"]),
+        "other instruction and answer": lines(other["instruction"], bare, other["output"]),
+    }
 
 
 def measure(pool: pl.DataFrame, targets: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """Share of plants that go, and of each target's own rows."""
+    """Shares of plants that go, by the way of planting, and rows of the pool that go with them."""
     texts = [text_of(row) for row in pool.iter_rows(named=True)]
-    items, files = [], []
+    rows: list[Row] = []
+    files: list[int] = []
     for number, target in enumerate(targets):
         exemplars = target["exemplars"]
         assert isinstance(exemplars, list)
-        items += [text_of(exemplar) for exemplar in exemplars]
+        rows += [{name: row[name] or "" for name in COLUMNS} for row in exemplars]
         files += [number] * len(exemplars)
-    plants = [copy for text in items for copy in planted(text, "And so it went on.")]
+    others = [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
+    plants = [planted(*pair) for pair in zip(rows, others, strict=True)]
     started = time.process_time()
-    runs = item_runs(items, files)
-    everything = [*texts, *plants]
-    found = find_contaminated(everything, runs, len(everything))
+    runs = item_runs([(lines(r["instruction"], r["input"]), r["output"]) for r in rows], files)
+    everything = [*texts, *(text for each in plants for text in each.values())]
+    result = find_contaminated(everything, runs, len(everything))
     seconds = time.process_time() - started
-    searched = np.repeat(~np.isin(np.arange(len(items)), runs.unsearched), 3)
-    gone = np.isin(np.arange(len(plants)) + len(texts), found.rows)
-    in_pool = found.rows < len(texts)
+    ways = list(plants[0])
+    dropped = np.isin(np.arange(len(plants) * len(ways)) + len(texts), result.rows)
+    by_way = dropped.reshape(-1, len(ways))
+    searched = ~np.isin(np.arange(len(rows)), runs.unsearched)
+    n_pool = int((result.rows < len(texts)).sum())
+    names = [str(target["target"]) for target in targets]
+    of_file = np.array(files)
     tasks = np.array(pool["task"].to_list())
-    own: dict[str, list[int]] = {}
+    by_target = {}
     for number, target in enumerate(targets):
-        names = target["tasks"]
-        assert isinstance(names, list)
-        relevant = np.isin(tasks, names)
-        if not relevant.any():
-            continue
-        mine = in_pool & (np.array(files)[found.items] == number)
-        own[str(target["target"])] = [int(relevant[found.rows[mine]].sum()), int(relevant.sum())]
+        own_tasks = target["tasks"]
+        assert isinstance(own_tasks, list)
+        own = np.isin(tasks, own_tasks)
+        alarms = result.rows[:n_pool][of_file[result.items[:n_pool]] == number]
+        by_target[names[number]] = {
+            "items": int((of_file == number).sum()),
+            "searched": int(searched[of_file == number].sum()),
+            "questions_found": float(by_way[(of_file == number) & searched, 3:].mean()),
+            "rows": len(alarms),
+            "own_rows": int(own[alarms].sum()),
+            "n_own_rows": int(own.sum()),
+        }
     return {
-        "rows": len(texts),
-        "items": len(items),
-        "items_not_searched": len(runs.unsearched),
-        "planted_found": float(gone[searched].mean()),
-        "planted_searched": int(searched.sum()),
-        "pool_rows_dropped": int(in_pool.sum()),
+        "pool_rows": len(texts),
+        "items": len(rows),
+        "items_not_searched": int((~searched).sum()),
+        "found": {way: float(by_way[searched, i].mean()) for i, way in enumerate(ways)},
+        "found_of_all": {way: float(by_way[:, i].mean()) for i, way in enumerate(ways)},
+        "pool_rows_dropped": n_pool,
         "cpu_seconds": round(seconds, 1),
-        "own_task_rows_dropped": own,
+        "by_target": by_target,
+        "dropped": [
+            (names[of_file[item]], texts[row][:300], text_of(rows[item])[:300])
+            for row, item in zip(
+                result.rows[:n_pool].tolist(), result.items[:n_pool].tolist(), strict=True
+            )
+        ],
     }
 
 
@@ -79,16 +112,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--targets", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="every tenth row of the pool")
+    parser.add_argument("--show", action="store_true", help="print what is dropped of the pool")
     given = parser.parse_args()
-    pool = pl.read_parquet(given.pool, columns=COLUMNS)
+    pool = pl.read_parquet(given.pool, columns=COLUMNS).fill_null("")
+    if given.quick:
+        pool = pool.gather_every(10)
     targets = [json.loads(line) for line in given.targets.read_text().splitlines()]
-    found = measure(pool, targets)
-    own = found["own_task_rows_dropped"]
-    assert isinstance(own, dict)
-    print(f"{'target':<28}{'own rows':>10}{'dropped':>10}{'share':>10}")
-    for name, (dropped, n) in own.items():
-        print(f"{name:<28}{n:>10,}{dropped:>10,}{dropped / n:>10.4%}")
-    print(json.dumps(found))
+    result = measure(pool, targets)
+    for name, text, item in result.pop("dropped"):  # type: ignore[attr-defined]
+        if given.show:
+            print(f"--- {name}\nrow:  {text!r}\nitem: {item!r}")
+    print(f"{'target':<28}{'searched':>10}{'questions':>10}{'rows':>8}{'own rows':>10}{'of':>8}")
+    by_target = result["by_target"]
+    assert isinstance(by_target, dict)
+    for name, each in by_target.items():
+        print(
+            f"{name:<28}{each['searched']:>7}/{each['items']:<2}{each['questions_found']:>10.3f}"
+            f"{each['rows']:>8,}{each['own_rows']:>10,}{each['n_own_rows']:>8,}"
+        )
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

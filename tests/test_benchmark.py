@@ -325,8 +325,8 @@ def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None
     assert len({cell.name for cell in CELLS}) == len(CELLS)
     best = resolved({})
     for cell in CELLS:
-        if cell.rival:
-            find_methods([cell.rival], UnderTest())
+        if cell.baseline:
+            find_methods([cell.baseline], UnderTest())
         elif cell is not BEST and cell.sae is None and cell.draws == (Exemplars(),):
             assert resolved(cell.config or {}) != best, cell.name
 

@@ -1,6 +1,6 @@
 """What the ablation varies: one factor at a time around the preset `best`, everything else equal.
 
-A cell is a ranking method of `saelect bench retrieval`: a config over a preset, or a baseline by name
+A cell is a ranking method of `saelect bench retrieval`: a config over a preset, or a baseline by
 with its variant. Representations are compared with each other at one setting that all of them have
 (mean over the exemplars, inverse document frequency where there are columns to weigh).
 """

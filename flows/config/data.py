@@ -72,7 +72,7 @@ class ExemplarsConfig(PoolConfig):
 
 
 class DecontaminationConfig(Strict):
-    """Evaluation items that no training example may hold, found by rare runs of words."""
+    """Evaluation items that no training example may hold: question and answer, by runs of words."""
 
     exemplars: bool = Field(True, description="Search for the exemplars too.")
     files: Annotated[tuple[PoolConfig, ...], BeforeValidator(lambda value: as_list(value))] = Field(
@@ -80,13 +80,15 @@ class DecontaminationConfig(Strict):
     )
     shortest: int = Field(8, ge=2, le=100, description="Words of the shortest run that counts.")
     longest: int = Field(13, ge=2, le=100, description="Words of a run where items are long.")
-    pool_rows: int = Field(10, ge=0, description="Runs in more examples of the pool do not count.")
+    pool_rows: int = Field(
+        10, ge=0, description="Runs in more examples count only in one that holds the whole part."
+    )
     pool_share: float = Field(0.001, ge=0, le=1, description="The same as a share; the larger.")
     template_share: float = Field(
-        0.01, ge=0, le=1, description="Runs in two or more and this share of a file's items."
+        0.01, ge=0, le=1, description="Words in two or more and this share of a file's items."
     )
     item_share: float = Field(
-        0.4, gt=0, le=1, description="Share of an item's counting runs that drops an example."
+        0.4, gt=0, le=1, description="Share of a part's counting runs that drops an example."
     )
     flag_similarity: float = Field(
         0.9, gt=0, le=1, description="A pick this similar to an exemplar is flagged, not dropped."

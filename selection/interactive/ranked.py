@@ -12,12 +12,13 @@ from selection.core.errors import InputError
 from selection.data.messages.contents import has_response
 from selection.data.samples import Samples
 from selection.interactive.vectors import Vectors
-from selection.picking.decontamination import find_contaminated, item_runs
+from selection.picking.decontamination import find_contaminated
 from selection.picking.eligibility import (
     Eligibility,
     eligible_by_content,
     eligible_by_rendering,
 )
+from selection.picking.item_runs import as_item, item_runs
 from selection.picking.selections import rankings_of
 from selection.records import Ranking
 from selection.similarity.queries import ExemplarReduction
@@ -65,6 +66,8 @@ class Ranked:
     vectors:     of the samples. exemplars: those of the target.
     promised:    samples that pass every drop before rendering; a fraction is of these.
     eligibility: samples that are ranked, and the others by reason.
+    unsearched:  ids of exemplars and evaluation items that decontamination cannot search for, since
+                 they have too few words of their own, or are too frequent among the samples.
     """
 
     target: str
@@ -76,6 +79,7 @@ class Ranked:
     input: RankingInput
     ranking: Ranking
     scores: NDArray[np.float64]
+    unsearched: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """How many are ranked, against what."""
@@ -120,12 +124,22 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
         {target: exemplars.rows},
         vectors.spaces.index("sae"),
     )
-    left = _eligible_after_rendering(promised, vectors, exemplars.samples, rules, has_column)
+    contaminated, unsearched = _search_items(vectors.samples, exemplars.samples, rules)
+    left = _eligible_after_rendering(promised, vectors, contaminated, rules, has_column)
     scorer = given.scorer(rules.exemplar_reduction, rules.threads)
     scores = scorer.scores(spaces)
     ranking = rankings_of(scores, left.eligible)[target]
     return Ranked(
-        target, vectors, exemplars, rules, promised.n, left, given, ranking, scores[target]
+        target,
+        vectors,
+        exemplars,
+        rules,
+        promised.n,
+        left,
+        given,
+        ranking,
+        scores[target],
+        unsearched,
     )
 
 
@@ -158,7 +172,7 @@ def _eligible_before_rendering(
 def _eligible_after_rendering(
     eligibility: Eligibility,
     vectors: Vectors,
-    exemplars: Samples,
+    contaminated: NDArray[np.int64] | None,
     rules: RankingRules,
     has_vector: NDArray[np.bool_],
 ) -> Eligibility:
@@ -170,19 +184,24 @@ def _eligible_after_rendering(
         response_truncated=lost & ~has_content,
         has_content=has_content,
         has_vector=has_vector,
-        contaminated=_contaminated(vectors.samples, exemplars, rules),
+        contaminated=contaminated,
         min_tokens=rules.min_tokens,
         max_tokens=rules.max_tokens,
     )
 
 
-def _contaminated(
+def _search_items(
     samples: Samples, exemplars: Samples, rules: RankingRules
-) -> NDArray[np.int64] | None:
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Samples that hold an exemplar or evaluation item; ids of those that cannot be searched."""
     if not rules.decontaminate:
-        return None
-    texts, files = list(exemplars.texts()), [0] * len(exemplars)
-    if rules.evaluation_items is not None:
-        texts += rules.evaluation_items.texts()
-        files += [1] * len(rules.evaluation_items)
-    return find_contaminated(samples.texts(), item_runs(texts, files), len(samples)).rows
+        return None, ()
+    files = [exemplars, *([rules.evaluation_items] if rules.evaluation_items else [])]
+    items = item_runs(
+        [as_item(messages) for file in files for messages, _ in file.conversations()],
+        [number for number, file in enumerate(files) for _ in range(len(file))],
+    )
+    ids = np.concatenate([file.ids for file in files])
+    contaminated = find_contaminated(samples.texts(), items, len(samples))
+    left_out = np.concatenate([items.unsearched, contaminated.too_frequent])
+    return contaminated.rows, tuple(str(name) for name in ids[left_out])

@@ -9,10 +9,11 @@ from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import id_names, source_of
 from selection.core.errors import InputError
 from selection.data.exemplars import read_exemplars
-from selection.data.samples import texts_of
+from selection.data.samples import conversations_of, texts_of
 from selection.picking.budget import wanted_examples
-from selection.picking.decontamination import Contaminated, find_contaminated, item_runs
+from selection.picking.decontamination import Contaminated, find_contaminated
 from selection.picking.eligibility import Mask
+from selection.picking.item_runs import as_item, item_runs
 from selection.picking.rules.diversity import Diversity
 from selection.picking.rules.from_settings import (
     NearDuplicates,
@@ -103,7 +104,7 @@ def search_items(
     rows = [(file, row) for file, table in tables for row in table.to_pylist()]
     names = [(file, str(row["own_id"] or row["example_id"])) for file, row in rows]
     items = item_runs(
-        [text for _, table in tables for text in texts_of(table)],
+        [as_item(messages) for _, table in tables for messages, _ in conversations_of(table)],
         [number for number, (_, table) in enumerate(tables) for _ in range(table.num_rows)],
         shortest=rule.shortest,
         longest=rule.longest,
@@ -118,8 +119,10 @@ def search_items(
             pool_share=rule.pool_share,
             item_share=rule.item_share,
         )
+        n_frequent = len(contaminated.too_frequent)
         handle.detail = (
             f"{len(contaminated.rows):,} examples hold one of {items.n_items:,} items; "
             f"{len(items.unsearched):,} items are too short or all template"
+            + (f", {n_frequent:,} too frequent in the pool to be told apart" if n_frequent else "")
         )
     return contaminated, names
