@@ -4,10 +4,14 @@ r"""How well the label-free check of a run tells what labels tell.
         --subpool ids.txt --workspace DIR
 
 One ordinary run of the preset `best` over the labelled rows and all targets (setting full), twice
-with other seeds; labels are used for the comparison only. The last line is one JSON object.
+with other seeds; labels are used for the comparison only. With `--redraws N` instead: exemplars are
+drawn N times for every task from its labelled rows, and pools are made of known numbers of other
+rows of it: how often intervals hold the truth, and how often what is said is right. The last line
+is one JSON object.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from benchmarks.support.redraws import LabelledVectors, Redraw, labelled_vectors, redraws
 from flows.benchmark.methods import UnderTest, find_methods
 from flows.benchmark.setting import BenchPool
 from flows.config.rules import BudgetConfig
@@ -25,6 +30,7 @@ from flows.orchestration.progress import for_terminal, listening
 from flows.select_data import select_data
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets
 from selection.evaluation.metrics import TOP_GRADE, UNJUDGED
+from selection.evaluation.ranking_depth import RankingDepth
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import open_workspace
 
@@ -142,6 +148,54 @@ def summary(answers: Sequence[Answer]) -> dict[str, object]:
     }
 
 
+EXEMPLARS = (2, 3, 5, 8, 10)
+POOLS = ((0, 1400), (10, 1400), (60, 1400), (60, 120), (60, 60))
+"""Rows of the task, and all rows of the pool."""
+
+
+def measure_redraws(made: LabelledVectors, n_draws: int) -> dict[str, dict[str, float | None]]:
+    """Rates over draws, by numbers of exemplars and rows; None where nothing is said."""
+    rates: dict[str, dict[str, float | None]] = {}
+    print(
+        "exemplars, of the task, pool: estimate; holds; absent; full; depth, width, holds its own"
+    )
+    for n, n_pool in POOLS:
+        for m in EXEMPLARS:
+            drawn = list(redraws(made, m, n, n_pool, n_draws, seed=m))
+            depths = [each.depth for each in drawn if each.depth is not None]
+            row = {
+                "draws": float(len(drawn)),
+                "estimate": float(np.median([each.alike.median for each in drawn])),
+                "holds": _mean([each.holds for each in drawn if each.holds is not None]),
+                "says_absent": _mean([each.says_absent for each in drawn]),
+                "may_be_full": _mean([each.may_be_full for each in drawn]),
+                "depth": float(np.median([each.depth for each in depths])) if depths else None,
+                "depth_holds_the_next": _mean(_holds_the_next(drawn)),
+            }
+            rates[f"{m} exemplars, {n} of {n_pool}"] = row
+            cells = ["-" if value is None else f"{value:.3g}" for value in row.values()]
+            print(f"{m:3} {n:4} {n_pool:6}: {'; '.join(cells)}", flush=True)
+    return rates
+
+
+def _holds_the_next(drawn: Sequence[Redraw]) -> list[bool]:
+    """Whether each interval of the depth holds the depth of another draw for the same task."""
+    holds = []
+    by_task: dict[int, list[RankingDepth]] = {}
+    for each in drawn:
+        if each.depth is not None and not each.may_be_full:
+            by_task.setdefault(each.task, []).append(each.depth)
+    for depths in by_task.values():
+        for one, other in itertools.pairwise(depths):
+            if one.depth_lo is not None and one.depth_hi is not None:
+                holds.append(one.depth_lo <= other.depth <= one.depth_hi)
+    return holds
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return round(float(np.mean(values)), 3) if values else None
+
+
 def main() -> None:
     """Run, print a table for each seed and the summaries."""
     parser = argparse.ArgumentParser(
@@ -151,9 +205,16 @@ def main() -> None:
     parser.add_argument("--targets", required=True, help="target tasks, JSON lines")
     parser.add_argument("--subpool", help="ids of the rows to run on")
     parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--redraws", type=int, default=0, help="draws of exemplars for every task")
     arguments = parser.parse_args()
     pool = read_labelled_pool(arguments.pool, arguments.subpool)
     targets = read_labelled_targets(arguments.targets)
+    if arguments.redraws:
+        made = labelled_vectors(
+            pool, targets, arguments.workspace / "redraws", n_others=1600, seed=0
+        )
+        print(json.dumps(measure_redraws(made, arguments.redraws)))
+        return
     workspace = open_workspace(arguments.workspace)
     bench = BenchPool(pool, targets, "full", workspace, UnderTest())
     prefect_settings.silence_prefect()

@@ -1,3 +1,6 @@
+from itertools import combinations
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,11 +9,14 @@ from hypothesis import strategies as st
 from selection.core.sparse import take
 from selection.evaluation.held_out import (
     FoldStatistic,
+    MedianInterval,
+    chance_to_rank_so_high,
     folds_of,
     median_interval,
     samples_alike,
     scores_without,
     share_above,
+    share_within,
 )
 from selection.similarity.queries import exemplar_queries, score, score_each
 from selection.similarity.weights import unit_weights
@@ -83,20 +89,71 @@ def test_scores_without_a_fold_are_those_of_the_other_exemplars(how: FoldStatist
         assert found[:, fold].tolist() == expected.tolist()
 
 
-def test_a_median_interval_is_the_quantiles_of_resampled_medians() -> None:
-    values = np.array([3.0, 10.0, 4.0, 8.0, 1.0, 7.0])
+@pytest.mark.parametrize("m", range(2, 40))
+def test_a_median_interval_covers_the_true_median_or_is_not_given(m: int) -> None:
+    """Of all 2^m equally likely ways to lie below or above it, by their number below."""
+    values = np.arange(m, dtype=float)
+    interval = median_interval(values[::-1])
+    assert interval.median == np.median(values)
+    assert (interval.lo is None) == (interval.hi is None) == (m < 6)
+    if interval.lo is not None and interval.hi is not None:
+        n_below = [comb(m, j) for j in range(m + 1)]
+
+        def coverage(lo: float, hi: float) -> float:
+            return sum(n for j, n in enumerate(n_below) if lo < j <= hi) / 2**m
+
+        assert coverage(interval.lo, interval.hi) >= 0.95
+        assert coverage(interval.lo + 1, interval.hi - 1) < 0.95
+
+
+def orders(n: int, m: int) -> list[list[int]]:
+    """Samples above each of m exemplars, highest first, in every order of n samples and them."""
+    return [[p - i for i, p in enumerate(at)] for at in combinations(range(n + m), m)]
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (4, 2), (6, 5), (9, 4)])
+def test_the_chance_of_a_rank_is_counted_over_all_orders(n: int, m: int) -> None:
+    every = orders(n, m)
+    for k in range(1, m + 1):
+        for above in range(n + 1):
+            share = np.mean([order[k - 1] <= above for order in every])
+            assert share_within(n, m, k, above) == pytest.approx(share, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 5), (9, 5), (5, 8), (12, 6)])
+def test_intervals_of_alike_samples_hold_the_true_number_in_95_of_100_orders(
+    n: int, m: int
+) -> None:
+    n_rows = 50  # the others stand below all
+    every = orders(n, m)
+    holds = 0
+    for above in every:
+        found = samples_alike(np.array(above) / n_rows, n_rows, n_rows)
+        assert found.lo is not None
+        assert found.hi is not None
+        assert found.median == pytest.approx(2 * np.median(above))
+        holds += found.lo <= n <= found.hi
+    assert holds >= 0.95 * len(every)
+
+
+def test_alike_samples_are_at_most_the_pool_and_few_exemplars_give_no_interval() -> None:
+    found = samples_alike(np.array([0.1, 0.2, 0.9]), 200, 200)
+    assert found == MedianInterval(0.4 * 200, None, None)
+    full = samples_alike(np.linspace(0.1, 0.9, 9), 83, 83)
+    assert (full.median, full.hi) == (83, 83)
+    drawn = samples_alike(np.full(8, 0.05), 1_000, 20_000)
+    assert drawn.median == 2_000
+    whole = samples_alike(np.full(8, 0.05), 1_000, 1_000)
+    assert (drawn.lo, drawn.hi) == (20 * (whole.lo or 0), 20 * (whole.hi or 0))
+
+
+def test_random_samples_rank_as_high_as_often_as_said() -> None:
     rng = np.random.default_rng(0)
-    medians = [
-        np.median([values[i] for i in row]) for row in rng.integers(0, 6, (2000, 6)).tolist()
-    ]
-    found = median_interval(values)
-    assert found.median == 5.5
-    assert (found.lo, found.hi) == (np.quantile(medians, 0.025), np.quantile(medians, 0.975))
-
-
-def test_alike_samples_are_twice_the_median_above_and_never_more_than_the_pool() -> None:
-    found = samples_alike(np.array([0.1, 0.2, 0.9]), 200)
-    assert (found.median, found.hi) == (0.4 * 200, 200)
+    for m in (2, 3, 8):
+        chances = np.array([chance_to_rank_so_high(rng.random(m)) for _ in range(4_000)])
+        for level in (0.025, 0.2):
+            assert (chances <= level).mean() == pytest.approx(level, abs=0.02)
+    assert chance_to_rank_so_high(np.array([0.01, 0.01, 0.02])) < 0.001
 
 
 @pytest.mark.parametrize("n_relevant", [0, 40, 150])
@@ -118,7 +175,7 @@ def test_the_estimate_lands_near_the_number_of_planted_samples(
             own = score(take(made.exemplars, held), queries)
             none = np.zeros(1200, np.bool_)
             shares[held] = [share_above(scores, one, none) for one in own]
-        estimates.append(samples_alike(shares, 1200).median)
+        estimates.append(samples_alike(shares, 1200, 1200).median)
     if n_relevant == 0:
         assert np.median(estimates) < 0.02 * 1200
     else:

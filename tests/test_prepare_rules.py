@@ -92,7 +92,7 @@ def test_every_rule_is_kept_and_told(
     assert one_by_one
     assert all(d["example_id"] and d["n"] == 1 for d in one_by_one)
     held = query(workspace, "SELECT * FROM contamination WHERE dropped")
-    assert [(row["item"], row["matched"] == row["counted"]) for row in held] == [("item-1", False)]
+    assert [(row["item"], row["matched"] == row["counted"]) for row in held] == [("item-1", True)]
     sql = "SELECT count(*) AS n, max(rank) AS last, count(DISTINCT example_id) AS d FROM scores"
     for row in query(workspace, f"{sql} GROUP BY selection_id"):
         assert row["n"] == row["last"] == row["d"]

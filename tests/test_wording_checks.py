@@ -9,12 +9,29 @@ from storage.catalog.schema import create_schema
 from storage.wording.checks import Sentence, check_sentences, in_lines
 
 FOUND: dict[str, Any] = {
-    "selection_id": "s", "target": "sums", "method": "jaccard", "n_exemplars": 8, "n_folds": 5,
-    "n_rows": 12_000, "n_ranked": 12_000, "percentile": 98.4, "percentile_lo": 96.1,
-    "percentile_hi": 99.52, "n_close": 332.4, "n_close_lo": 118.0, "n_close_hi": 936.0,
-    "effective": 1.2, "n_random": 128, "n_examined": 2048, "depth": 358,
-    "n_picks": 500, "n_beyond": 142,
-}  # fmt: skip
+    "selection_id": "s",
+    "target": "sums",
+    "method": "jaccard",
+    "n_exemplars": 8,
+    "n_folds": 5,
+    "n_rows": 12_000,
+    "n_ranked": 12_000,
+    "percentile": 98.4,
+    "percentile_lo": 96.1,
+    "percentile_hi": 99.52,
+    "p_random": 1e-6,
+    "n_close": 332.4,
+    "n_close_lo": 118.0,
+    "n_close_hi": 936.0,
+    "effective": 1.2,
+    "n_random": 128,
+    "n_examined": 2048,
+    "depth": 358,
+    "depth_lo": 204,
+    "depth_hi": 611,
+    "n_picks": 500,
+    "n_beyond": 142,
+}
 
 
 @pytest.fixture
@@ -53,9 +70,9 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
         " (95 % interval 120 to 940, from 8 exemplars)."
     )
     assert found["enough"].text == (
-        "The ranking is informative to about rank 358 of 12,000: from there on, most samples are no"
-        " closer to the exemplars than to random samples of the pool. The budget reaches beyond"
-        " that: 142 of 500 picks (28 %) are past it."
+        "The ranking is informative to about rank 358 of 12,000 (95 % interval 200 to 610): from"
+        " there on, most samples are no closer to the exemplars than to random samples of the pool."
+        " The budget reaches beyond that: 142 of 500 picks (28 %) are past it."
     )
     assert found["beats_random"].text == (
         "A held-out exemplar ranks above 98.4 % of the pool (median of 8; 95 % interval 96.1 to"
@@ -69,8 +86,15 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
     [
         ({"n_close": 0.4, "n_close_lo": 0, "n_close_hi": 22}, "contains",
          "seems not to hold this very task", True),
-        ({"percentile_lo": 44.0}, "contains", "cannot be told", True),
-        ({"percentile_lo": 44.0}, "beats_random", "not clearly better than random", True),
+        ({"n_close": 0.4, "n_close_hi": 22}, "contains", "from 8 exemplars; up to 22 may be", True),
+        ({"p_random": 0.31}, "contains", "Either the pool is full of this task", True),
+        ({"p_random": 0.31}, "beats_random", "not clearly better than random", True),
+        ({"p_random": 0.31}, "enough", "better than random cannot be told", True),
+        ({"n_close": 6_720.0}, "enough", "better than random cannot be told", True),
+        ({"n_close_lo": None}, "contains", "(8 exemplars are too few for an interval)", False),
+        ({"percentile_lo": None}, "beats_random", "98.4 % of the pool (median of 8)", False),
+        ({"depth_lo": None, "n_beyond": 0}, "enough", "about rank 358 of 12,000: from", False),
+        ({"n_close": None}, "contains", "not measured for a random order", True),
         ({"percentile": 72.0, "n_close": 6720.0}, "contains", "That is much of the pool", True),
         ({"percentile": None, "n_folds": None}, "contains", "Give at least 5", True),
         ({"depth": 0}, "enough", "no better than a random choice", True),

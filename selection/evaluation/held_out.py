@@ -10,16 +10,23 @@ held-out exemplar is one of n + 1 that nothing distinguishes, so on average half
 above it: twice the median number above estimates n. It is an estimate from above: what the ranking
 confuses with the task is counted too (the same bound as for mixture proportions, Blanchard, Lee and
 Scott, JMLR 2010).
+
+The interval is that of ranks, not of resamples. With m exemplars among n samples of their kind all
+orders of the n + m are equally likely, so the number of samples above the k-th highest exemplar is
+negative hypergeometric, and the n for which the observed number is not in a tail of 2.5 % are the
+interval. Samples of other kinds only add to the numbers: that cannot make the upper end too small.
+The lower end could become too large, so it is the least over all exemplars down to the median one.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, comb, exp, lgamma
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.evaluation.metrics import N_RESAMPLES
 from selection.picking.controls import random_scores
 from selection.similarity.kernels.reduce import SCORE_BITS
 
@@ -28,13 +35,17 @@ FoldStatistic = Literal["mean", "max"]
 _SCALE = float(1 << SCORE_BITS)
 
 
+FEWEST_ALIKE = 5  # Exemplars from which measured intervals of `samples_alike` cover 95 %.
+TAIL = 0.025
+
+
 @dataclass(frozen=True, slots=True)
 class MedianInterval:
-    """A median over exemplars with its 95 % bootstrap interval."""
+    """A median over exemplars with its 95 % interval; None where they are too few for one."""
 
     median: float
-    lo: float
-    hi: float
+    lo: float | None
+    hi: float | None
 
 
 def folds_of(exemplar_ids: Sequence[str], n_folds: int, seed: int = 0) -> NDArray[np.int64]:
@@ -86,27 +97,79 @@ def share_above(scores: NDArray[np.float64], own: float, is_copy: NDArray[np.boo
     return n_above / len(others)
 
 
-def median_interval(
-    values: NDArray[np.float64], n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> MedianInterval:
-    """Median of values per exemplar, and the 2.5 and 97.5 % points of medians of resamples.
+def median_interval(values: NDArray[np.float64]) -> MedianInterval:
+    """Median of values per exemplar, and the interval between two of them that covers the true one.
 
-    values: (m,). With a handful of exemplars the interval is coarse: its ends are their values.
+    values: (m,). The r-th smallest and r-th largest, r as large as a coverage of 95 % allows; with
+    fewer than 6 values there is none.
     """
     if not len(values):
         raise ValueError("there is no exemplar to take a median over")
-    drawn = np.random.default_rng(seed).integers(0, len(values), (n_resamples, len(values)))
-    lo, hi = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
-    return MedianInterval(float(np.median(values)), float(lo), float(hi))
+    m = len(values)
+    below = np.cumsum([comb(m, j) / 2.0**m for j in range(m // 2 + 1)])  # P(at most j below it)
+    r = int(np.searchsorted(below, TAIL, side="right"))
+    if r == 0:
+        return MedianInterval(float(np.median(values)), None, None)
+    ordered = np.sort(values)
+    return MedianInterval(float(np.median(values)), float(ordered[r - 1]), float(ordered[m - r]))
 
 
-def samples_alike(shares_above: NDArray[np.float64], n: int) -> MedianInterval:
+def chance_to_rank_so_high(shares_above: NDArray[np.float64]) -> float:
+    """Probability that random samples in the exemplars' place rank as high, by the upper median.
+
+    shares_above: (m,) of the held-out exemplars; those of random samples are uniform in [0, 1].
+    """
+    m = len(shares_above)
+    k = (m + 1) // 2
+    share = float(np.sort(shares_above)[k - 1])
+    return sum(comb(m, j) * share**j * (1 - share) ** (m - j) for j in range(k, m + 1))
+
+
+def samples_alike(shares_above: NDArray[np.float64], n_rows: int, n: int) -> MedianInterval:
     """About how many of n samples are as close to the exemplars as these are to each other.
 
-    shares_above: (m,) of the held-out exemplars. Twice the median number above, at most n; the
-    interval is that of the median. See the module for why, and why it errs upwards.
+    shares_above: (m,) of the held-out exemplars, among n_rows of the n samples. Twice the median
+    number above, at most n, with an interval from FEWEST_ALIKE exemplars on. See the module.
     """
-    interval = median_interval(shares_above)
-    return MedianInterval(
-        *(min(2.0 * share, 1.0) * n for share in (interval.median, interval.lo, interval.hi))
+    m, scale = len(shares_above), n / n_rows
+    alike = min(2.0 * float(np.median(shares_above)), 1.0) * n
+    if m < FEWEST_ALIKE:
+        return MedianInterval(alike, None, None)
+    above = np.sort(shares_above) * n_rows  # Ties count half; ends are rounded outwards.
+    k = m // 2 + 1
+    hi = _most_alike(ceil(above[k - 1]), k, m, n_rows)
+    lo = min(_least_alike(int(above[j - 1]), j, m, n_rows) for j in range(1, (m + 1) // 2 + 1))
+    return MedianInterval(alike, min(lo * scale, alike), max(hi * scale, alike))
+
+
+def share_within(n: int, m: int, k: int, above: int) -> float:
+    """Probability that at most `above` of n samples alike stand above the k-th of m exemplars.
+
+    That is: at least k of the m are among the first above + k of all n + m, in random order.
+    """
+    first, both = above + k, n + m
+    if first >= both:
+        return 1.0
+    whole = _log_binomial(both, first)
+    return sum(
+        exp(_log_binomial(m, j) + _log_binomial(n, first - j) - whole)
+        for j in range(k, min(m, first) + 1)
+        if first - j <= n
     )
+
+
+def _log_binomial(n: int, k: int) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+
+def _most_alike(above: int, k: int, m: int, n_rows: int) -> int:
+    """The largest n, at most n_rows, of which so few above are not in the lower tail."""
+    return bisect_right(range(n_rows + 1), -TAIL, key=lambda n: -share_within(n, m, k, above)) - 1
+
+
+def _least_alike(above: int, k: int, m: int, n_rows: int) -> int:
+    """The smallest n, at most n_rows, of which so many above are not in the upper tail."""
+    if above == 0:
+        return 0
+    tail = bisect_left(range(n_rows + 1), TAIL, key=lambda n: 1 - share_within(n, m, k, above - 1))
+    return min(tail, n_rows)

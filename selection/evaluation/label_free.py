@@ -4,7 +4,7 @@ Every target's exemplars are held out fold by fold and ranked by the method itse
 random. How far down the ranking is better than random samples is `evaluation.ranking_depth`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from selection.evaluation.held_out import FoldStatistic, folds_of, scores_withou
 from selection.picking.controls import random_scores, seed_of
 from selection.records import SparseRows
 from selection.similarity.queries import (
-    ExemplarQueries,
     ExemplarReduction,
     exemplar_queries,
     score,
@@ -117,43 +116,26 @@ def check_held_out(
     }
 
 
-@dataclass(frozen=True)
-class _FoldQueries:
-    """What one pass over the rows scores for a target.
-
-    folds: (m,) of the exemplars, where their scores one by one give those of all folds.
-    fold:  else the fold whose exemplars `queries` leaves out.
-    """
-
-    target: str
-    queries: ExemplarQueries
-    folds: NDArray[np.int64] | None = None
-    fold: int = 0
-
-    def scores(self, rows: SparseRows, threads: int) -> NDArray[np.float64]:
-        """(c, folds) or (c, 1) scores of the rows."""
-        if self.folds is None:
-            return score(rows, self.queries, threads=threads)[:, None]
-        statistic: FoldStatistic = "mean" if self.queries.reduction == "mean" else "max"
-        each, _ = score_each(rows, self.queries, threads=threads)
-        return scores_without(each, self.folds, statistic)
-
-
-def _fold_queries(
-    ranking: RankingInput, reduction: ExemplarReduction, folds: Folds
-) -> Iterator[_FoldQueries]:
-    """What has to be scored: all folds of a target at once where one pass can tell."""
+def _fold_scorer(
+    ranking: RankingInput,
+    reduction: ExemplarReduction,
+    target: str,
+    fold_of: NDArray[np.int64],
+    threads: int,
+) -> Callable[[SparseRows], NDArray[np.float64]]:
+    """Vectors -> their (c, folds) scores by the exemplars outside each fold."""
     # Taking turns gives an order but no score: nearness to the nearest exemplar stands for it.
     by_score: ExemplarReduction = "max" if reduction == "round_robin" else reduction
-    for target, fold_of in folds.items():
-        if by_score in ("mean", "max"):
-            yield _FoldQueries(target, ranking.queries(target, by_score), fold_of)
-            continue
-        exemplars = ranking.exemplars[target].rows
-        for fold in range(int(fold_of.max()) + 1):
-            kept = take(exemplars, np.flatnonzero(fold_of != fold))
-            queries = exemplar_queries(kept, ranking.spaces.weights, by_score)
-            yield _FoldQueries(target, queries, fold=fold)
+    if by_score == "prototype":
+        exemplars, weights = ranking.exemplars[target].rows, ranking.spaces.weights
+        kept = [np.flatnonzero(fold_of != fold) for fold in range(int(fold_of.max()) + 1)]
+        folds = [exemplar_queries(take(exemplars, each), weights, by_score) for each in kept]
+        return lambda rows: np.column_stack([score(rows, each, threads=threads) for each in folds])
+    statistic: FoldStatistic = "mean" if by_score == "mean" else "max"
+    queries = ranking.queries(target, by_score)
+    return lambda rows: scores_without(
+        score_each(rows, queries, threads=threads)[0], fold_of, statistic
+    )
 
 
 def _by_similarity(
@@ -164,24 +146,21 @@ def _by_similarity(
     threads: int,
     advance: Callable[[int], object],
 ) -> dict[str, FoldScores]:
-    """Target -> scores by generalized Jaccard."""
-    every = list(_fold_queries(ranking, reduction, folds))
-    scored = {
-        target: FoldScores(np.zeros((len(rows), int(fold_of.max()) + 1)), np.zeros(len(fold_of)))
+    """Target -> scores by generalized Jaccard, in one pass over the rows."""
+    scorers = {
+        target: _fold_scorer(ranking, reduction, target, fold_of, threads)
         for target, fold_of in folds.items()
     }
-    for each in every:
-        scores = each.scores(ranking.exemplars[each.target].rows, threads)
-        for column in range(scores.shape[1]):
-            held = np.flatnonzero(folds[each.target] == each.fold + column)
-            scored[each.target].held_out[held] = scores[held, column]
+    scored = {}
+    for target, fold_of in folds.items():
+        own = scorers[target](ranking.exemplars[target].rows)
+        samples = np.zeros((len(rows), own.shape[1]))
+        scored[target] = FoldScores(samples, own[np.arange(len(own)), fold_of])
     for first in range(0, len(rows), BLOCK):
         chunk = rows[first : first + BLOCK]
         joined = ranking.spaces.rows(ranking.vectors.gather(chunk))
-        for each in every:
-            scores = each.scores(joined, threads)
-            columns = slice(each.fold, each.fold + scores.shape[1])
-            scored[each.target].samples[first : first + len(chunk), columns] = scores
+        for target, scorer in scorers.items():
+            scored[target].samples[first : first + len(chunk)] = scorer(joined)
         advance(len(chunk))
     return scored
 

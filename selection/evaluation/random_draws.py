@@ -82,6 +82,51 @@ def draw_sets(n_samples: int, size: int, n_sets: int, seed: int) -> NDArray[np.i
     return rng.permuted(columns, axis=1)[:, :size]
 
 
+def closeness(
+    own: NDArray[np.float64],
+    size: int,
+    statistic: Statistic,
+    times: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """(c,) closeness to the exemplars, as `draw_thresholds` of draws of `size` samples state it.
+
+    own: (c, m) similarities to the exemplars. times: (m,) how often each counts, m together;
+    default once. statistic: largest similarity, or the mean as a sum times `size`. Exact.
+    """
+    amounts = _amounts(own)
+    counts = np.ones(own.shape[1], np.int64) if times is None else times
+    if statistic == "max":
+        return np.asarray(amounts[:, counts > 0].max(axis=1))
+    return np.asarray(amounts @ counts * size)
+
+
+def draw_thresholds(
+    drawn: NDArray[np.float64],
+    sets: NDArray[np.int64],
+    n_exemplars: int,
+    statistic: Statistic,
+    level: float = LEVEL,
+) -> NDArray[np.int64]:
+    """(c,) closeness that a candidate must exceed to beat `level` of the draws.
+
+    drawn: (c, b) similarities to the samples; sets: (d, k) columns of `drawn` that make a draw. A
+    mean of k samples against one of m exemplars: each sum is multiplied by the number of the other.
+    Raises ValueError where m k is beyond PAIRS_LIMIT.
+    """
+    if n_exemplars * sets.shape[1] > PAIRS_LIMIT:
+        raise ValueError(f"{n_exemplars} exemplars and draws of {sets.shape[1]} are too many")
+    to_samples = _amounts(drawn)
+    of_draws = np.zeros((len(drawn), len(sets)), np.int64)
+    for column in sets.T:
+        if statistic == "max":
+            np.maximum(of_draws, to_samples[:, column], out=of_draws)
+        else:
+            of_draws += to_samples[:, column]
+    position = int(np.ceil(level * len(sets))) - 1
+    threshold = np.partition(of_draws, position, axis=1)[:, position]
+    return threshold if statistic == "max" else threshold * n_exemplars
+
+
 def beats_draws(
     own: NDArray[np.float64],
     drawn: NDArray[np.float64],
@@ -89,28 +134,9 @@ def beats_draws(
     statistic: Statistic,
     level: float = LEVEL,
 ) -> NDArray[np.bool_]:
-    """Which candidates are closer to the exemplars than to `level` of the draws, (c,) bool.
-
-    own: (c, m) similarities to the exemplars; drawn: (c, b) to the samples; sets: (d, k) columns of
-    `drawn` that make a draw. statistic: what is compared, mean or largest similarity. Exact.
-    Raises ValueError where m k is beyond PAIRS_LIMIT.
-    """
-    if own.shape[1] * sets.shape[1] > PAIRS_LIMIT:
-        raise ValueError(f"{own.shape[1]} exemplars and draws of {sets.shape[1]} are too many")
-    to_exemplars, to_samples = _amounts(own), _amounts(drawn)
-    if statistic == "max":
-        best = to_exemplars.max(axis=1)
-        least = np.zeros((len(to_exemplars), len(sets)), np.int64)
-        for column in sets.T:
-            np.maximum(least, to_samples[:, column], out=least)
-    else:  # sum / m against sum / k, both multiplied by m k
-        best = to_exemplars.sum(axis=1) * sets.shape[1]
-        least = np.zeros((len(to_exemplars), len(sets)), np.int64)
-        for column in sets.T:
-            least += to_samples[:, column]
-        least *= own.shape[1]
-    n_beaten = (least < best[:, None]).sum(axis=1)
-    return np.asarray(n_beaten >= np.ceil(level * len(sets)))
+    """Which candidates are closer to the exemplars than to `level` of the draws, (c,) bool."""
+    thresholds = draw_thresholds(drawn, sets, own.shape[1], statistic, level)
+    return np.asarray(closeness(own, sets.shape[1], statistic) > thresholds)
 
 
 def near_exemplars(
@@ -131,6 +157,31 @@ def informative_until(beats: NDArray[np.bool_]) -> int:
     """
     walk = np.concatenate([[0], np.cumsum(np.where(beats, 1, -1))])
     return int(np.argmax(walk))
+
+
+def depth_interval(
+    own: NDArray[np.float64],
+    thresholds: NDArray[np.int64],
+    size: int,
+    statistic: Statistic,
+    seed: int,
+    n_resamples: int = 200,
+) -> tuple[int, int]:
+    """95 % bootstrap interval, over exemplars, of the rank that `informative_until` names.
+
+    own: (r, m) similarities of the examined candidates, thresholds: (r,) as `draw_thresholds`. For
+    every resample the candidates are ranked anew by the exemplars that are in it.
+    """
+    m = own.shape[1]
+    rng = np.random.default_rng(seed)
+    depths = []
+    for _ in range(n_resamples):
+        times = np.bincount(rng.integers(0, m, m), minlength=m)
+        close = closeness(own, size, statistic, times)
+        order = np.argsort(-close, kind="stable")
+        depths.append(informative_until(close[order] > thresholds[order]))
+    lo, hi = np.quantile(depths, [0.025, 0.975], method="inverted_cdf")
+    return int(lo), int(hi)
 
 
 def _amounts(similarities: NDArray[np.float64]) -> NDArray[np.int64]:

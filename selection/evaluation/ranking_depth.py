@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.sparse import concatenate, take
-from selection.evaluation.held_out import median_interval, samples_alike
+from selection.evaluation.held_out import TAIL, chance_to_rank_so_high, samples_alike
 from selection.evaluation.label_free import HeldOut
 from selection.evaluation.random_draws import (
     PAIRS_LIMIT,
     Statistic,
-    beats_draws,
+    closeness,
+    depth_interval,
     draw_samples,
     draw_sets,
+    draw_thresholds,
     effective_exemplars,
     informative_until,
     near_exemplars,
@@ -50,7 +52,8 @@ class RankingDepth:
 
     effective:  unrelated samples that the exemplars are worth.
     n_drawn:    random samples that stood in for exemplars.
-    n_examined: ranks compared with them; depth: ranks that are informative, from the top.
+    n_examined: ranks compared with them; depth: ranks that are informative, from the top;
+                depth_lo, depth_hi: 95 % interval of it over resampled exemplars, None with one.
     n_picks, n_beyond: the selection's picks for the target, and those of a lower rank.
     near:       (m,) share of the examined picks that are near each exemplar.
     nearest:    (m,) share of them whose nearest exemplar it is.
@@ -60,6 +63,8 @@ class RankingDepth:
     n_drawn: int
     n_examined: int
     depth: int
+    depth_lo: int | None
+    depth_hi: int | None
     n_picks: int
     n_beyond: int
     near: NDArray[np.float64]
@@ -68,7 +73,7 @@ class RankingDepth:
 
 @dataclass(frozen=True)
 class _Reference:
-    """Exemplars, then random samples, as queries; and the draws made of the samples.
+    """Exemplars, then random samples, as queries.
 
     m: number of exemplars. rows: (b,) pool rows of the samples.
     """
@@ -76,16 +81,16 @@ class _Reference:
     queries: ExemplarQueries
     m: int
     rows: NDArray[np.int64]
-    effective: float
-    sets: NDArray[np.int64]
-    statistic: Statistic
     threads: int
 
     def similarities(
         self, rows: NDArray[np.int64], joined: SparseRows
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(c, m) to the exemplars and (c, b) to the samples; 0 between a sample and itself."""
-        return _similarities(joined, rows, self.queries, self.m, self.rows, self.threads)
+        scores, _ = score_each(joined, self.queries, threads=self.threads)
+        own, drawn = scores[:, : self.m], scores[:, self.m :]
+        drawn[rows[:, None] == self.rows] = 0.0
+        return own, drawn
 
 
 def n_indistinguishable(held_out: HeldOut | None, n_ranked: int) -> int:
@@ -93,9 +98,10 @@ def n_indistinguishable(held_out: HeldOut | None, n_ranked: int) -> int:
 
     0 where held-out exemplars do not clearly rank above the middle; at most half of the ranked.
     """
-    if held_out is None or median_interval(100 * (1 - held_out.shares_above)).lo <= 50:
+    if held_out is None or chance_to_rank_so_high(held_out.shares_above) > TAIL:
         return 0
-    return int(min(samples_alike(held_out.shares_above, n_ranked).median, n_ranked / 2))
+    alike = samples_alike(held_out.shares_above, n_ranked, n_ranked)
+    return int(min(alike.median, n_ranked / 2))
 
 
 def measure_depth(
@@ -122,33 +128,54 @@ def measure_depth(
     """
     rows, is_pick = ranked
     below = np.setdiff1d(np.flatnonzero(eligible), rows[:n_alike])
-    reference = _reference(
-        ranking, reduction, target, below, example_ids, pseudo_exemplars, draws, seed, threads
-    )
-    if reference is None:
+    candidates = _candidates(ranking, target, below, seed)
+    if len(candidates[0]) < FEWEST_CANDIDATES:
         return None
-    beats, depth, n_examined = np.zeros(0, np.bool_), 0, 0
-    near, nearest = np.zeros(reference.m), np.zeros(reference.m)
+    reference = _reference(
+        ranking, target, *candidates, example_ids, pseudo_exemplars, seed, threads
+    )
+    m, n_drawn = reference.m, len(reference.rows)
+    few = np.arange(min(SCALED, len(candidates[0])))
+    effective = effective_exemplars(
+        *reference.similarities(candidates[0][few], take(candidates[1], few))
+    )
+    is_nearest = reduction in OF_NEAREST
+    statistic: Statistic = "max" if is_nearest else "mean"
+    size = min(m if is_nearest else round(effective), n_drawn, max(1, PAIRS_LIMIT // m))
+    sets = draw_sets(n_drawn, size, draws, seed_of(seed, "check", target, "sets"))
+    similar: list[NDArray[np.float64]] = []
+    limits: list[NDArray[np.int64]] = []
+    beats, depth = np.zeros(0, np.bool_), 0
+    near, nearest = np.zeros(m), np.zeros(m)
     walked = rows[:max_rows]
     for first in range(0, len(walked), BLOCK):
         chunk = walked[first : first + BLOCK]
         joined = ranking.spaces.rows(ranking.vectors.gather(chunk))
         own, drawn = reference.similarities(chunk, joined)
-        more = beats_draws(own, drawn, reference.sets, reference.statistic)
-        beats = np.concatenate([beats, more])
+        thresholds = draw_thresholds(drawn, sets, m, statistic)
+        beats = np.concatenate([beats, closeness(own, size, statistic) > thresholds])
         picked = is_pick[first : first + len(chunk)]
         near += near_exemplars(own[picked], drawn[picked]).sum(axis=0)
-        nearest += np.bincount(own[picked].argmax(axis=1), minlength=reference.m)
-        n_examined, depth = len(beats), informative_until(beats)
+        nearest += np.bincount(own[picked].argmax(axis=1), minlength=m)
+        similar.append(own)
+        limits.append(thresholds)
+        depth = informative_until(beats)
         advance(len(chunk))
-        if n_examined >= max(2 * depth, MIN_DEPTH):
+        if len(beats) >= max(2 * depth, MIN_DEPTH):
             break
-    n_seen = max(int(is_pick[:n_examined].sum()), 1)
+    interval: tuple[int, int] | tuple[None, None] = (None, None)
+    if m > 1 and len(beats):
+        own_seed = seed_of(seed, "check", target, "resamples")
+        close, limit = np.concatenate(similar), np.concatenate(limits)
+        interval = depth_interval(close, limit, size, statistic, own_seed)
+    n_seen = max(int(is_pick[: len(beats)].sum()), 1)
     return RankingDepth(
-        reference.effective,
-        len(reference.rows),
-        n_examined,
+        effective,
+        n_drawn,
+        len(beats),
         depth,
+        interval[0],
+        interval[1],
         int(is_pick.sum()),
         int(is_pick[depth:].sum()),
         near / n_seen,
@@ -156,26 +183,29 @@ def measure_depth(
     )
 
 
-def _reference(
-    ranking: RankingInput,
-    reduction: ExemplarReduction,
-    target: str,
-    below: NDArray[np.int64],
-    example_ids: NDArray[np.bytes_],
-    pseudo_exemplars: int,
-    draws: int,
-    seed: int,
-    threads: int,
-) -> _Reference | None:
-    """Random samples of the exemplars' sizes from the rows `below`, and draws of them."""
-    exemplars, weights = ranking.exemplars[target].rows, ranking.spaces.weights
+def _candidates(
+    ranking: RankingInput, target: str, below: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], SparseRows]:
+    """Random rows of those `below` that have a vector, and their vectors."""
     rng = np.random.default_rng(seed_of(seed, "check", target, "candidates"))
     rows = np.sort(rng.choice(below, min(CANDIDATES, len(below)), replace=False))
     joined = ranking.spaces.rows(ranking.vectors.gather(rows))
-    filled = np.flatnonzero(weighted_norms(joined, weights) > 0)
-    rows, joined = rows[filled], take(joined, filled)
-    if len(rows) < FEWEST_CANDIDATES:
-        return None
+    filled = np.flatnonzero(weighted_norms(joined, ranking.spaces.weights) > 0)
+    return rows[filled], take(joined, filled)
+
+
+def _reference(
+    ranking: RankingInput,
+    target: str,
+    rows: NDArray[np.int64],
+    joined: SparseRows,
+    example_ids: NDArray[np.bytes_],
+    pseudo_exemplars: int,
+    seed: int,
+    threads: int,
+) -> _Reference:
+    """The exemplars and, of the given rows, random samples of the exemplars' sizes."""
+    exemplars = ranking.exemplars[target].rows
     chosen = draw_samples(
         np.diff(exemplars.indptr),
         np.diff(joined.indptr),
@@ -183,27 +213,6 @@ def _reference(
         pseudo_exemplars,
         seed_of(seed, "check", target, "samples"),
     )
-    m = len(exemplars)
-    queries = exemplar_queries(concatenate([exemplars, take(joined, chosen)]), weights, "max")
-    few = np.arange(min(SCALED, len(rows)))
-    similar = _similarities(take(joined, few), rows[few], queries, m, rows[chosen], threads)
-    effective = effective_exemplars(*similar)
-    is_nearest = reduction in OF_NEAREST
-    size = min(m if is_nearest else round(effective), len(chosen), max(1, PAIRS_LIMIT // m))
-    sets = draw_sets(len(chosen), size, draws, seed_of(seed, "check", target, "sets"))
-    statistic: Statistic = "max" if is_nearest else "mean"
-    return _Reference(queries, m, rows[chosen], effective, sets, statistic, threads)
-
-
-def _similarities(
-    joined: SparseRows,
-    rows: NDArray[np.int64],
-    queries: ExemplarQueries,
-    m: int,
-    drawn_rows: NDArray[np.int64],
-    threads: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    scores, _ = score_each(joined, queries, threads=threads)
-    own, drawn = scores[:, :m], scores[:, m:]
-    drawn[rows[:, None] == drawn_rows] = 0.0
-    return own, drawn
+    both = concatenate([exemplars, take(joined, chosen)])
+    queries = exemplar_queries(both, ranking.spaces.weights, "max")
+    return _Reference(queries, len(exemplars), rows[chosen], threads)

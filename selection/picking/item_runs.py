@@ -1,13 +1,15 @@
-"""Evaluation items as runs of words of their own: question and answer apart, templates left out.
+"""Evaluation items as runs of words: question, answer and the whole, wording of the file left out.
 
-A part's own words are what is left once runs of five words that several items of its file share
-(the instruction) are taken out. They are cut into runs of 8 to 13 words: 13 where the parts of a
-file are long, fewer where they are short. A shorter question is one run of all its own words.
+Runs of five words that several items of a file share are its template (the instruction). What is
+left of a question, and of an answer, is cut into runs of 8 to 13 own words: 13 where the texts of a
+file are long, fewer where they are short; a shorter question is one run of all its own words. The
+whole text is cut too, into runs that hold at least one own word, so that a copy without its end is
+seen; and so is a question with hardly a word of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,57 +77,97 @@ def item_runs(
 ) -> ItemRuns:
     """Cut items into runs of words and leave out what several items of one file share.
 
-    files: which file (or target task) each item is of. Runs of a file have a third of the words of
-    the 5th percentile of its parts' longest stretches of own words, between `shortest` and
-    `longest`, so that a part without its end is still seen; a shorter part has runs of its own
-    length. A question has at least SHORTEST_QUESTION words of its own, an answer `shortest`; a text
-    with fewer, but with `shortest` words in all, is searched by its runs that hold an own word.
+    files: which file (or target task) each item is of. Runs of a file's questions, or answers, have
+    a third of the words of the 5th percentile of their longest stretches of own words, those of its
+    whole texts as many as the 5th percentile, both between `shortest` and `longest`. Searched are
+    questions of SHORTEST_QUESTION own words in a row, answers and whole texts of `shortest`.
     template_share: words in more than one item and in more than this share of a file's different
     items are the file's template.
     """
     of_file = np.asarray(files, np.int64)
-    cut: list[tuple[int, int, bool, Words]] = []  # item, words of a run, is long, runs
+    cut: list[_Part] = []
     for file in np.unique(of_file):
-        in_file = np.flatnonzero(of_file == file)
-        for side, least in ((0, min(SHORTEST_QUESTION, shortest)), (1, shortest)):
-            hashes = [word_hashes(items[int(i)][side]) for i in in_file]
-            shared = _in_template(hashes, [items[int(i)] for i in in_file], template_share)
-            stretches = [
-                _stretches(words, of_template)
-                for words, of_template in zip(hashes, shared, strict=True)
-            ]
-            sizes = [max(map(len, each), default=0) for each in stretches]
-            long = [size for size in sizes if size >= least]
-            usual = int(np.percentile(long, 5)) if long else 0
-            n_words = min(max(usual // 3, shortest), longest)
-            for i, item in enumerate(in_file.tolist()):
-                if sizes[i] >= least:
-                    n, searched = min(n_words, sizes[i]), stretches[i]
-                    runs = np.concatenate([ngram_hashes(each, n) for each in searched])
-                    cut.append((item, n, n >= shortest, np.unique(runs)))
-                elif sizes[i] and len(hashes[i]) >= shortest:
-                    n = min(longest, len(hashes[i]))
-                    runs = ngram_hashes(hashes[i], n)[_holds_any(~shared[i], n)]
-                    cut.append((item, n, False, np.unique(runs)))
-    cut.sort(key=lambda part: part[0])
-    counts = [len(runs) for *_, runs in cut]
+        in_file = np.flatnonzero(of_file == file).tolist()
+        of_items = [items[i] for i in in_file]
+        questions, answers = zip(*of_items, strict=True)
+        whole = ["\n".join(item) for item in of_items]
+        parts: list[_Part] = []
+        for texts in (questions, answers, whole):
+            hashes = [word_hashes(text) for text in texts]
+            shared = _in_template(hashes, of_items, template_share)
+            alone: list[_Part] = []
+            if texts is not whole:
+                fewest = min(SHORTEST_QUESTION, shortest) if texts is questions else shortest
+                alone = _without_template(hashes, shared, fewest, shortest, longest)
+            parts += alone
+            if texts is not answers:
+                rest = set(range(len(texts))) - {part.item for part in alone}
+                parts += _with_template(hashes, shared, rest, shortest, longest)
+        cut += [part._replace(item=in_file[part.item]) for part in parts]
+    cut.sort(key=lambda part: part.item)
+    counts = [len(part.runs) for part in cut]
     unique, first, position = np.unique(
-        np.concatenate([np.zeros(0, np.uint64), *(runs for *_, runs in cut)]),
+        np.concatenate([np.zeros(0, np.uint64), *(part.runs for part in cut)]),
         return_index=True,
         return_inverse=True,
     )
-    words = np.array([n for _, n, _, _ in cut], np.int8)
-    item_of = np.array([item for item, *_ in cut], np.int64)
+    words = np.array([part.n_words for part in cut], np.int8)
+    item_of = np.array([part.item for part in cut], np.int64)
     return ItemRuns(
         unique,
         np.repeat(words, counts)[first],
         np.repeat(np.arange(len(cut)), counts),
         position.astype(np.int64),
         item_of,
-        np.array([long for _, _, long, _ in cut], np.bool_),
+        np.array([part.is_long for part in cut], np.bool_),
         len(items),
         np.setdiff1d(np.arange(len(items)), item_of),
     )
+
+
+class _Part(NamedTuple):
+    """Runs of n_words of one part of an item."""
+
+    item: int
+    n_words: int
+    is_long: bool
+    runs: NDArray[np.uint64]
+
+
+def _without_template(
+    hashes: Sequence[Words],
+    shared: Sequence[NDArray[np.bool_]],
+    fewest: int,
+    shortest: int,
+    longest: int,
+) -> list[_Part]:
+    """Runs of own words alone, of texts that have `fewest` in a row."""
+    stretches = [_stretches(*each) for each in zip(hashes, shared, strict=True)]
+    sizes = [max(map(len, each), default=0) for each in stretches]
+    searched = [i for i, size in enumerate(sizes) if size >= fewest]
+    usual = int(np.percentile([sizes[i] for i in searched], 5)) if searched else 0
+    parts = []
+    for i in searched:
+        n = min(max(usual // 3, shortest), longest, sizes[i])
+        runs = np.concatenate([ngram_hashes(each, n) for each in stretches[i]])
+        parts.append(_Part(i, n, n >= shortest, np.unique(runs)))
+    return parts
+
+
+def _with_template(
+    hashes: Sequence[Words],
+    shared: Sequence[NDArray[np.bool_]],
+    wanted: Collection[int],
+    shortest: int,
+    longest: int,
+) -> Iterator[_Part]:
+    """Runs that hold an own word, of the wanted texts that have `shortest` words."""
+    usual = int(np.percentile([len(words) for words in hashes], 5))
+    for i, (words, in_template) in enumerate(zip(hashes, shared, strict=True)):
+        n = min(max(usual, shortest), longest, len(words))
+        if i in wanted and n >= shortest and not in_template.all():
+            runs = ngram_hashes(words, n)[_holds_any(~in_template, n)]
+            yield _Part(i, n, False, np.unique(runs))
 
 
 def _in_template(

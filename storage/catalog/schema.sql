@@ -275,15 +275,18 @@ CREATE TABLE held_out_check (
     n_rows BIGINT NOT NULL,  -- Samples that they were ranked among.
     n_ranked BIGINT NOT NULL,  -- Samples in the ranking; n_rows is fewer where they were sampled.
     percentile DOUBLE,  -- Share of samples that score less, in %, median over exemplars.
-    percentile_lo DOUBLE,  -- Lower end of its 95 % bootstrap interval over exemplars.
+    percentile_lo DOUBLE,  -- Lower end of its 95 % interval; null with fewer than 6 exemplars.
     percentile_hi DOUBLE,  -- Upper end of it.
+    p_random DOUBLE,  -- Chance that random samples in the exemplars' place rank as high.
     n_close DOUBLE,  -- Ranked samples as close to the exemplars as these are to each other.
-    n_close_lo DOUBLE,  -- Lower end of its 95 % bootstrap interval.
+    n_close_lo DOUBLE,  -- Lower end of its 95 % interval; null with fewer than 5 exemplars.
     n_close_hi DOUBLE,  -- Upper end of it.
     effective DOUBLE,  -- Number of unrelated exemplars that would say as much.
     n_random BIGINT,  -- Random samples that the picks were compared with.
     n_examined BIGINT,  -- Ranks that were compared with random samples.
     depth BIGINT,  -- Rank down to which the ranking is better than random; 0 if nowhere.
+    depth_lo BIGINT,  -- Lower end of its 95 % bootstrap interval over exemplars.
+    depth_hi BIGINT,  -- Upper end of it.
     n_picks BIGINT,  -- Picks of the selection for the target.
     n_beyond BIGINT,  -- Of them, those that rank below the depth by score.
     PRIMARY KEY (selection_id, target, method)
@@ -516,12 +519,15 @@ SELECT
     c.n_rows,  -- Samples that they were ranked among.
     c.n_ranked,  -- Samples in the ranking.
     c.percentile,  -- Share of samples that score less, in %, median over exemplars; 50: chance.
-    c.percentile_lo,  -- Lower end of its 95 % bootstrap interval.
+    c.percentile_lo,  -- Lower end of its 95 % interval; null with fewer than 6 exemplars.
     c.percentile_hi,  -- Upper end of it.
+    c.p_random,  -- Chance that random samples in the exemplars' place rank as high.
     c.n_close,  -- Samples as close to the exemplars as these are to each other, about.
-    c.n_close_lo,  -- Lower end of its 95 % bootstrap interval.
+    c.n_close_lo,  -- Lower end of its 95 % interval; null with fewer than 5 exemplars.
     c.n_close_hi,  -- Upper end of it.
     c.depth,  -- Rank down to which the ranking is better than random.
+    c.depth_lo,  -- Lower end of its 95 % bootstrap interval.
+    c.depth_hi,  -- Upper end of it.
     c.n_examined,  -- Ranks that were examined.
     c.n_picks,  -- Picks for the target.
     c.n_beyond  -- Of them, those below the depth.

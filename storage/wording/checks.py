@@ -15,9 +15,12 @@ from storage.files.workspace import Workspace
 
 Topic = Literal["contains", "enough", "beats_random", "exemplar"]
 
-CHANCE = 50.0  # Percentile of a random order.
+TAIL = 0.025  # Chance below which held-out exemplars are said to beat a random order.
+HALF = 0.5  # Share of the pool from which random samples are of the task themselves.
 MANY = 0.25  # Share of the pool from which "as close as the exemplars" tells little.
 TEXT_CHARACTERS = 60
+
+_NOT_MEASURED = "Whether the pool holds this task is not measured for a random order."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,34 @@ class _Check:
     percentile: float | None
     percentile_lo: float | None
     percentile_hi: float | None
+    p_random: float | None
     n_close: float | None
     n_close_lo: float | None
     n_close_hi: float | None
     n_examined: int | None
     depth: int | None
+    depth_lo: int | None
+    depth_hi: int | None
     n_picks: int | None
     n_beyond: int | None
+
+    @property
+    def beats_random(self) -> bool:
+        """Whether random samples in the exemplars' place would hardly rank as high."""
+        return self.p_random is not None and self.p_random <= TAIL
+
+    @property
+    def may_be_full(self) -> bool:
+        """Whether the pool may be full of the task: its samples are as close as the exemplars."""
+        return self.n_close is not None and (
+            not self.beats_random or self.n_close > HALF * self.n_ranked
+        )
 
 
 _CHECKS = """
 SELECT target, method, n_exemplars, n_folds, n_rows, n_ranked, percentile, percentile_lo,
-    percentile_hi, n_close, n_close_lo, n_close_hi, n_examined, depth, n_picks, n_beyond
+    percentile_hi, p_random, n_close, n_close_lo, n_close_hi, n_examined, depth, depth_lo,
+    depth_hi, n_picks, n_beyond
 FROM held_out_check WHERE selection_id = ? ORDER BY target, method"""
 
 _BETTER = """
@@ -117,26 +136,31 @@ def _contains(check: _Check) -> Sentence:
             " out and ranked by others. Give at least 5."
         )
         return Sentence("contains", check.target, text, is_warning=True)
-    assert check.n_close is not None
-    assert check.percentile_lo is not None
-    if check.percentile_lo <= CHANCE:
+    if check.n_close is None:  # the method is a random order
+        return Sentence("contains", check.target, _NOT_MEASURED, is_warning=True)
+    several = f"{check.n_exemplars} exemplars"
+    if not check.beats_random:
         text = (
-            "Whether the pool holds this task cannot be told: held-out exemplars rank no better"
-            f" than chance ({_percentiles(check)}; 50 % is chance). Give more exemplars, or"
-            " exemplars that are more alike."
+            "The exemplars cannot be told from the pool: held out, they rank no higher than random"
+            f" samples of it may ({_percentiles(check)}; 50 % is chance). Either the pool is full"
+            " of this task, or the exemplars have too little in common. Read some picks."
         )
         return Sentence("contains", check.target, text, is_warning=True)
-    low, high = _count(check.n_close_lo), _count(check.n_close_hi)
     if round(check.n_close) == 0:
+        up_to = "" if check.n_close_hi is None else f"; up to {_count(check.n_close_hi)} may be"
         text = (
             "The pool seems not to hold this very task: most held-out exemplars rank above every"
-            f" sample of it (at most {high} samples are as close to the exemplars as these are to"
-            " each other). The picks are its nearest relatives."
+            " sample of it, so that about none is as close to the exemplars as these are to each"
+            f" other (from {several}{up_to}). The picks are its nearest relatives."
         )
         return Sentence("contains", check.target, text, is_warning=True)
+    how_sure = f"{several} are too few for an interval"
+    if check.n_close_lo is not None:
+        interval = f"{_count(check.n_close_lo)} to {_count(check.n_close_hi)}"
+        how_sure = f"95 % interval {interval}, from {several}"
     text = (
         f"About {_count(check.n_close)} samples of the pool are as close to the exemplars as these"
-        f" are to each other (95 % interval {low} to {high}, from {check.n_exemplars} exemplars)."
+        f" are to each other ({how_sure})."
     )
     is_vague = check.n_close > MANY * check.n_ranked
     if is_vague:
@@ -151,6 +175,12 @@ def _enough(check: _Check) -> list[Sentence]:
     """How much is enough."""
     if check.depth is None or check.n_examined is None:
         return []
+    if check.may_be_full:
+        text = (
+            "How far down the ranking is better than random cannot be told: random samples of this"
+            " pool are as close to the exemplars as these are to each other."
+        )
+        return [Sentence("enough", check.target, text, is_warning=True)]
     until, picks, beyond = check.depth, check.n_picks or 0, check.n_beyond or 0
     if until == 0:
         text = (
@@ -158,6 +188,9 @@ def _enough(check: _Check) -> list[Sentence]:
             " of the pool: this ranking is no better than a random choice."
         )
         return [Sentence("enough", check.target, text, is_warning=True)]
+    interval = ""
+    if check.depth_lo is not None and check.depth_hi is not None:
+        interval = f" (95 % interval {_count(check.depth_lo)} to {_count(check.depth_hi)})"
     if check.n_examined <= until < check.n_ranked:
         text = (
             f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
@@ -165,8 +198,9 @@ def _enough(check: _Check) -> list[Sentence]:
         )
     else:
         text = (
-            f"The ranking is informative to about rank {until:,} of {check.n_ranked:,}: from there"
-            " on, most samples are no closer to the exemplars than to random samples of the pool."
+            f"The ranking is informative to about rank {until:,} of {check.n_ranked:,}{interval}:"
+            " from there on, most samples are no closer to the exemplars than to random samples of"
+            " the pool."
         )
     if beyond:
         text += (
@@ -186,8 +220,7 @@ def _beats_random(by_method: dict[str, _Check], check: _Check, better: tuple[int
             check.target,
             "There is no comparison with random order either: it needs at least 2 exemplars.",
         )
-    assert check.percentile_lo is not None
-    beats = check.percentile_lo > CHANCE
+    beats = check.beats_random
     text = (
         f"A held-out exemplar ranks above {_percentiles(check)}"
         f"{'' if beats else ', which is not clearly better than random'}."
@@ -231,13 +264,13 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
 
 
 def _percentiles(check: _Check) -> str:
-    if check.percentile is None or check.percentile_lo is None or check.percentile_hi is None:
+    if check.percentile is None:
         return "an unknown share of the pool"
-    low, high = _digits(check.percentile_lo), _digits(check.percentile_hi)
-    return (
-        f"{_digits(check.percentile)} % of the pool (median of {check.n_exemplars}; 95 % interval"
-        f" {low} to {high})"
-    )
+    interval = ""
+    if check.percentile_lo is not None and check.percentile_hi is not None:
+        low, high = _digits(check.percentile_lo), _digits(check.percentile_hi)
+        interval = f"; 95 % interval {low} to {high}"
+    return f"{_digits(check.percentile)} % of the pool (median of {check.n_exemplars}{interval})"
 
 
 def _digits(percentile: float) -> str:

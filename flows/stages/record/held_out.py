@@ -2,7 +2,11 @@
 
 from flows.stages.decide.check import TargetCheck
 from flows.stages.record.material import Material, Row
-from selection.evaluation.held_out import median_interval, samples_alike
+from selection.evaluation.held_out import (
+    chance_to_rank_so_high,
+    median_interval,
+    samples_alike,
+)
 from selection.evaluation.label_free import HeldOut, different
 from selection.evaluation.random_draws import LEVEL
 
@@ -34,8 +38,9 @@ def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
         percentile = median_interval(100 * (1 - held_out.shares_above))
         row |= {"n_folds": int(held_out.folds.max()) + 1, "percentile": percentile.median}
         row |= {"percentile_lo": percentile.lo, "percentile_hi": percentile.hi}
+        row |= {"p_random": chance_to_rank_so_high(held_out.shares_above)}
     if held_out is not None and method != "random":
-        alike = samples_alike(held_out.shares_above, check.n_ranked)
+        alike = samples_alike(held_out.shares_above, check.n_rows, check.n_ranked)
         row |= {"n_close": alike.median, "n_close_lo": alike.lo, "n_close_hi": alike.hi}
     depth = check.depth if is_own else None
     if depth is not None:
@@ -44,7 +49,8 @@ def _of_method(check: TargetCheck, method: str, *, is_own: bool) -> Row:
             "n_random": depth.n_drawn,
             "n_examined": depth.n_examined,
         }
-        row |= {"depth": depth.depth, "n_picks": depth.n_picks}
+        row |= {"depth": depth.depth, "depth_lo": depth.depth_lo, "depth_hi": depth.depth_hi}
+        row |= {"n_picks": depth.n_picks}
         row |= {"n_beyond": depth.n_beyond}
     return row
 
