@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.shingles import joined, ngram_hashes, word_hashes
-from selection.data.messages import plain_text, turn_texts
+from selection.data.messages.normalize import plain_text, turn_texts
 
 TEMPLATE_WORDS = 5  # So many words in a row that several items share are wording, not content.
 SHORTEST_QUESTION = 5  # Fewer words of its own say too little to be searched.
