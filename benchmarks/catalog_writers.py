@@ -55,7 +55,7 @@ def measure(n_processes: int, n_commits: int, n_readers: int) -> None:
         outputs = [writer.communicate()[0] for writer in writers]
         seconds = time.monotonic() - started
         (Path(folder) / "stop").touch()
-        asked = [json.loads(reader.communicate()[0]) for reader in readers]
+        answers = [json.loads(reader.communicate()[0]) for reader in readers]
         waits = [float(line) for output in outputs for line in output.splitlines()]
         ((n_runs, n_picks),) = run_sql(workspace, _COUNTS).rows
         numbers = run_sql(workspace, "SELECT count(*), max(number) FROM catalog_commit").rows
@@ -69,9 +69,9 @@ def measure(n_processes: int, n_commits: int, n_readers: int) -> None:
         "picks_lost": 15 * expected - int(str(n_picks)),
         "writers_failed": failed,
         "broken_links": broken,
-        "reader_questions": sum(each["questions"] for each in asked),
-        "reader_failures": sum(each["failures"] for each in asked),
-        "longest_question_s": round(max((each["longest"] for each in asked), default=0.0), 2),
+        "reader_questions": sum(each["questions"] for each in answers),
+        "reader_failures": sum(each["failures"] for each in answers),
+        "longest_question_s": round(max((each["longest"] for each in answers), default=0.0), 2),
         "longest_commit_s": round(max(waits), 2),
         "median_commit_s": round(statistics.median(waits), 3),
         "seconds": round(seconds, 1),

@@ -78,7 +78,7 @@ class Shape:
 
 
 def demo_shape() -> Shape:
-    """The packaged model at its SAE's place."""
+    """The packaged model at its SAE's hookpoint."""
     coder = load_sae(DEMO / "sae")
     hookpoint = hookpoint_of(coder.info.hookpoint)
     return Shape("demo", DEMO / "model", hookpoint.block if hookpoint else 0, coder)
@@ -247,11 +247,11 @@ def main() -> None:
             )
             runs = Runs(shape, drawn.messages, Path(name) / shape.name, given.max_length)
             seconds = measure(runs, repeats, CLOCKS[given.clock])
-            found = summary(runs, seconds) | facts_of(drawn)
-            _print(shape.name, runs, seconds, found)
-            result[shape.name] = {key: round(value, 4) for key, value in found.items()}
+            figures = summary(runs, seconds) | facts_of(drawn)
+            _print(shape.name, runs, seconds, figures)
+            result[shape.name] = {key: round(value, 4) for key, value in figures.items()}
             if shape.name == "d768":
-                result |= {key: round(found[key], 4) for key in RATIOS}
+                result |= {key: round(figures[key], 4) for key in RATIOS}
             elif not given.quick:
                 result["keep_top"] = keep_top_table(runs.vectors(evenly(messages, 400)))
     if not given.quick:
@@ -259,12 +259,14 @@ def main() -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def _print(name: str, runs: Runs, seconds: dict[str, list[float]], found: dict[str, float]) -> None:
+def _print(
+    name: str, runs: Runs, seconds: dict[str, list[float]], figures: dict[str, float]
+) -> None:
     lines = [f"{name}: {len(runs.samples)} samples, {int(runs.lengths.sum()):,} tokens"]
     for key, values in seconds.items():
         middle, spread = statistics.median(values), max(values) - min(values)
         lines.append(f"  {key:12} {middle:8.2f} s   spread {spread:.2f} s")
-    lines += [f"  {key:25} {value:10.3f}" for key, value in found.items()]
+    lines += [f"  {key:25} {value:10.3f}" for key, value in figures.items()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

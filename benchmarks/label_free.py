@@ -99,14 +99,14 @@ def _answer(
 ) -> Answer:
     target = next(each for each in bench.targets if each.name == name)
     with open_snapshot(bench.workspace) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT own.n_close, own.n_close_lo, own.n_close_hi, own.depth,"
             " own.percentile > words.percentile FROM held_out_check own"
             " JOIN held_out_check words USING (selection_id, target)"
             " WHERE own.method = 'jaccard' AND words.method = 'bm25' AND selection_id = ?",
             [selection_id],
         ).fetchall()
-    [(alike, lo, hi, until, above)] = found
+    [(alike, lo, hi, until, above)] = rows
     table = pq.read_table(bench.workspace.scores / f"{selection_id}.parquet")
     order = np.argsort(table["score_rank"].to_numpy())
     grades = bench.pool.grades(target)[row_of_example[table["example_row"].to_numpy()[order]]]
@@ -218,7 +218,7 @@ def main() -> None:
     workspace = open_workspace(arguments.workspace)
     bench = BenchPool(pool, targets, "full", workspace, UnderTest())
     prefect_settings.silence_prefect()
-    found = {}
+    by_seed = {}
     for seed in (0, 1):
         with listening(for_terminal()):
             answers = answers_of(bench, seed)
@@ -228,8 +228,8 @@ def main() -> None:
                 f"{each.target:28}{each.kind}{each.alike:9,.0f} [{each.lo:,.0f}, {each.hi:,.0f}]"
                 f"{each.of_task:8,}{each.until:9,}{each.split:8,}"
             )
-        found[f"seed {seed}"] = summary(answers)
-    print(json.dumps(found))
+        by_seed[f"seed {seed}"] = summary(answers)
+    print(json.dumps(by_seed))
 
 
 if __name__ == "__main__":

@@ -147,11 +147,13 @@ def among_all(data: PlantedPool, real: NDArray[np.bool_]) -> list[dict[str, Any]
 
     _, filling, peak = measured(keep_all)
     copies = data.vectors.gather(data.plants)
-    found, asking, _ = measured(
+    neighbors, asking, _ = measured(
         lambda: [set(kept.close_to(copies, i)[0].tolist()) for i in range(len(copies))]
     )
-    place = {row: number for number, row in enumerate(kept_row)}
-    hits = [place[int(row)] in near for row, near in zip(data.originals, found, strict=True)]
+    number_of = {row: number for number, row in enumerate(kept_row)}
+    hits = [
+        number_of[int(row)] in near for row, near in zip(data.originals, neighbors, strict=True)
+    ]
     exact = {
         "method": "exact",
         "fill_s": round(filling, 1),

@@ -56,14 +56,14 @@ def measure(
         ),
         open_workspace(arguments.workspace),
     )
-    found = {}
+    results_of = {}
     for cell in cells:
         by_target = outcome.measured[arguments.setting][cell.baseline or cell.name]
-        found[cell.name] = {
+        results_of[cell.name] = {
             target: float(next(iter(variants.values()))["ndcg"])
             for target, variants in by_target.items()
         }
-    return outcome, found
+    return outcome, results_of
 
 
 def _config(arguments: argparse.Namespace, cell: Cell) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
         measured = [measure(arguments, change, group) for change in draws]
         outcome = measured[0][0]
         for cell in group:
-            results[cell.name] = average([found[cell.name] for _, found in measured])
+            results[cell.name] = average([results_of[cell.name] for _, results_of in measured])
             LOGGER.info("%s: %.4f", cell.name, np.mean(list(results[cell.name].values())))
         facts = {
             "n_targets": len(outcome.targets),

@@ -36,7 +36,7 @@ def changed_exemplars(
     kept = np.sort(rng.permutation(len(own))[: change.n or len(own)])
     chosen = [own[i] for i in kept]
     others = [t for t in range(len(targets)) if t != number]
-    for place in rng.permutation(len(chosen))[: change.noise]:
+    for position in rng.permutation(len(chosen))[: change.noise]:
         foreign = targets[others[rng.integers(len(others))]]["exemplars"]
-        chosen[place] = foreign[rng.integers(len(foreign))]
+        chosen[position] = foreign[rng.integers(len(foreign))]
     return chosen

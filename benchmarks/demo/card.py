@@ -84,32 +84,32 @@ def evaluation_text(path: Path | None, block: int) -> str:
     """The section on retrieval, the hookpoint's row in bold; says so where nothing was measured."""
     if path is None:
         return NOT_EVALUATED.format(block=block)
-    found = json.loads(path.read_text())
+    measured = json.loads(path.read_text())
     tables = [
-        table_text(found[rows][setting], setting, rows, found[rows]["n_rows"], block)
+        table_text(measured[rows][setting], setting, rows, measured[rows]["n_rows"], block)
         for rows in ("subpool", "pool")
         for setting in ("instance", "full")
-        if setting in found.get(rows, {})
+        if setting in measured.get(rows, {})
     ]
     return EVALUATION.format(
-        n_t1=found["n_targets"]["T1"],
-        n_t2=found["n_targets"]["T2"],
-        dtype=found["settings"]["dtype"],
-        max_tokens=found["settings"]["max_tokens"],
+        n_t1=measured["n_targets"]["T1"],
+        n_t2=measured["n_targets"]["T2"],
+        dtype=measured["settings"]["dtype"],
+        max_tokens=measured["settings"]["max_tokens"],
         tables="\n".join(tables),
     )
 
 
-def table_text(found: dict[str, Any], setting: str, rows: str, n_rows: int, block: int) -> str:
+def table_text(measured: dict[str, Any], setting: str, rows: str, n_rows: int, block: int) -> str:
     """One setting on some rows: a line a method, then what the pairs that decide differ by."""
     lines = []
-    for name, figures in found["methods"].items():
+    for name, figures in measured["methods"].items():
         cells = [f"{figures[column]['mean']:.3f}" for column in EVALUATION_COLUMNS]
         if name == f"dense mean, block {block}":
             name, cells = f"**{name}**", [f"**{cell}**" for cell in cells]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     gaps = []
-    for pair, gap in found["differences"].items():
+    for pair, gap in measured["differences"].items():
         shown = "; ".join(
             f"{kind} {gap[kind]['mean']:+.3f} [{gap[kind]['lo']:+.3f}, {gap[kind]['hi']:+.3f}]"
             for kind in ("T1", "T2", "all")

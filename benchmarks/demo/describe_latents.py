@@ -35,11 +35,11 @@ N_EXAMPLES = 2  # three would make the file larger than 600 kB
 
 def read_samples(pool: Path) -> dict[str, dict[str, Any]]:
     """Own id -> row of every distinct sample, in file order."""
-    found: dict[str, dict[str, Any]] = {}
+    by_content: dict[str, dict[str, Any]] = {}
     for line in pool.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        found.setdefault(canonical_json([row["messages"], row.get("tools")]), row)
-    return {row["id"]: row for row in found.values()}
+        by_content.setdefault(canonical_json([row["messages"], row.get("tools")]), row)
+    return {row["id"]: row for row in by_content.values()}
 
 
 def describe(model: Path, sae: Path, pool: Path, *, threads: int) -> Path:

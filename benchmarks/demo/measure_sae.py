@@ -59,13 +59,13 @@ def quality(coder: SparseCoder, model_folder: Path, pool: Path, block: int) -> d
         for batch in batches:
             model.model(batch.ids, use_cache=False)
             states.append(seen[block][batch.counted])
-    found = measure(coder, states)
+    measured = measure(coder, states)
     spliced = spliced_loss(model, model.model.layers[block], coder, batches)
     return {
-        "held_out_tokens": found.n_tokens,
-        "fvu": round(found.fvu, 4),
-        "l0": round(found.l0, 2),
-        "dead_share": round(found.dead_share, 4),
+        "held_out_tokens": measured.n_tokens,
+        "fvu": round(measured.fvu, 4),
+        "l0": round(measured.l0, 2),
+        "dead_share": round(measured.dead_share, 4),
         **{name: round(value, 4) for name, value in spliced.as_record().items()},
     }
 

@@ -81,10 +81,10 @@ def main() -> None:
     parser.add_argument("--remark", default="", help="a sentence on what it showed")
     arguments = parser.parse_args()
     corpus = read_corpus(arguments.pool)
-    found = record(arguments.state, corpus, arguments.evaluation, arguments.remark)
+    recorded = record(arguments.state, corpus, arguments.evaluation, arguments.remark)
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{arguments.name}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(recorded, indent=1) + "\n")
     print(path)
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     [folder] = options.cache.iterdir()
     window = json.loads((folder / "config.json").read_text())["example_ctx_len"]
     windows, active = written(folder, window)
-    described = {} if options.latents is None else told(options.latents)
+    described = {} if options.latents is None else described_latents(options.latents)
     counts = {"latents": 0, "examples": 0, "silent": 0, "activations": 0, "different": 0}
     for record in records(options.cache, window):
         own = active.pop(record.latent.latent_index)
@@ -91,7 +91,7 @@ def written(
     folder: Path, window: int
 ) -> tuple[list[tuple[int, ...]], dict[int, dict[int, NDArray[np.float16]]]]:
     """Tokens of every window; activations (window,) of each latent in each where it is active."""
-    found: defaultdict[int, dict[int, NDArray[np.float16]]] = defaultdict(dict)
+    active: defaultdict[int, dict[int, NDArray[np.float16]]] = defaultdict(dict)
     windows: list[tuple[int, ...]] = []
     for file in folder.glob("*.safetensors"):
         held, first = load_file(file), int(file.stem.split("_")[0])
@@ -99,13 +99,13 @@ def written(
         windows = [tuple(each) for each in held["tokens"].reshape(-1, window).tolist()]
         acts = held["activations"]
         for (row, position, latent), act in zip(held["locations"].tolist(), acts, strict=True):
-            at, place = divmod(row * length + position, window)
-            of_latent = found[latent + first]
-            of_latent.setdefault(at, np.zeros(window, np.float16))[place] = act
-    return windows, dict(found)
+            at, offset = divmod(row * length + position, window)
+            of_latent = active[latent + first]
+            of_latent.setdefault(at, np.zeros(window, np.float16))[offset] = act
+    return windows, dict(active)
 
 
-def told(file: Path) -> dict[int, tuple[int, float]]:
+def described_latents(file: Path) -> dict[int, tuple[int, float]]:
     """Times each latent fired, and its largest activation."""
     about = json.loads(pq.read_schema(file).metadata[b"saelect"])
     rows = pq.read_table(file, columns=["latent", "density", "max_act"]).to_pylist()
@@ -114,10 +114,10 @@ def told(file: Path) -> dict[int, tuple[int, float]]:
     }
 
 
-def example(found: Any) -> Example:
+def example(read: Any) -> Example:
     """One of delphi's examples."""
-    activations: torch.Tensor = found.activations
-    return tuple(found.tokens.tolist()), tuple(activations.tolist())
+    activations: torch.Tensor = read.activations
+    return tuple(read.tokens.tolist()), tuple(activations.tolist())
 
 
 if __name__ == "__main__":

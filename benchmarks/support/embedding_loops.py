@@ -42,24 +42,24 @@ class DenseLoop:
     @torch.inference_mode()
     def vectors(self, samples: Sequence[Rendered], order: NDArray[np.int64]) -> SparseRows:
         """Mean latents of the counted tokens, as fixed point, in the order of the samples."""
-        found = [np.zeros(0, np.float32)] * len(samples)
+        means_of = [np.zeros(0, np.float32)] * len(samples)
         for first in range(0, len(order), BATCH):
             rows = order[first : first + BATCH]
             longest = max(len(samples[row].tokens) for row in rows)
             ids = torch.zeros((len(rows), longest), dtype=torch.int64)
             real, counted = torch.zeros_like(ids), torch.zeros_like(ids)
-            for place, row in enumerate(rows):
+            for position, row in enumerate(rows):
                 n = len(samples[row].tokens)
-                ids[place, :n] = torch.from_numpy(samples[row].tokens.astype(np.int64))
-                real[place, :n] = 1
-                counted[place, :n] = torch.from_numpy(samples[row].content_mask.astype(np.int64))
+                ids[position, :n] = torch.from_numpy(samples[row].tokens.astype(np.int64))
+                real[position, :n] = 1
+                counted[position, :n] = torch.from_numpy(samples[row].content_mask.astype(np.int64))
             self._module(input_ids=ids, attention_mask=real, use_cache=False)
             latents = self._encode(self._output.float()) * counted[:, :, None]
             means = latents.sum(1) / counted.sum(1, keepdim=True)
-            for place, row in enumerate(rows):
-                found[row] = means[place].numpy()
+            for position, row in enumerate(rows):
+                means_of[row] = means[position].numpy()
         self._handle.remove()
-        dense = np.stack(found)
+        dense = np.stack(means_of)
         row, latent = np.nonzero(dense)
         indptr = indptr_of(np.bincount(row, minlength=len(dense)))
         width = dense.shape[1]

@@ -105,7 +105,7 @@ def draw_blocks(messages: Sequence[Message], n: int, renderer: Renderer) -> Draw
     in_order = [samples[row] for row in order]
     return Drawn(
         [messages[row] for row in np.sort(rows[order[chosen]])],
-        _shared([in_order[place] for place in chosen]),
+        _shared([in_order[position] for position in chosen]),
         _shared(in_order),
         sorted_padding(samples),
     )

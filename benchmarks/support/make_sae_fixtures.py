@@ -171,16 +171,16 @@ def gemma(folder: Path, inner: str, config: dict[str, Any] | None) -> Made:
     """By hand; encoded by sae-lens' JumpReLU SAE with the same tensors."""
     from sae_lens.saes import JumpReLUSAE, JumpReLUSAEConfig
 
-    place = folder / inner
-    place.mkdir(parents=True)
+    inside = folder / inner
+    inside.mkdir(parents=True)
     weights = gemma_weights(upper=True)
     if config is None:
         np.savez(
-            place / "params.npz", allow_pickle=False, **{n: t.numpy() for n, t in weights.items()}
+            inside / "params.npz", allow_pickle=False, **{n: t.numpy() for n, t in weights.items()}
         )
     else:
-        save_file(gemma_weights(upper=False), place / "params.safetensors")
-        (place / "config.json").write_text(json.dumps(config))
+        save_file(gemma_weights(upper=False), inside / "params.safetensors")
+        (inside / "config.json").write_text(json.dumps(config))
     sae = JumpReLUSAE(JumpReLUSAEConfig(d_in=D, d_sae=M, apply_b_dec_to_input=False))
     sae.load_state_dict(weights)
     with torch.no_grad():
@@ -301,9 +301,9 @@ def openai(folder: Path, activation: str) -> Made:
     state["activation"] = activation
     if activation == "TopK":
         state["activation_state_dict"] = {"k": K, "postact_fn": "ReLU"}
-    place = folder / "resid_post_mlp_v5_32k" / "autoencoders"
-    place.mkdir(parents=True)
-    torch.save(state, place / "8.pt")
+    inside = folder / "resid_post_mlp_v5_32k" / "autoencoders"
+    inside.mkdir(parents=True)
+    torch.save(state, inside / "8.pt")
     x = tokens().double()
     mean, std = torch.zeros(N, 1), torch.ones(N, 1)
     if activation == "TopK":
@@ -322,9 +322,9 @@ def qwen_scope(folder: Path) -> Made:
     g = torch.Generator().manual_seed(17)
     shapes = {"W_enc": (M, D), "W_dec": (D, M), "b_enc": (M,), "b_dec": (D,)}
     state = {n: 0.7 * torch.randn(s, generator=g) for n, s in shapes.items()}
-    place = folder / "SAE-Res-Qwen3-1.7B-Base-W32K-L0_4"
-    place.mkdir(parents=True)
-    torch.save(state, place / "layer14.sae.pt")
+    inside = folder / "SAE-Res-Qwen3-1.7B-Base-W32K-L0_4"
+    inside.mkdir(parents=True)
+    torch.save(state, inside / "layer14.sae.pt")
     w, d, b, c = (t.double() for t in state.values())
     pre = tokens().double() @ w.T + b
     top = pre.topk(K, dim=1)
