@@ -41,7 +41,8 @@ BUDGET = 1000
 class Answer:
     """What the check said of one target, and what the labels say.
 
-    alike, lo, hi: estimated samples as close as the exemplars are to each other, its interval.
+    alike, lo, hi: estimated samples as close as the exemplars are to each other, its interval,
+                   None where the exemplars are too few for one.
     of_task:       samples of the target's own tasks.
     until:         rank that the check calls informative; split: the best one by labels.
     before, behind: share of relatives before `until`, and in as many ranks behind it.
@@ -51,8 +52,8 @@ class Answer:
     target: str
     kind: str
     alike: float
-    lo: float
-    hi: float
+    lo: float | None
+    hi: float | None
     of_task: int
     until: int
     split: int
@@ -133,12 +134,17 @@ def summary(answers: Sequence[Answer]) -> dict[str, object]:
     absent = [each for each in answers if not each.of_task]
     ratios = np.array([max(each.alike, 1.0) / each.of_task for each in inside])
     factors = np.exp(np.abs(np.log(ratios)))
+    holds = [
+        each.lo <= each.of_task <= each.hi
+        for each in inside
+        if each.lo is not None and each.hi is not None
+    ]
     depths = [np.log((a.until + 1) / (a.split + 1)) for a in answers if a.split or a.until]
     return {
         "targets": len(answers),
         "median_ratio": round(float(np.median(ratios)), 3),
         "median_factor": round(float(np.median(factors)), 3),
-        "intervals_that_hold": f"{sum(a.lo <= a.of_task <= a.hi for a in inside)} of {len(inside)}",
+        "intervals_that_hold": f"{sum(holds)} of {len(holds)}",
         "estimates_where_absent": sorted(round(each.alike) for each in absent),
         "median_factor_of_depth": round(float(np.exp(np.median(np.abs(depths)))), 3),
         "depths_off_by_more_than_3": int((np.abs(depths) > np.log(3)).sum()),
@@ -225,7 +231,7 @@ def main() -> None:
         print(f"\nseed {seed}: target, kind; alike [interval], of the task; rank, best by labels")
         for each in answers:
             print(
-                f"{each.target:28}{each.kind}{each.alike:9,.0f} [{each.lo:,.0f}, {each.hi:,.0f}]"
+                f"{each.target:28}{each.kind}{each.alike:9,.0f} [{each.lo or 0:,.0f}, {each.hi or 0:,.0f}]"
                 f"{each.of_task:8,}{each.until:9,}{each.split:8,}"
             )
         by_seed[f"seed {seed}"] = summary(answers)

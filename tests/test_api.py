@@ -193,6 +193,20 @@ def test_a_larger_budget_contains_the_smaller(vectors: Vectors, exemplars: Sampl
     assert small.ids[:shorter] == large.ids[:shorter]
 
 
+def test_items_that_decontamination_cannot_search_for_are_named(
+    vectors: Vectors, exemplars: Samples
+) -> None:
+    short, long = ("Say yes", "a question of many words that no sample of the pool holds at all")
+    items = read_samples(
+        [{"messages": [{"role": "user", "content": text}]} for text in (short, long)]
+    )
+    ranked = rank(vectors, exemplars, evaluation_items=items)
+    alone = rank(vectors, exemplars)
+    too_short = [i for i in range(2) if items.conversation(i)[0][0]["content"] == short]
+    assert set(ranked.unsearched) - set(alone.unsearched) == {str(items.ids[too_short[0]])}
+    assert rank(vectors, exemplars, decontaminate=False).unsearched == ()
+
+
 def test_what_cannot_be_done_is_said(vectors: Vectors, exemplars: Samples) -> None:
     ranked = rank(vectors, exemplars)
     with pytest.raises(ValueError, match="exactly one"):

@@ -9,8 +9,10 @@ from selection.core.sparse import concatenate, take
 from selection.evaluation.random_draws import (
     Statistic,
     beats_draws,
+    depth_interval,
     draw_samples,
     draw_sets,
+    draw_thresholds,
     effective_exemplars,
     informative_until,
     near_exemplars,
@@ -54,6 +56,24 @@ def test_the_rank_splits_the_ranking_best(beats: list[bool]) -> None:
     assert all(right(k) < right(until) for k in range(until))  # the smallest such
 
 
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_the_interval_of_the_depth_is_that_of_resampled_exemplars(how: Statistic) -> None:
+    rng = np.random.default_rng(2)
+    own, drawn = rng.integers(0, 9, (60, 4)) / 8, rng.integers(0, 9, (60, 9)) / 8
+    own[:20] += 0.5
+    sets = draw_sets(9, 3, 20, 0)
+    again, depths = np.random.default_rng(5), list[int]()
+    for _ in range(200):
+        chosen = own[:, again.integers(0, 4, 4)]
+        order = np.argsort(
+            -(chosen.mean(axis=1) if how == "mean" else chosen.max(axis=1)), kind="stable"
+        )
+        depths.append(informative_until(beats_draws(chosen[order], drawn[order], sets, how)))
+    interval = depth_interval(own, draw_thresholds(drawn, sets, 4, how), 3, how, 5)
+    assert interval == (sorted(depths)[4], sorted(depths)[194])
+    assert interval[0] < interval[1]
+
+
 def test_draws_are_of_the_exemplars_sizes_each_sample_once_and_no_function_of_order() -> None:
     rng = np.random.default_rng(0)
     sizes = (10 * 2 ** (7 * rng.random(3000))).astype(np.int64)
@@ -91,27 +111,29 @@ def test_sets_are_of_different_samples() -> None:
 
 @pytest.mark.parametrize("statistic", ["mean", "max"])
 @pytest.mark.parametrize(("n_relevant", "longer"), [(30, 1.0), (150, 1.0), (150, 2.5), (400, 1.0)])
-def test_the_reach_lands_near_the_number_of_planted_samples(
+def test_the_depth_lands_near_the_number_of_planted_samples(
     n_relevant: int, longer: float, statistic: Statistic
 ) -> None:
     """Also where a third of the pool is relevant, and where the exemplars are much longer."""
     made = planted(1200, n_relevant, 8, longer=longer)
-    until, _ = reach(made.pool, made.exemplars, statistic, not_drawn=n_relevant)
+    until, _ = depth_of(made.pool, made.exemplars, statistic, not_drawn=n_relevant)
     assert 0.75 * n_relevant < until < 1.6 * n_relevant
 
 
 @pytest.mark.parametrize("statistic", ["mean", "max"])
-def test_random_samples_as_exemplars_reach_next_to_nothing(statistic: Statistic) -> None:
+def test_random_samples_as_exemplars_have_next_to_no_depth(statistic: Statistic) -> None:
     made = planted(1200, 0, 1)
     rng = np.random.default_rng(1)
     chosen = rng.choice(1200, 8, replace=False)
     others = np.setdiff1d(np.arange(1200), chosen)
-    until, share = reach(take(made.pool, others), take(made.pool, chosen), statistic, not_drawn=0)
+    until, share = depth_of(
+        take(made.pool, others), take(made.pool, chosen), statistic, not_drawn=0
+    )
     assert until < 0.1 * 1200
     assert share < 0.15
 
 
-def reach(
+def depth_of(
     pool: SparseRows, exemplars: SparseRows, statistic: Statistic, not_drawn: int
 ) -> tuple[int, float]:
     """(rank, share of all samples that beat their draws), by the steps that a run takes."""
