@@ -231,7 +231,8 @@ def main() -> None:
         print(f"\nseed {seed}: target, kind; alike [interval], of the task; rank, best by labels")
         for each in answers:
             print(
-                f"{each.target:28}{each.kind}{each.alike:9,.0f} [{each.lo or 0:,.0f}, {each.hi or 0:,.0f}]"
+                f"{each.target:28}{each.kind}{each.alike:9,.0f}"
+                f" [{each.lo or 0:,.0f}, {each.hi or 0:,.0f}]"
                 f"{each.of_task:8,}{each.until:9,}{each.split:8,}"
             )
         by_seed[f"seed {seed}"] = summary(answers)
