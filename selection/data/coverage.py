@@ -8,7 +8,7 @@ from functools import lru_cache
 from selection.core.errors import shorten
 from selection.data.containers.listing import Skipped
 from selection.data.messages.contents import content_text
-from selection.data.messages.names import CONTENT_LIKE, fold
+from selection.data.messages.names import CONTENT_LIKE, fold, role_of_column
 from selection.data.messages.problems import Example
 from selection.data.shapes.columns import ROLES
 
@@ -49,7 +49,7 @@ class FileCoverage:
         for example in examples:
             if not example.used <= self.used:
                 self.used |= example.used
-            for key in example.unread - self.keys.keys():
+            for key in sorted(example.unread - self.keys.keys()):
                 held = next(m[key] for m in example.messages if key in m)
                 self.keys[key] = shorten(held, _SHOWN)
         if examples and (names := _content_like(tuple(row))):
@@ -61,11 +61,13 @@ class FileCoverage:
         texts: list[str] | None = None
         for name in names:
             value = row[name]
-            if name in examples[0].used or value in (None, "", [], {}, "[]", "{}"):
+            if name in examples[0].used or not _may_be_text(name, value):
                 continue
             if texts is None:
                 texts = [content_text(m) for example in examples for m in example.messages]
-            repeats = isinstance(value, str) and any(value.strip() in text for text in texts)
+            values = value if isinstance(value, list) else [value]
+            held = [item.strip() for item in values if isinstance(item, str)]
+            repeats = any(item in text for item in held for text in texts)
             self.looks[name] += not repeats
 
     @property
@@ -96,7 +98,20 @@ class FileCoverage:
 
 @lru_cache(maxsize=4096)
 def _content_like(columns: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in columns if fold(name) in CONTENT_LIKE)
+    return tuple(name for name in columns if role_of_column(name) is not None)
+
+
+def _may_be_text(name: str, value: object) -> bool:
+    """Whether a value under such a name says something; a name that only ends so needs words."""
+    if value in (None, "", [], {}, "[]", "{}"):
+        return False
+    if isinstance(value, list) and fold(name) not in CONTENT_LIKE:
+        return any(isinstance(item, dict) or _has_words(item) for item in value)
+    return fold(name) in CONTENT_LIKE or _has_words(value)
+
+
+def _has_words(value: object) -> bool:
+    return isinstance(value, str) and " " in value.strip()
 
 
 @dataclass
@@ -161,15 +176,17 @@ def _lines_of(coverage: FileCoverage) -> list[str]:
             lines.append(
                 f"  warning: `{column}` looks like a part of the conversation and is not"
                 f" read in {n:,} rows (e.g. {coverage.values.get(column, '')})"
-                f"{_config_line(column)}"
+                f"{_config_line(column, coverage.values.get(column, ''))}"
             )
     if len([n for n in coverage.shapes.values() if n]) > 1:
         lines.append("  warning: rows of several shapes stand in one file; each is read in its own")
     return lines
 
 
-def _config_line(column: str) -> str:
-    role = CONTENT_LIKE[fold(column)]
+def _config_line(column: str, example: str) -> str:
+    role = role_of_column(column)
+    if role in ("prompt", "response", "reasoning") and example.startswith(("[", "{")):
+        return "; it holds no text: write it as one to use it"
     if role == "turns":
         return f"; `turns: {{column: {column}}}` would use it"
     if role in ("system", "reasoning"):

@@ -185,7 +185,10 @@ class BatchBuilder:
             return
         self.kinds.add(raw.value)
         result = drop or self._read(raw, raw.value)
-        self.coverage.add(raw.value, [] if isinstance(result, Drop) else result)
+        columns = raw.value
+        if self.shape == "message_rows":  # `messages` was made by joining
+            columns = {name: cell for name, cell in columns.items() if name != "messages"}
+        self.coverage.add(columns, [] if isinstance(result, Drop) else result)
         if isinstance(result, Drop):
             self._drop(raw, result)
             return

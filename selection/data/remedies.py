@@ -8,13 +8,13 @@ REMEDIES: Mapping[DropReason, str] = {
     DropReason.BROKEN_ROW: "repair the line",
     DropReason.NOT_RECOGNIZED: "name its columns: `columns: {prompt: ..., response: ...}`",
     DropReason.UNKNOWN_ROLE: "say whose turn it is: `roles: {NAME: assistant}`, or user, system,"
-    " tool",
+    " tool; write a text of such marks as a list of messages",
     DropReason.NOT_TEXT: "write it as text; of a list of reference answers `answers: first` takes"
     " the first",
     DropReason.MISSING_VALUE: "write an empty cell, or convert the table to JSONL",
     DropReason.IN_CONVERSATION: "nothing to do: another row stands for the conversation",
-    DropReason.REJECTED_ANSWER: "nothing to do; `columns: {prompt: ..., response: ...}` reads it"
-    " all the same",
+    DropReason.REJECTED_ANSWER: "nothing to do; without the column that says so it is read all"
+    " the same",
     DropReason.NO_TEXT: "leave the row out",
     DropReason.IMAGE_OR_AUDIO: "only text is read",
     DropReason.NO_RESPONSE: "give it an answer, or set `rendering: {counted: prompt}`",

@@ -24,12 +24,13 @@ from storage.files.workspace import open_workspace
 from storage.pools.prepare import prepare_pool
 from tests.cases.case import Case
 from tests.cases.containers import CONTAINER_CASES
+from tests.cases.published import PUBLISHED_CASES
 from tests.cases.shapes import SHAPE_CASES
 from tests.cases.talks import expected, flat
 from tests.run_stages import run_job
 from tests.tiny_model import make_tiny_tokenizer, write_tiny_model, write_tiny_sae
 
-CASES = (*SHAPE_CASES, *CONTAINER_CASES)
+CASES = (*SHAPE_CASES, *CONTAINER_CASES, *PUBLISHED_CASES)
 
 
 @dataclass(frozen=True)

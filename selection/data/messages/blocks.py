@@ -5,12 +5,12 @@ from selection.data.messages.problems import Message, RowProblem, kind_with_arti
 from selection.data.messages.tools import call
 from selection.records import DropReason
 
-_CALLS = ("functionCall", "function_call")
-_RESULTS = ("functionResponse", "function_response")
+_CALLS = ("functionCall", "function_call", "toolUse")
+_RESULTS = ("functionResponse", "function_response", "toolResult")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
 MEDIA_KEYS = ("inlineData", "inline_data", "fileData", "file_data")
 MEDIA_WORDS = ("image", "audio", "video")
-BLOCK_KEYS = (*_CALLS, *_RESULTS, *MEDIA_KEYS)
+BLOCK_KEYS = (*_CALLS, *_RESULTS, *MEDIA_KEYS, "reasoningContent")
 """Keys by which a part without a type is known."""
 
 _TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "")
@@ -87,7 +87,7 @@ def _kind(part: Message) -> str:
         return "call"
     if kind.endswith("tool_result") or any(part.get(key) for key in _RESULTS):
         return "result"
-    if kind in _THOUGHTS or part.get("thought") is True:
+    if kind in _THOUGHTS or part.get("thought") is True or part.get("reasoningContent"):
         return "thought"
     if any(word in kind for word in MEDIA_WORDS) or any(part.get(key) for key in MEDIA_KEYS):
         return "media"
@@ -100,10 +100,13 @@ def _call(part: Message) -> object:
     inner = next((part[key] for key in _CALLS if isinstance(part.get(key), dict)), part)
     assert isinstance(inner, dict)
     arguments = next((inner[k] for k in ("input", "args", "arguments") if k in inner), None)
-    return call(inner.get("name"), arguments, inner.get("id"))
+    return call(inner.get("name"), arguments, inner.get("id") or inner.get("toolUseId"))
 
 
 def _thought(part: Message) -> str:
+    inner = part.get("reasoningContent")
+    if isinstance(inner, dict) and isinstance(text := inner.get("reasoningText"), dict):
+        part = text
     for key in ("thinking", "text", "reasoning", "data"):
         if isinstance(value := part.get(key), str):
             return value
@@ -114,7 +117,8 @@ def _result(part: Message) -> Message:
     """A message of the role tool."""
     inner = next((part[key] for key in _RESULTS if isinstance(part.get(key), dict)), None)
     if isinstance(inner, dict):
-        value, call_id, name = inner.get("response"), inner.get("id"), inner.get("name")
+        value, name = inner.get("response", inner.get("content")), inner.get("name")
+        call_id = inner.get("id") or inner.get("toolUseId")
     else:
         value, name = part.get("content"), part.get("name")
         call_id = part.get("tool_use_id") or part.get("tool_call_id")
@@ -126,8 +130,11 @@ def _result(part: Message) -> Message:
 def _result_content(value: object) -> object:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(x, dict) and "type" in x for x in value):
-        return value
+    if isinstance(value, list) and all(isinstance(x, dict) for x in value):
+        if all("type" in x for x in value):
+            return value
+        if all(list(x) == ["text"] for x in value):
+            return [{"type": "text", **x} for x in value]
     if isinstance(value, dict | list):
         return canonical_json(value)
     raise RowProblem(

@@ -4,6 +4,7 @@ A name is compared trimmed, in lower case, with spaces and hyphens as underscore
 layout, add its names here.
 """
 
+import re
 from functools import lru_cache
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -31,7 +32,7 @@ CALL_ROLES = ("function_call", "tool_call", "tool_calls", "function_calls")
 TURN_COLUMNS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "dialogues", "chat",
     "turns", "utterances", "contents", "thread", "history_messages", "message_list", "data",
-    "texts", "rounds", "items", "chat_history", "trajectory",
+    "texts", "rounds", "items", "chat_messages", "chat_history", "trajectory",
 )  # fmt: skip
 """Columns that hold a list of turns, in order of preference."""
 
@@ -41,9 +42,12 @@ TEXT_TURN_COLUMNS = (
 )  # fmt: skip
 """Those of them whose list of bare texts, or of pairs, is taken for turns."""
 
+HISTORIES = ("history", "chat_history", "conversation_history", "history_messages")
+"""Columns of earlier turns, where a prompt and an answer stand beside them."""
+
 WRAPPERS = (
-    "body", "request", "input", "conversation", "chat", "dialogue", "data", "sample", "example",
-    "record", "payload", "json", "row",
+    "body", "request", "input", "inputs", "conversation", "chat", "dialogue", "data", "sample",
+    "example", "record", "payload", "json", "row",
 )  # fmt: skip
 """Columns whose object may hold the columns of turns: `body.messages`."""
 
@@ -76,13 +80,13 @@ INPUTS = ("input", "context", "inputs")
 """Columns that join an instruction, in a row of the shape alpaca."""
 
 PROMPTS = (
-    "prompt", "question", "query", "problem", "input", "inputs", "user", "human",
-    "user_prompt", "user_message", "user_input", "message",
+    "prompt", "question", "query", "problem", "input", "inputs_pretokenized", "inputs", "user",
+    "human", "user_prompt", "user_message", "user_input", "input_text", "text_input", "message",
 )  # fmt: skip
 ANSWERS = (
-    "completion", "response", "output", "solution", "answer", "target", "targets", "outputs",
-    "assistant", "assistant_response", "gpt", "bot", "reply", "model_output", "generated_text",
-    "generation", "answers", "ideal",
+    "completion", "response", "output", "solution", "answer", "target", "targets_pretokenized",
+    "targets", "outputs", "output_text", "text_output", "assistant", "assistant_response", "gpt",
+    "bot", "reply", "model_output", "generated_text", "generation", "answers", "ideal",
 )  # fmt: skip
 """Columns of an answer; of several in a row the first one counts, and the others are said."""
 
@@ -104,26 +108,41 @@ READ_KEYS = frozenset(
 )  # fmt: skip
 """Keys of a message that something is done with; all others are kept and not read."""
 
-_NUMBERED = [f"{name}{joint}{which}" for name in ("response", "answer", "output", "completion")
-             for joint in ("", "_") for which in "ab0123"]  # fmt: skip
-
 CONTENT_LIKE: dict[str, str] = {
     **dict.fromkeys((*SYSTEM_COLUMNS, "instructions", "persona"), "system"),
-    **dict.fromkeys((*INPUTS, "history", "passage", "document", "documents", "background",
-                     "choices", "options", "hint"), "prompt"),
+    **dict.fromkeys((*INPUTS, *HISTORIES, "passage", "documents", "background", "choices",
+                     "options", "hint", "article", "definition"), "prompt"),
     **dict.fromkeys((*PROMPTS, "instruction"), "prompt"),
     **dict.fromkeys((*ANSWERS, *CHOSEN, "final_answer", "correct_answer", "reference",
-                     "ground_truth", "label_text", "completions", "responses", "instances",
-                     *_NUMBERED), "response"),
+                     "ground_truth", "label_text", "instances", "corrected"), "response"),
     **dict.fromkeys(REJECTED, "rejected"),
-    **dict.fromkeys((*REASONING_KEYS, "thoughts", "thought", "cot", "complex_cot", "rationale",
-                     "chain_of_thought", "explanation", "scratchpad", "reasoning_trace"),
-                    "reasoning"),
-    **dict.fromkeys(("tools", "functions", "function_call", "tool_calls"), ""),
+    **dict.fromkeys((*REASONING_KEYS, "scratchpad", "reasoning_trace"), "reasoning"),
+    **dict.fromkeys(("tools", "functions", "function_call", "tool_calls", "toolconfig"), ""),
     **dict.fromkeys((*WEIGHT_KEYS, "train_on_input", "train_on_inputs", "masked"), ""),
-    **dict.fromkeys(TURN_COLUMNS, "turns"),
+    **dict.fromkeys(("speakers", *TURN_COLUMNS), "turns"),
 }  # fmt: skip
 """Folded name of a column that looks like text of a conversation -> role that would use it."""
+
+_LAST_WORDS = {
+    "prompt": "prompt question query instruction document context passage",
+    "response": "response answer completion output generation solution reply attempt",
+    "reasoning": "reasoning thinking thought cot rationale explanation trajectory trajectories",
+    "turns": "utterance",
+}
+_LAST_WORD = {f"{word}{end}": role for role, words in _LAST_WORDS.items()
+              for word in words.split() for end in ("", "s")}  # fmt: skip
+_NUMBER = re.compile(r"_?(\d+|[ab])$")
+
+
+def role_of_column(name: str) -> str | None:
+    """The role that a column's text would play by its name; None for any other name.
+
+    Beside the names of CONTENT_LIKE, the last word counts: `gpt4_response`, `answer_2`.
+    """
+    key = fold(name)
+    if key in CONTENT_LIKE:
+        return CONTENT_LIKE[key]
+    return _LAST_WORD.get(_NUMBER.sub("", key).rpartition("_")[2])
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from selection.data.messages.problems import not_this_shape
 
 _MAX_EXACT = 2**53
-_DECLARATIONS = ("functionDeclarations", "function_declarations")
+_DECLARATIONS = ("functionDeclarations", "function_declarations", "tools")
 
 
 def compact(value: object) -> object:
@@ -74,6 +74,8 @@ def _declared(tool: object) -> list[object]:
 
 
 def _as_function(definition: object) -> object:
+    if isinstance(definition, dict) and isinstance(spec := definition.get("toolSpec"), dict):
+        definition = spec
     if isinstance(definition, dict) and "function" not in definition:
         return {"type": "function", "function": definition}
     return definition

@@ -15,10 +15,11 @@ from selection.data.messages.names import (
     fold,
 )
 from selection.data.messages.problems import Message, RowProblem, not_text
-from selection.data.messages.tools import calls_of, compact, parsed
+from selection.data.messages.tools import call, calls_of, compact, parsed
 from selection.records import DropReason
 
 _REPLIES = ("replies", "children")
+_CALL_KEYS = ("tool_calls", "function_call", "arguments", "output")
 _MAX_PATHS = 10_000  # conversations of one tree
 
 
@@ -63,9 +64,17 @@ def conversations_in(value: object, keys: TurnKeys) -> list[list[Message]] | Non
 
 def is_turn(value: object, keys: TurnKeys) -> bool:
     """Whether a value is one turn: an object that says who speaks and what."""
-    if not isinstance(value, dict) or not any(key in value for key in keys.speaker):
+    if not isinstance(value, dict) or not _speaker_key(value, keys):
         return False
-    return any(key in value for key in (*keys.content, "tool_calls", "function_call"))
+    return any(key in value for key in (*keys.content, *_CALL_KEYS))
+
+
+def _speaker_key(turn: Message, keys: TurnKeys) -> str:
+    """The key that says who speaks; `type` does where its value is a role. "" for none."""
+    named = [key for key in keys.speaker if key in turn]
+    if named:
+        return next((key for key in named if turn[key] is not None), named[0])
+    return "type" if fold(str(turn.get("type"))) in (*ROLE_OF, *CALL_ROLES) else ""
 
 
 def as_list(value: object) -> list[object] | None:
@@ -76,12 +85,19 @@ def as_list(value: object) -> list[object] | None:
 
 
 def _of_objects(turns: list[Message], keys: TurnKeys) -> list[list[Message]] | None:
-    if all(any(key in turn for key in keys.speaker) for turn in turns):
+    turns = [_flat_turn(turn) for turn in turns]
+    if all(_speaker_key(turn, keys) for turn in turns):
         if any(_is_tree(turn, keys) for turn in turns):
             return [path for turn in turns for path in _paths(turn, keys)]
         return [_messages(turns, keys)]
     pairs = [_both_sides(turn) for turn in turns]
     return None if None in pairs else [[m for pair in pairs for m in pair or []]]
+
+
+def _flat_turn(turn: Message) -> Message:
+    """A turn whose content lies one object deeper, as LangChain writes it; others as they are."""
+    data = turn.get("data")
+    return {**data, **turn, "data": None} if "type" in turn and isinstance(data, dict) else turn
 
 
 def _messages(turns: Sequence[Message], keys: TurnKeys) -> list[Message]:
@@ -102,13 +118,18 @@ def messages_of(turn: Message, keys: TurnKeys) -> list[Message]:
     content = turn.get("content")
     if len(turn) == 2 and type(content) is str and turn.get("role") in ROLE_OF and not keys.roles:
         return [{"role": ROLE_OF[str(turn["role"])], "content": content}]  # the usual case
-    speaker_key = next((key for key in keys.speaker if turn.get(key) is not None), "")
+    speaker_key = _speaker_key(turn, keys)
     content_key = next((key for key in keys.content if turn.get(key) is not None), "content")
+    if speaker_key == "type" and (turn.get("output") or turn.get("arguments")):
+        return [_response_item(turn)]
     rest = {
         key: compact(value)
         for key, value in turn.items()
         if value is not None and key not in (speaker_key, content_key)
     }
+    for key, empty in (("tool_calls", []), ("type", "message")):
+        if rest.get(key) == empty:
+            del rest[key]
     name = _speaker_name(turn.get(speaker_key))
     content = turn.get(content_key)
     if name in CALL_ROLES and name not in keys.roles:
@@ -122,6 +143,16 @@ def messages_of(turn: Message, keys: TurnKeys) -> list[Message]:
     if isinstance(content, list) and has_blocks(content):
         return messages_of_blocks(content, role, rest)
     return [{"role": role, "content": content, **rest}]
+
+
+def _response_item(turn: Message) -> Message:
+    """The message of a call or of its result, as OpenAI's Responses have them."""
+    if "output" not in turn:
+        made = call(turn.get("name"), turn["arguments"], turn.get("call_id"))
+        return {"role": "assistant", "content": None, "tool_calls": [made]}
+    content = _content(turn["output"], "tool", "output")
+    named = {} if turn.get("call_id") is None else {"tool_call_id": turn["call_id"]}
+    return {"role": "tool", "content": content, **named}
 
 
 def _speaker_name(speaker: object) -> str:
@@ -164,7 +195,10 @@ def _part(part: object) -> object:
         for key in ("content", "value"):
             if isinstance(clean.get(key), str):
                 clean["text"] = clean.pop(key)
-    return {"type": "text", **clean} if isinstance(clean.get("text"), str) else clean
+    if not isinstance(clean.get("text"), str):
+        return clean
+    kind = clean.get("type", "text")
+    return {**clean, "type": "text" if kind in ("input_text", "output_text") else kind}
 
 
 def _call_message(content: object, rest: Message) -> Message:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from selection.data.messages.names import (
     ANSWERS,
     CHOSEN,
+    HISTORIES,
     INPUTS,
     PROMPTS,
     REJECTED,
@@ -15,7 +16,7 @@ from selection.data.messages.names import (
     WRAPPERS,
 )
 from selection.data.messages.problems import Message, RowProblem, not_text, not_this_shape
-from selection.data.messages.transcripts import transcript_of
+from selection.data.messages.transcripts import prompt_transcript, strange_mark, transcript_of
 from selection.data.messages.turns import as_list, conversations_in
 from selection.data.shapes.cells import Cells, side, system_turns
 from selection.data.shapes.columns import joined_cells
@@ -30,6 +31,7 @@ def read_turns(cells: Cells, source: PoolSource) -> Conversations:
     conversations = _turns_at(cells, source)
     if conversations is None:
         raise not_this_shape(f"no list of turns in {', '.join(TURN_COLUMNS[:4])} or the like")
+    _refuse_bad_answer(cells)
     if len(conversations) == 1 and conversations[0]:
         conversations = [conversations[0] + _answer_beside(cells, source, conversations[0])]
     return [system_turns(cells, turns, ("instruction",)) + turns for turns in conversations]
@@ -41,8 +43,11 @@ def _answer_beside(cells: Cells, source: PoolSource, turns: list[Message]) -> li
     if not name or turns[-1]["role"] == "assistant" or cells.first(REJECTED):
         return []
     value = cells.peek(name)
-    if isinstance(value, dict) and isinstance(choices := value.get("choices"), list) and choices:
-        value = choices[0].get("message") if isinstance(choices[0], dict) else None
+    if isinstance(value, dict):
+        choices = value.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else value
+        value = first.get("message", value) if isinstance(first, dict) else value
+        value = value.get("messages", value) if isinstance(value, dict) else value
     answer = side(value, "assistant", name, cells.keys, source.answers)
     cells.take(name)
     return answer
@@ -51,7 +56,10 @@ def _answer_beside(cells: Cells, source: PoolSource, turns: list[Message]) -> li
 def _turns_at(cells: Cells, source: PoolSource) -> Conversations | None:
     if name := source.turns.get("column"):
         return conversations_in(_within(cells, name), cells.keys)
+    has_exchange = bool(cells.first(PROMPTS) and cells.first(ANSWERS))
     for name in cells.all_of(TURN_COLUMNS):
+        if name in HISTORIES and has_exchange:
+            continue
         value = cells.peek(name)
         if name == "messages" and as_list(value) == []:
             cells.take(name)
@@ -148,13 +156,14 @@ def _prompt_turns(cells: Cells, source: PoolSource) -> list[Message]:
     if isinstance(cells.peek("instruction"), str):
         return _instruction(cells)
     name = cells.first(PROMPTS)
-    return side(cells.take(name), "user", name, cells.keys, "refuse") if name else []
+    return _prompt(cells, name) if name else []
 
 
 def read_alpaca(cells: Cells, source: PoolSource) -> Conversations:
     """instruction, input or context, an answer, system, history."""
     if not isinstance(cells.peek("instruction"), str):
         raise not_this_shape("no text in `instruction`")
+    _refuse_bad_answer(cells)
     return [_exchange(cells, source, _instruction(cells), ("instruction",))]
 
 
@@ -165,7 +174,25 @@ def _instruction(cells: Cells) -> list[Message]:
         if not isinstance(parts[1], str):
             raise not_text(name, parts[1])
     text = "\n".join(part for part in parts if isinstance(part, str) and part)
+    if turns := prompt_transcript(text):
+        return turns
     return [{"role": "user", "content": text}] if text else []
+
+
+def _prompt(cells: Cells, name: str) -> list[Message]:
+    """The turns of a prompt's column; one that ends with the assistant's mark is a transcript."""
+    value = cells.take(name)
+    turns = prompt_transcript(value) if isinstance(value, str) else None
+    return turns or side(value, "user", name, cells.keys, "refuse")
+
+
+def _refuse_bad_answer(cells: Cells) -> None:
+    """Raise RowProblem where the row says that its answer is a bad one, as KTO's data does."""
+    for name in ("label", "kto_tag"):
+        if isinstance(label := cells.peek(name), bool):
+            cells.take(name)
+            if not label:
+                raise RowProblem(DropReason.REJECTED_ANSWER, f"`{name}` is false")
 
 
 def read_pair(cells: Cells, source: PoolSource) -> Conversations:
@@ -175,11 +202,8 @@ def read_pair(cells: Cells, source: PoolSource) -> Conversations:
             cells, name
         )
         if answers or name == "prompt":
-            prompt = side(cells.take(name), "user", name, cells.keys, "refuse")
-            if isinstance(label := cells.peek("label"), bool):  # as KTO marks good and bad answers
-                cells.take("label")
-                if not label:
-                    raise RowProblem(DropReason.REJECTED_ANSWER, "`label` is false")
+            prompt = _prompt(cells, name)
+            _refuse_bad_answer(cells)
             return [_exchange(cells, source, prompt, (name,))]
     raise not_this_shape("no column of a prompt with one of an answer")
 
@@ -202,15 +226,17 @@ def _text_answer(cells: Cells, prompt: str) -> bool:
 
 
 def _history(cells: Cells) -> list[Message]:
-    value = cells.peek("history")
+    name = cells.first(HISTORIES)
+    value = cells.peek(name)
     if value is None or value in ("", "[]") or as_list(value) == []:
         return []
+    problem = f"`{name}` is not a list of turns or pairs"
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-        raise not_this_shape("`history` is not a list of turns or pairs")
+        raise not_this_shape(problem)
     conversations = conversations_in(value, cells.keys)
     if conversations is None or len(conversations) != 1:
-        raise not_this_shape("`history` is not a list of turns or pairs")
-    cells.take("history")
+        raise not_this_shape(problem)
+    cells.take(name)
     return conversations[0]
 
 
@@ -220,14 +246,21 @@ def read_transcript(cells: Cells, source: PoolSource) -> Conversations:
         value = cells.peek(name)
         if isinstance(value, str) and (messages := transcript_of(value)):
             cells.take(name)
-            return [system_turns(cells, messages, ()) + messages]
+            before = system_turns(cells, messages, ())
+            for turn in before:  # written with its own mark, as in Glaive's data
+                turn["content"] = str(turn["content"]).removeprefix("SYSTEM: ").strip()
+            return [before + messages]
     raise not_this_shape("no text with marks of who speaks")
 
 
 def read_text(cells: Cells, source: PoolSource) -> Conversations:
     """A text without roles: one assistant message, because a model that trains on it writes it."""
-    if not isinstance(cells.peek("text"), str):
+    text = cells.peek("text")
+    if not isinstance(text, str):
         raise not_this_shape("no text in `text`")
+    if mark := strange_mark(text):
+        detail = f"`text` has marks of turns of no known style, such as `{mark}`"
+        raise RowProblem(DropReason.UNKNOWN_ROLE, detail)
     return [[{"role": "assistant", "content": cells.take("text")}]]
 
 

@@ -70,6 +70,8 @@ def side(value: object, role: str, name: str, keys: TurnKeys, answers: str) -> l
         return []
     if isinstance(value, str):
         return [{"role": role, "content": value}]
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as SQuAD has answers
+        value = value["text"]
     if is_turn(value, keys):
         value = [value]
     if isinstance(value, list):

@@ -246,7 +246,8 @@ class RowReader:
                 if isinstance(inner := cells.peek(name), dict):
                     holder = Cells(inner, self._keys)
                     break
-        return definitions(holder.take("tools"), holder.take("functions"))
+        tools = holder.take("tools" if holder.has_column("tools") else "toolconfig")
+        return definitions(tools, holder.take("functions"))
 
     def _rejected(self, cells: Cells, shape: str) -> list[Message] | None:
         if shape == "preference":
