@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from selection.sae.compatibility import ALIASES
 from selection.sae.encode import encode
 from selection.sae.formats.find import FAMILIES
 from selection.sae.formats.load import load_sae
@@ -27,7 +28,11 @@ def measured() -> dict[str, tuple[str, float]]:
     """Case -> (family, largest absolute difference of a latent)."""
     cases = {}
     for folder in sorted(path for path in SAES.iterdir() if path.is_dir()):
-        files = [*sorted(folder.glob("**/autoencoders/*.pt")), *sorted(folder.glob("**/*.sae.pt"))]
+        files = [
+            file
+            for pattern in ("autoencoders/*.pt", "*.sae.pt", "layer_*.safetensors")
+            for file in sorted(folder.glob(f"**/{pattern}"))
+        ]
         coder = load_sae(files[0] if files else folder)
         expected = np.load(folder / "expected.npz")
         latents = encode(coder, torch.from_numpy(expected["x"]))
@@ -68,7 +73,7 @@ def page(differences: dict[str, float]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for family in FAMILIES:
-        files = ", ".join(f"`{name}`" for name in family.files) or _PICKLES[family.name]
+        files = ", ".join(f"`{name}`" for name in family.files) or _FILES[family.name]
         largest = differences.get(family.name)
         number = "-" if largest is None else f"{largest:.0e}"
         lines.append(
@@ -78,10 +83,11 @@ def page(differences: dict[str, float]) -> str:
     return "\n".join([*lines, "", *_NOTES]) + "\n"
 
 
-_PICKLES = {
+_FILES = {
     "qwen_scope": "`layer{n}.sae.pt`",
     "openai": "`{n}.pt`",
     "goodfire": "`{model}-SAE-l{n}.pth`",
+    "circuit_tracer": "`layer_{n}.safetensors`, `config.yaml`",
 }
 _NOTES = [
     "## What decides the latents",
@@ -104,6 +110,30 @@ _NOTES = [
     " the mean number of active latents is more than 50 % off what was declared, or 0.9 of the"
     " variance stays unexplained (FVU), it warns; `sae: {check: refuse}` stops it instead.",
     "An SAE whose model, width or hookpoint is not the config's is refused, with those that fit.",
+    "`sae.check` is `auto` unless set otherwise: a *published* L0 that is missed by more than half"
+    " refuses the run, all else warns.",
+    "",
+    "## Transcoders, and places inside a block",
+    "",
+    "A transcoder is read as a dictionary of what it reads: its latents are used, its prediction"
+    " (and a skip connection, which changes no latent) is not. FVU is not defined for it.",
+    "Places inside a block have names of their own: `mlp_in@L` is what the MLP gets, `mlp_norm@L`"
+    " the same before the norm's weight (`ln2.hook_normalized`; Gemma Scope transcoders),"
+    " `resid_mid@L` the stream between attention and MLP (`hook_resid_mid`, `hook_mlp_in`),"
+    " `heads@L` the outputs of the attention heads side by side (`hook_z`, the input of `o_proj`).",
+    "",
+    "## Names of models",
+    "",
+    "An SAE is compared with the model by the hash of its weights where it records that, else by"
+    " the last part of the name, capitals aside. These are known to be the same:",
+    "",
+    "| SAEs say | the same as |",
+    "|---|---|",
+    *(f"| {alias} | {name} |" for alias, name in ALIASES.items()),
+    "",
+    "`sae: {trust_model: true}` uses an SAE on a model of another name; width and number of blocks"
+    " must fit, and catalog and report say so. A model in a local folder may have any name: width"
+    " and blocks are compared, and the report says that more cannot be known.",
 ]
 
 

@@ -28,6 +28,7 @@ class Model:
     name: str = "unsloth/gemma-3-1b-it"
     weights_sha256: str = "aa"
     d_model: int = 1152
+    d_heads: int | None = None
     n_layers: int = 26
 
 

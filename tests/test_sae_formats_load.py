@@ -51,6 +51,7 @@ class Model:
     name: str = "org/tiny"
     weights_sha256: str = "aa"
     d_model: int = D
+    d_heads: int | None = None
     n_layers: int = 6
 
 
@@ -100,8 +101,8 @@ def test_the_id_depends_on_weights_and_k(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"transcode": True}, r"cfg\.json: `transcode`: this is a transcoder"),
-        ({"skip_connection": True}, "`skip_connection`: this is a transcoder"),
+        ({"transcode": True}, r"cfg\.json: `transcode`: it reads the input of a module"),
+        ({"skip_connection": True}, "`skip_connection`: beside its latents"),
         ({"activation": "relu"}, r"`activation`: expected topk or groupmax \(found: 'relu'\)"),
         ({"signed": True}, "`signed`"),
         ({"k": 0}, "`k`: expected a whole number, 1 or more"),

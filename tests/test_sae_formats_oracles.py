@@ -36,6 +36,8 @@ QWEN = "SAE-Res-Qwen3-1.7B-Base-W32K-L0_4/layer14.sae.pt"
 def place(case: str) -> Path:
     if case == "qwen_scope":
         return SAES / case / QWEN
+    if case == "circuit_tracer":
+        return SAES / case / "layer_3.safetensors"
     return SAES / case / OPENAI if case.startswith("openai") else SAES / case
 
 
@@ -108,9 +110,6 @@ def test_conventions_are_read(case: str, facts: dict[str, object]) -> None:
     assert {name: getattr(info, name) for name in facts} == facts
 
 
-O_PROJ = "model.layers.9.self_attn.o_proj.input"
-
-
 class Hostile:
     """Unpickling this would write a file."""
 
@@ -156,14 +155,12 @@ def test_an_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "file", "changes", "message"),
     [
-        ("saelens_standard", "cfg.json", {"architecture": "transcoder"}, "this is a transcoder"),
-        ("saelens_standard", "cfg.json", {"architecture": "jumprelu_skip_transcoder"}, "transcod"),
-        ("saelens_standard", "cfg.json", {"architecture": "temporal"}, "architecture is not read"),
-        ("saelens_standard", "cfg.json", {"architecture": "matching_pursuit"}, "is not read"),
-        ("saelens_standard", "cfg.json", {"reshape_activations": "hook_z"}, "hook_z"),
+        ("saelens_standard", "cfg.json", {"architecture": "transcoder", "d_out": 9}, "other width"),
+        ("saelens_standard", "cfg.json", {"architecture": "temporal"}, "of a temporal SAE"),
+        ("saelens_standard", "cfg.json", {"architecture": "matching_pursuit"}, "no affine map"),
         ("saelens_standard", "cfg.json", {"normalize_activations": "rms"}, "norm is not known"),
-        ("saelens_standard", "cfg.json", {"metadata": {"hook_name": "blocks.3.attn.hook_z"}},
-         "side by side"),
+        ("saelens_standard", "cfg.json",
+         {"metadata": {"hook_name": "blocks.3.attn.hook_z", "hook_head_index": 2}}, "single"),
         ("saelens_standard", "cfg.json", {"metadata": {"hook_name": "blocks.0.hook_resid_pre"}},
          "reads activations that saelect cannot"),
         ("saelens_standard", "cfg.json",
@@ -172,11 +169,11 @@ def test_an_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
         ("saelens_flat", "cfg.json", {"activation_fn_str": "gelu"}, "only relu"),
         ("saelens_topk", "cfg.json", {"k": 33}, "expected 1 to 32"),
         ("gemma_scope_2", "config.json", {"hf_hook_point_out": "model.layers.9.mlp.output"},
-         "this is a transcoder"),
+         "predicts something else"),
         ("gemma_scope_2", "config.json", {"affine_connection": True}, "skip connection"),
         ("gemma_scope_2", "config.json", {"architecture": "relu"}, "only jump_relu"),
-        ("gemma_scope_2", "config.json", {"hf_hook_point_in": O_PROJ,
-         "hf_hook_point_out": O_PROJ}, "no output of a block"),
+        ("gemma_scope_2", "config.json", {"hf_hook_point_in": "model.embed_tokens",
+         "hf_hook_point_out": "model.embed_tokens"}, "not read here"),
         ("llama_scope", "hyperparams.json", {"hook_point_out": "blocks.15.hook_mlp_out"},
          "transcoder"),
         ("llama_scope", "hyperparams.json", {"norm_activation": "batch-wise"}, "norm is not known"),
@@ -221,21 +218,21 @@ def test_a_checkpoint_from_the_middle_of_a_training_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("gemma-scope-2b-pt-att/layer_2/width_16k/average_l0_10", "attention heads"),
-        ("gemma-scope-2b-pt-transcoders/layer_2/width_16k/average_l0_10", "a transcoder"),
-        ("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "embedding"),
-    ],
+    ("repository", "hookpoint"),
+    [("9b-it-mlp", "mlp@3"), ("9b-it-att", "heads@3"), ("9b-it-transcoders", "mlp_norm@3")],
 )
-def test_gemma_scope_reads_its_place_from_the_path(path: str, message: str, tmp_path: Path) -> None:
-    shutil.copytree(SAES / "gemma_scope" / GEMMA, tmp_path / path)
-    with pytest.raises(InputError, match=message):
-        load_sae(tmp_path / path)
-    mlp = tmp_path / "gemma-scope-9b-it-mlp/layer_3/width_16k/average_l0_12"
-    shutil.copytree(SAES / "gemma_scope" / GEMMA, mlp)
-    info = load_sae(mlp).info
-    assert (info.hookpoint, info.model_name) == ("mlp@3", "google/gemma-2-9b-it")
+def test_gemma_scope_reads_its_hookpoint_from_the_path(
+    repository: str, hookpoint: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / f"gemma-scope-{repository}/layer_3/width_16k/average_l0_12"
+    shutil.copytree(SAES / "gemma_scope" / GEMMA, folder)
+    info = load_sae(folder).info
+    assert (info.hookpoint, info.model_name) == (hookpoint, "google/gemma-2-9b-it")
+    assert info.is_transcoder == ("transcoders" in repository)
+    embedding = tmp_path / "gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6"
+    shutil.copytree(SAES / "gemma_scope" / GEMMA, embedding)
+    with pytest.raises(InputError, match="embedding"):
+        load_sae(embedding)
 
 
 def test_a_pt_file_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -333,7 +330,12 @@ def test_the_card_shows_norm_and_scale() -> None:
 
 def test_local_saes_of_every_family_are_listed() -> None:
     found = {info.family for info in list_local_saes([SAES])}
-    assert found == {family.name for family in FAMILIES} - {"openai", "qwen_scope", "goodfire"}
+    assert found == {family.name for family in FAMILIES} - {
+        "openai",
+        "qwen_scope",
+        "goodfire",
+        "circuit_tracer",
+    }
 
 
 def test_every_family_has_a_case() -> None:

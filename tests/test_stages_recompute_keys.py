@@ -98,6 +98,7 @@ ONLY_THE_SELECTION = {
     "ranking.max_document_frequency": 0.9, "ranking.normalize": "l1",
     "exemplars.name": "other", "exemplars.shape": "messages", "exemplars.columns": {"id": "id"},
     "exemplars.broken_rows": "drop", "exemplars.target": "sums", "sae.check": "off",
+    "sae.trust_model": True,
     "model.device": "cpu", "model.trust_remote_code": True, "compute.threads": 2,
     "compute.tokens_per_batch": 300, "compute.packing": "padded", "compute.workers": 2,
     "compute.share_prefixes": False, "compute.unit_examples": 7,

@@ -63,7 +63,7 @@ def quality(coder: SparseCoder, model_folder: Path, pool: Path, block: int) -> d
     spliced = spliced_loss(model, model.model.layers[block], coder, batches)
     return {
         "held_out_tokens": measured.n_tokens,
-        "fvu": round(measured.fvu, 4),
+        "fvu": round(measured.fvu or 0.0, 4),  # an autoencoder has one
         "l0": round(measured.l0, 2),
         "dead_share": round(measured.dead_share, 4),
         **{name: round(value, 4) for name, value in spliced.as_record().items()},

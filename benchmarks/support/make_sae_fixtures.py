@@ -349,6 +349,59 @@ def goodfire(folder: Path) -> Made:
     return dense.float(), (dense @ d.T + c).float()
 
 
+def by_hand(names: tuple[str, str, str, str], seed: int) -> dict[str, Tensor]:
+    """Encoder (M, D), its bias, decoder (M, D), its bias, by these names."""
+    g = torch.Generator().manual_seed(seed)
+    shapes = zip(names, ((M, D), (M,), (M, D), (D,)), strict=True)
+    return {name: 0.7 * torch.randn(shape, generator=g) for name, shape in shapes}
+
+
+def top_k(state: dict[str, Tensor]) -> Made:
+    """The K largest of relu(W x + b), nothing subtracted, in float64; and what they decode to."""
+    w, b, d, c = (t.double() for t in list(state.values())[:4])
+    top = (tokens().double() @ w.T + b).relu().topk(K, dim=1)
+    dense = torch.zeros(N, M, dtype=torch.float64).scatter(1, top.indices, top.values)
+    return dense.float(), (dense @ d + c).float()
+
+
+def sparsify_transcoder(folder: Path) -> Made:
+    """By hand, as sparsify lays out a skip transcoder; what the skip adds is no latent."""
+    state = by_hand(("encoder.weight", "encoder.bias", "W_dec", "b_dec"), 29)
+    folder.mkdir(parents=True)
+    skip = torch.randn(D, D, generator=torch.Generator().manual_seed(30))
+    save_file({**state, "W_skip": skip}, folder / "sae.safetensors")
+    config = {"activation": "topk", "num_latents": M, "k": K, "d_in": D, "transcode": True,
+              "skip_connection": True, "normalize_decoder": False}  # fmt: skip
+    (folder / "cfg.json").write_text(json.dumps(config))
+    return top_k(state)
+
+
+def circuit_tracer(folder: Path) -> Made:
+    """By hand, as circuit-tracer writes a set of transcoders; encoded by its definition."""
+    state = by_hand(("W_enc", "b_enc", "W_dec", "b_dec"), 31)
+    folder.mkdir(parents=True)
+    save_file({**state, "W_skip": torch.eye(D)}, folder / "layer_3.safetensors")
+    (folder / "config.yaml").write_text(
+        "model_name: Qwen/Qwen3-0.6B\nmodel_kind: transcoder_set\nactivation: topk\n"
+        f"k: {K}\nfeature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n"
+    )
+    return top_k(state)
+
+
+def dictionary_hub(folder: Path) -> Made:
+    """By hand, as the hub's mixin writes a BatchTopK dictionary; encoded by its definition."""
+    state = by_hand(("encoder.weight", "encoder.bias", "decoder.weight", "b_dec"), 37)
+    folder.mkdir(parents=True)
+    w, b, d, c = (t.double() for t in state.values())
+    save_file({**state, "decoder.weight": d.float().T.contiguous(), "threshold": torch.tensor(0.8),
+               "k": torch.tensor(K, dtype=torch.int)}, folder / "model.safetensors")  # fmt: skip
+    config = {"activation_dim": D, "dict_size": M, "k": K, "decoder_type": "linear"}
+    (folder / "config.json").write_text(json.dumps(config))
+    pre = ((tokens().double() - c) @ w.T + b).relu()
+    dense = pre * (pre > 0.8)
+    return dense.float(), (dense @ d + c).float()
+
+
 GEMMA_2 = {
     "architecture": "jump_relu",
     "model_name": "gemma-v3-270m-it",
@@ -412,6 +465,9 @@ CASES: dict[str, Callable[[Path], Made]] = {
     ),
     "qwen_scope": lambda f: qwen_scope(f),
     "goodfire": lambda f: goodfire(f),
+    "sparsify_transcoder": lambda f: sparsify_transcoder(f / "layers.3.mlp"),
+    "circuit_tracer": lambda f: circuit_tracer(f),
+    "dictionary_hub": lambda f: dictionary_hub(f),
     "openai_topk": lambda f: openai(f, "TopK"),
     "openai_relu": lambda f: openai(f, "ReLU"),
 }

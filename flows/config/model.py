@@ -39,9 +39,15 @@ class SaeConfig(Strict):
     scale: Literal["as_saved", "decoder_norm"] = Field(
         "as_saved", description="decoder_norm: multiply values by the L2 norm of the decoder row."
     )
-    check: Literal["warn", "refuse", "off"] = Field(
-        "warn",
-        description="What to do if L0 or FVU on a few thousand tokens differ from those declared.",
+    check: Literal["auto", "warn", "refuse", "off"] = Field(
+        "auto",
+        description="What to do if L0 or FVU on a few thousand tokens differ from those declared;"
+        " auto: refuse where a published L0 is missed by more than half, else warn.",
+    )
+    trust_model: bool = Field(
+        False,
+        description="Use the SAE on this model though it names another; noted in catalog and"
+        " report. Width and blocks must fit all the same.",
     )
 
     @model_validator(mode="after")

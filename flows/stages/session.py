@@ -116,7 +116,14 @@ class Session:
         sae = self.sae(sae_path(self.config), folders)
         hookpoint = self.config.model.hookpoint or ""
         known = list_local_saes(folders)
-        check_fits(sae.info, model_input.model, model_input.hookpoint, known, written=hookpoint)
+        check_fits(
+            sae.info,
+            model_input.model,
+            model_input.hookpoint,
+            known,
+            written=hookpoint,
+            trust_model=self.config.sae.trust_model,
+        )
         return sae
 
     def sae(self, path: str, local: tuple[Path, ...] = ()) -> OpenedSae:

@@ -18,6 +18,13 @@ the second name of the first pair alone is Llama's norm before the MLP."""
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
 
 
+_MLP_NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2", "ffn_norm", "norm_2")
+"""Norms before an MLP; of a block that has several of them the first."""
+_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+_INSIDE = ("resid_mid", "mlp_norm", "mlp_in", "heads")
+"""Sites that are the input of a part, not its output."""
+
+
 def watch(
     blocks: torch.nn.ModuleList, hookpoints: Sequence[Hookpoint]
 ) -> dict[Hookpoint, torch.Tensor]:
@@ -27,6 +34,7 @@ def watch(
     """
     outputs: dict[Hookpoint, torch.Tensor] = {}
     for hookpoint in hookpoints:
+        part = part_of(blocks[hookpoint.block], hookpoint.site)
 
         def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
@@ -34,21 +42,22 @@ def watch(
             # Blocks of Gemma 3n hand on several streams; the first is the one they compute.
             outputs[at] = states[0] if states.ndim == 4 else states
 
-        part_of(blocks[hookpoint.block], hookpoint.site).register_forward_hook(keep)
+        def keep_input(module: Any, inputs: Any, named: Any, at: Hookpoint = hookpoint) -> None:
+            states = inputs[0] if inputs else next(iter(named.values()))
+            outputs[at] = _normed(module, states) if at.site == "mlp_norm" else states
+
+        if hookpoint.site in _INSIDE:
+            part.register_forward_pre_hook(keep_input, with_kwargs=True)
+        else:
+            part.register_forward_hook(keep)
     return outputs
 
 
 def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
-    """The module whose output is the site; see `Hookpoint`. Raises InputError for none."""
+    """The module whose output, or input, is the site; see `Hookpoint`. Raises InputError."""
     if site == "resid":
         return block
-    kind, _, is_module = site.partition("_")
-    names = ("output.dense", *_MLPS) if kind == "mlp" else _ATTENTIONS
-    if kind == "attn":
-        names = ("attention.output.dense", *names)  # BERT's attention adds the stream itself
-    if not is_module:
-        names = (*_post_norms(block, kind), *names)
-    for name in names:
+    for name in _names_of(block, site):
         part: Any = block
         for step in name.split("."):
             part = getattr(part, step, None)
@@ -62,6 +71,35 @@ def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
     )
 
 
+def _names_of(block: torch.nn.Module, site: str) -> tuple[str, ...]:
+    """What the part may be called, most telling names first."""
+    if site == "mlp_in":
+        return _MLPS
+    if site == "heads":
+        return tuple(f"{a}.{projection}" for a in _ATTENTIONS for projection in _PROJECTIONS)
+    if site in _INSIDE:
+        if site == "resid_mid" and getattr(block, "use_parallel_residual", False):
+            return ()  # nothing stands between attention and MLP, which run side by side
+        # Behind the MLP a norm of OLMo 2 alone means that the other one is behind attention too.
+        after = hasattr(block, "post_feedforward_layernorm")
+        return _MLP_NORMS[:1] if after else _MLP_NORMS
+    kind, _, is_module = site.partition("_")
+    names = ("output.dense", *_MLPS) if kind == "mlp" else _ATTENTIONS
+    if kind == "attn":
+        names = ("attention.output.dense", *names)  # BERT's attention adds the stream itself
+    return names if is_module else (*_post_norms(block, kind), *names)
+
+
+def _normed(norm: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """What a norm makes of its input before its own weight and bias."""
+    x = states.float()
+    epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
+    if isinstance(norm, torch.nn.LayerNorm):
+        x = x - x.mean(-1, keepdim=True)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + float(epsilon))
+
+
 def _post_norms(block: torch.nn.Module, site: str) -> tuple[str, ...]:
-    return tuple(pair[site] for pair in _POST_NORMS
-                 if all(hasattr(block, name) for name in pair.values()))  # fmt: skip
+    return tuple(
+        pair[site] for pair in _POST_NORMS if all(hasattr(block, name) for name in pair.values())
+    )

@@ -20,9 +20,20 @@ DTYPES = {
 }
 
 
-_NOT_LOADED = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
-               ImportError, AssertionError, ArithmeticError, UnpicklingError, SafetensorError,
-               StrictDataclassError)  # fmt: skip
+_NOT_LOADED = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    AssertionError,
+    ArithmeticError,
+    UnpicklingError,
+    SafetensorError,
+    StrictDataclassError,
+)
 """What is raised while weights are read that are damaged, or of a kind that is not known."""
 
 

@@ -175,7 +175,23 @@ class ActivationModel:
             self._outputs.clear()  # of a pass without memory for its end too
         if any(part is None for part in outputs):
             raise RuntimeError("the model did not run its last block")
-        return [part.reshape(-1, part.shape[-1]) for part in outputs if part is not None], positions
+        flat = [part.reshape(-1, part.shape[-1]) for part in outputs if part is not None]
+        n_ran = self._n_ran(tokens, positions)
+        for hookpoint, part in zip(self.hookpoints, flat, strict=True):
+            if len(part) != n_ran:
+                raise InputError(
+                    f"this model gives {len(part)} activations at {hookpoint} for {n_ran} tokens:"
+                    " it adds tokens of its own, or keeps several streams",
+                    file=self.resolved.path,
+                    remedy="Use another model.",
+                )
+        return flat, positions
+
+    def _n_ran(self, tokens: Sequence[NDArray[np.uint32]], positions: Positions) -> int:
+        """Tokens of a forward pass, padding included."""
+        if self.packs:
+            return 1 + max(int(each[-1]) for each in positions)
+        return len(tokens) * max(map(len, tokens))
 
     def _run_packed(
         self, tokens: Sequence[NDArray[np.uint32]], options: dict[str, bool]

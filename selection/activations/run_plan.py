@@ -105,8 +105,13 @@ def proven_plan(
         return RunPlan(**json.loads(file.read_text(encoding="utf-8")))
     plan = _prove(resolved, dtype, wanted, build)
     if plan.reason:
-        log.warning("%s is run more slowly than others (%s, %s): %s", resolved.name, plan.depth,
-                    plan.batching, plan.reason)  # fmt: skip
+        log.warning(
+            "%s is run more slowly than others (%s, %s): %s",
+            resolved.name,
+            plan.depth,
+            plan.batching,
+            plan.reason,
+        )
     folder.mkdir(parents=True, exist_ok=True)
     temp = file.with_name(f".tmp-{os.getpid()}-{file.name}")
     temp.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")

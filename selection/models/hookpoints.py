@@ -9,19 +9,48 @@ from selection.core.errors import InputError
 
 _BLOCK = r"(?:layers|layer|h|blocks)\.(\d+)"
 _ATTENTION = r"(?:self_attn|attn|attention|self_attention)"
-_SITES = r"resid|mlp|attn|mlp_module|attn_module"
+SITES = (
+    "resid",
+    "mlp",
+    "attn",
+    "mlp_module",
+    "attn_module",
+    "resid_mid",
+    "mlp_norm",
+    "mlp_in",
+    "heads",
+)
+"""Where a block can be read; see `Hookpoint`."""
+_PROJECTION = r"(?:o_proj|out_proj|c_proj|dense)"
 _SPELLINGS = (
     (rf"(?:^|\.){_BLOCK}(?:\.output)?$", "resid"),
     (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp_module"),
     (rf"(?:^|\.){_BLOCK}\.{_ATTENTION}(?:\.output)?$", "attn_module"),
+    (rf"(?:^|\.){_BLOCK}\.{_ATTENTION}\.{_PROJECTION}\.input$", "heads"),
+    (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)\.input$", "mlp_in"),
+    (rf"(?:^|\.){_BLOCK}\.pre_feedforward_layernorm\.output$", "mlp_in"),
+    (rf"(?:^|\.){_BLOCK}\.post_feedforward_layernorm\.output$", "mlp"),
     (r"^blocks\.(\d+)\.hook_resid_post$", "resid"),
+    (r"^blocks\.(\d+)\.hook_(?:resid_mid|mlp_in)$", "resid_mid"),
+    (r"^blocks\.(\d+)\.ln2\.hook_normalized$", "mlp_norm"),
+    (r"^blocks\.(\d+)\.mlp\.hook_in$", "mlp_in"),
+    (r"^blocks\.(\d+)\.attn\.hook_z$", "heads"),
     (r"^blocks\.(\d+)\.hook_mlp_out$", "mlp"),
     (r"^blocks\.(\d+)\.hook_attn_out$", "attn"),
     (r"^(?:resid|R)@?(\d+)$", "resid"),
-    *((rf"^{site}@(\d+)$", site) for site in ("mlp", "attn", "mlp_module", "attn_module")),
+    *((rf"^{site}@(\d+)$", site) for site in SITES[1:]),
 )
-_INPUTS = ("hook_z", "o_proj", "ln2", "hook_mlp_in", ".input", "hook_embed", "resid_pre",
-           "hook_resid_mid", "pre_feedforward")  # fmt: skip
+_INPUTS = (
+    "hook_z",
+    "o_proj",
+    "ln1",
+    "ln2",
+    ".input",
+    "hook_embed",
+    "resid_pre",
+    "hook_q",
+    "hook_v",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +61,9 @@ class Hookpoint:
           the residual stream: their outputs, behind the norm that some models apply to these.
           "mlp_module" and "attn_module" are the outputs of the modules themselves, before that
           norm; in models without one (Llama, Qwen, GPT) they are the same activations.
+          Inside a block: "resid_mid" is the stream between attention and MLP, "mlp_norm" the same
+          behind the norm of the MLP before its weight, "mlp_in" what the MLP gets, and "heads" the
+          outputs of the attention heads side by side, before their projection.
     """
 
     site: str
@@ -70,8 +102,8 @@ def refuse_inputs(name: str, file: object, field: str) -> None:
     """Refuse a name that is no output of a block, MLP or attention. Raises InputError."""
     if hookpoint_of(name) is None and any(part in name for part in _INPUTS):
         raise InputError(
-            "this SAE reads activations that saelect cannot: only outputs of blocks, MLPs and"
-            " attention are read",
+            "this SAE reads activations that saelect cannot: blocks are read at"
+            f" {', '.join(SITES)}",
             file=str(file),
             field=field,
             value=name,
@@ -85,12 +117,12 @@ def parse_hookpoint(text: str, n_layers: int) -> Hookpoint:
     Relative depth r is block floor(r * (n_layers - 1)); 1.0 is the last block. A number with a
     decimal point is a depth, one without is a block.
     """
-    match = re.fullmatch(rf"(?:({_SITES})@|layers\.)(\d+\.\d*|\.\d+|\d+)", text.strip())
+    match = re.fullmatch(rf"(?:({'|'.join(SITES)})@|layers\.)(\d+\.\d*|\.\d+|\d+)", text.strip())
     if match is None or (match[1] is None and "." in match[2]):
         raise InputError(
             "this is not a hookpoint",
-            remedy=f"Write resid@B (or mlp@B, attn@B, mlp_module@B, attn_module@B) with a block B"
-            f" from 0 to {n_layers - 1}, or resid@0.66.",
+            remedy=f"Write resid@B (or {', '.join(f'{site}@B' for site in SITES[1:])}) with a block"
+            f" B from 0 to {n_layers - 1}, or resid@0.66.",
             field="hookpoint",
             value=text,
         )

@@ -34,6 +34,7 @@ class ResolvedModel:
     kind:              "causal", or "encoder" where every token sees all others.
     licence:           as the model card says, or None.
     model_type:        of the language part, as transformers names it.
+    d_heads:           width of the attention heads' outputs side by side; None where not known.
     trust_remote_code: whether code in the folder may be run.
     """
 
@@ -48,6 +49,7 @@ class ResolvedModel:
     licence: str | None
     trust_remote_code: bool = False
     model_type: str = ""
+    d_heads: int | None = None
 
 
 def resolve_model(
@@ -84,6 +86,7 @@ def resolve_model(
         licence=_licence(snapshot.path),
         trust_remote_code=trust_remote_code,
         model_type=str(text.get("model_type") or config.get("model_type") or ""),
+        d_heads=_d_heads(text),
     )
 
 
@@ -175,6 +178,18 @@ def _size(config: dict[str, Any], folder: Path, *names: str) -> int:
         file=folder / "config.json",
         field=names[0],
     )
+
+
+def _d_heads(config: dict[str, Any]) -> int | None:
+    """Heads times the width of one; families name both differently."""
+    heads = next(
+        (config[n] for n in ("num_attention_heads", "n_head", "n_heads") if n in config), 0
+    )
+    width = next((config[n] for n in ("v_head_dim", "head_dim") if config.get(n)), 0)
+    hidden = next((config[n] for n in ("hidden_size", "n_embd", "d_model") if n in config), 0)
+    if not isinstance(heads, int) or heads < 1 or not isinstance(hidden, int):
+        return None
+    return heads * width if isinstance(width, int) and width else hidden or None
 
 
 def _n_layers(config: dict[str, Any], folder: Path) -> int:

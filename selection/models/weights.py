@@ -82,18 +82,24 @@ def check_file(file: Path) -> dict[str, Any]:
         opened.seek(0)
         length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
         if not 0 < length <= size - 8:
-            raise InputError("these are no weights, or only their beginning", file=file,
-                             value=f"{size} bytes", remedy=_AGAIN)  # fmt: skip
+            raise InputError(
+                "these are no weights, or only their beginning",
+                file=file,
+                value=f"{size} bytes",
+                remedy=_AGAIN,
+            )
         try:
             header = json.loads(opened.read(length))
             ends = [t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"]
             end = 8 + length + max(ends, default=0)
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise InputError("the header of these weights is damaged", file=file,
-                             remedy=_AGAIN) from None  # fmt: skip
+            raise InputError(
+                "the header of these weights is damaged", file=file, remedy=_AGAIN
+            ) from None
     if end != size:
-        raise InputError("these weights are not whole", file=file,
-                         value=f"{size} bytes of {end}", remedy=_AGAIN)  # fmt: skip
+        raise InputError(
+            "these weights are not whole", file=file, value=f"{size} bytes of {end}", remedy=_AGAIN
+        )
     return dict(header)
 
 
@@ -103,12 +109,17 @@ def _parts(index: Path) -> list[Path]:
         names = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
         parts = [index.parent / name for name in names]
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise InputError("this index of weights cannot be read", file=index,
-                         remedy=_AGAIN) from None  # fmt: skip
+        raise InputError(
+            "this index of weights cannot be read", file=index, remedy=_AGAIN
+        ) from None
     missing = [part.name for part in parts if not part.is_file()]
     if missing or not parts:
-        raise InputError(f"{len(missing)} of {len(parts)} parts of the weights are missing",
-                         file=index, value=missing[:3], remedy=_AGAIN)  # fmt: skip
+        raise InputError(
+            f"{len(missing)} of {len(parts)} parts of the weights are missing",
+            file=index,
+            value=missing[:3],
+            remedy=_AGAIN,
+        )
     return parts
 
 
@@ -138,15 +149,27 @@ def _refuse_foreign(folder: Path, config: Mapping[str, Any]) -> None:
 def _no_weights(folder: Path) -> InputError:
     """The error for a folder without weights; it names what is there instead."""
     for pattern, what, remedy in (
-        ("adapter_model.*", "only the weights of an adapter are here",
-         "Merge it into its base model and give that folder."),
-        ("*.gguf", "only GGUF files are here",
-         "Use the model's safetensors files, under its own name."),
-        ("pytorch_model_fsdp*", "only a checkpoint of FSDP is here",
-         "Save the model with `save_pretrained` and give that folder."),
-        ("*.safetensors", "none of these files is called as weights are",
-         "Call it model.safetensors, or add its index."),
-    ):  # fmt: skip
+        (
+            "adapter_model.*",
+            "only the weights of an adapter are here",
+            "Merge it into its base model and give that folder.",
+        ),
+        (
+            "*.gguf",
+            "only GGUF files are here",
+            "Use the model's safetensors files, under its own name.",
+        ),
+        (
+            "pytorch_model_fsdp*",
+            "only a checkpoint of FSDP is here",
+            "Save the model with `save_pretrained` and give that folder.",
+        ),
+        (
+            "*.safetensors",
+            "none of these files is called as weights are",
+            "Call it model.safetensors, or add its index.",
+        ),
+    ):
         files = sorted(folder.glob(pattern))
         if files:
             return InputError(what, file=folder, value=files[0].name, remedy=remedy)

@@ -84,8 +84,9 @@ def make_coder(
     """
     if info.activation not in ACTIVATIONS or info.input_norm not in NORMS:
         raise ValueError(f"no such convention: {info.activation}, {info.input_norm}")
-    given = dict(zip(_MAIN, (encoder_weight, encoder_bias, decoder_weight, decoder_bias),
-                     strict=True)) | {n: t for n, t in extra.items() if t is not None}  # fmt: skip
+    given = dict(
+        zip(_MAIN, (encoder_weight, encoder_bias, decoder_weight, decoder_bias), strict=True)
+    ) | {n: t for n, t in extra.items() if t is not None}
     needed = _NEEDED.get(info.activation, ())
     if {*given} - {*_MAIN, "act_scale"} != {*needed}:
         raise ValueError(f"{info.activation} has the tensors {sorted(given)}, needs also {needed}")
@@ -139,15 +140,20 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
         ("format", info.family),
         ("model", info.model_name or "not recorded"),
         ("hookpoint", at or "not recorded"),
+        ("kind", "transcoder, read for its latents" if info.is_transcoder else "autoencoder"),
         ("positions", info.positions or "not recorded"),
         ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {dtype}"),
         ("input", ", ".join(filter(None, (norm.get(info.input_norm), scale))) or "as it comes"),
         ("decoder bias", "subtracted before the encoder" if info.centers else "not subtracted"),
         ("selection", _selection(coder)),
         ("active latents", l0),
-        ("decoder rows", "of norm 1" if max(abs(low - 1), abs(high - 1)) < 1e-3
-         else f"of norm {low:.3g} to {high:.3g}"),
-    ]  # fmt: skip
+        (
+            "decoder rows",
+            "of norm 1"
+            if max(abs(low - 1), abs(high - 1)) < 1e-3
+            else f"of norm {low:.3g} to {high:.3g}",
+        ),
+    ]
     if _halves_are_opposite(coder):
         half = info.num_latents // 2
         rows.append(("signed", f"in two halves: latent {half:,} + j is the negative side of j"))
@@ -160,8 +166,15 @@ def _halves_are_opposite(coder: SparseCoder) -> bool:
     half = coder.info.num_latents // 2
     if coder.info.num_latents % 2 or coder.info.activation != "topk":
         return False
-    split = ((t[:half], t[half:]) for t in (coder.encoder_bias, coder.encoder_weight[:, 0],
-             coder.encoder_weight, coder.decoder_weight))  # fmt: skip
+    split = (
+        (t[:half], t[half:])
+        for t in (
+            coder.encoder_bias,
+            coder.encoder_weight[:, 0],
+            coder.encoder_weight,
+            coder.decoder_weight,
+        )
+    )
     return all(torch.equal(first, -second) for first, second in split)
 
 

@@ -19,7 +19,7 @@ _ANOTHER = (
 )
 
 
-_ALIASES = {
+ALIASES = {
     "gpt2-small": "gpt2",
     "gemma-2-2b-pt": "gemma-2-2b",
     "gemma-2-9b-pt": "gemma-2-9b",
@@ -48,6 +48,10 @@ class ModelLike(Protocol):
         """Width of the residual stream."""
 
     @property
+    def d_heads(self) -> int | None:
+        """Width of the attention heads' outputs side by side, where it is known."""
+
+    @property
     def n_layers(self) -> int:
         """Number of blocks."""
 
@@ -60,6 +64,7 @@ def check_fits(
     *,
     written: str = "",
     field: str = "sae",
+    trust_model: bool = False,
 ) -> None:
     """Refuse an SAE that was made for another width, model or hookpoint.
 
@@ -67,18 +72,22 @@ def check_fits(
     local: SAEs to choose from; those that fit are named in the message.
     written: the hookpoint as the user wrote it, e.g. a depth; named where it is spelled otherwise.
     field: key of the config that names the SAE.
+    trust_model: the user answers for the model: width and blocks alone are compared.
     A model is compared by its weights where the SAE records their hash, else by the last part of
     its name. What is not recorded is not compared. Raises InputError.
     """
-    problem, remedy = _other_model(sae, model), ""
+    problem, remedy = _other_shape(sae, model), ""
+    if problem is None and not trust_model:
+        problem = _other_name(sae, model)
+        remedy = f"If {model.name} is the same model, set `sae: {{trust_model: true}}`. "
     fitting = [s for s in local if _other_model(s, model) is None]
     same_hookpoint = [
         s for s in fitting if hookpoint is None or _other_hookpoint(s, hookpoint) is None
     ]
     if problem is not None:
-        remedy = _choices(same_hookpoint)
+        remedy += _choices(same_hookpoint)
         if fitting and not same_hookpoint:
-            remedy = f"These would fit, at their own hookpoint: {_listed(fitting)}"
+            remedy += f" These would fit, at their own hookpoint: {_listed(fitting)}"
     elif hookpoint is not None:
         problem = _other_hookpoint(sae, hookpoint, written)
         remedy = f"Leave `model.hookpoint` out, or write `{hookpoint_of(sae.hookpoint)}`."
@@ -143,10 +152,38 @@ def describe(sae: SaeInfo) -> str:
     return f"{sae.path} ({', '.join(parts)})"
 
 
+def model_note(sae: SaeInfo, model: ModelLike, trust_model: bool) -> str | None:
+    """What a reader of the result should know about model and SAE, as a sentence; else None."""
+    other = _other_name(sae, model)
+    if other is not None and trust_model:
+        return f"{other[0].upper()}{other[1:]}; it was used all the same (sae.trust_model)."
+    if sae.model_name and sae.model_sha256 is None and Path(model.name).exists():
+        return (
+            f"The SAE was trained on {sae.model_name}. The model is a local folder: its width and"
+            " number of blocks fit, and more cannot be known."
+        )
+    return None
+
+
 def _other_model(sae: SaeInfo, model: ModelLike) -> str | None:
     """Why the SAE does not fit the model, wherever that is read, as a clause; or None."""
-    if sae.d_in != model.d_model:
-        return f"the SAE reads activations of width {sae.d_in}, {model.name} has {model.d_model}"
+    return _other_shape(sae, model) or _other_name(sae, model)
+
+
+def _other_shape(sae: SaeInfo, model: ModelLike) -> str | None:
+    """That width or depth do not fit, as a clause; or None."""
+    hookpoint = hookpoint_of(sae.hookpoint)
+    reads_heads = hookpoint is not None and hookpoint.site == "heads"
+    width = (model.d_heads or sae.d_in) if reads_heads else model.d_model
+    if sae.d_in != width and (hookpoint is not None or sae.d_in != model.d_heads):
+        return f"the SAE reads activations of width {sae.d_in}, {model.name} has {width}"
+    if hookpoint is not None and hookpoint.block >= model.n_layers:
+        return f"the SAE reads {_shown_hookpoint(sae)}, {model.name} has {model.n_layers} blocks"
+    return None
+
+
+def _other_name(sae: SaeInfo, model: ModelLike) -> str | None:
+    """That the SAE names another model, by its weights or its name, as a clause; or None."""
     if sae.model_sha256 is not None:
         if sae.model_sha256 != model.weights_sha256:
             of = f" ({sae.model_name})" if sae.model_name else ""
@@ -154,9 +191,6 @@ def _other_model(sae: SaeInfo, model: ModelLike) -> str | None:
     # Without a hash the name decides, but a local folder may be called anything.
     elif sae.model_name and not Path(model.name).exists() and not _same_name(sae, model):
         return f"the SAE was trained on {sae.model_name}, not on {model.name}"
-    hookpoint = hookpoint_of(sae.hookpoint)
-    if hookpoint is not None and hookpoint.block >= model.n_layers:
-        return f"the SAE reads {_shown_hookpoint(sae)}, {model.name} has {model.n_layers} blocks"
     return None
 
 
@@ -178,7 +212,7 @@ def _shown_hookpoint(sae: SaeInfo) -> str:
 def _same_name(sae: SaeInfo, model: ModelLike) -> bool:
     """Whether the last parts of both names agree: hub mirrors differ in the organization."""
     names = (name.rsplit("/", 1)[-1].lower() for name in (sae.model_name or "", model.name))
-    ours, theirs = (_ALIASES.get(name, name) for name in names)
+    ours, theirs = (ALIASES.get(name, name) for name in names)
     return ours == theirs
 
 

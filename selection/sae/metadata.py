@@ -44,6 +44,8 @@ class SaeInfo:
     declared_l0:  mean active latents per token as published, else None.
     positions:    which tokens it was trained on, for people.
     dtype:        of the weights in the file.
+    is_transcoder: whether it predicts another activation than the one it reads; its latents are
+                  used, and nothing is reconstructed.
     """
 
     path: str
@@ -64,6 +66,7 @@ class SaeInfo:
     declared_l0: float | None = None
     positions: str | None = None
     dtype: str | None = None
+    is_transcoder: bool = False
 
     @property
     def expected_l0(self) -> float | None:

@@ -70,10 +70,12 @@ def combinations() -> tuple[Combination, ...]:
                 **row,
                 n_params=(model["embedding"] + model["blocks"]) * _MILLION,
                 embedding_params=model["embedding"] * _MILLION,
-                **{n: model[n] for n in ("n_layers", "d_model", "kind", "languages", "licence",
-                                         "gated")},
+                **{
+                    n: model[n]
+                    for n in ("n_layers", "d_model", "kind", "languages", "licence", "gated")
+                },
             )
-        )  # fmt: skip
+        )
     return tuple(sorted(rows, key=lambda c: c.memory_gb))
 
 

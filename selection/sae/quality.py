@@ -18,13 +18,14 @@ class SaeQuality:
 
     fvu:        fraction of variance unexplained: squared error of the reconstructions over the
                 squared distance from the mean of all tokens; 0 is perfect, 1 is no better than
-                that mean, and it can exceed 1.
+                that mean, and it can exceed 1. None for a transcoder, which does not reconstruct
+                what it reads.
     l0:         mean number of latents that are active (above zero) on a token.
     dead_share: share of latents active on none of these tokens.
     n_tokens:   tokens measured.
     """
 
-    fvu: float
+    fvu: float | None
     l0: float
     dead_share: float
     n_tokens: int
@@ -54,7 +55,8 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
         centered = (x - around).double()
         total += centered.sum(0)
         squares += centered.square().sum()
-        error += (reconstruct(coder, latents, x) - x).double().square().sum()
+        if not coder.info.is_transcoder:
+            error += (reconstruct(coder, latents, x) - x).double().square().sum()
         active = latents.top_acts > 0
         n_active += active.sum()
         active_once[latents.top_indices[active]] = True
@@ -67,7 +69,7 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
             remedy="Measure on more text.",
         )
     return SaeQuality(
-        fvu=float(error) / variance,
+        fvu=None if coder.info.is_transcoder else float(error) / variance,
         l0=float(n_active) / n_tokens,
         dead_share=1 - float(active_once.sum()) / n_latents,
         n_tokens=n_tokens,
@@ -76,6 +78,12 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
 
 L0_TOLERANCE = 0.5
 FVU_LIMIT = 0.9
+
+
+def misses_declared_l0(info: SaeInfo, quality: SaeQuality) -> bool:
+    """Whether active latents are more than half off what was published for the SAE."""
+    expected = info.declared_l0
+    return expected is not None and abs(quality.l0 - expected) > L0_TOLERANCE * expected
 
 
 def problems(info: SaeInfo, quality: SaeQuality) -> list[str]:
@@ -88,7 +96,7 @@ def problems(info: SaeInfo, quality: SaeQuality) -> list[str]:
     clauses, expected = [], info.expected_l0
     if expected is not None and abs(quality.l0 - expected) > L0_TOLERANCE * expected:
         clauses.append(f"{quality.l0:.1f} latents are active per token, {expected:g} are declared")
-    if not quality.fvu < FVU_LIMIT:
+    if quality.fvu is not None and not quality.fvu < FVU_LIMIT:
         clauses.append(
             f"its reconstructions leave {quality.fvu:.2f} of the variance unexplained (FVU)"
         )

@@ -47,6 +47,7 @@ COUNTS = {
     "zeroed": "values that became 0",
     "clipped": "values that were too large",
     "sae_quality": "SAE on calibration texts",
+    "sae_model": "SAE and model",
     "fvu": "FVU",
     "l0": "latents per token",
     "dead_share": "share of latents that never fire",

@@ -57,7 +57,8 @@ def own_hookpoint(config: VectorJob, model: ResolvedModel) -> Hookpoint:
     """The config's hookpoint; where it names none, the one that its SAE was trained on."""
     if config.model.hookpoint:
         return parse_hookpoint(config.model.hookpoint, model.n_layers)
-    return _hookpoint_of(None if config.sae.train else sae_path(config), model)
+    sae = None if config.sae.train else sae_path(config)
+    return _hookpoint_of(sae, model, trust_model=config.sae.trust_model)
 
 
 def renderer_of(config: VectorJob, model: ResolvedModel, max_length: int) -> Renderer:
@@ -85,7 +86,11 @@ DEMO_SAES = Path(str(files("flows") / "demo" / "sae"))
 
 
 def _hookpoint_of(
-    sae: str | None, model: ResolvedModel, section: str = "", own: str = "model."
+    sae: str | None,
+    model: ResolvedModel,
+    section: str = "",
+    own: str = "model.",
+    trust_model: bool = False,
 ) -> Hookpoint:
     """Where an existing SAE was trained. Raises InputError where it does not fit the model.
 
@@ -94,7 +99,8 @@ def _hookpoint_of(
     if sae is None:
         raise no_hookpoint(f"{own}hookpoint")
     info = read_sae_info(sae, local=[DEMO_SAES], model=model)
-    check_fits(info, model, None, list_local_saes([DEMO_SAES]), field=f"{section}sae")
+    known = list_local_saes([DEMO_SAES])
+    check_fits(info, model, None, known, field=f"{section}sae", trust_model=trust_model)
     return trained_at(info, f"{own}hookpoint")
 
 
@@ -104,12 +110,12 @@ def hookpoints_of(config: VectorJob, model_input: ModelInput) -> list[Hookpoint]
     Shallow ones first. Raises InputError for an SAE that does not say where it was trained or
     that was trained on another model.
     """
-    hookpoints = {model_input.hookpoint}
+    hookpoints, trust = {model_input.hookpoint}, config.sae.trust_model
     for space in config.representation.spaces:
         if space.sae is not None and space.hookpoint:
             hookpoints.add(parse_hookpoint(space.hookpoint, model_input.model.n_layers))
         elif space.sae is not None:
-            hookpoints.add(_hookpoint_of(space.sae, model_input.model, _SPACE, _SPACE))
+            hookpoints.add(_hookpoint_of(space.sae, model_input.model, _SPACE, _SPACE, trust))
     return sorted(hookpoints, key=lambda hookpoint: (hookpoint.block, hookpoint.site))
 
 

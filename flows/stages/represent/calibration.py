@@ -27,7 +27,7 @@ from selection.representation.heads import Head
 from selection.representation.represent import Calibration, calibrate_head
 from selection.sae.coder import SparseCoder, card
 from selection.sae.metadata import SaeInfo
-from selection.sae.quality import SaeQuality, measure, problems
+from selection.sae.quality import SaeQuality, measure, misses_declared_l0, problems
 from storage.files.atomic import read_json
 
 if TYPE_CHECKING:
@@ -108,9 +108,10 @@ def measure_sae(
         batches = _first_batches(model, samples, tokens_per_batch, hookpoint)
         quality = measure(coder.to(model.device), batches)
         facts = dict(card(coder))
+        fvu = "not defined" if quality.fvu is None else f"{quality.fvu:.2f}"
         handle.detail = (
             f"{facts['format']}, {facts['size']}, {facts['selection']}, decoder bias"
-            f" {facts['decoder bias']}; L0 {quality.l0:.1f}, FVU {quality.fvu:.2f} on"
+            f" {facts['decoder bias']}; L0 {quality.l0:.1f}, FVU {fvu} on"
             f" {quality.n_tokens:,} tokens"
         )
     for name, value in facts.items():
@@ -121,13 +122,14 @@ def measure_sae(
 def check_declared_quality(config: SaeConfig, sae: SaeInfo, quality: SaeQuality) -> None:
     """Warn of an SAE that does not do what was declared, or refuse it, as the config says.
 
-    Raises InputError with `sae.check: refuse`.
+    Raises InputError with `sae.check: refuse`, and with `auto` where the declared L0 is missed.
     """
     clauses = [] if config.check == "off" else problems(sae, quality)
     if not clauses:
         return
     reasons = "; ".join(clauses)
-    if config.check == "refuse":
+    refuses = config.check == "auto" and misses_declared_l0(sae, quality)
+    if config.check == "refuse" or refuses:
         raise InputError(
             f"the SAE does not do on this model what it should: {reasons}",
             field="sae",

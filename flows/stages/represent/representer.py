@@ -37,6 +37,7 @@ from selection.representation.represent import (
     representation_id,
 )
 from selection.sae.coder import SparseCoder
+from selection.sae.compatibility import model_note
 from selection.sae.quality import SaeQuality
 from storage.files.atomic import read_json, write_json
 from storage.files.leases import run_once
@@ -163,7 +164,11 @@ class Representer:
         """The SAE's quality here, and how it was trained if this run trained it."""
         training = self.sae.info.record.get("training")
         trained = {"sae_training": training} if self.config.sae.train and training else {}
-        return {"sae_quality": read_json(self._unit_file).get("sae_quality") or {}, **trained}
+        quality = read_json(self._unit_file).get("sae_quality") or {}
+        trust_model = self.config.sae.trust_model
+        note = model_note(self.sae.info, self.model_input.model, trust_model)
+        noted = {} if note is None else {"sae_model": note}
+        return {"sae_quality": quality, **noted, **trained}
 
     @cached_property
     def representation_id(self) -> str:

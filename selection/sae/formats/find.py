@@ -11,9 +11,10 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.sae.formats.layout import Layout, read_info
-from selection.sae.formats.libraries import DICTIONARY_LEARNING, SAELENS, SPARSIFY
+from selection.sae.formats.libraries import DICTIONARY_HUB, DICTIONARY_LEARNING, SAELENS, SPARSIFY
 from selection.sae.formats.openmoss import LLAMA_SCOPE, LLAMASCOPIUM
 from selection.sae.formats.releases import (
+    CIRCUIT_TRACER,
     GEMMA_SCOPE,
     GEMMA_SCOPE_2,
     GOODFIRE,
@@ -22,23 +23,35 @@ from selection.sae.formats.releases import (
 )
 from selection.sae.metadata import SaeInfo
 
-_LONE_FILE = re.compile(
-    r"\d+\.pth?|.+\.sae\.pt|.+-SAE-l\d+\.pth?"
-)  # names of formats that are no folders
+_LONE_FILE = re.compile(r"\d+\.pth?|.+\.sae\.pt|.+-SAE-l\d+\.pth?|layer_\d+\.safetensors")
+"""Names of formats that are no folders."""
 _MAX_DEPTH = 5  # models--org--repo/snapshots/<commit>/seed1/layers.4 in the hub's cache
 
-FAMILIES = (SPARSIFY, SAELENS, LLAMASCOPIUM, GEMMA_SCOPE, GEMMA_SCOPE_2, LLAMA_SCOPE,
-            DICTIONARY_LEARNING, QWEN_SCOPE, OPENAI,
-            GOODFIRE)  # fmt: skip
+FAMILIES = (
+    SPARSIFY,
+    SAELENS,
+    LLAMASCOPIUM,
+    GEMMA_SCOPE,
+    GEMMA_SCOPE_2,
+    LLAMA_SCOPE,
+    DICTIONARY_LEARNING,
+    DICTIONARY_HUB,
+    CIRCUIT_TRACER,
+    QWEN_SCOPE,
+    OPENAI,
+    GOODFIRE,
+)
 """Every format that is read, in the order in which files are asked."""
 
 
 def family_of(path: Path) -> Layout | None:
-    """The format of the SAE at `path`, a folder or a `.pt` file; None for no SAE."""
+    """The format of the SAE at `path`, a folder or a file of its own; None for no SAE."""
     if not path.is_file():
         return next((family for family in FAMILIES if family.is_at(path)), None)
     if path.name.endswith(".sae.pt"):
         return QWEN_SCOPE
+    if re.fullmatch(r"layer_\d+\.safetensors", path.name):
+        return CIRCUIT_TRACER if (path.parent / "config.yaml").is_file() else None
     if path.suffix not in (".pt", ".pth") or _folder_of_part(path) is not None:
         return None
     return GOODFIRE if re.search(r"-SAE-l\d+$", path.stem) or _is_goodfire(path) else OPENAI
@@ -71,7 +84,8 @@ def info_at(path: Path) -> SaeInfo:
 
 def hashed_files(path: Path) -> list[Path]:
     """The files that decide the content hash of the SAE at `path`. Raises InputError."""
-    return [path / name for name in _known_family(path).files] or [path]
+    named = [path / name for name in _known_family(path).files]
+    return [file for file in named if file.is_file()] or [path]
 
 
 def _known_family(path: Path) -> Layout:
@@ -146,8 +160,12 @@ def _folders_under(folder: Path) -> list[Path]:
 
 def _lone_files(folder: Path) -> list[Path]:
     """Files under a folder that are called as an SAE without a folder, ordered by path."""
-    return sorted(file for file in _files_under(folder, "*.pt*")
-                  if _LONE_FILE.fullmatch(file.name) and family_of(file) is not None)  # fmt: skip
+    return sorted(
+        file
+        for pattern in ("*.pt*", "layer_*.safetensors")
+        for file in _files_under(folder, pattern)
+        if _LONE_FILE.fullmatch(file.name) and family_of(file) is not None
+    )
 
 
 def _folder_of_part(file: Path) -> Path | None:

@@ -79,6 +79,8 @@ class Layout:
     bias_key: key that says whether there is a decoder bias; where it is missing, the tensors do.
     refused:  keys that must not be set, and why.
     modern:   rewrites the configuration of an older version.
+    needs_config: whether the configuration must be there; else it may be, and `facts` knows how.
+    marks:    tells whether a folder with these files is of the format at all.
     convert:  changes the weights from the format's conventions to those of SparseCoder.
     """
 
@@ -99,11 +101,15 @@ class Layout:
     bias_key: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
     modern: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
+    needs_config: bool = True
+    marks: Callable[[Path], bool] = lambda _: True
     convert: "Callable[[Checkpoint, SaeInfo, Weights], None]" = lambda *_: None
 
     def is_at(self, folder: Path) -> bool:
         """Whether the folder holds all files of the format."""
-        return bool(self.files) and all((folder / name).is_file() for name in self.files)
+        needed = self.files if self.needs_config else self.files[-1:]
+        is_there = bool(needed) and all((folder / name).is_file() for name in needed)
+        return is_there and self.marks(folder)
 
 
 class Checkpoint:
@@ -122,6 +128,8 @@ class Checkpoint:
         """The configuration; {} where the format has none."""
         if self.config_file == self.weights_file:
             return {}
+        if not self.layout.needs_config and not self.config_file.is_file():
+            return {}
         return self.layout.modern(read_object(self.config_file))
 
     @cached_property
@@ -138,8 +146,11 @@ class Checkpoint:
 
         if self.weights_file.suffix == ".safetensors":
             return safetensors_shapes(self.weights_file)
-        return {name: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
-                for name, value in self.contents.items() if hasattr(value, "shape")}  # fmt: skip
+        return {
+            name: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for name, value in self.contents.items()
+            if hasattr(value, "shape")
+        }
 
     @property
     def names(self) -> Names:
@@ -198,8 +209,9 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, int]:
         """Of a matrix. Raises InputError."""
         if name not in self.header:
-            raise self.refuse(f"the tensors {name} are missing", value=sorted(self.header),
-                              weights=True)  # fmt: skip
+            raise self.refuse(
+                f"the tensors {name} are missing", value=sorted(self.header), weights=True
+            )
         match self.header[name][0]:
             case (rows, columns) if rows and columns:
                 return rows, columns

@@ -1,17 +1,18 @@
 """Formats of training libraries: sparsify, SAELens and dictionary_learning."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selection.models.hookpoints import canonical, hookpoint_of, refuse_inputs
+from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint, canonical, hookpoint_of, refuse_inputs
 from selection.sae.formats.layout import Checkpoint, Choice, Layout, Names
 from selection.sae.metadata import RECORD, SaeInfo, read_object
 
 if TYPE_CHECKING:
     from selection.sae.formats.weight_files import Weights
 
-_TRANSCODER = ("this is a transcoder: it reads a module's input, while saelect reads the output of"
-               " a hookpoint")  # fmt: skip
+_OTHER_WIDTH = "this transcoder predicts activations of another width than it reads"
 _UNSET = "a threshold below 0 was never set: the training was too short"
 
 
@@ -27,9 +28,13 @@ def _refuse_unset_threshold(sae: Checkpoint, info: SaeInfo, weights: "Weights") 
 def _from_record(sae: Checkpoint) -> dict[str, Any]:
     """What saelect wrote beside an SAE that it trained."""
     record = sae.beside(RECORD)
-    known = {"record": record, "model_sha256": _text(record.get("model_sha256")),
-             "model_name": _text(record.get("model")), "licence": _text(record.get("licence")),
-             "hookpoint": _text(record.get("hookpoint"))}  # fmt: skip
+    known = {
+        "record": record,
+        "model_sha256": _text(record.get("model_sha256")),
+        "model_name": _text(record.get("model")),
+        "licence": _text(record.get("licence")),
+        "hookpoint": _text(record.get("hookpoint")),
+    }
     return {name: value for name, value in known.items() if value}
 
 
@@ -44,8 +49,12 @@ def _sparsify(sae: Checkpoint) -> Mapping[str, Any]:
     k = sae.whole("k")
     if config.get("activation", "topk") == "groupmax" and n_latents % k:
         raise sae.refuse(f"expected a divisor of the number of latents, {n_latents}", "k")
-    parsed = hookpoint_of(folder.name)
+    parsed, transcodes = hookpoint_of(folder.name), sae.flag("transcode", default=False)
     named = folder.name if parsed and parsed.site == "resid" else canonical(folder.name)
+    if parsed and transcodes:
+        named = _read_by_transcoder(sae, parsed)
+    if config.get("skip_connection") and not transcodes:
+        raise sae.refuse("beside its latents a skip connection reconstructs", "skip_connection")
     run_file = folder.parent / "config.json"
     run = read_object(run_file) if parsed and run_file.is_file() else {}
     dtype = sae.header.get("encoder.weight", ((), ""))[1]
@@ -55,25 +64,36 @@ def _sparsify(sae: Checkpoint) -> Mapping[str, Any]:
         "num_latents": n_latents,
         "dtype": {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}.get(dtype, dtype),
         "model_name": _text(run.get("model")),
+        "centers": not transcodes,
+        "is_transcoder": transcodes,
         **_from_record(sae),
     }
+
+
+def _read_by_transcoder(sae: Checkpoint, module: Hookpoint) -> str:
+    """Where a transcoder of a module reads: that module's input. Raises InputError."""
+    if module.site == "mlp_module":
+        return str(Hookpoint("mlp_in", module.block))
+    if module.site == "resid" and module.block > 0:
+        return f"layers.{module.block - 1}"
+    raise sae.refuse("it reads the input of a module that is not read", "transcode", sae.path.name)
 
 
 SPARSIFY = Layout(
     name="sparsify",
     title="sparsify (EleutherAI)",
     files=("cfg.json", "sae.safetensors"),
-    loads="topk, groupmax",
-    refuses="transcoders, skip connections, signed latents",
+    loads="topk, groupmax; transcoders of blocks and MLPs, with a skip connection too",
+    refuses="transcoders of attention, skip connections of SAEs, signed latents",
     oracle="eai-sparsify 1.3.3",
     # `normalize_decoder` is a rule of training: the stored decoder is used as it is.
     names={"": Names("encoder.weight", "encoder.bias", "W_dec", "b_dec")},
-    activation=Choice("activation", {"topk": "topk", "groupmax": "groupmax"},
-                      "expected topk or groupmax", "topk"),
-    refused={"transcode": _TRANSCODER, "skip_connection": _TRANSCODER,
-             "signed": "expected false: latents must not be negative"},
+    activation=Choice(
+        "activation", {"topk": "topk", "groupmax": "groupmax"}, "expected topk or groupmax", "topk"
+    ),
+    refused={"signed": "expected false: latents must not be negative"},
     facts=_sparsify,
-)  # fmt: skip
+)
 
 
 def _modern_saelens(config: dict[str, Any]) -> dict[str, Any]:
@@ -102,13 +122,15 @@ def _modern_saelens(config: dict[str, Any]) -> dict[str, Any]:
 def _saelens(sae: Checkpoint) -> Mapping[str, Any]:
     config, meta = sae.config, sae.config["metadata"]
     architecture, hook = str(config["architecture"]), str(meta.get("hook_name") or "")
+    transcodes = architecture.endswith("transcoder")
     if config.get("d_out") not in (None, config.get("d_in")):
-        raise sae.refuse(_TRANSCODER, "architecture")
+        raise sae.refuse(_OTHER_WIDTH, "d_out")
     if architecture == "standard" and config.get("activation_fn", "relu") not in ("relu", None):
         raise sae.refuse("only relu is read here", "activation_fn")
-    if config.get("reshape_activations", "none") != "none" or hook.endswith("hook_z"):
-        raise sae.refuse("this SAE reads the attention heads' outputs side by side (hook_z), not"
-                           " the output of a module", "hook_name", hook)  # fmt: skip
+    if meta.get("hook_head_index") is not None:
+        raise sae.refuse(
+            "it reads a single attention head", "hook_head_index", meta["hook_head_index"]
+        )
     refuse_inputs(hook, sae.config_file, "hook_name")
     kwargs = meta.get("model_from_pretrained_kwargs")
     if isinstance(kwargs, Mapping) and kwargs.get("center_writing_weights"):
@@ -119,7 +141,8 @@ def _saelens(sae: Checkpoint) -> Mapping[str, Any]:
         )
     l0, own = meta.get("l0"), _from_record(sae)
     facts = {
-        "centers": bool(config.get("apply_b_dec_to_input", True)),
+        "centers": bool(config.get("apply_b_dec_to_input", not transcodes)),
+        "is_transcoder": transcodes,
         "declared_l0": float(l0) if isinstance(l0, int | float) and l0 > 0 else None,
         "positions": _saelens_positions(meta),
         "model_name": str(meta["model_name"]) if meta.get("model_name") else None,
@@ -167,8 +190,7 @@ def _saelens_positions(meta: Mapping[str, Any]) -> str | None:
 def _convert_saelens(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
     factor = sae.contents.get("scaling_factor")
     if factor is not None and not bool((factor == 1).all()):
-        raise sae.refuse("a fine-tuned scaling factor is not read", "scaling_factor",
-                           weights=True)  # fmt: skip
+        raise sae.refuse("a fine-tuned scaling factor is not read", "scaling_factor", weights=True)
     _refuse_unset_threshold(sae, info, weights)
     release = _RELEASES.get(sae.source)
     if isinstance(release, dict) and sae.path.name in release:
@@ -185,37 +207,63 @@ SAELENS = Layout(
     name="saelens",
     title="SAELens",
     files=("cfg.json", "sae_weights.safetensors"),
-    loads="standard, topk (also rescaled), abstopk, jumprelu (so batchtopk, matryoshka), gated; v6"
-    " and older flat configs; layer norm and constant norm",
-    refuses="transcoders, matching pursuit, temporal, hook_z, unfolded norm factors,"
-    " centered writing weights",
+    loads="standard, topk (also rescaled), abstopk, jumprelu (so batchtopk, matryoshka), gated;"
+    " transcoders; hook_z; v6 and older flat configs; layer norm and constant norm",
+    refuses="matching pursuit, temporal, single heads, unfolded norm factors, centered writing"
+    " weights",
     oracle="sae-lens 6.54.12",
-    names={"": _SAELENS_NAMES,
-           "gated": Names("W_enc", "b_gate", "W_dec", "b_dec", transposed=("w_enc",),
-                          magnitudes=("r_mag", "b_mag"))},
+    names={
+        "": _SAELENS_NAMES,
+        "gated": Names(
+            "W_enc",
+            "b_gate",
+            "W_dec",
+            "b_dec",
+            transposed=("w_enc",),
+            magnitudes=("r_mag", "b_mag"),
+        ),
+    },
     variant=lambda sae: "gated" if sae.config["architecture"] == "gated" else "",
     modern=_modern_saelens,
     # BatchTopK and Matryoshka SAEs are saved as jumprelu with a constant threshold.
     activation=Choice(
         "architecture",
-        {"standard": "relu", "topk": "topk", "abstopk": "topk", "jumprelu": "jumprelu",
-         "gated": "gated"},
-        "this architecture is not read (known: standard, topk, abstopk, jumprelu, gated)",
-        because=dict.fromkeys(("transcoder", "skip_transcoder", "jumprelu_transcoder",
-                               "jumprelu_skip_transcoder"), _TRANSCODER),
+        {
+            "standard": "relu",
+            "topk": "topk",
+            "abstopk": "topk",
+            "jumprelu": "jumprelu",
+            "gated": "gated",
+            "transcoder": "relu",
+            "skip_transcoder": "relu",
+            "jumprelu_transcoder": "jumprelu",
+            "jumprelu_skip_transcoder": "jumprelu",
+        },
+        "this architecture is not read (known: standard, topk, abstopk, jumprelu, gated, and"
+        " transcoders)",
+        because={
+            "temporal": "of a temporal SAE a token's latents depend on the tokens before it",
+            "matching_pursuit": "matching pursuit is no affine map and a selection",
+        },
     ),
     # The last two are folded into the weights when training ends, and never applied afterwards.
     input_norm=Choice(
         "normalize_activations",
-        {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "sqrt_d",
-         "expected_average_only_in": "none", "covariance_whitening": "none"},
+        {
+            "none": "none",
+            "layer_norm": "layer_norm",
+            "constant_norm_rescale": "sqrt_d",
+            "expected_average_only_in": "none",
+            "covariance_whitening": "none",
+        },
         "this input norm is not known",
     ),
-    refused=dict.fromkeys(("finetuning_scaling_factor", "scaling_factor", "norm_scaling_factor"),
-                          _FACTOR),
+    refused=dict.fromkeys(
+        ("finetuning_scaling_factor", "scaling_factor", "norm_scaling_factor"), _FACTOR
+    ),
     facts=_saelens,
     convert=_convert_saelens,
-)  # fmt: skip
+)
 
 
 _LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
@@ -226,11 +274,19 @@ _DICTIONARIES = {
     "AutoEncoderTopK": ("topk", Names(*_LINEAR, "b_dec", transposed=("w_dec",))),
     "BatchTopKSAE": ("jumprelu", Names(*_LINEAR, "b_dec", transposed=("w_dec",))),
     "MatryoshkaBatchTopKSAE": ("jumprelu", _MATRICES),
-    "GatedAutoEncoder": ("gated", Names("encoder.weight", "gate_bias", "decoder.weight",
-                                        "decoder_bias", transposed=("w_dec",),
-                                        magnitudes=("r_mag", "mag_bias"))),
+    "GatedAutoEncoder": (
+        "gated",
+        Names(
+            "encoder.weight",
+            "gate_bias",
+            "decoder.weight",
+            "decoder_bias",
+            transposed=("w_dec",),
+            magnitudes=("r_mag", "mag_bias"),
+        ),
+    ),
     "JumpReluAutoEncoder": ("jumprelu", _MATRICES),
-}  # fmt: skip
+}
 """Class that wrote the SAE -> how its latents are selected, and its tensors."""
 _SITES = {"resid_post": "layers.{}", "mlp_out": "mlp_module@{}", "attn_out": "attn_module@{}"}
 
@@ -243,8 +299,11 @@ def _dictionary(sae: Checkpoint) -> Mapping[str, Any]:
             raise sae.refuse("expected a mapping", name)
     kind = str(trainer.get("dict_class") or "")
     if kind not in _DICTIONARIES:
-        raise sae.refuse(f"this class is not read (known: {', '.join(_DICTIONARIES)})",
-                           "trainer.dict_class", kind or None)  # fmt: skip
+        raise sae.refuse(
+            f"this class is not read (known: {', '.join(_DICTIONARIES)})",
+            "trainer.dict_class",
+            kind or None,
+        )
     if buffer.get("io") in ("in", "in_and_out"):
         raise sae.refuse("it reads a module's input", "buffer.io", buffer["io"])
     d_in, n_latents = (trainer.get(key) for key in ("activation_dim", "dict_size"))
@@ -277,8 +336,11 @@ def _convert_dictionary(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> N
 def _dictionary_class(sae: Checkpoint) -> str:
     """The class, asked for when weights are read. Raises InputError for a training's state."""
     if isinstance(sae.contents.get("ae"), Mapping):
-        raise sae.refuse("this is a checkpoint from the middle of a training, whose weights do"
-                           " not fit activations as they come", weights=True)  # fmt: skip
+        raise sae.refuse(
+            "this is a checkpoint from the middle of a training, whose weights do"
+            " not fit activations as they come",
+            weights=True,
+        )
     return str(sae.config["trainer"]["dict_class"])
 
 
@@ -293,5 +355,72 @@ DICTIONARY_LEARNING = Layout(
     variant=_dictionary_class,
     k_key="trainer.k",
     facts=_dictionary,
+    convert=_convert_dictionary,
+)
+
+
+_HUB_CLASSES = {
+    "AutoEncoder": {"bias", "encoder.weight", "encoder.bias", "decoder.weight"},
+    "AutoEncoderNew": {"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"},
+    "BatchTopKSAE": {"b_dec", "encoder.weight", "encoder.bias", "decoder.weight", "threshold"},
+}
+"""Class -> its tensors, `k` aside; the hub's mixin does not write the class."""
+
+
+def _is_hub_folder(folder: Path) -> bool:
+    """A model's folder has the same two files, and another configuration."""
+    try:
+        config = read_object(folder / "config.json")
+    except InputError:
+        return False
+    return {"activation_dim", "dict_size"} <= config.keys()
+
+
+def _hub_class(sae: Checkpoint) -> str:
+    """The class whose tensors are there. Raises InputError."""
+    tensors = {*sae.header} - {"k"}
+    for name, its_tensors in _HUB_CLASSES.items():
+        if tensors == its_tensors:
+            return name
+    if {"encoder.weight", "decoder.weight"} <= tensors and len(
+        sae.header["encoder.weight"][0]
+    ) == 3:
+        raise sae.refuse(
+            "this is a crosscoder: its latents are of several models at once", weights=True
+        )
+    raise sae.refuse(
+        f"its class is not known by its tensors (known: {', '.join(_HUB_CLASSES)}); gated and"
+        " jumprelu classes scale latents in one version of the library and not in another",
+        weights=True,
+        value=sorted(tensors),
+    )
+
+
+def _hub_dictionary(sae: Checkpoint) -> Mapping[str, Any]:
+    """Neither model nor hookpoint are in the files."""
+    kind, k = _hub_class(sae), sae.config.get("k")
+    if sae.config.get("decoder_type", "linear") != "linear":
+        raise sae.refuse("only a linear decoder is read", "decoder_type")
+    return {
+        "hookpoint": None,
+        "d_in": sae.whole("activation_dim"),
+        "num_latents": sae.whole("dict_size"),
+        "activation": _DICTIONARIES[kind][0],
+        "centers": kind != "AutoEncoderNew",
+        "declared_l0": float(k) if isinstance(k, int | float) and k > 0 else None,
+    }
+
+
+DICTIONARY_HUB = Layout(
+    name="dictionary_hub",
+    title="dictionary_learning on the hub",
+    files=("config.json", "model.safetensors"),
+    loads=f"{', '.join(_HUB_CLASSES)}, as `push_to_hub` writes them; the hookpoint must be named",
+    refuses="gated and jumprelu classes, thresholds never set, crosscoders",
+    oracle="the definition, in float64",
+    names={name: _DICTIONARIES[name][1] for name in _HUB_CLASSES},
+    variant=_hub_class,
+    marks=_is_hub_folder,
+    facts=_hub_dictionary,
     convert=_convert_dictionary,
 )

@@ -81,7 +81,9 @@ def _download(name: str, revision: str | None, local: Sequence[Path]) -> Path:
     wanted = [inner, f"{inner}/*"] if inner else ["*"]
     try:
         snapshot = download(
-            f"{organization}/{repository}", revision, [*wanted, "config.json", "README.md"]
+            f"{organization}/{repository}",
+            revision,
+            [*wanted, "config.json", "config.yaml", "README.md"],
         )
     except InputError as error:
         why = f"not a folder here, and not to be had from the hub: {error.problem}"

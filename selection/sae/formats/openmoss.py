@@ -40,8 +40,12 @@ def _llama_scope(sae: Checkpoint) -> Mapping[str, Any]:
     scale = 1.0
     if config.get("norm_activation") == "dataset-wise":
         norms = config.get("dataset_average_activation_norm")
-        scale = _mean_norm_scale(sae, norms.get("in") if isinstance(norms, Mapping) else None,
-                                 "dataset_average_activation_norm", weights=False)  # fmt: skip
+        scale = _mean_norm_scale(
+            sae,
+            norms.get("in") if isinstance(norms, Mapping) else None,
+            "dataset_average_activation_norm",
+            weights=False,
+        )
     return {
         "model_name": "meta-llama/Llama-3.1-8B" if "Llama3_1-8B" in sae.source else None,
         "centers": bool(config.get("apply_decoder_bias_to_pre_encoder", False)),
@@ -69,43 +73,96 @@ LLAMA_SCOPE = Layout(
     loads="jumprelu, topk and relu SAEs of resid, MLP and attention",
     refuses="transcoders, unknown norms",
     oracle="the reference inference, in float64",
-    names={"": Names("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias",
-                     transposed=("w_dec",), threshold="", log_threshold="")},
+    names={
+        "": Names(
+            "encoder.weight",
+            "encoder.bias",
+            "decoder.weight",
+            "decoder.bias",
+            transposed=("w_dec",),
+            threshold="",
+            log_threshold="",
+        )
+    },
     constants={"positions": _POSITIONS},
-    activation=Choice("act_fn", {"jumprelu": "jumprelu", "topk": "topk", "relu": "relu"},
-                      "only jumprelu, topk and relu are read", "relu"),
-    input_norm=Choice("norm_activation",
-                      {"none": "none", "dataset-wise": "none", "token-wise": "sqrt_d"},
-                      _UNKNOWN_NORM, "none"),
+    activation=Choice(
+        "act_fn",
+        {"jumprelu": "jumprelu", "topk": "topk", "relu": "relu"},
+        "only jumprelu, topk and relu are read",
+        "relu",
+    ),
+    input_norm=Choice(
+        "norm_activation",
+        {"none": "none", "dataset-wise": "none", "token-wise": "sqrt_d"},
+        _UNKNOWN_NORM,
+        "none",
+    ),
     hooks=_HOOKS,
     k_key="top_k",
     bias_key="use_decoder_bias",
     refused=_GLU,
     facts=_llama_scope,
     convert=_convert_llama_scope,
-)  # fmt: skip
+)
 
 
-_SCOPIUM = Names("W_E", "b_E", "W_D", "b_D", transposed=("w_enc",), threshold="",
-                 log_threshold="activation_function.log_jumprelu_threshold")  # fmt: skip
-_R1 = Names("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias",
-            transposed=("w_dec",), threshold="",
-            log_threshold="log_jumprelu_threshold")  # fmt: skip
+_SCOPIUM = Names(
+    "W_E",
+    "b_E",
+    "W_D",
+    "b_D",
+    transposed=("w_enc",),
+    threshold="",
+    log_threshold="activation_function.log_jumprelu_threshold",
+)
+_R1 = Names(
+    "encoder.weight",
+    "encoder.bias",
+    "decoder.weight",
+    "decoder.bias",
+    transposed=("w_dec",),
+    threshold="",
+    log_threshold="log_jumprelu_threshold",
+)
 _MEAN_NORM = "dataset_average_activation_norm."
 _TYPES = ("sae", "matryoshka_sae")  # the second is trained otherwise, and encodes as the first
-_READ_KEYS = frozenset({
-    "sae_type", "hook_point_in", "hook_point_out", "d_model", "expansion_factor", "act_fn", "top_k",
-    "norm_activation", "sparsity_include_decoder_norm", "use_decoder_bias", "use_glu_encoder",
-    "apply_decoder_bias_to_pre_encoder",
-})  # fmt: skip
+_READ_KEYS = frozenset(
+    {
+        "sae_type",
+        "hook_point_in",
+        "hook_point_out",
+        "d_model",
+        "expansion_factor",
+        "act_fn",
+        "top_k",
+        "norm_activation",
+        "sparsity_include_decoder_norm",
+        "use_decoder_bias",
+        "use_glu_encoder",
+        "apply_decoder_bias_to_pre_encoder",
+    }
+)
 # How weights are held, multiplied and trained; none of it changes a latent.
-_OTHER_KEYS = frozenset({
-    "device", "dtype", "promote_act_fn_dtype", "sae_pretrained_name_or_path", "strict_loading",
-    "use_triton_kernel", "sparsity_threshold_for_triton_spmm_kernel", "sparsity_threshold_for_csr",
-    "circuit_tracing_mode", "jump_relu_threshold", "jumprelu_threshold_window",
-    "jumprelu_threshold_grad_scale", "force_unit_decoder_norm", "matryoshka_widths",
-    "matryoshka_loss_weights", "use_matryoshka_aux_loss",
-})  # fmt: skip
+_OTHER_KEYS = frozenset(
+    {
+        "device",
+        "dtype",
+        "promote_act_fn_dtype",
+        "sae_pretrained_name_or_path",
+        "strict_loading",
+        "use_triton_kernel",
+        "sparsity_threshold_for_triton_spmm_kernel",
+        "sparsity_threshold_for_csr",
+        "circuit_tracing_mode",
+        "jump_relu_threshold",
+        "jumprelu_threshold_window",
+        "jumprelu_threshold_grad_scale",
+        "force_unit_decoder_norm",
+        "matryoshka_widths",
+        "matryoshka_loss_weights",
+        "use_matryoshka_aux_loss",
+    }
+)
 
 
 def _scopium(sae: Checkpoint) -> Mapping[str, Any]:
@@ -118,8 +175,9 @@ def _scopium(sae: Checkpoint) -> Mapping[str, Any]:
     _check_tensors(sae)
     _check_sizes(sae)
     # 2.x has no such key and never subtracts. In R1's time the key's default was changed.
-    subtracts = sae.flag("apply_decoder_bias_to_pre_encoder",
-                           default=None if sae.names is _R1 else False)  # fmt: skip
+    subtracts = sae.flag(
+        "apply_decoder_bias_to_pre_encoder", default=None if sae.names is _R1 else False
+    )
     r1 = "Llama-Scope-R1-Distill" in sae.source
     noted = sae.beside("lm_config.json").get("model_name")
     distill = "deepseek-ai/DeepSeek-R1-Distill-Llama-8B" if r1 else None
@@ -134,8 +192,12 @@ def _check_tensors(sae: Checkpoint) -> None:
     names, config, there = sae.names, sae.config, sae.header.keys()
     mean_norm = f"{_MEAN_NORM}{config.get('hook_point_in')}"
     if config["norm_activation"] == "dataset-wise" and mean_norm not in there:
-        raise sae.refuse("the mean norm of activations is not stored, so the input's scale cannot"
-                           " be known", mean_norm, sorted(there), weights=True)  # fmt: skip
+        raise sae.refuse(
+            "the mean norm of activations is not stored, so the input's scale cannot be known",
+            mean_norm,
+            sorted(there),
+            weights=True,
+        )
     expected = {*names.main[:3]}
     expected |= {names.log_threshold} if str(config["act_fn"]).lower() == "jumprelu" else set()
     expected |= {names.b_dec} if sae.flag("use_decoder_bias", default=True) else set()
@@ -143,15 +205,18 @@ def _check_tensors(sae: Checkpoint) -> None:
         raise sae.refuse("this tensor is missing", name, sorted(there), weights=True)
     for name in sorted(there - expected):
         if not name.startswith(_MEAN_NORM):
-            raise sae.refuse("this tensor is no part of an SAE as configured", name,
-                               weights=True)  # fmt: skip
+            raise sae.refuse("this tensor is no part of an SAE as configured", name, weights=True)
 
 
 def _check_sizes(sae: Checkpoint) -> None:
     """Raise InputError unless all tensors and the configuration agree on the sizes."""
     names, (d_in, n_latents) = sae.names, sae.sizes
-    expected = {names.b_enc: (n_latents,), names.b_dec: (d_in,), names.log_threshold: (n_latents,),
-                names.w_dec: sae.shape(names.w_enc)[::-1]}  # fmt: skip
+    expected = {
+        names.b_enc: (n_latents,),
+        names.b_dec: (d_in,),
+        names.log_threshold: (n_latents,),
+        names.w_dec: sae.shape(names.w_enc)[::-1],
+    }
     for name, shape in expected.items():
         there = sae.header.get(name, (shape, ""))[0]
         if there != shape:
@@ -161,16 +226,21 @@ def _check_sizes(sae: Checkpoint) -> None:
     factor = sae.config.get("expansion_factor")
     # The library rounds down; a factor need not be whole.
     if not isinstance(factor, int | float) or not 0 <= d_in * factor - n_latents < 1:
-        raise sae.refuse(f"the weights have {n_latents} latents over width {d_in}",
-                           "expansion_factor")  # fmt: skip
+        raise sae.refuse(
+            f"the weights have {n_latents} latents over width {d_in}", "expansion_factor"
+        )
 
 
 def _convert_scopium(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None:
     by_norm = sae.config["sparsity_include_decoder_norm"]
     norms = weights.w_dec.norm(dim=1)
     if by_norm and not bool((norms > 0).all()):
-        raise sae.refuse("a decoder row of norm 0, by which latents are divided",
-                           sae.names.w_dec, float(norms.min()), weights=True)  # fmt: skip
+        raise sae.refuse(
+            "a decoder row of norm 0, by which latents are divided",
+            sae.names.w_dec,
+            float(norms.min()),
+            weights=True,
+        )
     if by_norm and info.activation == "jumprelu":
         weights.extra["threshold"] = weights.extra["threshold"] / norms
     elif by_norm and info.activation == "topk":
@@ -179,8 +249,7 @@ def _convert_scopium(sae: Checkpoint, info: SaeInfo, weights: "Weights") -> None
     if sae.config["norm_activation"] == "dataset-wise":
         field = f"{_MEAN_NORM}{sae.config['hook_point_in']}"
         mean = sae.contents[field].float().flatten()
-        scale = _mean_norm_scale(sae, float(mean) if len(mean) == 1 else None, field,
-                                 weights=True)  # fmt: skip
+        scale = _mean_norm_scale(sae, float(mean) if len(mean) == 1 else None, field, weights=True)
         weights.scale_input(scale)
 
 
@@ -200,8 +269,10 @@ LLAMASCOPIUM = Layout(
         "act_fn",
         {"relu": "relu", "jumprelu": "jumprelu", "topk": "topk"},
         "only these are read: relu, jumprelu, topk",
-        because={"batchtopk": "which latents are active depends on all tokens of a batch, and no"
-                 " threshold is stored"},
+        because={
+            "batchtopk": "which latents are active depends on all tokens of a batch, and no"
+            " threshold is stored"
+        },
     ),
     input_norm=Choice(
         "norm_activation",
@@ -215,4 +286,4 @@ LLAMASCOPIUM = Layout(
     refused=_GLU,
     facts=_scopium,
     convert=_convert_scopium,
-)  # fmt: skip
+)

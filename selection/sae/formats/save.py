@@ -60,16 +60,24 @@ def save_saelens(
     info = coder.info
     if info.activation not in _ARCHITECTURES or coder.act_scale is not None:
         raise ValueError(f"SAELens' format is not written for this SAE ({info.activation})")
-    tensors = {"W_enc": coder.encoder_weight.T, "b_enc": coder.encoder_bias,
-               "W_dec": coder.decoder_weight, "b_dec": coder.decoder_bias}  # fmt: skip
+    tensors = {
+        "W_enc": coder.encoder_weight.T,
+        "b_enc": coder.encoder_bias,
+        "W_dec": coder.decoder_weight,
+        "b_dec": coder.decoder_bias,
+    }
     if coder.threshold is not None:
         tensors["threshold"] = coder.threshold
     hookpoint = hookpoint_of(info.hookpoint)
     hook = info.hookpoint
     if hookpoint is not None:
         hook = f"blocks.{hookpoint.block}.{_HOOKS[hookpoint.site.removesuffix('_module')]}"
-    metadata = {"sae_lens_version": _WRITTEN_FOR, "model_name": info.model_name,
-                "hook_name": hook, "l0": info.declared_l0}  # fmt: skip
+    metadata = {
+        "sae_lens_version": _WRITTEN_FOR,
+        "model_name": info.model_name,
+        "hook_name": hook,
+        "l0": info.declared_l0,
+    }
     norm = "constant_norm_rescale" if info.input_norm == "sqrt_d" else info.input_norm
     config: dict[str, object] = {
         "architecture": _ARCHITECTURES[info.activation],
@@ -102,8 +110,12 @@ def _write(
     temp = folder / f".tmp-{os.getpid()}-{weights_name}"
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temp)
     os.replace(temp, folder / weights_name)
-    known = {"model": info.model_name, "model_sha256": info.model_sha256,
-             "hookpoint": info.hookpoint, "licence": info.licence}  # fmt: skip
+    known = {
+        "model": info.model_name,
+        "model_sha256": info.model_sha256,
+        "hookpoint": info.hookpoint,
+        "licence": info.licence,
+    }
     full = {key: value for key, value in known.items() if value} | dict(info.record)
     _write_json(folder / RECORD, full | dict(record or {}) | {"sha256": info.sha256})
     _write_json(folder / config_name, config)

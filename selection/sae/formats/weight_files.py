@@ -24,9 +24,20 @@ if TYPE_CHECKING:
 
 _AGAIN = "Download or train it again."
 _DAMAGED = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-    OverflowError, MemoryError, AssertionError, struct.error, zipfile.BadZipFile, SafetensorError,
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+    SafetensorError,
+)
 """What is raised when bytes are not those that were written."""
 
 
@@ -69,8 +80,9 @@ class Weights:
     def coder(self, file: Path, info: SaeInfo) -> SparseCoder:
         """The finished coder. Raises InputError naming the file where the shapes contradict."""
         try:
-            return make_coder(self.w_enc, self.b_enc, self.w_dec, self.b_dec, info=info,
-                              **self.extra)  # fmt: skip
+            return make_coder(
+                self.w_enc, self.b_enc, self.w_dec, self.b_dec, info=info, **self.extra
+            )
         except ValueError as error:
             raise InputError(
                 f"the weights do not agree with the configuration: {error}",
@@ -135,8 +147,9 @@ def read_weights(file: Path) -> dict[str, Any]:
     except _DAMAGED as error:
         raise _unreadable(file, error) from None
     if not isinstance(contents, dict):
-        raise InputError("expected a dict of tensors", file=file, value=type(contents).__name__,
-                         remedy=_AGAIN)  # fmt: skip
+        raise InputError(
+            "expected a dict of tensors", file=file, value=type(contents).__name__, remedy=_AGAIN
+        )
     return contents
 
 
@@ -152,8 +165,11 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def tensors_of(file: Path, contents: Mapping[str, object], names: Sequence[str]) -> list[Tensor]:
     """These tensors as float32, in order. Raises InputError naming what is missing."""
-    tensors = [value.detach().to(torch.float32) for value in map(contents.get, names)
-               if isinstance(value, Tensor)]  # fmt: skip
+    tensors = [
+        value.detach().to(torch.float32)
+        for value in map(contents.get, names)
+        if isinstance(value, Tensor)
+    ]
     if len(tensors) < len(names):
         missing = [name for name in names if not isinstance(contents.get(name), Tensor)]
         raise InputError(

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from selection.activations.batching import iter_activations
 from selection.activations.model import ActivationModel
-from selection.models.hookpoints import Hookpoint
+from selection.core.errors import InputError
+from selection.models.hookpoints import Hookpoint, hookpoint_of
 from selection.records import Rendered
 from selection.rendering.renderer import Renderer
 from selection.sae.coder import SparseCoder
@@ -109,6 +110,14 @@ def description_rows(
 
 def lens_of(coder: SparseCoder, model_folder: Path) -> Lens:
     """The SAE's logit lens in its model. Raises InputError where the model has no unembedding."""
+    hookpoint = hookpoint_of(coder.info.hookpoint)
+    if hookpoint is not None and hookpoint.site == "heads":
+        raise InputError(
+            "its decoder writes to the attention heads' outputs, not to the residual stream",
+            field="sae",
+            value=coder.info.hookpoint,
+            remedy="Nothing needs to be done: latents are described without it.",
+        )
     norm, unembedding = read_unembedding(model_folder)
     return logit_lens(coder.decoder_weight, norm, unembedding)
 
