@@ -5,7 +5,7 @@ from prefect import flow
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.config.data import BenchRequest
-from flows.orchestration.artifacts import publish_table, reported
+from flows.orchestration.artifacts import publish, reported, table
 from flows.orchestration.stage_task import stage_task
 from storage.catalog.commit import commit
 from storage.files.workspace import open_workspace
@@ -36,7 +36,7 @@ def run_bench(request: BenchRequest, workspace: str) -> tuple[Outcome, str]:
                 {"method": s.method, "stands by": s.variant, "nDCG@1000": s.ndcg["all"].mean}
                 for s in summaries
             ]
-            publish_table(f"benchmark-{setting}", rows, f"Mean over targets, setting {setting}")
+            publish(table(f"benchmark-{setting}", rows, f"Mean over targets, setting {setting}"))
     return outcome, report
 
 

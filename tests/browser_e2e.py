@@ -1,9 +1,10 @@
 """A person's way through the pages, in a real browser, and a stranger's in another tab.
 
-Run: python -m tests.browser_e2e. Starts `saelect serve` on a free port, drives Debian's Chromium
-with Playwright, keeps screenshots at 1280 and 400 pixels in .build/e2e/, and fails if a page asks
-for anything that is not on this machine. Then it waits for a schedule, cancels, retries, restarts
-the server, and deploys `prefect.yaml` on a second server.
+Run: python -m tests.browser_e2e [pages] [api] [second]; without a name all of them. `pages` starts
+`saelect serve` on a free port, drives Debian's Chromium with Playwright, keeps screenshots at 1280
+and 400 pixels in .build/e2e/, and fails if a page asks for anything that is not on this machine.
+`api` waits for a schedule, cancels, retries and restarts the server. `second` deploys
+`prefect.yaml` on a server of Prefect's own.
 """
 
 import re
@@ -11,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -58,32 +59,39 @@ window.outcome = (async () => { const outcome = {};
 </script><body>"""
 
 
-def main() -> None:
-    """Walk the whole way; exit 1 with a reason where it breaks."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("e2e: no chromium here; on Debian: apt-get install chromium")
+STEPS = ("pages", "api", "second")
+
+
+def main(steps: Sequence[str]) -> None:
+    """Walk these steps; exit 1 with a reason where one breaks."""
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="saelect-e2e-") as folder:
         root = Path(folder) / "workspace"
         root.mkdir()
         write_config(root)
-        with serving(root) as server:
-            in_the_browser(server, chromium)
-            run_id = through_the_api(server)
-        survives_a_restart(server, run_id)
-        deploy_and_run(Path(folder) / "second", server.workspace / "pool.jsonl")
-    say(f"e2e: passed; screenshots in {OUT}")
+        if "pages" in steps:
+            chromium = shutil.which("chromium")
+            if chromium is None:
+                raise SystemExit("e2e: no chromium here; on Debian: apt-get install chromium")
+            with serving(root) as server:
+                in_the_browser(server, chromium)
+        if "api" in steps:
+            with serving(root) as server:
+                run_id = through_the_api(server)
+            survives_a_restart(server, run_id)
+        if "second" in steps:
+            deploy_and_run(Path(folder) / "second", root / "pool.jsonl")
+    say(f"e2e: passed ({', '.join(steps)}); screenshots in {OUT}")
 
 
 def in_the_browser(server: Served, chromium: str) -> None:
     """The pages, and a page of another origin."""
-    asked: list[str] = []
+    urls: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         page = browser.new_context(viewport={"width": 1280, "height": 1500}).new_page()
         page.set_default_timeout(PAGE_MS)
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: urls.append(request.url))
         page.on("response", tell_refusal)
         walk(page, server)
         with hostile_page(server) as url:
@@ -94,7 +102,7 @@ def in_the_browser(server: Served, chromium: str) -> None:
     if len(server.runs()) > 1 or set(outcome.values()) - {"refused", ""}:
         raise SystemExit(f"e2e: a page of another origin got through: {outcome}")
     say(f"e2e: a page of another origin: {outcome}")
-    outside = sorted({host for host in map(outside_host, asked) if host})
+    outside = sorted({host for host in map(outside_host, urls) if host})
     if outside:
         raise SystemExit(f"e2e: the pages asked other hosts: {', '.join(outside)}")
 
@@ -136,8 +144,8 @@ def walk(page: Page, server: Served) -> None:
     if ended["type"] != "COMPLETED":
         for log in (server.workspace / ".server").glob("*.log"):
             shutil.copy(log, OUT)
-        told = ended.get("message")
-        raise SystemExit(f"e2e: the run ended as {ended['type']} ({told}); logs in {OUT}")
+        message = ended.get("message")
+        raise SystemExit(f"e2e: the run ended as {ended['type']} ({message}); logs in {OUT}")
     page.goto(f"{url}/runs/flow-run/{run_id}")
     page.get_by_text("demonstration model", exact=True).first.wait_for()
     shot(page, "3-logs")
@@ -224,8 +232,8 @@ def fill(page: Page, pool: str, exemplars: str, amount: str) -> None:
 
 def read_artifact_and_report(page: Page, server: Served, run_id: str) -> None:
     """The page of the selection, with its plot, and the report that it links to."""
-    url, found = server.url, server.artifacts(run_id)
-    artifact = next(a for a in found if a["key"].startswith("selection-"))
+    url = server.url
+    artifact = next(a for a in server.artifacts(run_id) if a["key"].startswith("selection-"))
     page.goto(f"{url}/artifacts/artifact/{artifact['id']}")
     plot = page.get_by_alt_text("score curve").first
     plot.wait_for()
@@ -251,8 +259,9 @@ def submit(page: Page) -> str:
             button.click()
     except PlaywrightTimeout:
         shot(page, "failed-submit")
-        told = page.locator(".p-message, .p-form-group__error, .p-label__message").all_inner_texts()
-        raise SystemExit(f"e2e: the page started no run; it says {told}") from None
+        shown = page.locator(".p-message, .p-form-group__error, .p-label__message")
+        texts = shown.all_inner_texts()
+        raise SystemExit(f"e2e: the page started no run; it says {texts}") from None
     if made.value.status >= 400:
         raise SystemExit(f"e2e: the page's run is refused: {made.value.text()[:500]}")
     return str(made.value.json()["id"])
@@ -290,4 +299,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or STEPS)

@@ -66,27 +66,27 @@ class Served:
 
     def start_run(self, deployment: str, parameters: Mapping[str, object]) -> str:
         """Start a run as the page does; returns its id. `deployment`: flow/name."""
-        found = self.deployment(deployment)
+        deployment_id = self.deployment(deployment)["id"]
         state = {"type": "SCHEDULED", "message": "Run from the Prefect UI"}
         body = {"parameters": parameters, "state": state}
-        made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
+        made = self.ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)
         return str(made["id"])
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by flow/name."""
-        found: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}")
-        return found
+        answer: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}")
+        return answer
 
     def runs(self) -> list[Run]:
         """All runs that are not waiting for their time."""
-        found: list[Run] = self.ask("POST", "/flow_runs/filter", {"limit": 200})
-        return [run for run in found if run["state_type"] != "SCHEDULED"]
+        answer: list[Run] = self.ask("POST", "/flow_runs/filter", {"limit": 200})
+        return [run for run in answer if run["state_type"] != "SCHEDULED"]
 
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         """The lines of a run's Logs."""
         query = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200}
-        found: list[dict[str, Any]] = self.ask("POST", "/logs/filter", query)
-        return found
+        answer: list[dict[str, Any]] = self.ask("POST", "/logs/filter", query)
+        return answer
 
     def cancel(self, run_id: str) -> None:
         """The page's Cancel."""
@@ -100,8 +100,8 @@ class Served:
 
     def state(self, run_id: str) -> dict[str, Any]:
         """Type, name, message and timestamp of a run's state."""
-        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")["state"]
-        return found
+        answer: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")["state"]
+        return answer
 
     def wait_for_end(self, run_id: str, seconds: float) -> dict[str, Any]:
         """The state that ends a run; the last one seen when it has not ended in time."""
@@ -115,8 +115,8 @@ class Served:
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         """What a run left on its page."""
         query = {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "limit": 50}
-        found: list[dict[str, Any]] = self.ask("POST", "/artifacts/filter", query)
-        return found
+        answer: list[dict[str, Any]] = self.ask("POST", "/artifacts/filter", query)
+        return answer
 
     def pid_of(self, module: str) -> int:
         """The child process that runs a module, such as `prefect`."""

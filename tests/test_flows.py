@@ -143,7 +143,7 @@ def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
         "sae": config.sae.path,
         "preset": "best",
         "advanced": {
-            "model_options": {"hookpoint": config.model.hookpoint},
+            "model": {"hookpoint": config.model.hookpoint},
             "rendering": {"max_length": 128},
         },
     }
@@ -165,7 +165,7 @@ def test_a_run_that_passes_max_hours_fails_with_a_sentence_and_resumes(
     monkeypatch.setenv("SAELECT_WORKSPACE", str(tmp_path / "w"))
     monkeypatch.setenv("SAELECT_DATA_FOLDERS", tempfile.gettempdir())
     advanced = {
-        "model_options": {"hookpoint": config.model.hookpoint},
+        "model": {"hookpoint": config.model.hookpoint},
         "compute": {"unit_examples": 1},
     }
     page = {

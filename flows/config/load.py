@@ -39,11 +39,7 @@ def load_vector_job(path: Path | str, overrides: Mapping[str, object] | None = N
     InputError as `load_config` does.
     """
     given, lines = _read(str(path), overrides or {})
-    ignored = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
-    merged = _over_preset(given, str(path), lines)
-    return _validated(
-        VectorJob, {k: v for k, v in merged.items() if k not in ignored}, str(path), lines
-    )
+    return resolve_job(given, str(path), lines)
 
 
 def resolve(
@@ -51,10 +47,21 @@ def resolve(
 ) -> SelectConfig:
     """Validate a mapping over its preset; the preset's sections are merged key by key."""
     merged = _over_preset(given, source, lines or {})
-    return _validated(SelectConfig, merged, source, lines or {})
+    return validated(SelectConfig, merged, source, lines or {})
 
 
-def _validated(model: type[Model], value: Mapping[str, Any], source: str, lines: Lines) -> Model:
+def resolve_job(
+    given: Mapping[str, Any], source: str = "config", lines: Lines | None = None
+) -> VectorJob:
+    """As `resolve`, for the keys of a job without a selection; those of a selection are ignored."""
+    merged = _over_preset(given, source, lines or {})
+    ignored = set(SelectConfig.model_fields) - set(VectorJob.model_fields)
+    kept = {key: value for key, value in merged.items() if key not in ignored}
+    return validated(VectorJob, kept, source, lines or {})
+
+
+def validated(model: type[Model], value: Mapping[str, Any], source: str, lines: Lines) -> Model:
+    """The model of a mapping. Raises InputError with everything that is wrong in it."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 Where the server cannot be reached, the work goes on without them.
 """
 
+import json
 import logging
 import re
 import threading
@@ -13,13 +14,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.runtime import deployment
+from prefect import get_client, runtime
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.actions import ArtifactCreate
 
 from flows.orchestration.progress import Listener, listening
 from selection.core.numbers import duration
@@ -93,7 +90,7 @@ class PrefectProgress(Listener):
 @contextmanager
 def reported() -> Iterator[PrefectProgress]:
     """Within the block, stages report to the Prefect run: artifacts, and lines under Logs."""
-    if deployment.id:  # The command line prints stages itself.
+    if runtime.deployment.id:  # The command line prints stages itself.
         for room in ROOMS:
             logging.getLogger(room).setLevel(logging.INFO)
     progress = PrefectProgress()
@@ -110,17 +107,29 @@ def best_effort() -> Iterator[None]:
         log.warning("the Prefect server did not answer (%s); the work goes on", error)
 
 
-def publish_markdown(key: str, text: str, description: str) -> None:
-    """A markdown artifact; equal keys are versions of one artifact."""
-    with best_effort():
-        create_markdown_artifact(markdown=text, key=key_of(key), description=description)
+def publish(*artifacts: ArtifactCreate) -> None:
+    """Leave artifacts on the page of the flow run; equal keys are versions of one artifact."""
+    with best_effort(), get_client(sync_client=True) as client:
+        for artifact in artifacts:
+            client.create_artifact(artifact)
 
 
-def publish_table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
-    """A table artifact with long cells cut and decimals rounded."""
+def markdown(key: str, text: str, description: str) -> ArtifactCreate:
+    """A markdown artifact of this flow run."""
+    return _of_run("markdown", key, text, description)
+
+
+def table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> ArtifactCreate:
+    """A table artifact of this flow run, with long cells cut and decimals rounded."""
     short = [{name: _cell(value) for name, value in row.items()} for row in rows]
-    with best_effort():
-        create_table_artifact(table=short, key=key_of(key), description=description)
+    return _of_run("table", key, json.dumps(short), description)
+
+
+def _of_run(kind: str, key: str, data: str, description: str) -> ArtifactCreate:
+    run_id = UUID(runtime.flow_run.id) if runtime.flow_run.id else None
+    return ArtifactCreate(
+        type=kind, key=key_of(key), data=data, description=description, flow_run_id=run_id
+    )
 
 
 def key_of(text: str) -> str:

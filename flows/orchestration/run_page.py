@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.orchestration.artifacts import publish_markdown, publish_table
+from flows.orchestration.artifacts import markdown, publish, table
 from flows.orchestration.prefect_settings import FILES_URL
 from flows.orchestration.progress import StageRecord
 from selection.core.numbers import duration
@@ -33,11 +33,15 @@ def explain_run(
 
     The keys are the same in every run for a target, so that Prefect lists them as versions.
     """
-    publish_table("selections", results, f"Selections of {run_name}")
-    for report in reports:
-        text = selection_page(workspace, report, stages)
-        key = f"selection-{report.facts.selection['target']}"
-        publish_markdown(key, text, f"Picks of {report.facts.name}, with reasons")
+    pages = [
+        markdown(
+            f"selection-{report.facts.selection['target']}",
+            selection_page(workspace, report, stages),
+            f"Picks of {report.facts.name}, with reasons",
+        )
+        for report in reports
+    ]
+    publish(table("selections", results, f"Selections of {run_name}"), *pages)
 
 
 def selection_page(workspace: Workspace, report: ReportFacts, stages: Sequence[StageRecord]) -> str:
@@ -97,8 +101,9 @@ def stage_page(
             ("unique examples", f"{pool.n_examples:,}"),
         ]
         rows += [(f"dropped: {reason}", f"{n:,}") for reason, n in pool.drops.items()]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    publish_markdown(key, f"## {key}\n\n| | |\n| --- | --- |\n{table}", f"Result of {key}")
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    text = f"## {key}\n\n| | |\n| --- | --- |\n{lines}"
+    publish(markdown(key, text, f"Result of {key}"))
 
 
 def _check(report: ReportFacts) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
@@ -67,15 +67,24 @@ def register(work_folder: Path, record: Path) -> list[str]:
     shipped = json.loads(record.read_text()) if record.exists() else {}
     changes: list[str] = []
     with get_client(sync_client=True) as client:
-        _register_pool(client, job_template(work_folder), shipped, changes)
+        pool: dict[str, Any] = {"base_job_template": job_template(work_folder)}
+        try:
+            newer = outdated(client.read_work_pool(POOL_NAME), pool, shipped.get("pool", {}))
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=POOL_NAME, type="process", **pool))
+        else:
+            if newer:
+                client.update_work_pool(POOL_NAME, WorkPoolUpdate(**newer))
+                changes.append("work pool: job template")
+        shipped["pool"] = pool
         for name, (function, parameters) in DEPLOYMENTS.items():
             flow = getattr(flows, function)
-            values = {
+            values: dict[str, Any] = {
                 "description": flow.description,
                 "parameters": dict(parameters),
                 "tags": ["saelect"],
             }
-            fixed = {
+            form: dict[str, Any] = {
                 "entrypoint": f"flows.server.flows.{function}",
                 "parameter_openapi_schema": {
                     **parameter_schema(flow).model_dump(),
@@ -83,64 +92,36 @@ def register(work_folder: Path, record: Path) -> list[str]:
                 },
                 "enforce_parameter_schema": True,
             }
-            _register_one(client, name, flow.name, values, fixed, shipped, changes)
+            try:
+                present = client.read_deployment_by_name(f"{flow.name}/{name}")
+            except ObjectNotFound:
+                flow_id = client.create_flow_from_name(flow.name)
+                client.create_deployment(
+                    flow_id=flow_id, name=name, work_pool_name=POOL_NAME, **values, **form
+                )
+            else:
+                newer = outdated(present, values, shipped.get(name, {})) | outdated(present, form)
+                if newer:
+                    client.update_deployment(present.id, DeploymentUpdate(**newer))
+                    changes.append(f"{name}: {', '.join(newer)}")
+            shipped[name] = values
     record.write_text(json.dumps(shipped), encoding="utf-8")
     return changes
 
 
-def _register_pool(
-    client: SyncPrefectClient,
-    template: dict[str, Any],
-    shipped: dict[str, Any],
-    changes: list[str],
-) -> None:
-    try:
-        present = client.read_work_pool(POOL_NAME).base_job_template
-    except ObjectNotFound:
-        client.create_work_pool(
-            WorkPoolCreate(name=POOL_NAME, type="process", base_job_template=template)
-        )
-    else:
-        if present == shipped.get("pool") != template:
-            client.update_work_pool(POOL_NAME, WorkPoolUpdate(base_job_template=template))
-            changes.append("work pool: job template")
-        elif present not in (template, shipped.get("pool")):
-            changes.append("work pool: keeps the job template that was set here")
-    shipped["pool"] = template
+def outdated(
+    present: Any, values: Mapping[str, Any], shipped: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The values that are others on the server.
 
-
-def _register_one(
-    client: SyncPrefectClient,
-    name: str,
-    flow_name: str,
-    values: dict[str, Any],
-    fixed: dict[str, Any],
-    shipped: dict[str, Any],
-    changes: list[str],
-) -> None:
-    """values: filled in where nobody set another. fixed: always this version's."""
-    try:
-        present = client.read_deployment_by_name(f"{flow_name}/{name}")
-    except ObjectNotFound:
-        client.create_deployment(
-            flow_id=client.create_flow_from_name(flow_name),
-            name=name,
-            work_pool_name=POOL_NAME,
-            **values,
-            **fixed,
-        )
-    else:
-        before = shipped.get(name, {})
-        newer = {
-            key: value
-            for key, value in values.items()
-            if getattr(present, key) == before.get(key) != value
-        }
-        newer |= {key: value for key, value in fixed.items() if getattr(present, key) != value}
-        if newer:
-            client.update_deployment(present.id, DeploymentUpdate(**newer))
-            changes.append(f"{name}: {', '.join(newer)}")
-    shipped[name] = values
+    shipped: by an earlier version; what is not one of these any more was set by people, and stays.
+    """
+    return {
+        key: value
+        for key, value in values.items()
+        if getattr(present, key) != value
+        and (shipped is None or getattr(present, key) == shipped.get(key))
+    }
 
 
 def main(work_folder: str, record: str) -> None:

@@ -6,34 +6,35 @@ The workspace is that of the worker (`SAELECT_WORKSPACE`).
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
+import transformers  # noqa: F401 - slow to import; with the others, before a run is Running
 from prefect import flow, get_client, runtime
-from pydantic import Field
+from pydantic.fields import FieldInfo
 
-from flows import embed_pool as embedding
-from flows import index_pool as indexing
-from flows import prepare_pool as preparing
-from flows import train_sae as training_flow
-from flows.config.base import DEMO
-from flows.config.jobs import ExportFormat, SelectConfig
-from flows.orchestration.artifacts import best_effort, publish_markdown
+from flows.config.data import BenchRequest
+from flows.config.jobs import SelectConfig, VectorJob
+from flows.embed_pool import run_embedding
+from flows.index_pool import run_indexing
+from flows.orchestration.artifacts import best_effort, markdown, publish
 from flows.orchestration.prefect_settings import LIVE
 from flows.orchestration.run_page import export_page, plan_page, stage_page
 from flows.orchestration.signals import time_limit
+from flows.prepare_pool import run_prepare
 from flows.select_data import run_selection
 from flows.server import forms
-from flows.server.forms import Hours, Text, shown
 from flows.server.liveness import hold
 from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool
+from flows.train_sae import run_training
 from storage.catalog.lookup import find_selections
 from storage.export.export import export_selection
-from storage.files.workspace import chosen_root, find_workspace, open_workspace
+from storage.files.workspace import Workspace, chosen_root, find_workspace, open_workspace
 
 log = logging.getLogger(__name__)
 
@@ -66,185 +67,128 @@ def run_title() -> str:
     return " ".join(words)
 
 
-def trigger() -> str:
-    """What started the run: ui, api, schedule; cli without a deployment."""
+def mark_run(*tags: str) -> str:
+    """Add tags to the flow run; returns what started it: ui, api, schedule; cli without one."""
     if not runtime.flow_run.id or not runtime.deployment.id:
         return "cli"
     with best_effort(), get_client(sync_client=True) as client:
         run = client.read_flow_run(runtime.flow_run.id)
+        client.update_flow_run(run.id, tags=sorted({*run.tags, *tags}))
         if run.auto_scheduled:
             return "schedule"
-        states = client.request(
-            "GET", "/flow_run_states/", params={"flow_run_id": str(run.id)}
-        ).json()
-        messages = [state.get("message") or "" for state in states]
-        return "ui" if any("UI" in message for message in messages) else "api"
+        query = {"flow_run_id": str(run.id)}
+        states = client.request("GET", "/flow_run_states/", params=query).json()
+        return "ui" if any("UI" in (each.get("message") or "") for each in states) else "api"
     return "api"
 
 
-@contextmanager
-def _running(hours: float | None, *tags: str) -> Iterator[str]:
-    """Mark the run as alive, tag it, limit its time; yields the workspace's folder."""
-    run_id = runtime.flow_run.id
-    if run_id and os.environ.get(LIVE):
-        hold(Path(os.environ[LIVE]), run_id)
-    if run_id and tags:
-        with best_effort(), get_client(sync_client=True) as client:
-            known = client.read_flow_run(run_id).tags
-            client.update_flow_run(run_id, tags=sorted({*known, *tags}))
-    with time_limit((hours or 0) * 3600 or None):
-        yield str(chosen_root(None))
+def form_flow(name: str, form: Callable[..., Any], run: Callable[[Any], Any]) -> Any:
+    """A flow that asks for what `form` takes and runs its result, alive and within its hours."""
+
+    @wraps(form, assigned=())  # Prefect makes the form of the parameters that it sees.
+    def fill_and_run(*given: Any, **named: Any) -> Any:
+        bound = signature(form).bind(*given, **named)
+        bound.apply_defaults()
+        fields = {
+            key: value.default if isinstance(value, FieldInfo) else value
+            for key, value in bound.arguments.items()
+        }
+        request = form(**fields)
+        hours = (fields.get("advanced") or fields).get("max_hours") or 0
+        if runtime.flow_run.id and os.environ.get(LIVE):
+            hold(Path(os.environ[LIVE]), runtime.flow_run.id)
+        with time_limit(float(hours) * 3600 or None):
+            return run(request)
+
+    return flow(name=name, description=run.__doc__, flow_run_name=run_title)(fill_and_run)
 
 
-def _select(config: SelectConfig, hours: float | None, name: str) -> list[dict[str, object]]:
+def _workspace() -> tuple[Workspace, str]:
+    """The worker's workspace, and its folder as it is written."""
+    return open_workspace(None), str(chosen_root(None))
+
+
+def _select(config: SelectConfig) -> list[dict[str, object]]:
+    """Select samples: pool and exemplars in; selections, training files and a report out."""
     tags = [f"preset: {config.preset}", f"method: {config.ranking.method}"]
-    is_demo = is_demo_model_on_foreign_pool(config)
-    if is_demo:
+    if is_demo_model_on_foreign_pool(config):
         log.warning(DEMO_WARNING)
         tags.append("demonstration model")
-        publish_markdown("demonstration-model", f"## Warning\n\n{DEMO_WARNING}", "Warning")
+        publish(markdown("demonstration-model", f"## Warning\n\n{DEMO_WARNING}", "Warning"))
+    trigger = mark_run(*tags)
     typed = runtime.flow_run.name or ""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", typed):
-        name = typed
-    with _running(hours, *tags) as workspace:
-        return run_selection(config, workspace, trigger(), name)
+        config = config.model_copy(update={"name": typed})
+    name = config.name or Path(config.exemplars.path.split(":")[-1]).stem
+    return run_selection(config, str(chosen_root(None)), trigger, name)
 
 
-@flow(name="select-data", flow_run_name=run_title)
-def select_data(
-    pool: Text = forms.POOL,
-    exemplars: Text = forms.EXEMPLARS,
-    budget: forms.BudgetForm = forms.BUDGET,
-    model: Text = forms.MODEL,
-    sae: Text = forms.SAE,
-    preset: Literal["best", "paper", "demo"] = forms.PRESET,
-    advanced: forms.SelectAdvanced | None = forms.ADVANCED,
-) -> list[dict[str, object]]:
-    """Select samples: pool and exemplars in; selections, training files and a report out."""
-    config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
-    return _select(config, advanced and advanced.max_hours, Path(exemplars.split(":")[-1]).stem)
-
-
-@flow(name="select-data-from-config", flow_run_name=run_title)
-def select_from_config(
-    config_path: Text = shown("Config", "A YAML file on the worker, or a preset: `demo`."),
-    overrides: dict[str, str] = shown(
-        "Overrides", 'Dotted keys: {"budget.examples": "500", "check": "null"}.', {}
-    ),
-    max_hours: Hours = forms.HOURS,
-) -> list[dict[str, object]]:
-    """Select samples as a config file on the worker says, with single keys replaced."""
-    config = forms.file_config(config_path, overrides)
-    return _select(config, max_hours, config.name or "select")
-
-
-@flow(name="plan", flow_run_name=run_title)
-def plan(
-    pool: Text = forms.POOL,
-    exemplars: Text = forms.EXEMPLARS,
-    budget: forms.BudgetForm = forms.BUDGET,
-    model: Text = forms.MODEL,
-    sae: Text = forms.SAE,
-    preset: Literal["best", "paper", "demo"] = forms.PRESET,
-    advanced: forms.SelectAdvanced | None = forms.ADVANCED,
-) -> list[str]:
+def _plan(config: SelectConfig) -> list[str]:
     """Estimate what a selection would read, drop, compute and write, without selecting."""
-    config = forms.select_config(pool, exemplars, budget, model, sae, preset, advanced)
-    with _running(advanced and advanced.max_hours):
-        lines = estimate_lines(estimate_run(config, open_workspace(None)))
-    publish_markdown("plan", plan_page(lines), "What a run would do")
+    lines = estimate_lines(estimate_run(config, open_workspace(None)))
+    publish(markdown("plan", plan_page(lines), "What a run would do"))
     return lines
 
 
-@flow(name="prepare-pool", flow_run_name=run_title)
-def prepare_pool(
-    pool: Text = forms.POOL,
-    model: Text = forms.MODEL,
-    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
-) -> str:
+def _prepare(job: VectorJob) -> str:
     """Read, normalize, deduplicate and tokenize a pool; returns the pool id."""
-    job = forms.vector_job(pool, model, DEMO, advanced)
-    with _running(advanced and advanced.max_hours) as workspace:
-        pool_id = preparing.run_prepare(job, workspace)
-        stage_page("prepare-pool", open_workspace(None), pool_id, {})
+    workspace, root = _workspace()
+    pool_id = run_prepare(job, root)
+    stage_page("prepare-pool", workspace, pool_id, {})
     return pool_id
 
 
-@flow(name="train-sae", flow_run_name=run_title)
-def train_sae(
-    pool: Text = forms.POOL,
-    model: Text = forms.MODEL,
-    training: forms.TrainingForm = forms.TRAINING,
-    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
-) -> str:
+def _train(job: VectorJob) -> str:
     """Train an SAE on a pool; it is then frozen under its own id. Returns its folder."""
-    job = forms.vector_job(pool, model, DEMO, advanced, training)
-    with _running(advanced and advanced.max_hours) as workspace:
-        folder = training_flow.run_training(job, workspace)
-        stage_page("train-sae", open_workspace(None), None, {"SAE": folder})
+    workspace, root = _workspace()
+    folder = run_training(job, root)
+    stage_page("train-sae", workspace, None, {"SAE": folder})
     return folder
 
 
-@flow(name="embed-pool", flow_run_name=run_title)
-def embed_pool(
-    pool: Text = forms.POOL,
-    model: Text = forms.MODEL,
-    sae: Text = forms.SAE,
-    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
-) -> dict[str, int]:
+def _embed(job: VectorJob) -> dict[str, int]:
     """Compute the vectors of a pool that are not stored yet."""
-    job = forms.vector_job(pool, model, sae, advanced)
-    with _running(advanced and advanced.max_hours) as workspace:
-        counts = embedding.run_embedding(job, workspace)
-        stage_page("embed-pool", open_workspace(None), None, counts)
+    workspace, root = _workspace()
+    counts = run_embedding(job, root)
+    stage_page("embed-pool", workspace, None, counts)
     return counts
 
 
-@flow(name="index-pool", flow_run_name=run_title)
-def index_pool(
-    pool: Text = forms.POOL,
-    model: Text = forms.MODEL,
-    sae: Text = forms.SAE,
-    advanced: forms.VectorAdvanced | None = forms.ADVANCED,
-) -> str:
+def _index(job: VectorJob) -> str:
     """Build the FAISS index of a pool, for `saelect neighbors`; returns its folder."""
-    job = forms.vector_job(pool, model, sae, advanced)
-    with _running(advanced and advanced.max_hours) as workspace:
-        folder = indexing.run_indexing(job, workspace)
-        stage_page("index-pool", open_workspace(None), None, {"index": folder})
+    workspace, root = _workspace()
+    folder = run_indexing(job, root)
+    stage_page("index-pool", workspace, None, {"index": folder})
     return folder
 
 
-@flow(name="bench-retrieval", flow_run_name=run_title)
-def bench_retrieval(
-    pool: Text = shown("Labelled pool", "One Parquet file on the worker, with labels."),
-    targets: Text = shown("Targets", "Target tasks with exemplars and labels, one JSON a line."),
-    advanced: forms.BenchAdvanced | None = forms.ADVANCED,
-) -> str:
+def _bench(request: BenchRequest) -> str:
     """Compare ranking methods on a labelled pool; returns the path of the report."""
     from flows.bench_retrieval import run_bench  # Baselines and their libraries, for this alone.
 
-    request = forms.bench_request(pool, targets, advanced)
-    with _running(advanced and advanced.max_hours) as workspace:
-        report = run_bench(request, workspace)[1]
-        stage_page("bench-retrieval", open_workspace(None), None, {"report": report})
+    workspace, root = _workspace()
+    report = run_bench(request, root)[1]
+    stage_page("bench-retrieval", workspace, None, {"report": report})
     return report
 
 
-@flow(name="export-selection", flow_run_name=run_title)
-def export_selection_flow(
-    selection: Text = shown("Selection", "Name, id, prefix of an id, or `latest`.", "latest"),
-    formats: Annotated[
-        list[ExportFormat],
-        Field(min_length=1),
-    ] = shown("Formats", "Formats of the training files.", ["messages"]),
-) -> list[str]:
+def _export(request: forms.ExportRequest) -> list[str]:
     """Write the training files of recorded selections again; returns their folders."""
     workspace = find_workspace(None)
-    with _running(None):
-        folders = [
-            export_selection(workspace, row.selection_id, formats=formats).folder
-            for row in find_selections(workspace, selection)
-        ]
-    publish_markdown("export", export_page(workspace, folders), "Training files")
+    folders = [
+        export_selection(workspace, row.selection_id, formats=request.formats).folder
+        for row in find_selections(workspace, request.selection)
+    ]
+    publish(markdown("export", export_page(workspace, folders), "Training files"))
     return [str(folder) for folder in folders]
+
+
+select_data = form_flow("select-data", forms.select_config, _select)
+select_from_config = form_flow("select-data-from-config", forms.file_config, _select)
+plan = form_flow("plan", forms.select_config, _plan)
+prepare_pool = form_flow("prepare-pool", forms.pool_job, _prepare)
+train_sae = form_flow("train-sae", forms.training_job, _train)
+embed_pool = form_flow("embed-pool", forms.vector_job, _embed)
+index_pool = form_flow("index-pool", forms.vector_job, _index)
+bench_retrieval = form_flow("bench-retrieval", forms.bench_request, _bench)
+export_selection_flow = form_flow("export-selection", forms.export_request, _export)

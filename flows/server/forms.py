@@ -1,27 +1,25 @@
 """Forms of the deployments: a few fields on the first screen, every other config key folded.
 
-A folded field that is left empty keeps the value of the preset or the default, so a form that
-submits all its fields changes nothing. Unknown fields are refused at every depth. No field takes a
+A form is a function: its parameters are the fields, its result is what a run is given. The folded
+fields are those of the config's own schema, all of them empty: an empty field keeps the value of
+the preset or the default, so a form that submits all its fields changes nothing. The schema refuses
+unknown fields at every depth before a run exists, and the config does so again. No field takes a
 secret: hub tokens come from the worker's environment.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from copy import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_serializer
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from flows.config.base import DEMO, Strict
-from flows.config.data import BenchRequest, ExemplarsConfig, PoolConfig
-from flows.config.jobs import SelectConfig, VectorJob
-from flows.config.load import load_config, merge, preset_text, resolve
-from flows.config.model import ModelConfig, SaeConfig
+from flows.config.data import BenchRequest
+from flows.config.jobs import ExportFormat, SelectConfig, VectorJob
+from flows.config.load import load_config, merge, preset_text, resolve, resolve_job, validated
 from flows.orchestration.prefect_settings import DATA_FOLDERS
 from selection.core.errors import InputError
 from selection.sae.training.settings import TrainSettings
@@ -31,7 +29,7 @@ Text = Annotated[str, Field(min_length=1)]
 Hours = Annotated[float, Field(ge=0, le=24 * 30)]
 SOURCE = "form"
 Model = TypeVar("Model", bound=BaseModel)
-_BEST = yaml.safe_load(preset_text("best"))
+_BEST: Mapping[str, Any] = yaml.safe_load(preset_text("best"))
 
 
 def shown(title: str, description: str, default: Any = ...) -> Any:
@@ -41,31 +39,31 @@ def shown(title: str, description: str, default: Any = ...) -> Any:
 
 POOL = shown(
     "Pool",
-    "File, folder or glob on the worker, or a Hugging Face dataset."
-    " `demo:pool.jsonl` is the packaged demonstration.",
+    "File, folder or glob on the worker, or a Hugging Face dataset. `demo:pool.jsonl` is the"
+    " packaged demonstration.",
 )
 EXEMPLARS = shown(
     "Exemplars",
-    "Known examples of the target task: a file of 5 to 500, or a targets"
-    " file. `demo:exemplars.jsonl` is the packaged demonstration.",
+    "Known examples of the target task: a file of 5 to 500, or a targets file."
+    " `demo:exemplars.jsonl` is the packaged demonstration.",
 )
 BUDGET = shown("Budget", "How much to select; there is no default amount.")
 MODEL = shown(
     "Model",
-    "The model that represents samples: a folder on the worker or a Hugging Face"
-    " model. `demo` is a small demonstration model: do not train on its selections.",
+    "The model that represents samples: a folder on the worker or a Hugging Face model. `demo` is a"
+    " small demonstration model: do not train on its selections.",
     DEMO,
 )
 SAE = shown(
     "SAE",
-    "Sparse autoencoder of the model: folder, file or Hugging Face repository."
-    " `demo` belongs to the demonstration model.",
+    "Sparse autoencoder of the model: folder, file or Hugging Face repository. `demo` belongs to"
+    " the demonstration model.",
     DEMO,
 )
 PRESET = shown(
     "Preset",
-    "Named settings: `best` (measured best), `paper` (the published method),"
-    " `demo` (`best` for short texts).",
+    "Named settings: `best` (measured best), `paper` (the published method), `demo` (`best` for"
+    " short texts).",
     "best",
 )
 HOURS = shown(
@@ -73,7 +71,8 @@ HOURS = shown(
     "Stop after this time; finished work is kept and the next run resumes. 0: no limit.",
     0,
 )
-
+ADVANCED = shown("Advanced", "All other settings; the tab Settings opens them.", None)
+TRAINING = shown("Training", "Width, sparsity and length of the training.", {})
 
 _RANGES: dict[str, Any] = {
     "if": {"properties": {"unit": {"const": "fraction"}}, "required": ["unit"]},
@@ -110,219 +109,218 @@ class BudgetForm(Strict):
         return {self.unit: int(self.amount)}
 
 
-class Form(Strict):
-    """A section whose empty fields are left out, in values, defaults and schema."""
-
-    @model_serializer(mode="wrap")
-    def _filled(self, handler: Any) -> dict[str, Any]:
-        return {k: v for k, v in handler(self).items() if v is not None and v != {}}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        """The schema of the section with plain fields."""
-        schema: dict[str, Any] = handler(core)
-        section = handler.resolve_ref_schema(schema)
-        fields = section.get("properties", {})
-        section["properties"] = {name: _plain(field) for name, field in fields.items()}
-        return schema
+def filled(fields: Any) -> Any:
+    """The fields of a form without those that are empty, at every depth."""
+    if not isinstance(fields, Mapping):
+        return fields
+    inner = {key: filled(value) for key, value in fields.items()}
+    return {key: value for key, value in inner.items() if value is not None and value != {}}
 
 
-def _plain(field: dict[str, Any]) -> dict[str, Any]:
-    """A field without its null, so that the UI shows a field and not a choice of types."""
-    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
-    # The UI sends `false` for an untouched switch and `[]` for an untouched list.
-    if len(kinds) != 1 or kinds[0].get("type") not in ("string", "number", "integer"):
-        return field  # A section that may be null is folded until its tab is chosen.
-    return {**kinds[0], **{k: v for k, v in field.items() if k not in ("anyOf", "default")}}
+def settings_schema(
+    model: type[BaseModel], without: Mapping[str, Collection[str]], preset: Any = _BEST
+) -> dict[str, Any]:
+    """The JSON schema of a config or a section of it with every field empty, at every depth.
 
-
-def optional(
-    model: type[BaseModel],
-    name: str,
-    without: frozenset[str] = frozenset(),
-    preset: Mapping[str, Any] = _BEST,
-) -> type[Form]:
-    """The model with every field optional and empty, at every depth.
-
-    without: fields that are left out. preset: values that are described as the default.
+    without: fields that are left out -> which fields of theirs; none: the whole field.
+    preset: values that are described as the default.
     """
-    fields: dict[str, Any] = {}
-    for key, info in model.model_fields.items():
-        if key not in without:
-            inner = preset.get(key)
-            section = f"{name}{key.title().replace('_', '')}"
-            annotation = _optional_type(
-                info.annotation, section, inner if isinstance(inner, Mapping) else {}
-            )
-            fields[key] = (annotation, _emptied(key, info, inner))
-    doc = (model.__doc__ or "").split("\n")[0]
-    form: type[Form] = create_model(name, __base__=Form, __doc__=doc, **fields)
-    return form
+    schema = model.model_json_schema()
+    definitions, fields = schema.get("$defs", {}), schema["properties"]
+    if "PoolConfig" in definitions:
+        fields["pool"] = {"$ref": "#/$defs/PoolConfig"}  # a form has one pool
+    section = _emptied(schema, definitions, preset)
+    for name, keys in without.items():
+        for key in keys:
+            del section["properties"][name]["anyOf"][0]["properties"][key]
+        if not keys:
+            del section["properties"][name]
+    return section
 
 
-def _optional_type(annotation: Any, name: str, preset: Mapping[str, Any]) -> Any:
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return optional(annotation, name, preset=preset) | None
-    if get_origin(annotation) in (Union, UnionType):
-        return Union[(*(_optional_type(each, name, preset) for each in get_args(annotation)), None)]
-    return annotation | None
+def _emptied(
+    section: Mapping[str, Any], definitions: Mapping[str, Any], preset: Any
+) -> dict[str, Any]:
+    preset = preset if isinstance(preset, Mapping) else {}
+    return {
+        "type": "object",
+        "title": section["title"],
+        "description": section["description"].split("\n")[0],
+        "properties": {
+            key: _empty_field(key, field, definitions, preset.get(key))
+            for key, field in section["properties"].items()
+        },
+        "additionalProperties": False,
+    }
 
 
-def _emptied(key: str, info: FieldInfo, preset: object) -> FieldInfo:
-    """A copy of a field that is empty by default; the description names the real default."""
-    default = None if info.is_required() else info.get_default(call_default_factory=True)
-    default = default if preset is None else preset
-    is_simple = isinstance(default, (str, int, float)) and default != ""
-    words = info.description or _first_line(info.annotation)
-    field = copy(info)
-    field.description = (words + (f" Default: {default}." if is_simple else "")).strip()
-    field.title = info.title or key.replace("_", " ").capitalize()
-    # A config's shorthands ("a string stands for a list of one") would turn emptiness into a value.
-    field.metadata = [each for each in info.metadata if not isinstance(each, BeforeValidator)]
-    field.default, field.default_factory, field.validate_default = None, None, None
-    changed = {"default": None, "description": field.description, "title": field.title}
-    kept = {k: v for k, v in info._attributes_set.items() if k != "default_factory"}
-    field._attributes_set = {**kept, **changed}
-    return field
+def _empty_field(
+    key: str, field: Mapping[str, Any], definitions: Mapping[str, Any], preset: object
+) -> dict[str, Any]:
+    """A field that is empty by default; its description names the real default."""
+    kinds = [_resolved(k, definitions) for k in field.get("anyOf", [field])]
+    kinds = [kind for kind in kinds if kind.get("type") != "null"]
+    default = field.get("default") if preset is None else preset
+    is_simple = isinstance(default, str | int | float) and default != ""
+    words = field.get("description") or kinds[0].get("description", "").split("\n")[0]
+    generated = key.replace("_", " ").title()
+    title = field.get("title", generated)
+    about = {
+        "title": generated.capitalize() if title == generated else title,
+        "description": (words + (f" Default: {default}." if is_simple else "")).strip(),
+    }
+    choices = [
+        _emptied(kind, definitions, preset)
+        if "properties" in kind
+        else {k: v for k, v in kind.items() if k not in ("default", *about)}
+        for kind in kinds
+    ]
+    if len(choices) == 1 and choices[0].get("type") in ("string", "number", "integer"):
+        # No choice of types, so that the UI shows a field. It sends `false` for an untouched switch
+        # and `[]` for an untouched list: those may be null, and their tab has to be chosen.
+        return {**choices[0], **about}
+    return {"anyOf": [*choices, {"type": "null"}], "default": None, **about}
 
 
-def _first_line(annotation: Any) -> str:
-    """The first line of a section's docstring."""
-    kinds = (annotation, *get_args(annotation))
-    models = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
-    return next(((model.__doc__ or "").split("\n")[0] for model in models), "")
+def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema with its references resolved."""
+    if isinstance(schema, list):
+        return [_resolved(each, definitions) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if "$ref" in schema:
+        return _resolved(definitions[schema["$ref"].split("/")[-1]], definitions)
+    return {key: _resolved(value, definitions) for key, value in schema.items()}
 
 
-_FIRST = frozenset({"pool", "exemplars", "budget", "model", "sae", "preset"})
-_Pool = optional(PoolConfig, "PoolOptions", frozenset({"path"}))
-_Exemplars = optional(ExemplarsConfig, "ExemplarOptions", frozenset({"path"}))
-_Model = optional(ModelConfig, "ModelOptions", frozenset({"name"}))
-_Sae = optional(SaeConfig, "SaeOptions", frozenset({"path"}))
-_Training = optional(TrainSettings, "Training")
-_Vectors = optional(VectorJob, "Vectors", _FIRST)
-_Select = optional(SelectConfig, "Select", _FIRST)
-_Bench = optional(BenchRequest, "Bench", frozenset({"pool", "targets"}), {})
-_POOL_OPTIONS = Field(None, title="Pool options", description="Shape, columns, split of the pool.")
-_MODEL_OPTIONS = Field(None, title="Model options", description="Hookpoint, dtype, device.")
-_SAE_OPTIONS = Field(None, title="SAE options", description="Settings to train one; its checks.")
+def _folded(
+    model: type[BaseModel], without: Mapping[str, Collection[str]], preset: Any = _BEST
+) -> WithJsonSchema:
+    """The schema of a form's folded fields: those of the config, and `max_hours`."""
+    schema = {**settings_schema(model, without, preset), "title": "Settings"}
+    hours = {"type": "number", "minimum": 0, "maximum": 720, "title": "Max hours"}
+    schema["properties"]["max_hours"] = {**hours, "description": HOURS.description}
+    return WithJsonSchema(schema)
 
 
-class TrainingForm(_Training, Form):  # type: ignore[valid-type, misc]
-    """Width, sparsity and length of the training; an empty field keeps its default."""
-
-
-class Advanced(Form):
-    """What every form has."""
-
-    model_config = ConfigDict(title="Settings")
-
-    max_hours: Hours | None = Field(None, title="Max hours", description=HOURS.description)
-
-
-class VectorAdvanced(_Vectors, Advanced):  # type: ignore[valid-type, misc]
-    """All other settings; an empty field keeps its default."""
-
-    pool_options: _Pool | None = _POOL_OPTIONS  # type: ignore[valid-type]
-    model_options: _Model | None = _MODEL_OPTIONS  # type: ignore[valid-type]
-    sae_options: _Sae | None = _SAE_OPTIONS  # type: ignore[valid-type]
-
-
-class SelectAdvanced(_Select, Advanced):  # type: ignore[valid-type, misc]
-    """All other settings; an empty field keeps the value of the preset."""
-
-    pool_options: _Pool | None = _POOL_OPTIONS  # type: ignore[valid-type]
-    exemplar_options: _Exemplars | None = Field(  # type: ignore[valid-type]
-        None, title="Exemplar options", description="Targets to use, shape, columns."
-    )
-    model_options: _Model | None = _MODEL_OPTIONS  # type: ignore[valid-type]
-    sae_options: _Sae | None = _SAE_OPTIONS  # type: ignore[valid-type]
-    budget_tokenizer: str | None = Field(
-        None, title="Budget tokenizer", description="Tokenizer that counts a budget of tokens."
-    )
-    budget_max_length: int | None = Field(
-        None, title="Budget max length", ge=8, description="Training max_length of the trainee."
-    )
-
-
-class BenchAdvanced(_Bench, Advanced):  # type: ignore[valid-type, misc]
-    """All other settings; an empty field keeps its default."""
-
-
-ADVANCED = shown("Advanced", "All other settings; the tab Settings opens them.", None)
-TRAINING = shown("Training", "Width, sparsity and length of the training.", TrainingForm())
+_PATHS: dict[str, list[str]] = {"pool": ["path"], "model": ["name"], "sae": ["path"]}
+_REQUEST: dict[str, list[str]] = {
+    "exemplars": ["path"],
+    "budget": ["examples", "fraction", "tokens"],
+    "preset": [],
+}
+SelectSettings = Annotated[dict[str, Any], _folded(SelectConfig, {**_PATHS, **_REQUEST})]
+VectorSettings = Annotated[dict[str, Any], _folded(VectorJob, _PATHS)]
+BenchSettings = Annotated[dict[str, Any], _folded(BenchRequest, {"pool": [], "targets": []}, {})]
+TrainingSettings = Annotated[dict[str, Any], WithJsonSchema(settings_schema(TrainSettings, {}, {}))]
 
 
 def select_config(
-    pool: str,
-    exemplars: str,
-    budget: BudgetForm,
-    model: str,
-    sae: str,
-    preset: str,
-    advanced: SelectAdvanced | None,
+    pool: Text = POOL,
+    exemplars: Text = EXEMPLARS,
+    budget: BudgetForm = BUDGET,
+    model: Text = MODEL,
+    sae: Text = SAE,
+    preset: Literal["best", "paper", "demo"] = PRESET,
+    advanced: SelectSettings | None = ADVANCED,
 ) -> SelectConfig:
-    """The config of a filled form. Raises InputError for contradictions and forbidden paths."""
-    given = _given(pool, model, sae, advanced)
-    amounts = budget.as_mapping()
-    for key, name in (
-        ("budget_tokenizer", "trainee_tokenizer"),
-        ("budget_max_length", "max_length"),
-    ):
-        if key in given:
-            amounts[name] = given.pop(key)
-    given["exemplars"] = {"path": exemplars, **given.pop("exemplar_options", {})}
-    return _allowed(resolve({**given, "budget": amounts, "preset": preset}, source=SOURCE))
+    """The config of a selection. Raises InputError for contradictions and forbidden paths."""
+    first = _vectors(pool, model, sae)
+    first |= {"exemplars": {"path": exemplars}, "budget": budget.as_mapping()}
+    given = _config(first, advanced)
+    return _allowed(resolve({**given, "preset": preset}, source=SOURCE))
+
+
+def file_config(
+    config_path: Text = shown("Config", "A YAML file on the worker, or a preset: `demo`."),
+    overrides: dict[str, str] = shown(
+        "Overrides", 'Dotted keys: {"budget.examples": "500", "check": "null"}.', {}
+    ),
+    max_hours: Hours = HOURS,
+) -> SelectConfig:
+    """The config of a file on the worker, with dotted keys replaced. Raises InputError."""
+    del max_hours
+    if "/" in config_path or Path(config_path).exists():
+        refuse_outside(config_path)
+    return _allowed(load_config(config_path, merge({}, overrides)))
+
+
+def pool_job(
+    pool: Text = POOL, model: Text = MODEL, advanced: VectorSettings | None = ADVANCED
+) -> VectorJob:
+    """What is to be done with a pool that needs no SAE; raises as `select_config`."""
+    return vector_job(pool, model, DEMO, advanced)
+
+
+def training_job(
+    pool: Text = POOL,
+    model: Text = MODEL,
+    training: TrainingSettings = TRAINING,
+    advanced: VectorSettings | None = ADVANCED,
+) -> VectorJob:
+    """The training of an SAE; raises as `select_config`."""
+    settings = {**(advanced or {}), "sae": {"train": {**filled(training)}}}
+    return vector_job(pool, model, DEMO, settings)
 
 
 def vector_job(
-    pool: str,
-    model: str,
-    sae: str,
-    advanced: VectorAdvanced | None,
-    training: TrainingForm | None = None,
+    pool: Text = POOL,
+    model: Text = MODEL,
+    sae: Text = SAE,
+    advanced: VectorSettings | None = ADVANCED,
 ) -> VectorJob:
-    """The job of a filled form of a stage; raises as `select_config`. training: of a new SAE."""
-    given = {**_given(pool, model, sae, advanced), "exemplars": "none", "budget": {"examples": 1}}
-    if training is not None:
-        given["sae"] = {"train": training.model_dump(mode="json")}
-    whole = _allowed(resolve(given, source=SOURCE))
-    return VectorJob.model_validate(whole.model_dump(include=set(VectorJob.model_fields)))
+    """What is to be done with the vectors of a pool; raises as `select_config`."""
+    return _allowed(resolve_job(_config(_vectors(pool, model, sae), advanced), source=SOURCE))
 
 
-def _given(pool: str, model: str, sae: str, advanced: Form | None) -> dict[str, Any]:
-    """The filled fields as a config writes them."""
-    given = advanced.model_dump(mode="json") if advanced else {}
+def bench_request(
+    pool: Text = shown("Labelled pool", "One Parquet file on the worker, with labels."),
+    targets: Text = shown("Targets", "Target tasks with exemplars and labels, one JSON a line."),
+    advanced: BenchSettings | None = ADVANCED,
+) -> BenchRequest:
+    """A comparison of ranking methods; raises as `select_config`."""
+    given = {**_config({}, advanced), "pool": pool, "targets": targets}
+    return _allowed(validated(BenchRequest, given, SOURCE, {}))
+
+
+class ExportRequest(NamedTuple):
+    """Which selections to write again, and in which formats."""
+
+    selection: str
+    formats: Sequence[ExportFormat]
+
+
+def export_request(
+    selection: Text = shown("Selection", "Name, id, prefix of an id, or `latest`.", "latest"),
+    formats: Annotated[list[ExportFormat], Field(min_length=1)] = shown(
+        "Formats", "Formats of the training files.", ["messages"]
+    ),
+) -> ExportRequest:
+    """Selections that are recorded."""
+    return ExportRequest(selection, formats)
+
+
+def _vectors(pool: str, model: str, sae: str) -> dict[str, Mapping[str, Any]]:
+    """The sections that the first screen of every form with a model fills."""
+    demo = yaml.safe_load(preset_text("demo"))["pool"]  # with its columns
+    return {
+        "pool": demo if pool == demo["path"] else {"path": pool},
+        "model": {"name": model},
+        "sae": {"path": sae},
+    }
+
+
+def _config(
+    first: Mapping[str, Mapping[str, Any]], advanced: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The filled fields as a config writes them. first: sections of the first screen."""
+    given = filled(advanced or {})
     given.pop("max_hours", None)
-    path, options = {"path": pool}, given.pop("pool_options", {})
-    if pool == _demo_pool()["path"]:
-        path = _demo_pool()
-    options_of_sae = given.pop("sae_options", {})
-    given["pool"] = {**path, **options}
-    given["model"] = {"name": model, **given.pop("model_options", {})}
-    given["sae"] = {**({} if "train" in options_of_sae else {"path": sae}), **options_of_sae}
+    for section, fields in first.items():
+        settings = given.get(section, {})
+        named = {} if "train" in settings else fields  # an SAE is trained or named
+        given[section] = {**named, **settings}
     return given
-
-
-def _demo_pool() -> dict[str, Any]:
-    """The packaged pool with its columns."""
-    pool: dict[str, Any] = yaml.safe_load(preset_text("demo"))["pool"]
-    return pool
-
-
-def bench_request(pool: str, targets: str, advanced: BenchAdvanced | None) -> BenchRequest:
-    """The comparison of a filled form."""
-    given = advanced.model_dump(mode="json") if advanced else {}
-    given.pop("max_hours", None)
-    return _allowed(BenchRequest(pool=pool, targets=targets, **given))
-
-
-def file_config(path: str, overrides: Mapping[str, str]) -> SelectConfig:
-    """The config of a file on the worker, with dotted keys replaced. Raises InputError."""
-    if "/" in path or Path(path).exists():
-        refuse_outside(path)
-    return _allowed(load_config(path, merge({}, overrides)))
 
 
 def _allowed(config: Model) -> Model:
@@ -354,11 +352,8 @@ def refuse_outside(text: str) -> None:
             return
     except (OSError, ValueError):  # a long text, which is no path
         return
-    folders = [
-        *filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep)),
-        os.getcwd(),
-        str(chosen_root(None)),
-    ]
+    data = filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep))
+    folders = [*data, os.getcwd(), str(chosen_root(None))]
     if not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
         raise InputError(
             "is outside of the folders that forms may read",
