@@ -6,7 +6,7 @@ package: nothing leaves the machine, and a slow first start is no error. What th
 
 import os
 
-_SETTINGS = {
+SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     # A first start creates and migrates a database; the default of 20 s can be too short.
@@ -18,5 +18,5 @@ _SETTINGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "selection,storage,flows",
 }
 
-for _key, _value in _SETTINGS.items():
+for _key, _value in SETTINGS.items():
     os.environ.setdefault(_key, _value)

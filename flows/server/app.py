@@ -54,6 +54,7 @@ class Door:
     def __init__(self, app: ASGIApp, secret: str, port: int) -> None:
         """secret: of the user `saelect`. port: names the cookie, since hosts share cookies."""
         self.app, self.secret, self.cookie = app, secret, f"saelect-{port}"
+        self.token = auth_header(secret)["Authorization"].removeprefix("Basic ")
         extra = os.environ.get("SAELECT_ALLOWED_HOSTS", "").split(",")
         self.hosts = {*LOOPBACK, socket.gethostname(), socket.getfqdn(), *filter(None, extra)}
 
@@ -97,15 +98,9 @@ class Door:
     def knows_secret(self, headers: Headers) -> bool:
         """Whether header or cookie carry the secret."""
         cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        expected = auth_header(self.secret)["Authorization"]
-        return self.is_secret(cookie.value if cookie else "") or hmac.compare_digest(
-            headers.get("authorization", "").encode(), expected.encode()
-        )
-
-    def is_secret(self, text: str) -> bool:
-        """Whether a text is the cookie's value: the secret in the header's encoding."""
-        expected = auth_header(self.secret)["Authorization"].removeprefix("Basic ")
-        return hmac.compare_digest(text.encode(), expected.encode())
+        sent = headers.get("authorization", "").removeprefix("Basic ")
+        given = (cookie.value if cookie else "", sent)
+        return any(hmac.compare_digest(each.encode(), self.token.encode()) for each in given)
 
     async def log_in(self, request: Request) -> Response:
         """Exchange the secret, in the link or the form, for a cookie."""
@@ -114,8 +109,7 @@ class Door:
         if not hmac.compare_digest(key.encode(), self.secret.encode()):
             return HTMLResponse(LOGIN_PAGE, 401)
         response = RedirectResponse("/", 303)
-        value = auth_header(self.secret)["Authorization"].removeprefix("Basic ")
-        response.set_cookie(self.cookie, value, httponly=True, samesite="strict")
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
         return response
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from flows import SETTINGS
 from flows.orchestration.prefect_settings import DATA_FOLDERS, FILES_URL, LIVE
 from storage.files.workspace import ENVIRONMENT_VARIABLE, Workspace
 
@@ -100,6 +101,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
     }
     home = settings.folder
     fixed = {
+        "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_API_URL": f"{settings.url}/api",
@@ -109,16 +111,12 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_UI_V2_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # Relative, so that it follows the browser through tunnels and proxies.
         "PREFECT_UI_API_URL": "/api",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_WORKER_PREFETCH_SECONDS": "1",
-        "DO_NOT_TRACK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
@@ -128,7 +126,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         LIVE: str(settings.live),
         DATA_FOLDERS: os.pathsep.join(str(path.resolve()) for path in settings.data),
     }
-    return {**inherited, **fixed, "PYTHONPATH": _python_path(inherited)}
+    return {**SETTINGS, **inherited, **fixed, "PYTHONPATH": _python_path(inherited)}
 
 
 def _python_path(inherited: Mapping[str, str]) -> str:
