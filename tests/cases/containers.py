@@ -45,6 +45,18 @@ def arrow(rows: Sequence[Row], name: str) -> Callable[[Path], Path]:
     return write
 
 
+def _maps(talks: Sequence[Talk]) -> Callable[[Path], Path]:
+    """Writes turns as maps of Arrow, which are no structs."""
+
+    def write(folder: Path) -> Path:
+        kind = pa.list_(pa.map_(pa.string(), pa.string()))
+        turns = [[list(turn.items()) for turn in openai(talk)] for talk in talks]
+        pq.write_table(pa.table({"messages": pa.array(turns, kind)}), folder / "pool.parquet")
+        return folder / "pool.parquet"
+
+    return write
+
+
 def saved(rows: Sequence[Row], *, splits: bool) -> Callable[[Path], Path]:
     """Writes what `datasets` saves to disk."""
 
@@ -102,6 +114,12 @@ def _json() -> list[Case]:
     cases.append(Case("splits in one object", raw(splits, "p.json"), refused="split: t"))
     cases.append(Case("a chosen split of an object", raw(splits, "p.json"), talks,
                       settings={"split": "train"}))  # fmt: skip
+    strangers = {"Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+                 "gzip": gzip.compress(b"{}"), "HTML": b"<!DOCTYPE html><html>",
+                 "Parquet": b"PAR1\x15\x04"}  # fmt: skip
+    for name, content in strangers.items():
+        write = raw(content, "pool.jsonl")
+        cases.append(Case(f"named jsonl: {name}", write, refused=name))
     broken = lines(_rows(talks)) + b'{"messages": [], "messages": []}\n'
     cases.append(Case("a key twice", raw(broken, "pool.jsonl"), refused="stands twice"))
     cases.append(Case("a key twice, dropped", raw(broken, "pool.jsonl"), talks,
@@ -160,6 +178,8 @@ def _arrow() -> list[Case]:
     talks = pairs(8330)
     rows = [{key: text.encode() for key, text in row.items()} for row in _columns(talks)]
     cases.append(Case("texts stored as bytes", arrow(rows, "pool.parquet"), talks))
+    talks = pairs(8360)
+    cases.append(Case("maps in a table", _maps(talks), talks))
     talks = pairs(8340)
     cases.append(Case("a saved dataset", saved(_rows(talks), splits=False), talks))
     talks = pairs(8350)

@@ -212,6 +212,12 @@ def _answer_cases() -> list[Case]:
     rows = [{"messages": openai(t)} for t in talks]
     rows += [{"messages": [{"role": "user", "content": "2?"}, {"role": "assistant", "content": 2}]}]
     cases.append(Case("a number for an answer", jsonl(rows), talks, drops={"not_text": 1}))
+    rows = [{"messages": openai(t)} for t in pairs(6050)]
+    strange: list[Any] = [["One.", "Two."], {"text": ["One."]}, {"text": 2}, [{"text": ["One."]}]]
+    rows += [{"messages": [{"role": "user", "content": "2?"}, {"role": "assistant", "content": x}]}
+             for x in strange]  # fmt: skip
+    cases.append(Case("lists and numbers inside contents", jsonl(rows), pairs(6050),
+                      drops={"not_text": 4}))  # fmt: skip
     rows = [{"q": question(i), "n": i} for i in range(4)]
     mapped = {"columns": {"prompt": "q", "response": "n"}}
     cases.append(Case("a mapped number", jsonl(rows), refused="`n` is the number", settings=mapped))

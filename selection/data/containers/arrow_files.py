@@ -28,7 +28,7 @@ def _opened(file: DataFile) -> Iterator[Any]:
                 )
             else:
                 yield stack.enter_context(_arrow_reader(file))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
             kind = "Parquet" if file.suffix == ".parquet" else "Arrow"
             raise InputError(
                 f"not readable as {kind} ({(str(error) or type(error).__name__).splitlines()[0]})",
@@ -71,7 +71,7 @@ def iter_arrow(file: DataFile) -> Iterator[RawRow]:
     with _opened(file) as table:
         row = 0
         for batch in _batches(table):
-            for value in batch.to_pylist():
+            for value in batch.to_pylist(maps_as_pydicts="strict"):
                 row += 1
                 values = {key: jsonable(item) for key, item in value.items()}
                 text = json.dumps(values, ensure_ascii=False)

@@ -13,7 +13,7 @@ from selection.data.containers.arrow_files import columns_of, iter_arrow
 from selection.data.containers.json_files import iter_json
 from selection.data.containers.listing import ARROW, LINES, SUFFIXES, TABLES
 from selection.data.containers.rows import RawRow
-from selection.data.containers.streams import COMPRESSIONS, DataFile, refuse_empty
+from selection.data.containers.streams import COMPRESSIONS, DataFile, refuse_empty, refuse_stranger
 from selection.data.containers.tables import Dialect, header_of, iter_csv
 from selection.records import PoolSource
 
@@ -29,6 +29,7 @@ def iter_file(file: DataFile, source: PoolSource) -> Iterator[RawRow]:
             f" {', '.join(COMPRESSIONS)}.",
         )
     refuse_empty(file)
+    refuse_stranger(file)
     if file.suffix in TABLES:
         rows = iter_csv(file, _dialect(source))
     elif file.suffix in (*LINES, ".json"):
@@ -41,6 +42,7 @@ def iter_file(file: DataFile, source: PoolSource) -> Iterator[RawRow]:
 def column_names(file: DataFile, source: PoolSource) -> list[str] | None:
     """All columns of a file whose format names them up front (CSV, Parquet, Arrow); else None."""
     refuse_empty(file)
+    refuse_stranger(file)
     partition = [name for name, _ in file.partition]
     if file.suffix in TABLES:
         return header_of(file, _dialect(source)) + partition

@@ -43,5 +43,5 @@ def _mappings(data: Any) -> Iterable[Any]:
     if kind == "pyarrow":
         batches = data.to_batches(_BATCH) if hasattr(data, "to_batches") else data
         batches = [data] if hasattr(data, "to_pylist") and batches is data else batches
-        return (row for batch in batches for row in batch.to_pylist())
+        return (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
     return data

@@ -175,6 +175,33 @@ def _marked_encoding(start: bytes) -> str | None:
     return None
 
 
+_STRANGERS = {
+    b"version https://git-lfs": ("a pointer of Git LFS, not the file", "Run `git lfs pull`."),
+    b"<!doctype html": ("a page of HTML", "Download the file itself, not its page."),
+    b"<html": ("a page of HTML", "Download the file itself, not its page."),
+    b"PK\x03\x04": ("a ZIP archive", "Unpack it, and give what was in it."),
+    b"\x1f\x8b": ("packed by gzip", "Let its name end with .gz."),
+    b"\x28\xb5\x2f\xfd": ("packed by zstandard", "Let its name end with .zst."),
+    b"BZh": ("packed by bzip2", "Let its name end with .bz2."),
+    b"\xfd7zXZ": ("packed by xz", "Let its name end with .xz."),
+    b"PAR1": ("a Parquet file", "Let its name end with .parquet."),
+    b"ARROW1": ("an Arrow file", "Let its name end with .arrow."),
+    b"SQLite format 3": ("a database of SQLite", "Write its table as CSV or JSONL."),
+}
+"""How files begin that are not what their name says -> what they are, and the remedy."""
+
+
+def refuse_stranger(file: DataFile) -> None:
+    """Raise InputError for a text or Parquet file that is something else by its first bytes."""
+    if PurePosixPath(file.location).suffix.lower() in (*COMPRESSIONS, ".arrow", ".feather", ".ipc"):
+        return
+    with file.opened() as stream:
+        start = stream.read(32).lstrip().lower()
+    for mark, (what, remedy) in _STRANGERS.items():
+        if start.startswith(mark.lower()) and not (mark == b"PAR1" and file.suffix == ".parquet"):
+            raise InputError(f"this is {what}", file=file.name, remedy=remedy)
+
+
 def refuse_empty(file: DataFile) -> None:
     """Raise InputError for a file of no bytes, or one that cannot be looked at."""
     if file.n_bytes() == 0 and not file.location.startswith("http"):

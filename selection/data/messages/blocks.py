@@ -1,7 +1,7 @@
 """Contents made of blocks: thoughts, tool calls and results, as Anthropic and Gemini write them."""
 
 from selection.core.hashing import canonical_json
-from selection.data.messages.problems import Message, RowProblem, kind_with_article
+from selection.data.messages.problems import Message, RowProblem, kind_with_article, not_text
 from selection.data.messages.tools import call
 from selection.records import DropReason
 
@@ -91,7 +91,10 @@ def _kind(part: Message) -> str:
         return "thought"
     if any(word in kind for word in MEDIA_WORDS) or any(part.get(key) for key in MEDIA_KEYS):
         return "media"
-    if isinstance(part.get("text"), str) or kind in _TEXT_TYPES:
+    if kind in _TEXT_TYPES or "text" in part:
+        text = part.get("text")
+        if text is not None and not isinstance(text, str):
+            raise not_text("text", text)
         return "text"
     raise RowProblem(DropReason.NOT_TEXT, f"a part of the type `{kind}` holds no text")
 

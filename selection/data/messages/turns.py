@@ -169,11 +169,20 @@ def _content(value: object, role: str, name: str) -> object:
         value = parts
     if isinstance(value, dict) and ("text" in value or "type" in value):
         value = [value]
+    if role == "assistant" and name != "parts" and _are_texts(value):
+        raise not_text(name, value)  # reference answers, or pieces of one
     if isinstance(value, list) and all(_is_part(part) for part in value):
         return [_part(part) for part in value if part is not None]
     if role == "tool" and isinstance(value, dict | list):
         return canonical_json(compact(value))  # a result of data, in one spelling
     raise not_text(name, value)
+
+
+def _are_texts(value: object) -> bool:
+    """Whether a value is a list of several bare texts."""
+    if not isinstance(value, list) or len(value) < 2:
+        return False
+    return all(isinstance(item, str) for item in value)
 
 
 def _is_part(part: object) -> bool:

@@ -70,10 +70,12 @@ def side(value: object, role: str, name: str, keys: TurnKeys, answers: str) -> l
         return []
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as SQuAD has answers
-        value = value["text"]
     if is_turn(value, keys):
         value = [value]
+    elif isinstance(value, dict) and (
+        list(value) == ["text"] or isinstance(value.get("text"), list)
+    ):
+        return side(value["text"], role, name, keys, answers)  # also as SQuAD has its answers
     if isinstance(value, list):
         if all(isinstance(item, str) for item in value) and value:
             if len(value) == 1 or answers == "first":
