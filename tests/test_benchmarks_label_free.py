@@ -5,6 +5,8 @@ import json
 import numpy as np
 
 from benchmarks.label_free import Answer, best_split, summary
+from benchmarks.support.redraws import LabelledVectors, redraws
+from tests.planted_duplicates import planted
 
 
 def answer(alike: float, of_task: int, until: int, split: int, above: bool) -> Answer:
@@ -37,3 +39,19 @@ def test_figures_are_those_counted_by_hand_and_become_json() -> None:
 def test_the_best_split_is_where_relatives_lead_by_most() -> None:
     assert best_split(np.array([True, True, False, True, True, False, False])) == 5
     assert best_split(np.array([False, False])) == 0
+
+
+def test_redraws_are_pools_of_known_numbers_and_the_check_of_them() -> None:
+    drawn = planted(600, 60, 1)
+    ids = np.array([f"{i:032d}" for i in range(600)])
+    made = LabelledVectors(("made",), (drawn.pool,), ids, np.where(drawn.is_relevant, 0, -1))
+    for n, n_pool in ((0, 200), (20, 200), (40, 40)):
+        several = list(redraws(made, 6, n, n_pool, 3, seed=1))
+        assert [(each.task, each.n, each.n_pool) for each in several] == [(0, n, n_pool)] * 3
+        assert all(each.depth is not None for each in several)
+        assert [each.may_be_full for each in several] == [n == n_pool] * 3
+        assert sum(bool(each.holds) for each in several) >= 2
+        assert all(each.says_absent == (each.alike.median < 0.5) for each in several)
+        again = list(redraws(made, 6, n, n_pool, 3, seed=1))
+        assert [each.alike for each in again] == [each.alike for each in several]
+    assert list(redraws(made, 6, 200, 300, 1, seed=0)) == []  # too few rows of the task

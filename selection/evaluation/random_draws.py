@@ -82,22 +82,22 @@ def draw_sets(n_samples: int, size: int, n_sets: int, seed: int) -> NDArray[np.i
     return rng.permuted(columns, axis=1)[:, :size]
 
 
-def closeness(
-    own: NDArray[np.float64],
-    size: int,
-    statistic: Statistic,
-    times: NDArray[np.int64] | None = None,
-) -> NDArray[np.int64]:
+def closeness(own: NDArray[np.float64], size: int, statistic: Statistic) -> NDArray[np.int64]:
     """(c,) closeness to the exemplars, as `draw_thresholds` of draws of `size` samples state it.
 
-    own: (c, m) similarities to the exemplars. times: (m,) how often each counts, m together;
-    default once. statistic: largest similarity, or the mean as a sum times `size`. Exact.
+    own: (c, m) similarities to the exemplars. statistic: the largest, or the mean as a sum times
+    `size`. Exact.
     """
-    amounts = _amounts(own)
-    counts = np.ones(own.shape[1], np.int64) if times is None else times
+    return _closeness(_amounts(own), np.ones(own.shape[1], np.int64), size, statistic)
+
+
+def _closeness(
+    amounts: NDArray[np.int64], times: NDArray[np.int64], size: int, statistic: Statistic
+) -> NDArray[np.int64]:
+    """The same of exemplars that count `times`, (m,), each."""
     if statistic == "max":
-        return np.asarray(amounts[:, counts > 0].max(axis=1))
-    return np.asarray(amounts @ counts * size)
+        return np.asarray(amounts[:, times > 0].max(axis=1))
+    return np.asarray(amounts @ times * size)
 
 
 def draw_thresholds(
@@ -172,12 +172,12 @@ def depth_interval(
     own: (r, m) similarities of the examined candidates, thresholds: (r,) as `draw_thresholds`. For
     every resample the candidates are ranked anew by the exemplars that are in it.
     """
-    m = own.shape[1]
+    m, amounts = own.shape[1], _amounts(own)
     rng = np.random.default_rng(seed)
     depths = []
     for _ in range(n_resamples):
         times = np.bincount(rng.integers(0, m, m), minlength=m)
-        close = closeness(own, size, statistic, times)
+        close = _closeness(amounts, times, size, statistic)
         order = np.argsort(-close, kind="stable")
         depths.append(informative_until(close[order] > thresholds[order]))
     lo, hi = np.quantile(depths, [0.025, 0.975], method="inverted_cdf")
