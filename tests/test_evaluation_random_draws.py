@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from selection.core.sparse import concatenate, take
 from selection.evaluation.random_draws import (
     Statistic,
-    beats_draws,
+    closeness,
     depth_interval,
     draw_samples,
     draw_sets,
@@ -21,6 +22,17 @@ from selection.records import SparseRows
 from selection.similarity.queries import exemplar_queries, score_each
 from selection.similarity.weights import unit_weights
 from tests.planted_duplicates import N_LATENTS, planted
+
+
+def beats_draws(
+    own: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    sets: NDArray[np.int64],
+    statistic: Statistic,
+) -> NDArray[np.bool_]:
+    """Which candidates are closer to the exemplars than to 95 % of the draws."""
+    thresholds = draw_thresholds(drawn, sets, own.shape[1], statistic)
+    return np.asarray(closeness(own, sets.shape[1], statistic) > thresholds)
 
 
 @settings(max_examples=60, deadline=None)

@@ -127,18 +127,6 @@ def draw_thresholds(
     return threshold if statistic == "max" else threshold * n_exemplars
 
 
-def beats_draws(
-    own: NDArray[np.float64],
-    drawn: NDArray[np.float64],
-    sets: NDArray[np.int64],
-    statistic: Statistic,
-    level: float = LEVEL,
-) -> NDArray[np.bool_]:
-    """Which candidates are closer to the exemplars than to `level` of the draws, (c,) bool."""
-    thresholds = draw_thresholds(drawn, sets, own.shape[1], statistic, level)
-    return np.asarray(closeness(own, sets.shape[1], statistic) > thresholds)
-
-
 def near_exemplars(
     own: NDArray[np.float64], drawn: NDArray[np.float64], level: float = LEVEL
 ) -> NDArray[np.bool_]:
