@@ -39,5 +39,16 @@ class InputError(ValueError):
 
 def shorten(value: object, limit: int = 120) -> str:
     """`repr` of a value, cut to `limit` characters so that a message stays readable."""
-    text = repr(value)
+    text = repr(_clipped(value, limit + 1))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _clipped(value: object, limit: int) -> object:
+    """A value without what lies behind `limit` characters or items: a text may be very long."""
+    if isinstance(value, str):
+        return value[:limit]
+    if isinstance(value, list):
+        return [_clipped(item, limit) for item in value[:limit]]
+    if isinstance(value, dict):
+        return {key: _clipped(item, limit) for key, item in list(value.items())[:limit]}
+    return value

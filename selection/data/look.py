@@ -1,6 +1,5 @@
 """What the first rows of every file of a source say, before the source is read."""
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from selection.data.containers.arrow_files import parquet_rows
 from selection.data.containers.listing import find_files, is_dataset_name
 from selection.data.coverage import ReadReport
 from selection.data.messages.contents import has_response
-from selection.data.read import ReadBatch, open_files, read_file
+from selection.data.read import ReadBatch, open_files, peek_rows, read_file
 from selection.data.shapes.columns import propose_roles
 from selection.records import PoolSource
 
@@ -63,8 +62,8 @@ def look_at(source: PoolSource, n: int = 200) -> Look:
     samples: list[dict[str, object]] = []
     n_bytes, n_read, is_whole = 0, 0, True
     for file, raws in open_files(source, look.report):
-        rows = list(itertools.islice(raws, n))
-        is_whole = is_whole and len(rows) < n
+        rows = peek_rows(raws, n)
+        is_whole = is_whole and next(raws, None) is None
         n_read += len(rows)
         n_bytes += sum(len(row.raw_json().encode()) + 1 for row in rows)
         values = [row.value for row in rows if row.value is not None]

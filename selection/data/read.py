@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selection.core.errors import InputError
-from selection.core.hashing import canonical_json, example_id
+from selection.core.hashing import canonical_json, example_id_of_json
 from selection.data.checks import check_mapped, check_source, check_tables, refuse_broken, shape_of
 from selection.data.containers.files import iter_file
 from selection.data.containers.listing import Skipped, is_dataset_name, list_files, source_name
@@ -22,6 +22,7 @@ from selection.data.shapes.read_row import RowReader, turn_keys
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, DropReason, PoolSource
 
 N_PEEK = 200  # rows of a file that decide its shape
+_PEEK_CHARACTERS = 16 << 20  # of their JSON, where they have it
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 8 << 20  # of messages and raw rows; long rows make short batches
 
@@ -130,21 +131,47 @@ def read_file(
     file: str, raws: Iterator[RawRow], source: PoolSource, report: ReadReport
 ) -> Iterator[ReadBatch]:
     """Batches of one file's rows; see `read_pool`."""
-    peeked = list(itertools.islice(raws, N_PEEK))
+    peeked = peek_rows(raws, N_PEEK)
     shape = shape_of(file, peeked, source)
-    raws = itertools.chain(peeked, raws)
     builder = BatchBuilder(source, shape, report.start(file, source.columns))
-    known: Iterator[tuple[RawRow, Drop | None]] = ((raw, None) for raw in raws)
     if shape == "message_rows":
-        known = join_message_rows(raws, turn_keys(source))
         for raw in peeked:
             builder.coverage.used |= joining_columns(raw.value or {})
+    raws = itertools.chain(_each_forgotten(peeked), raws)
+    known: Iterator[tuple[RawRow, Drop | None]] = map(_without_drop, raws)
+    if shape == "message_rows":
+        known = join_message_rows(raws, turn_keys(source))
     for raw, drop in known:
         builder.add(raw, drop)
+        del raw, drop  # a row may be long, and the batch has what it needs
         if builder.is_full:
             yield builder.take()
     if builder.n_rows:
         yield builder.take()
+
+
+def peek_rows(raws: Iterator[RawRow], n: int) -> list[RawRow]:
+    """The first `n` rows, or fewer where they are very long."""
+    rows: list[RawRow] = []
+    n_characters = 0
+    while len(rows) < n and n_characters < _PEEK_CHARACTERS:
+        raw = next(raws, None)
+        if raw is None:
+            break
+        rows.append(raw)
+        n_characters += len(raw.text or "")
+    return rows
+
+
+def _without_drop(raw: RawRow) -> tuple[RawRow, None]:
+    return raw, None
+
+
+def _each_forgotten(rows: list[RawRow]) -> Iterator[RawRow]:
+    """The rows in their order; each is let go when the next one is asked for."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 @dataclass
@@ -232,10 +259,11 @@ def pool_row(
     name: str,
 ) -> dict[str, object]:
     """One row of POOL_SCHEMA. `name` is the source where no column says it."""
+    messages, tools = canonical_json(example.messages), canonical_json(example.tools)
     return {
-        "example_id": example_id(example.messages, example.tools),
-        "messages": canonical_json(example.messages),
-        "tools": None if example.tools is None else canonical_json(example.tools),
+        "example_id": example_id_of_json(messages, tools),
+        "messages": messages,
+        "tools": None if example.tools is None else tools,
         "own_id": role_text(value, "id", columns),
         "source": role_text(value, "source", columns) or name,
         "file": raw.file,

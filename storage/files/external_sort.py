@@ -59,7 +59,8 @@ class Buckets:
             # The last key makes the order total: Arrow promises stability for few of its sorts.
             table = table.append_column("_came", pa.array(np.arange(table.num_rows)))
             rows = pc.sort_indices(table, sort_keys=[*order, ("_came", "ascending")])
-            yield table.drop_columns("_came").take(rows)
+            table = table.drop_columns("_came").take(rows)  # the unsorted one is let go
+            yield table
 
     def _scatter(self) -> None:
         if not self._waiting:

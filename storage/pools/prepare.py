@@ -183,7 +183,9 @@ class _Preparation:
             is_first = np.concatenate([[True], ids[1:] != ids[:-1]])
             example_row = pa.array(n_examples + np.cumsum(is_first) - 1, pa.int64())
             n_examples += int(is_first.sum())
-            examples.add(table.filter(pa.array(is_first)).select(EXAMPLE_SCHEMA.names))
+            texts = table.select(EXAMPLE_SCHEMA.names)
+            examples.add(texts.filter(pa.array(is_first)))
+            del texts
             numbered = table.append_column("example_row", example_row)
             occurrences.add(numbered.select(OCCURRENCE_SCHEMA.names))
         examples.close()

@@ -46,8 +46,12 @@ def iter_lines(stream: BinaryIO, name: str) -> Iterator[RawRow]:
     A byte order mark may begin any line: joined files have one in the middle.
     """
     for number, line in enumerate(stream, 1):
-        if content := line.removeprefix(BOM).strip():
-            yield parse_row(content, name, number)
+        content = line.removeprefix(BOM).strip()
+        del line  # the row is kept while others work on it; a line may be long
+        if content:
+            row = [parse_row(content, name, number)]
+            del content
+            yield row.pop()
 
 
 def _is_lines(file: DataFile, encoding: str | None) -> bool:

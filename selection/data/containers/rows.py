@@ -69,10 +69,11 @@ def checked_row(value: object, text: str, file: str, row: int, line: int | None)
     if not isinstance(value, dict):
         problem = f"a row must be a JSON object, but this is {json_kind(value)}"
         return RawRow(file, row, None, problem, line=line)
-    if _SURROGATE.search(text) and not _is_unicode(value):
+    if "\\u" in text and _SURROGATE.search(text) and not _is_unicode(value):
         problem = r"a text holds half a character (a lone \ud800-\udfff escape)"
         return RawRow(file, row, None, problem, line=line)
-    own_text = None if "\n" in text or _NOT_JSON.search(text) else text
+    has_no_json = ("NaN" in text or "Infinity" in text) and _NOT_JSON.search(text)
+    own_text = None if "\n" in text or has_no_json else text
     return RawRow(file, row, value, text=own_text, line=line)
 
 
