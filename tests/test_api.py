@@ -74,8 +74,8 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {}, {}),
     ({"ranking": {"exemplar_reduction": "max"}}, {"exemplar_reduction": "max"}, {}),
     (
-        {"where": "source <> 'arithmetic'", "exclude": ["row-5"], "min_score": 0.01},
-        {"where": "source <> 'arithmetic'", "exclude": ["row-5"]},
+        {"where": "source <> 'arithmetic' AND n_chars < 90", "exclude": ["row-5"], "min_score": 0.01},
+        {"where": "source <> 'arithmetic' AND n_chars < 90", "exclude": ["row-5"]},
         {"min_score": 0.01},
     ),
     (
@@ -205,6 +205,17 @@ def test_items_that_decontamination_cannot_search_for_are_named(
     too_short = [i for i in range(2) if items.conversation(i)[0][0]["content"] == short]
     assert set(ranked.unsearched) - set(alone.unsearched) == {str(items.ids[too_short[0]])}
     assert rank(vectors, exemplars, decontaminate=False).unsearched == ()
+
+
+def test_where_sees_the_characters_of_a_sample(samples: Samples) -> None:
+    lengths = [
+        sum(len(message["content"]) for message in messages)
+        for messages, _ in samples.conversations()
+    ]
+    middle = sorted(lengths)[len(lengths) // 2]
+    passing = samples.passing(f"n_chars < {middle}")
+    assert passing.tolist() == [length < middle for length in lengths]
+    assert 0 < passing.sum() < len(samples)
 
 
 def test_what_cannot_be_done_is_said(vectors: Vectors, exemplars: Samples) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from selection.data.messages.contents import count_characters
 from selection.data.messages.normalize import plain_text
 from selection.data.read import ReadBatch
 from selection.data.shapes.columns import ColumnKinds
@@ -119,7 +120,14 @@ class Samples:
         if where is None:
             return np.ones(self.occurrences.num_rows, np.bool_)
         bound = compile_where(where).bind(self.kinds)
-        return bound.passes(pl.DataFrame(self.occurrences)).to_numpy()
+        return bound.passes(self._frame).to_numpy()
+
+    @cached_property
+    def _frame(self) -> pl.DataFrame:
+        """Occurrences with `n_chars`, as an expression sees them."""
+        lengths = [count_characters(messages) for messages, _ in self.conversations()]
+        n_chars = np.array(lengths, np.int64)[self.occurrences["sample"].to_numpy()]
+        return pl.DataFrame(self.occurrences).with_columns(pl.Series("n_chars", n_chars))
 
     def texts(self) -> Iterator[str]:
         """Plain text of every sample, in order, as BM25 and decontamination read it."""
