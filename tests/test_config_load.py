@@ -136,3 +136,20 @@ def test_every_key_is_explained_and_the_page_of_keys_is_current() -> None:
     assert [key.name for key in config_keys() if len(key.what) < 10] == []
     kept = (Path(__file__).parents[1] / "docs" / "config.md").read_text(encoding="utf-8")
     assert kept == page(), "run: python -m flows.config.reference docs/config.md"
+
+
+def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, 10):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    with pytest.raises(InputError, match="more than 100,000 values"):
+        load_config(write(tmp_path, "\n".join(lines)))
+    with pytest.raises(InputError, match="more than 100,000 values"):
+        load_config(write(tmp_path, "a: &a [*a]"))
+    with pytest.raises(InputError, match="nested too deeply"):
+        load_config(write(tmp_path, "[" * 3000 + "]" * 3000))
+
+
+def test_an_alias_means_the_value_of_its_anchor(tmp_path: Path) -> None:
+    text = "pool: &file p.jsonl\nexemplars: *file\nbudget: {examples: 3}\n"
+    assert load_config(write(tmp_path, text)).exemplars.path == "p.jsonl"

@@ -161,3 +161,18 @@ def test_a_cast_that_fails_on_a_value_is_refused() -> None:
 def test_only_the_columns_that_are_needed_are_asked_for() -> None:
     assert bound("licence = 'MIT' AND n_chars > 3").columns == ["licence", "n_chars"]
     assert bound("licence = 'MIT' AND quality > 3").columns == ["licence", "raw"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("LPAD(lang, 2000000000, 'x') = 'a'", "without padding"),
+        ("RPAD(lang, 2000000000, 'x') = 'a'", "without padding"),
+        ("REPLACE(" * 9 + "lang" + ", 'a', 'aaaaaaaaa')" * 9 + " = 'a'", "more than 8 REPLACE"),
+        (" AND ".join(["n_chars > 3"] * 400), "longer than 4,000 characters"),
+        ("(" * 1500 + "1 = 1" + ")" * 1500, "not an SQL expression"),
+    ],
+)
+def test_what_asks_for_too_much_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        bound(text)

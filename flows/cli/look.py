@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from storage.catalog.sql import SqlResult
 
 SQL_ROWS = 1000
+_STACKS = 500  # megabytes of addresses that threads reserve without using them
 REASONS = 3  # shown beside a pick, with the number of signs between them
 
 
@@ -136,16 +137,20 @@ def sql(
         str, typer.Option("--format", "-f", help="table, csv, json (one object a line), parquet.")
     ] = "table",
     out: Annotated[Path | None, typer.Option(help="File for `-f parquet`.")] = None,
+    seconds: Annotated[float, typer.Option(help="Give up after this time.", min=0.1)] = 10.0,
+    memory: Annotated[int, typer.Option(help="Megabytes that the query may use.", min=64)] = 1000,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Query the catalog in SQL, read-only.
 
     Views: v_selection, v_why, v_source_mix, v_drops, v_lineage, and scores of every example.
     """
-    from storage.catalog.sql import run_sql
+    from storage.catalog.sql import SqlLimits, run_sql
 
+    limits = SqlLimits(seconds, memory)
+    _limit_memory(memory)
     if output == "parquet":
-        _write_parquet(run_sql(find_workspace(workspace), query), out)
+        _write_parquet(run_sql(find_workspace(workspace), query, limits=limits), out)
         return
     writers = {"table": _table_text, "csv": _csv_text, "json": _json_text}
     if output not in writers:
@@ -156,10 +161,23 @@ def sql(
             remedy="Known: table, csv, json, parquet.",
         )
     limit = SQL_ROWS if output == "table" else None
-    result = run_sql(find_workspace(workspace), query, max_rows=limit)
+    result = run_sql(find_workspace(workspace), query, max_rows=limit, limits=limits)
     sys.stdout.write(writers[output](result))
     if result.is_cut:
         sys.stderr.write(f"first {SQL_ROWS:,} rows; --format csv or json gives all rows\n")
+
+
+def _limit_memory(megabytes: int) -> None:
+    """Let this process grow by so much and no more; DuckDB counts not all that its functions use."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if sys.platform == "linux":
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (now + (megabytes + _STACKS) * 10**6, hard))
 
 
 def export(

@@ -58,8 +58,8 @@ def _run() -> int:
 
 
 def _hard_exit(status: dict[str, int]) -> None:
-    """End the process at once if Prefect was used; otherwise let Python end it."""
-    if "prefect" in sys.modules:
+    """End the process at once if Prefect or DuckDB was used, whose threads may still run."""
+    if "prefect" in sys.modules or "duckdb" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status["code"])

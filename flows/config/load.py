@@ -13,6 +13,7 @@ from flows.config.jobs import SelectConfig, VectorJob
 from selection.core.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")
+MAX_VALUES = 100_000
 
 KeyPath = tuple[str | int, ...]
 Lines = Mapping[KeyPath, int]
@@ -195,8 +196,12 @@ def _parse(text: str, file: str | None = None, field: str | None = None) -> tupl
     line = None
     lines: dict[KeyPath, int] = {}
     try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _count_values(node, {}) > MAX_VALUES:
+            problem = f"with its aliases it holds more than {MAX_VALUES:,} values"
+            raise yaml.YAMLError(problem)
         value = yaml.safe_load(text)
-        _collect_lines(yaml.compose(text), (), lines, file)
+        _collect_lines(node, (), lines, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problem = str(error.problem)
@@ -212,6 +217,22 @@ def _parse(text: str, file: str | None = None, field: str | None = None) -> tupl
     else:
         return value, lines
     raise InputError(f"not valid YAML: {problem}", file=file, line=line, field=field, remedy=remedy)
+
+
+def _count_values(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Values below a node, those of an alias counted at each place where it stands.
+
+    known: counts by the id of a node; one that is not finished contains itself, so it has no end.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1
+        inner = [
+            part for item in node.value for part in (item if isinstance(item, tuple) else (item,))
+        ]
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _collect_lines(

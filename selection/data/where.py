@@ -39,6 +39,9 @@ _FUNCTIONS |= {"Floor", "Ceil", "FillNull", "Coalesce", "MinHorizontal", "MaxHor
 # Members of these families that look at several rows. SQL leads to none of them today.
 _NOT_BY_ROW = {"ConcatVertical", "Any", "All", "IsUnique", "IsDuplicated"}
 _NOT_BY_ROW |= {"IsFirstDistinct", "IsLastDistinct"}
+_NOT_BY_ROW |= {"PadStart", "PadEnd"}  # one number in them asks for any amount of memory
+_MAX_CHARACTERS = 4_000
+_MAX_REPLACED = 8  # REPLACE in REPLACE multiplies the length of a text
 _MAX_CHOICES = 256  # ways to read texts that spell numbers, tried in order
 
 
@@ -119,11 +122,18 @@ class BoundWhere:
 
 def compile_where(text: str) -> Where:
     """Parse a `where`. Raises InputError unless it is one expression about single rows."""
+    if len(text) > _MAX_CHARACTERS or text.upper().count("REPLACE") > _MAX_REPLACED:
+        raise InputError(
+            f"longer than {_MAX_CHARACTERS:,} characters, or more than {_MAX_REPLACED} REPLACE",
+            field="where",
+            value=text[:60],
+            remedy="Compute a column in the pool's file and ask for that.",
+        )
     try:
         expression = pl.sql_expr(text)
         tree = json.loads(expression.meta.serialize(format="json"))
         names = tuple(sorted(set(expression.meta.root_names())))
-    except (PolarsError, ValueError) as error:
+    except (PolarsError, ValueError, RecursionError) as error:
         raise InputError(
             f"not an SQL expression ({_first_lines(error)})",
             field="where",
@@ -133,7 +143,7 @@ def compile_where(text: str) -> Where:
         ) from None
     if strange := _not_by_row(tree):
         raise InputError(
-            f"an expression about single rows is needed, but this uses {strange}",
+            f"an expression about single rows, without padding, is needed, but this uses {strange}",
             field="where",
             value=text,
             remedy="Leave out sub-queries, windows and aggregates such as COUNT and MAX.",
