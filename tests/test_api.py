@@ -74,7 +74,11 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {}, {}),
     ({"ranking": {"exemplar_reduction": "max"}}, {"exemplar_reduction": "max"}, {}),
     (
-        {"where": "source <> 'arithmetic' AND n_chars < 90", "exclude": ["row-5"], "min_score": 0.01},
+        {
+            "where": "source <> 'arithmetic' AND n_chars < 90",
+            "exclude": ["row-5"],
+            "min_score": 0.01,
+        },
         {"where": "source <> 'arithmetic' AND n_chars < 90", "exclude": ["row-5"]},
         {"min_score": 0.01},
     ),

@@ -48,9 +48,7 @@ def test_a_large_answer_is_refused(workspace: Workspace) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="addresses are limited by the system")
 @pytest.mark.parametrize("function", ["repeat('a', 2000000000)", "lpad('a', 2000000000, 'b')"])
-def test_the_command_holds_what_duckdb_does_not_count(
-    workspace: Workspace, function: str
-) -> None:
+def test_the_command_holds_what_duckdb_does_not_count(workspace: Workspace, function: str) -> None:
     done = subprocess.run(
         [*COMMAND, f"SELECT {function}", "-w", str(workspace.root), "--seconds", "60"],
         capture_output=True,
