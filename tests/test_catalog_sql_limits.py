@@ -39,7 +39,7 @@ def test_an_endless_query_is_given_up(workspace: Workspace, query: str) -> None:
 def test_a_large_answer_is_refused(workspace: Workspace) -> None:
     limits = SqlLimits(60, 64)
     text = "SELECT range, repeat('x', 1000) FROM range({n})"
-    with pytest.raises(InputError, match="more than 64 MB.*--memory"):
+    with pytest.raises(InputError, match=r"more than 64 MB.*--memory"):
         run_sql(workspace, text.format(n=200_000), limits=limits)
     assert len(run_sql(workspace, text.format(n=20_000), limits=limits).rows) == 20_000
     with pytest.raises(InputError, match="Out of Memory"):

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,28 @@ def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
 def test_an_alias_means_the_value_of_its_anchor(tmp_path: Path) -> None:
     text = "pool: &file p.jsonl\nexemplars: *file\nbudget: {examples: 3}\n"
     assert load_config(write(tmp_path, text)).exemplars.path == "p.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("budget: {examples: yes}", "budget.examples"),
+        ("budget: {examples: true}", "budget.examples"),
+        ("budget: {examples: 1:30}", "budget.examples"),
+        ("budget: {examples: 3}\nmin_score: false", "min_score"),
+        ("budget: {examples: 3}\nseed: 10000000000000000000000000", "seed"),
+        ("budget: {examples: 3}\nname: latest", "name"),
+    ],
+)
+def test_what_yaml_or_python_would_take_for_a_number_is_refused(
+    tmp_path: Path, line: str, field: str
+) -> None:
+    text = f"pool: pool.jsonl\nexemplars: exemplars.jsonl\n{line}\n"
+    with pytest.raises(InputError, match=rf"line \d: `{re.escape(field)}`"):
+        load_config(write(tmp_path, text))
+
+
+def test_numbers_and_booleans_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    text = "pool: yes.jsonl\nexemplars: e.jsonl\nbudget: {fraction: 1e-2}\nname: NO\nindex: true\n"
+    config = load_config(write(tmp_path, text))
+    assert (config.budget.fraction, config.name, config.index) == (0.01, "NO", True)

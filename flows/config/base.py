@@ -1,8 +1,8 @@
 """The base of all config sections: unknown keys are errors, short forms are accepted."""
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 DEMO = "demo"
 """Name of the packaged demonstration model and SAE."""
@@ -12,6 +12,22 @@ class Strict(BaseModel):
     """Frozen; any key that is not declared is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false where a number is needed: pydantic takes them for 1 and 0."""
+        if isinstance(value, bool) and info.field_name is not None:
+            if not _takes_bool(cls.model_fields[info.field_name].annotation):
+                raise ValueError("a value is needed here, not true or false")
+        return value
+
+
+def _takes_bool(annotation: Any) -> bool:
+    """Whether a boolean is among the values of an annotation."""
+    if annotation is bool or annotation is Any or isinstance(annotation, bool):
+        return True
+    return any(_takes_bool(part) for part in get_args(annotation))
 
 
 def as_mapping(key: str) -> Any:

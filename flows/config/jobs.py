@@ -6,7 +6,7 @@ preset never changes the meaning of a stored config.
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from flows.config.base import DEMO, Strict, as_list, as_mapping
 from flows.config.data import DecontaminationConfig, ExemplarsConfig, PoolConfig
@@ -112,7 +112,20 @@ class SelectConfig(VectorJob):
         description="Top picks of each selection whose token activations are recorded, with a tenth"
         " as many near misses; costs another forward pass over these. 0: none.",
     )
-    seed: int = Field(0, description="Seed of the random control and the label-free check.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        description="Seed of the random control and the label-free check.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def name_is_no_word_of_the_commands(cls, name: str | None) -> str | None:
+        """Refuse `latest`, which means the last selection."""
+        if name == "latest":
+            raise ValueError("`latest` means the last selection; choose another name")
+        return name
 
     @model_validator(mode="after")
     def search_has_an_index(self) -> "SelectConfig":

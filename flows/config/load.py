@@ -1,10 +1,11 @@
 """Config files: YAML in, `SelectConfig` out, with every mistake named by line, field and remedy."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,10 +15,37 @@ from selection.core.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")
 MAX_VALUES = 100_000
+_FLOAT = "tag:yaml.org,2002:float"
 
 KeyPath = tuple[str | int, ...]
 Lines = Mapping[KeyPath, int]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers and booleans of YAML 1.2: `yes` is a text, and so are 1:30 and 010."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [
+            (tag, regexp)
+            for tag, regexp in resolvers
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", _FLOAT)
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"^[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.(inf|nan))$"),
+    list("-+0123456789."),
+)
 
 
 def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> SelectConfig:
@@ -196,11 +224,11 @@ def _parse(text: str, file: str | None = None, field: str | None = None) -> tupl
     line = None
     lines: dict[KeyPath, int] = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if _count_values(node, {}) > MAX_VALUES:
             problem = f"with its aliases it holds more than {MAX_VALUES:,} values"
             raise yaml.YAMLError(problem)
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         _collect_lines(node, (), lines, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None

@@ -5,6 +5,7 @@ sample tomorrow, with a new forward pass and a new vector, so the day is a const
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 TEMPLATE_DATE = "2024-07-26"
 """The day every template sees; the one that Llama 3 templates use where no clock is offered."""
 
+_MOST = 1_000_000
+
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{{ message.role | capitalize }}: "
@@ -46,6 +49,8 @@ TEMPLATE_ERRORS = (
     LookupError,
     AttributeError,
     ArithmeticError,
+    RecursionError,
+    MemoryError,
 )
 """What a template can raise on a sample that it was not written for."""
 
@@ -58,7 +63,10 @@ class ChatTemplate:
     """
 
     def __init__(self, text: str, variables: Mapping[str, str]) -> None:
-        """Compile; raises jinja2.TemplateSyntaxError."""
+        """Compile; raises jinja2.TemplateSyntaxError, also for a number of ten digits or more."""
+        if far := re.search(r"\d{10,}", text):
+            line = text[: far.start()].count("\n") + 1
+            raise jinja2.TemplateSyntaxError(f"the number {far[0]} is too large", line)
         self.text = text
         self._template = _environment().from_string(text)
         self.variables = dict(variables)
@@ -158,12 +166,51 @@ class _PlainNamespace(Namespace):
         super().__setitem__(name, value)
 
 
+class _BoundedSandbox(ImmutableSandboxedEnvironment):
+    """A sandbox in which one number cannot ask for gigabytes: no product or method beyond _MOST."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        """Multiply; raises SecurityError for long texts and lists, and for large powers."""
+        sizes = [len(side) for side in (left, right) if hasattr(side, "__len__")]
+        numbers = [abs(side) for side in (left, right) if isinstance(side, int)]
+        if sizes and numbers and sizes[0] * numbers[0] > _MOST:
+            raise jinja2.exceptions.SecurityError(f"a template may not repeat {numbers[0]} times")
+        if operator == "**" and numbers and max(numbers) > 1000:
+            raise jinja2.exceptions.SecurityError(f"a template may not compute {left} ** {right}")
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: jinja2.runtime.Context, obj: Any, *args: Any, **named: Any) -> Any:
+        """Call; raises SecurityError where a method of a text is handed a large number."""
+        if isinstance(getattr(obj, "__self__", None), str):
+            _refuse_far(*args, *named.values())
+        return super().call(context, obj, *args, **named)
+
+
+def _refuse_far(*values: object) -> None:
+    if any(isinstance(value, int) and abs(value) > _MOST for value in values):
+        raise jinja2.exceptions.SecurityError("a template may not pad a text so far")
+
+
+def _center(text: object, width: int = 80) -> str:
+    _refuse_far(width)
+    return str(text).center(width)
+
+
+def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    _refuse_far(width)
+    return jinja2.filters.do_indent(text, width, first, blank)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     """The sandbox that transformers renders chat templates in, with a fixed day."""
-    environment = ImmutableSandboxedEnvironment(
+    environment = _BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
-    environment.filters["tojson"] = _to_json
+    environment.filters |= {"tojson": _to_json, "center": _center, "indent": _indent}
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["namespace"] = _PlainNamespace
