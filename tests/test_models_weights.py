@@ -1,7 +1,10 @@
 """A model is what its hash says: damaged, foreign or mixed folders are read right or refused."""
 
 import json
+import resource
 import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +21,8 @@ from selection.activations.model import load_activation_model
 from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
+from selection.models.weights import check_file
+from selection.sae.formats.weight_files import read_weights
 from tests.fuzz_cases import fuzz
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
@@ -200,3 +205,22 @@ def test_a_damaged_folder_is_the_same_model_or_refused(
         stored = load_file(tiny_model_dir / WEIGHTS)
         for name, tensor in ours.items():
             assert torch.equal(tensor, stored[f"model.{name}"].to(tensor.dtype))
+
+
+def test_a_header_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as opened:  # sparse: it takes no space
+        opened.write(struct.pack("<Q", 3 << 30))
+        opened.truncate((3 << 30) + 8)
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"model\.safetensors.*only their beginning"):
+        check_file(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 100_000  # kB
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "params.npz"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("W_enc.npy", bytes(100 << 20))
+    with pytest.raises(InputError, match=r"params\.npz.*unpacks to 104,857,600"):
+        read_weights(file)

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from selection.data.messages.normalize import normalize_messages, simplify_messages, write_arguments
-from selection.rendering.templates import PLAIN_TEMPLATE, ChatTemplate
+from selection.rendering.templates import PLAIN_TEMPLATE, TEMPLATE_ERRORS, ChatTemplate
 from tests import tiny_tokenizers
 from tests.chat_templates import TEMPLATES
 
@@ -130,3 +130,26 @@ def test_arguments_become_text_once() -> None:
     assert once[1]["tool_calls"][0]["function"]["arguments"] == '{"q": "é<b>"}'
     assert write_arguments(once) == once
     assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"q": "é<b>"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'a' * 10 ** 9 }}",
+        "{{ 100000000 * [1] }}",
+        "{{ 'a'.center(100000000) }}",
+        "{{ 'a' | center(100000000) }}",
+        "{{ 'a' | indent(100000000) }}",
+        "{{ '%010000000000d' % 3 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+    ],
+)
+def test_a_template_cannot_ask_for_gigabytes(text: str) -> None:
+    with pytest.raises(TEMPLATE_ERRORS):
+        ChatTemplate(text, {})([{"role": "user", "content": "Hello"}])
+
+
+def test_a_template_may_multiply_and_pad() -> None:
+    template = ChatTemplate("{{ 'ab' * 3 }}{{ 2 * 3 }}{{ 2 ** 8 }}{{ 'x' | center(5) }}.", {})
+    assert template([]) == "ababab6256  x  ."

@@ -168,7 +168,7 @@ def sql(
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Let this process grow by so much and no more; DuckDB counts not all that its functions use."""
+    """Let this process grow by so much at most; DuckDB does not count all that it uses."""
     try:
         import resource
     except ImportError:  # Windows

@@ -17,9 +17,9 @@ class Strict(BaseModel):
     @classmethod
     def true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse true and false where a number is needed: pydantic takes them for 1 and 0."""
-        if isinstance(value, bool) and info.field_name is not None:
-            if not _takes_bool(cls.model_fields[info.field_name].annotation):
-                raise ValueError("a value is needed here, not true or false")
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field and not _takes_bool(field.annotation):
+            raise ValueError("a value is needed here, not true or false")
         return value
 
 

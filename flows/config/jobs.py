@@ -115,7 +115,7 @@ class SelectConfig(VectorJob):
     seed: int = Field(
         0,
         ge=0,
-        lt=2**63,
+        le=2**32 - 1,
         description="Seed of the random control and the label-free check.",
     )
 

@@ -228,7 +228,7 @@ def _parse(text: str, file: str | None = None, field: str | None = None) -> tupl
         if _count_values(node, {}) > MAX_VALUES:
             problem = f"with its aliases it holds more than {MAX_VALUES:,} values"
             raise yaml.YAMLError(problem)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)
         _collect_lines(node, (), lines, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None

@@ -17,6 +17,7 @@ from selection.core.errors import InputError
 
 _STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
 _AGAIN = "Download it again, for example with `hf download`."
+_MAX_HEADER = 100_000_000  # bytes; the limit of the format's own library
 _LFS = b"version https://git-lfs"
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 
@@ -81,7 +82,7 @@ def check_file(file: Path) -> dict[str, Any]:
             return {}
         opened.seek(0)
         length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
-        if not 0 < length <= size - 8:
+        if not 0 < length <= min(size - 8, _MAX_HEADER):
             raise InputError(
                 "these are no weights, or only their beginning",
                 file=file,

@@ -22,6 +22,8 @@ from selection.sae.metadata import SaeInfo
 if TYPE_CHECKING:
     from selection.sae.formats.layout import Checkpoint
 
+_SMALL = 64 << 20  # bytes; tensors of zeros may shrink so far
+_MAX_RATIO = 20
 _AGAIN = "Download or train it again."
 _DAMAGED = (
     OSError,
@@ -128,6 +130,7 @@ def read_weights(file: Path) -> dict[str, Any]:
     and containers of them: code in it is never run.
     """
     try:
+        _refuse_bomb(file)
         if file.suffix == ".safetensors":
             return load_file(file)
         if file.suffix == ".npz":
@@ -151,6 +154,20 @@ def read_weights(file: Path) -> dict[str, Any]:
             "expected a dict of tensors", file=file, value=type(contents).__name__, remedy=_AGAIN
         )
     return contents
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Raise InputError for an archive that unpacks to far more than weights shrink to."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > max(_SMALL, _MAX_RATIO * file.stat().st_size):
+        raise InputError(
+            f"this archive of {file.stat().st_size:,} bytes unpacks to {size:,}: no weights do",
+            file=file,
+            remedy=_AGAIN,
+        )
 
 
 def safetensors_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
