@@ -144,7 +144,7 @@ def _emptied(
     preset = preset if isinstance(preset, Mapping) else {}
     return {
         "type": "object",
-        "title": section["title"],
+        "title": "Settings",  # of the tab that opens the section
         "description": section["description"].split("\n")[0],
         "properties": {
             key: _empty_field(key, field, definitions, preset.get(key))
@@ -197,7 +197,7 @@ def _folded(
     model: type[BaseModel], without: Mapping[str, Collection[str]], preset: Any = _BEST
 ) -> WithJsonSchema:
     """The schema of a form's folded fields: those of the config, and `max_hours`."""
-    schema = {**settings_schema(model, without, preset), "title": "Settings"}
+    schema = settings_schema(model, without, preset)
     hours = {"type": "number", "minimum": 0, "maximum": 720, "title": "Max hours"}
     schema["properties"]["max_hours"] = {**hours, "description": HOURS.description}
     return WithJsonSchema(schema)
