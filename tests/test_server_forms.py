@@ -25,6 +25,7 @@ from flows.server.forms import (
     vector_job,
 )
 from selection.core.errors import InputError
+from selection.sae.training.settings import TrainSettings
 
 FORMS = (select_config, vector_job, pool_job, training_job, bench_request)
 FIRST = {"pool": "p", "exemplars": "e", "budget": {"amount": 5}}
@@ -176,6 +177,8 @@ def test_a_training_page_trains() -> None:
     job = training_job("p.jsonl", "demo", {"k": 8, "widths": None}, {"model": {"dtype": "float32"}})
     assert job.sae.train is not None
     assert (job.sae.path, job.sae.train.k, job.model.dtype) == (None, 8, "float32")
+    untouched = training_job("p.jsonl", "demo", {}, None).sae
+    assert (untouched.path, untouched.train) == (None, TrainSettings())
 
 
 def test_tokens_of_a_budget_are_counted_as_the_page_says() -> None:

@@ -259,8 +259,8 @@ def training_job(
     advanced: VectorSettings | None = ADVANCED,
 ) -> VectorJob:
     """The training of an SAE; raises as `select_config`."""
-    settings = {**(advanced or {}), "sae": {"train": {**filled(training)}}}
-    return vector_job(pool, model, DEMO, settings)
+    given = {**_config(_vectors(pool, model, DEMO), advanced), "sae": {"train": filled(training)}}
+    return _allowed(resolve_job(given, source=SOURCE))
 
 
 def vector_job(
