@@ -22,6 +22,10 @@ class TurnPositions:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
+    def of(self, token: int) -> tuple[int, int, int]:
+        """Turn, first character and end of one token."""
+        return int(self.turns[token]), int(self.starts[token]), int(self.ends[token])
+
     def at(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "TurnPositions":
         """Some of the tokens."""
         return TurnPositions(self.turns[rows], self.starts[rows], self.ends[rows])

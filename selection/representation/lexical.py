@@ -8,16 +8,17 @@ is rare (a pair of words does with probability 2^-20) and the same for all sampl
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.sparse import indptr_of
-from selection.core.words import words
+from selection.core.words import word_spans, words
 from selection.records import Rendered, SparseRows
+from selection.rendering.offsets import TurnPositions
 from selection.rendering.renderer import Renderer
 from selection.representation.aggregate import VALUE_MAX
 from selection.representation.represent import UnitReport
@@ -74,6 +75,36 @@ def lexical_terms(
         return column_words(renderer.counted_text(sample) for sample in samples)
     tokens = np.unique(np.concatenate([each.tokens[each.content_mask] for each in samples]))
     return {int(token): renderer.token_text(int(token)) for token in tokens}
+
+
+class TermSpan(NamedTuple):
+    """Where a term stands in a sample: its column, the turn, first character and end there."""
+
+    column: int
+    turn: int
+    first: int
+    end: int
+
+
+def term_spans(
+    kind: LexicalKind, sample: Rendered, positions: TurnPositions, turns: Sequence[str]
+) -> Iterator[TermSpan]:
+    """Every content token that lies in a turn, or every word whose first character is content.
+
+    positions: of the sample's content tokens. turns: texts of the sample's turns.
+    """
+    if kind == "tokens":
+        tokens = sample.tokens[sample.content_mask]
+        for token in np.flatnonzero(positions.turns >= 0).tolist():
+            yield TermSpan(int(tokens[token]), *positions.of(token))
+        return
+    for number, text in enumerate(turns):
+        is_content = np.zeros(len(text), np.bool_)
+        for token in np.flatnonzero(positions.turns == number).tolist():
+            is_content[positions.starts[token] : positions.ends[token]] = True
+        for first, end, word in word_spans(text):
+            if is_content[first]:
+                yield TermSpan(word_column(word), number, first, end)
 
 
 def lexical_report(rows: SparseRows) -> UnitReport:

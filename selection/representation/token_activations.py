@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selection.activations.batching import iter_activations
 from selection.activations.model import ActivationModel
 from selection.records import Rendered
+from selection.rendering.offsets import TurnPositions
 from selection.representation.heads import Head
 from selection.sae.encode import encode
 
@@ -42,7 +43,7 @@ class TokenActivations:
 
 def token_activations(
     samples: Sequence[Rendered],
-    wanted: Sequence[NDArray[np.integer]],
+    wanted: Sequence[Sequence[int] | NDArray[np.integer]],
     model: ActivationModel,
     head: Head,
     tokens_per_batch: int | None = None,
@@ -54,7 +55,7 @@ def token_activations(
     coder, hookpoint = head.coder.to(model.device), model.hookpoints.index(head.hookpoint)
     width = len(coder.encoder_bias)
     owners = np.repeat(np.arange(len(wanted)), [len(each) for each in wanted])
-    keys = owners * width + np.concatenate([np.zeros(0, np.int64), *wanted])
+    keys = owners * width + np.array([latent for each in wanted for latent in each], np.int64)
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     for batch in iter_activations(model, samples, tokens_per_batch):
         local, which = batch.sample_of_token, torch.from_numpy(batch.index)
@@ -87,3 +88,17 @@ def strongest(activations: TokenActivations, most: int) -> TokenActivations:
     is_new[1:] = (np.diff(pairs) != 0).any(axis=0)
     rank = np.arange(len(order)) - np.flatnonzero(is_new)[np.cumsum(is_new) - 1]
     return activations.at(np.sort(order[rank < most]))
+
+
+def in_turns(
+    activations: TokenActivations, positions: Sequence[TurnPositions]
+) -> tuple[NDArray[np.generic], ...]:
+    """Sample, latent, turn, first character, end and strength of the tokens that lie in a turn.
+
+    positions: of each sample's counted tokens.
+    """
+    pairs = zip(activations.samples, activations.tokens, strict=True)
+    spans = np.array([positions[sample].of(token) for sample, token in pairs], np.int64)
+    turns, firsts, ends = spans.reshape(-1, 3).T
+    columns = (activations.samples, activations.latents, turns, firsts, ends, activations.strengths)
+    return tuple(column[turns >= 0] for column in columns)

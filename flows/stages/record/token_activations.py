@@ -6,13 +6,11 @@ tokens of lexical spaces are found in the text.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from flows.orchestration.progress import stage
 from flows.stages.record.material import Material, Row
@@ -20,13 +18,12 @@ from flows.stages.represent.representer import Representer
 from flows.stages.represent.spaces import Source
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.core.words import word_spans
 from selection.data.messages.normalize import turn_texts
 from selection.picking.selections import Selection
 from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions
-from selection.representation.lexical import word_column
-from selection.representation.token_activations import strongest, token_activations
+from selection.representation.lexical import term_spans
+from selection.representation.token_activations import in_turns, strongest, token_activations
 from storage.catalog.arrow_rows import to_arrow
 from storage.pools.token_activations import SCHEMA, read_token_activations, save_token_activations
 
@@ -58,7 +55,7 @@ def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str,
         for row, example_id in rows:
             for space, latent in named.get((selection_id, example_id), ()):
                 wanted.setdefault(space, {}).setdefault(row, set()).add(latent)
-    places = {
+    marks_of = {
         source.name: (_counted if source.is_lexical else _activations_of)(
             material, source, wanted[source.name]
         )
@@ -70,7 +67,7 @@ def token_activation_rows(material: Material, why: pa.Table | None) -> dict[str,
         for row, example_id in rows:
             base: Row = {"selection_id": selection_id, "example_id": example_id}
             for space, latent in named.get((selection_id, example_id), ()):
-                part = places.get(space, {}).get((row, latent), ())
+                part = marks_of.get(space, {}).get((row, latent), ())
                 marked += [{**base, "space": space, "latent": latent, **each} for each in part]
     return {"token_activations": to_arrow("token_activations", marked)} if marked else {}
 
@@ -106,13 +103,12 @@ def _shown(material: Material, decided: Selection, n: int) -> list[tuple[int, st
 def _activations_of(
     material: Material, source: Source, wanted: Mapping[int, set[int]]
 ) -> dict[tuple[int, int], list[Row]]:
-    """(pool row, latent) -> the places of its tokens, in their order.
+    """(pool row, latent) -> the spans of its tokens, in their order.
 
     The model runs only where no file has the answer.
     """
-    representer = source.representer
-    rows = np.array(sorted(wanted), np.int64)
-    latents = [np.array(sorted(wanted[row]), np.int64) for row in rows.tolist()]
+    representer, rows = source.representer, sorted(wanted)
+    latents = [sorted(wanted[row]) for row in rows]
     ids = material.pool.example_ids()[rows].astype(str).tolist()
     compute = representer.config.compute
     question = [
@@ -120,7 +116,7 @@ def _activations_of(
         representer.model_input.renderer.rendering_id,
         TOKENS,
         compute.plan_key,
-        [[name, each.tolist()] for name, each in zip(ids, latents, strict=True)],
+        [[name, each] for name, each in zip(ids, latents, strict=True)],
     ]
     folder = representer.workspace.token_activations / representer.representation_id
     file = folder / f"{content_id(question)}.parquet"
@@ -137,15 +133,15 @@ def _activations_of(
     marks: dict[tuple[int, int], list[Row]] = {}
     for row in table.to_pylist():
         mark = _mark(row["turn"], row["first_char"], row["end_char"], row["strength"])
-        marks.setdefault((int(rows[row["sample"]]), row["latent"]), []).append(mark)
+        marks.setdefault((rows[row["sample"]], row["latent"]), []).append(mark)
     return marks
 
 
 def _compute_token_activations(
     material: Material,
     representer: Representer,
-    rows: NDArray[np.int64],
-    latents: Sequence[NDArray[np.int64]],
+    rows: Sequence[int],
+    latents: Sequence[Sequence[int]],
 ) -> pa.Table:
     """One more pass over these rows' samples: a table of `storage.pools.token_activations`."""
     shown = _rendered(material, representer, rows)
@@ -156,80 +152,46 @@ def _compute_token_activations(
             token_activations(samples, latents, model, representer.head, per_batch), TOKENS
         )
         handle.detail = f"{len(strong.tokens):,} token activations of explaining latents"
-    places = np.zeros((len(strong.tokens), 3), np.int64)  # turn, first character, end
-    for n, (sample, token) in enumerate(zip(strong.samples, strong.tokens, strict=True)):
-        there = shown[sample].places
-        places[n] = there.turns[token], there.starts[token], there.ends[token]
-    has_place = places[:, 0] >= 0
-    columns = (strong.samples, strong.latents, *places.T, strong.strengths)
-    return pa.table([column[has_place] for column in columns], names=SCHEMA.names).cast(SCHEMA)
+    columns = in_turns(strong, [each.positions for each in shown])
+    return pa.table(list(columns), names=SCHEMA.names).cast(SCHEMA)
 
 
 def _counted(
     material: Material, source: Source, wanted: Mapping[int, set[int]]
 ) -> dict[tuple[int, int], list[Row]]:
-    """(pool row, column) -> where its word or token stands among what counts, in the text's order.
+    """(pool row, column) -> the spans of its content token or word, in the text's order.
 
-    At most TOKENS places of each, the first ones; every place is as strong as another.
+    At most TOKENS of each, the first ones; one is as strong as another.
     """
-    rows = np.array(sorted(wanted), np.int64)
+    rows, kind = sorted(wanted), source.settings.kind
+    assert kind != "sae"
     marks: dict[tuple[int, int], list[Row]] = {}
-    for row, each in zip(rows.tolist(), _rendered(material, source.representer, rows), strict=True):
-        terms = _tokens_of(each) if source.settings.kind == "tokens" else _words_of(each)
-        for column, turn, first, end in terms:
-            here = marks.setdefault((row, column), []) if column in wanted[row] else None
+    for row, each in zip(rows, _rendered(material, source.representer, rows), strict=True):
+        for term in term_spans(kind, *each):
+            here = marks.setdefault((row, term.column), []) if term.column in wanted[row] else None
             if here is not None and len(here) < TOKENS:
-                here.append(_mark(turn, first, end, 1.0))
+                here.append(_mark(term.turn, term.first, term.end, 1.0))
     return marks
 
 
 def _mark(turn: int, first: int, end: int, activation: float) -> Row:
-    return {
-        "turn": int(turn),
-        "first_char": int(first),
-        "end_char": int(end),
-        "activation": activation,
-    }
+    return {"turn": turn, "first_char": first, "end_char": end, "activation": activation}
 
 
 class RenderedSample(NamedTuple):
-    """A sample of the pool: as the model reads it, where its counted tokens lie, its turns."""
+    """A sample of the pool: as the model reads it, where its content tokens lie, its turns."""
 
     rendered: Rendered
-    places: TurnPositions
+    positions: TurnPositions
     turns: list[str]
 
 
-def _words_of(shown: RenderedSample) -> Iterator[tuple[int, int, int, int]]:
-    """(column, turn, first character, end) of every word whose first character counts."""
-    places = shown.places
-    for number, text in enumerate(shown.turns):
-        counts = np.zeros(len(text), np.bool_)
-        for token in np.flatnonzero(places.turns == number):
-            counts[places.starts[token] : places.ends[token]] = True
-        for first, end, word in word_spans(text):
-            if counts[first]:
-                yield word_column(word), number, first, end
-
-
-def _tokens_of(shown: RenderedSample) -> Iterator[tuple[int, int, int, int]]:
-    """(token id, turn, first character, end) of every counted token that has a place."""
-    places, tokens = shown.places, shown.rendered.tokens[shown.rendered.content_mask]
-    for token in np.flatnonzero(places.turns >= 0):
-        yield (
-            int(tokens[token]),
-            int(places.turns[token]),
-            int(places.starts[token]),
-            int(places.ends[token]),
-        )
-
-
 def _rendered(
-    material: Material, representer: Representer, rows: NDArray[np.int64]
+    material: Material, representer: Representer, rows: Sequence[int]
 ) -> list[RenderedSample]:
     """Samples of the pool as they are marked."""
     renderer, shown = representer.model_input.renderer, []
-    for row in material.pool.examples_at(rows).to_pylist():
+    for row in material.pool.examples_at(pa.array(rows).to_numpy()).to_pylist():
         messages = json.loads(row["messages"])
         tools = json.loads(row["tools"]) if row["tools"] else None
         shown.append(
