@@ -30,6 +30,8 @@ NOT_IMPORTED = {
     "pytest-xdist": "a plugin", "types-PyYAML": "stubs",
 }  # fmt: skip
 OPTIONAL = {"delphi": "a reader of our files, in an environment of its own",
+            "peft": "an oracle of merged adapters",
+            "gguf": "by which transformers reads such files",
             "dictionary_learning": "an oracle, installed with --no-deps"}  # fmt: skip
 
 

@@ -14,6 +14,12 @@ class ModelConfig(Strict):
 
     name: str = Field(DEMO, description="Local folder, Hugging Face id, or `demo`.")
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    adapter: str | None = Field(
+        None, description="Folder or hub id of a LoRA adapter, merged into the model."
+    )
+    gguf_file: str | None = Field(
+        None, description="GGUF file in the folder or repository, instead of other weights."
+    )
     hookpoint: str = Field(
         "",
         description="`resid@4` (block) or `resid@0.5` (relative depth); empty: that of the SAE.",

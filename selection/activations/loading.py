@@ -81,7 +81,10 @@ def load_config(resolved: ResolvedModel, n_blocks: int | None = None) -> Any:
 
     with _explained(resolved.path):
         config = AutoConfig.from_pretrained(
-            resolved.path, trust_remote_code=resolved.trust_remote_code, local_files_only=True
+            resolved.path,
+            trust_remote_code=resolved.trust_remote_code,
+            local_files_only=True,
+            **_gguf(resolved),
         )
     if n_blocks is None:
         return config
@@ -116,6 +119,7 @@ def load_module(
             local_files_only=True,
             output_loading_info=True,
             **chosen,
+            **_gguf(resolved),
         )
     # A pooler comes after the last block, and checkpoints of language models have none.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
@@ -129,6 +133,10 @@ def load_module(
     if config.get_text_config() is not config:  # The language part of a model with pictures.
         module = module.get_decoder()
     return module
+
+
+def _gguf(resolved: ResolvedModel) -> dict[str, str]:
+    return {"gguf_file": resolved.gguf_file} if resolved.gguf_file else {}
 
 
 @contextmanager

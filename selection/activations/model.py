@@ -28,6 +28,7 @@ from selection.activations.packing import NAME, PACKED_KINDS, first_position, pa
 from selection.activations.prefixes import positions_in_row, shared_with_previous
 from selection.activations.run_plan import RunPlan, proven_plan
 from selection.core.errors import InputError
+from selection.models.adapters import merge
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 
@@ -290,7 +291,7 @@ def load_activation_model(
     packs = _packs(packing, resolved, where)
     shares = packs and share_prefixes and resolved.kind == "causal"
     plan = RunPlan(
-        "cut" if kind.startswith(KINDS_OF_TRUE_DEPTH) else "truncated",
+        "cut" if resolved.gguf_file or kind.startswith(KINDS_OF_TRUE_DEPTH) else "truncated",
         "shared" if shares else "packed" if packs else "padded",
     )
     build = partial(build_model, resolved, hookpoints, where, dtype)
@@ -314,6 +315,9 @@ def build_model(
     module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
     if plan.depth == "cut":
         del find_blocks(module, resolved.n_layers)[n_blocks:]
+    if resolved.adapter is not None:
+        there = resolved.n_layers if plan.depth == "whole" else n_blocks
+        merge(resolved.adapter, module, there)
     with fitting("the model", "model"):
         module = module.to(device)
     return ActivationModel(module.eval(), resolved, hookpoints, plan)

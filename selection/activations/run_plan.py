@@ -93,7 +93,7 @@ def proven_plan(
 
     key = {
         "model": resolved.weights_sha256,
-        "config": (resolved.path / "config.json").read_text(encoding="utf-8"),
+        "config": _config_text(resolved),
         "hookpoints": [str(hookpoint) for hookpoint in hookpoints],
         "device": device.type,
         "dtype": dtype,
@@ -117,6 +117,12 @@ def proven_plan(
     temp.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     os.replace(temp, file)
     return plan
+
+
+def _config_text(resolved: ResolvedModel) -> str:
+    """The model's configuration; a GGUF file holds it, and its hash is the model's."""
+    file = resolved.path / "config.json"
+    return "" if resolved.gguf_file else file.read_text(encoding="utf-8")
 
 
 def check_samples(n_vocab: int, window: int | None, limit: int | None) -> list[NDArray[np.uint32]]:

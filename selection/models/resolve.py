@@ -1,5 +1,6 @@
 """Which model is meant, whether it can be read here, and where in it activations are read."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import yaml
 
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
+from selection.models.adapters import CONFIG as ADAPTER_CONFIG
+from selection.models.adapters import Adapter, read_adapter
 from selection.models.hub import TOKENIZER_FILES, fetch
-from selection.models.weights import hash_weights, weight_files
+from selection.models.weights import check_gguf, hash_weights, weight_files
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -34,6 +37,8 @@ class ResolvedModel:
     kind:              "causal", or "encoder" where every token sees all others.
     licence:           as the model card says, or None.
     model_type:        of the language part, as transformers names it.
+    adapter:           what is merged into the weights when they are loaded.
+    gguf_file:         the file in the folder that holds the weights, for a model in GGUF.
     d_heads:           width of the attention heads' outputs side by side; None where not known.
     trust_remote_code: whether code in the folder may be run.
     """
@@ -50,6 +55,8 @@ class ResolvedModel:
     trust_remote_code: bool = False
     model_type: str = ""
     d_heads: int | None = None
+    adapter: Adapter | None = None
+    gguf_file: str | None = None
 
 
 def resolve_model(
@@ -57,28 +64,41 @@ def resolve_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     hash_file: Callable[[Path], str] = file_sha256,
+    adapter: str | None = None,
+    gguf_file: str | None = None,
 ) -> ResolvedModel:
     """Find a model's files, on this machine or on Hugging Face, and read its shape.
 
     hash_file: SHA-256 of a weight file; one that remembers spares reading large files again.
+    adapter:   folder or hub name of a LoRA adapter; the model's hash is then that of both.
+    gguf_file: name of a GGUF file in the folder or repository, read instead of other weights.
     Raises InputError, before any weight is read, if the model cannot be had or is of a kind that
     has no single stack of blocks.
     """
     name = str(name_or_path)
-    patterns = [*TOKENIZER_FILES, *_WEIGHTS, "README.md"]
+    patterns = [*TOKENIZER_FILES, *([gguf_file] if gguf_file else _WEIGHTS), "README.md"]
     if trust_remote_code:
         patterns.append("*.py")
     snapshot = fetch(name, revision, patterns)
-    if snapshot.revision is not None and not weight_files(snapshot.path):
+    if snapshot.revision is not None and not gguf_file and not weight_files(snapshot.path):
         snapshot = fetch(name, snapshot.revision, [*patterns, *_OLD_WEIGHTS])
-    config = _read_config(snapshot.path)
+    if gguf_file:
+        config, sha256 = _read_gguf(snapshot.path / gguf_file, hash_file)
+    else:
+        config = _read_config(snapshot.path)
+        sha256 = hash_weights(snapshot.path, config, hash_file)
+    merged = None
+    if adapter is not None:
+        files = fetch(adapter, None, [ADAPTER_CONFIG, "adapter_model.*"]).path
+        merged = read_adapter(files, hash_file)
+        sha256 = hashlib.sha256(f"{sha256}{merged.sha256}".encode()).hexdigest()
     text = _text_config(config)
     kind = _kind(config, snapshot.path, trust_remote_code)
     return ResolvedModel(
         path=snapshot.path,
         name=name,
         revision=snapshot.revision,
-        weights_sha256=hash_weights(snapshot.path, config, hash_file),
+        weights_sha256=sha256,
         d_model=_size(text, snapshot.path, "hidden_size", "n_embd", "d_model", "dim"),
         n_layers=_n_layers(text, snapshot.path),
         max_positions=_max_positions(text),
@@ -87,7 +107,26 @@ def resolve_model(
         trust_remote_code=trust_remote_code,
         model_type=str(text.get("model_type") or config.get("model_type") or ""),
         d_heads=_d_heads(text),
+        adapter=merged,
+        gguf_file=gguf_file,
     )
+
+
+def _read_gguf(file: Path, hash_file: Callable[[Path], str]) -> tuple[dict[str, Any], str]:
+    """The configuration that a GGUF file holds, and the file's hash. Raises InputError."""
+    check_gguf(file)
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        first = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"transformers cannot read this GGUF file ({first[:160]})",
+            file=file,
+            remedy="Use the model's safetensors files, under its own name.",
+        ) from error
+    return dict(config.to_dict()), hash_file(file)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -97,7 +136,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         remedy = "Give the folder that holds config.json and the weights."
         if (folder / "adapter_config.json").is_file():
-            remedy = "This is an adapter: merge it into its base model and give that folder."
+            remedy = "This is an adapter: name its base model, and it as `model: {adapter: ...}`."
         raise InputError("there is no config.json", remedy=remedy, file=folder) from error
     except ValueError as error:
         raise InputError(

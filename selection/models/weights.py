@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,29 @@ def hash_weights(folder: Path, config: Mapping[str, Any], hash_file: Callable[[P
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def check_gguf(file: Path) -> None:
+    """Raise InputError unless a GGUF file is there, and the package that reads it."""
+    if not file.is_file():
+        there = [other.name for other in sorted(file.parent.glob("*.gguf"))]
+        raise InputError(
+            "there is no such file",
+            file=file,
+            value=there[:5] or None,
+            remedy="Name one that is there, or leave gguf_file out.",
+        )
+    with file.open("rb") as opened:
+        start = opened.read(4)
+    if start != b"GGUF":
+        check_file(file)
+        raise InputError("this is no GGUF file", file=file, value=start, remedy=_AGAIN)
+    if find_spec("gguf") is None:
+        raise InputError(
+            "the package gguf, by which transformers reads this file, is missing",
+            file=file,
+            remedy="Run `pip install gguf`.",
+        )
 
 
 def check_file(file: Path) -> dict[str, Any]:
@@ -153,12 +177,12 @@ def _no_weights(folder: Path) -> InputError:
         (
             "adapter_model.*",
             "only the weights of an adapter are here",
-            "Merge it into its base model and give that folder.",
+            "Name its base model, and it as `model: {adapter: ...}`.",
         ),
         (
             "*.gguf",
             "only GGUF files are here",
-            "Use the model's safetensors files, under its own name.",
+            "Name one as `model: {gguf_file: ...}`, or use the model's safetensors files.",
         ),
         (
             "pytorch_model_fsdp*",

@@ -273,7 +273,7 @@ def renderer_for(model: ResolvedModel, *, max_length: int, **options: str) -> Re
     Never longer than what the model was made for: behind that, activations mean nothing.
     """
     longest = min(max_length, model.max_positions or max_length)
-    return load_renderer(model.path, max_length=longest, **options)
+    return load_renderer(model.path, max_length=longest, gguf_file=model.gguf_file, **options)
 
 
 def load_renderer(
@@ -285,6 +285,7 @@ def load_renderer(
     max_length: int,
     truncation: str = "end",
     constant_system: Sequence[str] = CONSTANT_SYSTEM_TEXTS,
+    gguf_file: str | None = None,
 ) -> Renderer:
     """Load a tokenizer and its chat template.
 
@@ -296,6 +297,7 @@ def load_renderer(
     max_length:      longest sample in tokens, BOS included.
     truncation:      "end", "start" or "keep_response"; see `kept_positions`.
     constant_system: system texts that are no content, compared without surrounding space.
+    gguf_file:       file of the folder that holds the tokenizer where no other does.
 
     Raises InputError for unknown settings, a missing tokenizer and a broken template file.
     """
@@ -308,7 +310,7 @@ def load_renderer(
             field="max_length",
             value=max_length,
         )
-    tokens = load_tokenizer(fetch_tokenizer(str(tokenizer), revision))
+    tokens = load_tokenizer(fetch_tokenizer(str(tokenizer), revision), gguf_file)
     plain = ChatTemplate(PLAIN_TEMPLATE, tokens.variables)
     own = working_template(tokens.chat_template, tokens.variables) if tokens.chat_template else None
     if own and writes_first(own, tokens.variables.get("bos_token")):

@@ -73,8 +73,10 @@ class TokenReader:
         return hashlib.sha256(state.encode()).hexdigest()
 
 
-def load_tokenizer(folder: Path) -> TokenReader:
+def load_tokenizer(folder: Path, gguf_file: str | None = None) -> TokenReader:
     """Load the tokenizer files of a folder; no code from the folder is run.
+
+    gguf_file: where the folder has no tokenizer.json, the file that holds the tokenizer.
 
     Raises InputError if there is no tokenizer, or only one without character offsets.
     """
@@ -82,9 +84,11 @@ def load_tokenizer(folder: Path) -> TokenReader:
 
     # AutoTokenizer would import every layer that its config class knows, for a second or more.
     kind = "PreTrainedTokenizerFast" if _is_generic(folder) else "AutoTokenizer"
+    in_gguf = gguf_file is not None and not (folder / "tokenizer.json").is_file()
+    from_gguf = {"gguf_file": gguf_file} if in_gguf else {}
     try:
         tokenizer = getattr(transformers, kind).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=False, **from_gguf
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

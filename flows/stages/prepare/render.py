@@ -48,7 +48,14 @@ def open_model_input(
     """
     options = config.model
     name = packaged(f"{DEMO}:model") if options.name == DEMO else options.name
-    model = resolve_model(name, options.revision, options.trust_remote_code, hash_file)
+    model = resolve_model(
+        name,
+        options.revision,
+        options.trust_remote_code,
+        hash_file,
+        options.adapter,
+        options.gguf_file,
+    )
     renderer = renderer_of(config, model, config.rendering.max_length)
     return ModelInput(model, own_hookpoint(config, model), renderer)
 
