@@ -19,6 +19,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,24 @@ SIZES: dict[str, Any] = {
     "qk_rope_head_dim": 8, "v_head_dim": 8, "ffn_dim": 48, "sliding_window": 16,
     "shared_expert_intermediate_size": 16, "n_group": 1, "topk_group": 1,
     "decoder_layers": N_BLOCKS,
+    "num_layers": N_BLOCKS,
+    "rotary_dim": 8,
+    "attention_types": [[["global", "local"], 2]],
+    "num_kv_shared_layers": 2,
+    "vocab_size_per_layer_input": 96,
+    "hidden_size_per_layer_input": 8,
+    "global_head_dim": 8,
     "state_size": 8, "ssm_state_size": 8, "mamba_d_state": 8, "is_decoder": True,
 }  # fmt: skip
 
 
-VARIANTS: tuple[dict[str, Any], ...] = ({}, {"num_key_value_heads": 4}, {"head_dim": None})
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"num_key_value_heads": 4},
+    {"head_dim": None},
+    {"layer_types": None, "layers_block_type": None},
+    {"layer_types": None, "layers_block_type": None, "num_key_value_heads": 4, "head_dim": None},
+)
 """Changes of SIZES, tried one after the other: None leaves a size as the architecture has it."""
 
 
@@ -74,8 +88,8 @@ def _build(kind: str, folder: Path, sizes: dict[str, Any]) -> str | None:
     known = {n: size for n, size in sizes.items() if size is not None and hasattr(text, n)}
     for key in ("layer_types", "layers_block_type"):
         kinds = getattr(text, key, None)
-        if isinstance(kinds, list) and kinds:
-            known[key] = [kinds[i * len(kinds) // N_BLOCKS] for i in range(N_BLOCKS)]
+        if isinstance(kinds, list) and kinds and key not in sizes:
+            known[key] = list(islice(cycle(dict.fromkeys(kinds)), N_BLOCKS))
     nested = {"text_config": {**text.to_dict(), **known}} if text is not base else known
     config = AutoConfig.for_model(kind, **nested)
     with torch.device("meta"):
