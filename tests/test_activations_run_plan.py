@@ -216,3 +216,22 @@ def test_samples_beyond_the_short_regime_of_longrope_are_refused(tmp_path: Path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     assert resolve_model(tmp_path).max_positions == 32
+
+
+def test_a_model_that_adds_tokens_of_its_own_is_refused(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CPMAnt does: what would be read for a token is another one's."""
+    model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
+    watched = model._outputs
+    run = model._module.forward
+
+    def longer(*args: Any, **options: Any) -> Any:
+        out = run(*args, **options)
+        for hookpoint, states in watched.items():
+            watched[hookpoint] = torch.cat([states[:, :3], states], dim=1)
+        return out
+
+    monkeypatch.setattr(model._module, "forward", longer)
+    with pytest.raises(InputError, match="gives 8 activations at resid@1 for 5 tokens"):
+        model.read_samples([np.arange(7, 12, dtype=np.uint32)])

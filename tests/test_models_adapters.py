@@ -82,6 +82,7 @@ def test_an_adapter_is_merged_as_its_definition_says(
     assert max(float((a - b).abs().max()) for a, b in zip(found, plain, strict=True)) > 1e-2
 
 
+@pytest.mark.filterwarnings("ignore")  # of what peft calls in transformers
 @pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
 def test_an_adapter_is_merged_as_peft_merges_it(tiny_model_dir: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -168,6 +169,7 @@ def test_a_gguf_file_that_is_none_is_refused(tiny_model_dir: Path, tmp_path: Pat
         resolve_model(folder, gguf_file="q4.gguf")
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is not installed")
 def test_a_gguf_file_is_the_model_it_was_made_of(tmp_path: Path) -> None:
     import gguf

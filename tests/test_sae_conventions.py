@@ -1,6 +1,7 @@
 """What SAEs mean and their files do not say: hookpoints, releases of SAELens, names of models."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint, canonical, hookpoint_of
 from selection.models.hub import fetch
 from selection.models.resolve import resolve_model
-from selection.sae.compatibility import check_fits
+from selection.sae.compatibility import check_fits, model_note
 from selection.sae.encode import encode
 from selection.sae.formats.find import family_of
 from selection.sae.formats.load import load_sae, read_sae_info
@@ -148,6 +149,23 @@ def test_other_names_of_the_same_weights_are_known(named: str, model: str) -> No
         check_fits(
             SaeInfo("x", "layers.4", 8, 24, 3, model_name=named), Model(name=f"{model}-other"), None
         )
+
+
+def test_an_sae_of_another_model_is_used_where_the_user_answers_for_it(tmp_path: Path) -> None:
+    sae = SaeInfo("x", "layers.4", 8, 24, 3, model_name="google/gemma-2-2b")
+    instruct = Model(name="google/gemma-2-2b-it")
+    with pytest.raises(InputError, match=r"set `sae: \{trust_model: true\}`"):
+        check_fits(sae, instruct, None)
+    check_fits(sae, instruct, None, trust_model=True)
+    note = model_note(sae, instruct, trust_model=True)
+    assert note is not None
+    assert note.startswith("The SAE was trained on google/gemma-2-2b, not on google/gemma-2-2b-it")
+    assert model_note(sae, Model(name="google/gemma-2-2b"), trust_model=True) is None
+    local = model_note(sae, Model(name=str(tmp_path)), trust_model=False)
+    assert local is not None
+    assert "more cannot be known" in local
+    with pytest.raises(InputError, match="width"):
+        check_fits(replace(sae, d_in=9), instruct, None, trust_model=True)
 
 
 def test_goodfires_files_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def test_the_config_decides_between_silence_a_warning_and_a_refusal(
     assert "40.0 latents are active per token, 10 are declared; its recon" in caplog.text
     with pytest.raises(InputError, match=r"`sae`.*1\.20 of the variance.*saes/x.*check: warn"):
         check_declared_quality(SaeConfig(path="x", check="refuse"), coder.info, bad)
+    published = replace(coder.info, declared_l0=10.0)
+    with pytest.raises(InputError, match=r"40\.0 latents are active per token, 10 are declared"):
+        check_declared_quality(SaeConfig(path="x"), published, bad)
+    check_declared_quality(SaeConfig(path="x"), published, SaeQuality(1.2, 14.0, 0.0, 4096))
+    check_declared_quality(SaeConfig(path="x", check="warn"), published, bad)
 
 
 @pytest.mark.parametrize("fault", ["none", "no subtraction", "transposed decoder", "no norm"])

@@ -109,6 +109,7 @@ ONLY_THE_SELECTION = {
 
 NOT_HERE = {
     "pool.subset", "pool.split", "pool.revision", "model.revision",  # of the hub
+    "model.adapter", "model.gguf_file",  # other hashes of the model: test_models_adapters
     "exemplars.subset", "exemplars.split", "exemplars.revision",
     "compute.task_runner",  # needs a cluster; test_on_ray holds it to the same bytes
     "preset",  # a name for other values of keys that are walked
