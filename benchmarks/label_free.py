@@ -162,9 +162,7 @@ POOLS = ((0, 1400), (10, 1400), (60, 1400), (60, 120), (60, 60))
 def measure_redraws(made: LabelledVectors, n_draws: int) -> dict[str, dict[str, float | None]]:
     """Rates over draws, by numbers of exemplars and rows; None where nothing is said."""
     rates: dict[str, dict[str, float | None]] = {}
-    print(
-        "exemplars, of the task, pool: estimate; holds; absent; full; depth, width, holds its own"
-    )
+    print("exemplars, of the task, pool: draws; estimate; holds; absent; full; depth; holds next")
     for n, n_pool in POOLS:
         for m in EXEMPLARS:
             drawn = list(redraws(made, m, n, n_pool, n_draws, seed=m))

@@ -54,7 +54,7 @@ def test_a_cap_passes_over_and_a_floor_keeps_places() -> None:
         (5, "quota"),
     ]
     assert "at its cap of 2" in picks.passed_over[0].detail
-    assert "kept for floors" in picks.passed_over[2].detail
+    assert "reserved for floors" in picks.passed_over[2].detail
 
 
 def test_shares_hold_up_to_whole_examples() -> None:

@@ -24,7 +24,7 @@ Index = Any
 GPU_MAX_K = 2048  # Neighbors that FAISS finds on a GPU.
 
 _CHUNK = 65_536  # Rows handed to FAISS at once, so that mapped sketches stay on disk.
-_PER_CELL = 64  # Sketches that place a cell; FAISS asks for 39 or more.
+_PER_CELL = 64  # Sketches that define a cell; FAISS asks for 39 or more.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Quotas: how many picks may, and must, have a value in a column.
 
 A quota is held while the ranking is walked: a candidate whose value is at its cap is passed over,
-and places that are needed for unmet floors are kept free. With quotas on one column no other set
+and the last picks are reserved for unmet floors. With quotas on one column no other set
 of that size has better candidates; with several columns every candidate is still the best that
 the numbers of each column allow, but floors of two columns together can turn out unmeetable.
 """
@@ -165,7 +165,7 @@ class QuotaWalk:
             if code >= 0 and taken[code] >= each.caps[code]:
                 return f"{each.column}={each.names[code]} is at its cap of {each.caps[code]}"
             if missing >= self.left and not self._fills(each, taken, code):
-                return f"the last {missing} places are kept for floors of {each.column}"
+                return f"the last {missing} picks are reserved for floors of {each.column}"
         return ""
 
     def take(self, row: int) -> str:
