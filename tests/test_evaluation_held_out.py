@@ -147,12 +147,19 @@ def test_alike_samples_are_at_most_the_pool_and_few_exemplars_give_no_interval()
     assert (drawn.lo, drawn.hi) == (20 * (whole.lo or 0), 20 * (whole.hi or 0))
 
 
-def test_random_samples_rank_as_high_as_often_as_said() -> None:
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 8, 9, 300])
+def test_random_samples_rank_as_high_as_often_as_said(m: int) -> None:
     rng = np.random.default_rng(0)
-    for m in (2, 3, 8):
-        chances = np.array([chance_to_rank_so_high(rng.random(m)) for _ in range(4_000)])
-        for level in (0.025, 0.2):
-            assert (chances <= level).mean() == pytest.approx(level, abs=0.02)
+    chances = np.array([chance_to_rank_so_high(rng.random(m)) for _ in range(4_000)])
+    for level in (0.025, 0.2, 0.7):
+        assert (chances <= level).mean() == pytest.approx(level, abs=0.02)
+
+
+def test_the_chance_of_a_median_of_two_is_that_of_their_sum() -> None:
+    for low, high in ((0.0, 0.0), (0.01, 0.05), (0.1, 0.2), (0.2, 0.8)):
+        expected = (low + high) ** 2 / 2
+        assert chance_to_rank_so_high(np.array([low, high])) == pytest.approx(expected)
+    assert chance_to_rank_so_high(np.array([0.7, 0.9])) == pytest.approx(1 - 0.4**2 / 2)
     assert chance_to_rank_so_high(np.array([0.01, 0.01, 0.02])) < 0.001
 
 

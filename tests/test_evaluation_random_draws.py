@@ -69,21 +69,34 @@ def test_the_rank_splits_the_ranking_best(beats: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
-def test_the_interval_of_the_depth_is_that_of_resampled_exemplars(how: Statistic) -> None:
-    rng = np.random.default_rng(2)
-    own, drawn = rng.integers(0, 9, (60, 4)) / 8, rng.integers(0, 9, (60, 9)) / 8
-    own[:20] += 0.5
+def test_the_interval_of_the_depth_is_as_wide_as_resampled_exemplars_say(how: Statistic) -> None:
+    rng, m = np.random.default_rng(2), 5
+    own, drawn = rng.integers(0, 9, (90, m)) / 8, rng.integers(0, 9, (90, 9)) / 8
+    own[:30] += 0.5
     sets = draw_sets(9, 3, 20, 0)
-    again, depths = np.random.default_rng(5), list[int]()
-    for _ in range(200):
-        chosen = own[:, again.integers(0, 4, 4)]
-        order = np.argsort(
-            -(chosen.mean(axis=1) if how == "mean" else chosen.max(axis=1)), kind="stable"
-        )
-        depths.append(informative_until(beats_draws(chosen[order], drawn[order], sets, how)))
-    interval = depth_interval(own, draw_thresholds(drawn, sets, 4, how), 3, how, 5)
-    assert interval == (sorted(depths)[4], sorted(depths)[194])
-    assert interval[0] < interval[1]
+    thresholds = draw_thresholds(drawn, sets, m, how)
+
+    def depth(columns: NDArray[np.int64]) -> int:
+        chosen = own[:, columns]
+        scores = chosen.sum(axis=1) if how == "mean" else chosen.max(axis=1)
+        order = np.argsort(-scores, kind="stable")
+        return informative_until(beats_draws(chosen[order], drawn[order], sets, how))
+
+    again = np.random.default_rng(5)
+    logs = [np.log(1 + depth(again.integers(0, m, m))) for _ in range(200)]
+    factor = np.exp(np.sqrt(8) * 1.5 * np.std(logs))
+    until = 1 + informative_until(beats_draws(own, drawn, sets, how))
+    interval = depth_interval(own, thresholds, 3, how, 5)
+    assert interval == (max(0, int(until / factor) - 1), int(np.ceil(until * factor)) - 1)
+    assert depth_interval(own[:, :4], thresholds, 3, how, 5) is None
+
+
+def test_equal_exemplars_leave_the_noise_of_the_random_samples() -> None:
+    own = np.tile(np.linspace(1, 0, 200)[:, None], (1, 5))
+    thresholds = np.full(200, own[100, 0] * 2.0**40 * 5).astype(np.int64)  # beaten by 100
+    lo, hi = depth_interval(own, thresholds, 1, "mean", 0) or (0, 0)
+    assert lo == pytest.approx(100 / np.exp(0.1 * np.sqrt(8) * 1.5), abs=2)
+    assert hi == pytest.approx(100 * np.exp(0.1 * np.sqrt(8) * 1.5), abs=2)
 
 
 def test_draws_are_of_the_exemplars_sizes_each_sample_once_and_no_function_of_order() -> None:

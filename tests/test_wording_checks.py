@@ -70,7 +70,7 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
         " (95 % interval 120 to 940, from 8 exemplars)."
     )
     assert found["enough"].text == (
-        "The ranking is informative to about rank 358 of 12,000 (95 % interval 200 to 610): from"
+        "The ranking is informative to about rank 358 of 12,000 (80 % interval 200 to 610): from"
         " there on, most samples are no closer to the exemplars than to random samples of the pool."
         " The budget reaches beyond that: 142 of 500 picks (28 %) are past it."
     )
@@ -115,7 +115,7 @@ def test_each_case_is_said(
     ("flag", "part"),
     [
         ("apart", "ranks above 31 % of the pool"),
-        ("unmatched", "2 % of the picks are closer"),
+        ("unmatched", "2.1 % of the picks are closer"),
         ("dominates", "nearest exemplar of 71 % of the picks"),
     ],
 )

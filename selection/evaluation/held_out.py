@@ -115,14 +115,30 @@ def median_interval(values: NDArray[np.float64]) -> MedianInterval:
 
 
 def chance_to_rank_so_high(shares_above: NDArray[np.float64]) -> float:
-    """Probability that random samples in the exemplars' place rank as high, by the upper median.
+    """Probability that the median of random samples in the exemplars' place is as high.
 
     shares_above: (m,) of the held-out exemplars; those of random samples are uniform in [0, 1].
     """
-    m = len(shares_above)
-    k = (m + 1) // 2
-    share = float(np.sort(shares_above)[k - 1])
-    return sum(comb(m, j) * share**j * (1 - share) ** (m - j) for j in range(k, m + 1))
+    m, median = len(shares_above), float(np.median(shares_above))
+    if median > 0.5:
+        return 1.0 - _median_of_uniform(m, 1.0 - median)
+    return _median_of_uniform(m, median)
+
+
+def _median_of_uniform(m: int, x: float) -> float:
+    """Probability, for x of at most 1/2, that the median of m uniform values is at most x."""
+    k = m // 2
+    if m % 2:
+        return sum(comb(m, j) * x**j * (1 - x) ** (m - j) for j in range(k + 1, m + 1))
+    # The middle values u < v have the density m! / (k - 1)!^2 u^(k - 1) (1 - v)^(k - 1); v goes
+    # from u to 2 x - u, and what is left is a polynomial in u.
+    nodes, weights = np.polynomial.legendre.leggauss(max(32, k + 1))
+    u = (nodes + 1) * x / 2
+    scale = lgamma(m + 1) - lgamma(k) - lgamma(k + 1)
+    with np.errstate(divide="ignore"):  # x of 0
+        log_u = scale + (k - 1) * np.log(u) if k > 1 else np.full(len(u), scale)
+    inside = np.exp(log_u + k * np.log1p(-u)) - np.exp(log_u + k * np.log1p(u - 2 * x))
+    return float((weights * inside).sum() * x / 2)
 
 
 def samples_alike(shares_above: NDArray[np.float64], n_rows: int, n: int) -> MedianInterval:

@@ -21,6 +21,7 @@ One candidate in twenty beats its draws by chance. A ranking is informative down
 splits it best: before it more than half beat their draws, behind it fewer do.
 """
 
+from math import ceil, exp, floor, sqrt
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,8 @@ LEVEL = 0.95
 _SCALE = float(1 << SCORE_BITS)  # Similarities as integers: sums have no order.
 PAIRS_LIMIT = (1 << (63 - SCORE_BITS)) - 1
 """Most exemplars times samples of a draw: sums of fixed points, multiplied, stay below 2^63."""
+FEWEST_RESAMPLED = 5  # Exemplars that resampling can tell something of.
+DEPTH_NOISE = 0.1  # Deviation of ln(depth) that other random samples make, measured.
 _STEPS_PER_DOUBLING = 4  # Lengths within a step of 19 % count as equal.
 
 
@@ -154,13 +157,18 @@ def depth_interval(
     statistic: Statistic,
     seed: int,
     n_resamples: int = 200,
-) -> tuple[int, int]:
-    """95 % bootstrap interval, over exemplars, of the rank that `informative_until` names.
+) -> tuple[int, int] | None:
+    """The rank that other exemplars and samples of the kind would give, in 8 of 10 cases.
 
     own: (r, m) similarities of the examined candidates, thresholds: (r,) as `draw_thresholds`. For
-    every resample the candidates are ranked anew by the exemplars that are in it.
+    every resample of the exemplars the candidates are ranked anew. The ends are the depth times and
+    divided by exp(sqrt(8) (1 + 2 / (m - 1)) s), near Student's interval for the difference of two
+    draws; s is the deviation of ln(1 + depth) over resamples, at least DEPTH_NOISE.
+    None with fewer than FEWEST_RESAMPLED exemplars.
     """
     m, amounts = own.shape[1], _amounts(own)
+    if m < FEWEST_RESAMPLED:
+        return None
     rng = np.random.default_rng(seed)
     depths = []
     for _ in range(n_resamples):
@@ -168,8 +176,11 @@ def depth_interval(
         close = _closeness(amounts, times, size, statistic)
         order = np.argsort(-close, kind="stable")
         depths.append(informative_until(close[order] > thresholds[order]))
-    lo, hi = np.quantile(depths, [0.025, 0.975], method="inverted_cdf")
-    return int(lo), int(hi)
+    beats = _closeness(amounts, np.ones(m, np.int64), size, statistic) > thresholds
+    depth = 1 + informative_until(beats)
+    spread = max(float(np.log1p(depths).std()), DEPTH_NOISE)
+    factor = exp(sqrt(8) * (1 + 2 / (m - 1)) * spread)
+    return max(0, floor(depth / factor) - 1), ceil(depth * factor) - 1
 
 
 def _amounts(similarities: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ class RankingDepth:
     effective:  unrelated samples that the exemplars are worth.
     n_drawn:    random samples that stood in for exemplars.
     n_examined: ranks compared with them; depth: ranks that are informative, from the top;
-                depth_lo, depth_hi: 95 % interval of it over resampled exemplars, None with one.
+                depth_lo, depth_hi: `random_draws.depth_interval`, where there is one.
     n_picks, n_beyond: the selection's picks for the target, and those of a lower rank.
     near:       (m,) share of the examined picks that are near each exemplar.
     nearest:    (m,) share of them whose nearest exemplar it is.
@@ -163,19 +163,20 @@ def measure_depth(
         advance(len(chunk))
         if len(beats) >= max(2 * depth, MIN_DEPTH):
             break
-    interval: tuple[int, int] | tuple[None, None] = (None, None)
-    if m > 1 and len(beats):
+    interval = None
+    if len(beats):
         own_seed = seed_of(seed, "check", target, "resamples")
         close, limit = np.concatenate(similar), np.concatenate(limits)
         interval = depth_interval(close, limit, size, statistic, own_seed)
+    lo, hi = (None, None) if interval is None else (interval[0], min(interval[1], len(rows)))
     n_seen = max(int(is_pick[: len(beats)].sum()), 1)
     return RankingDepth(
         effective,
         n_drawn,
         len(beats),
         depth,
-        interval[0],
-        interval[1],
+        lo,
+        hi,
         int(is_pick.sum()),
         int(is_pick[depth:].sum()),
         near / n_seen,

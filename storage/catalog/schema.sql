@@ -285,7 +285,7 @@ CREATE TABLE held_out_check (
     n_random BIGINT,  -- Random samples that the picks were compared with.
     n_examined BIGINT,  -- Ranks that were compared with random samples.
     depth BIGINT,  -- Rank down to which the ranking is better than random; 0 if nowhere.
-    depth_lo BIGINT,  -- Lower end of its 95 % bootstrap interval over exemplars.
+    depth_lo BIGINT,  -- Lower end of its 80 % interval; null with fewer than 5 exemplars.
     depth_hi BIGINT,  -- Upper end of it.
     n_picks BIGINT,  -- Picks of the selection for the target.
     n_beyond BIGINT,  -- Of them, those that rank below the depth by score.
@@ -526,7 +526,7 @@ SELECT
     c.n_close_lo,  -- Lower end of its 95 % interval; null with fewer than 5 exemplars.
     c.n_close_hi,  -- Upper end of it.
     c.depth,  -- Rank down to which the ranking is better than random.
-    c.depth_lo,  -- Lower end of its 95 % bootstrap interval.
+    c.depth_lo,  -- Lower end of its 80 % interval; null with fewer than 5 exemplars.
     c.depth_hi,  -- Upper end of it.
     c.n_examined,  -- Ranks that were examined.
     c.n_picks,  -- Picks for the target.

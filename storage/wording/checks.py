@@ -190,7 +190,7 @@ def _enough(check: _Check) -> list[Sentence]:
         return [Sentence("enough", check.target, text, is_warning=True)]
     interval = ""
     if check.depth_lo is not None and check.depth_hi is not None:
-        interval = f" (95 % interval {_count(check.depth_lo)} to {_count(check.depth_hi)})"
+        interval = f" (80 % interval {_count(check.depth_lo)} to {_count(check.depth_hi)})"
     if check.n_examined <= until < check.n_ranked:
         text = (
             f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
