@@ -1,6 +1,5 @@
 """`saelect serve`: start server, worker and deployments, watch them, end them in order."""
 
-import getpass
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from flows.server.processes import Child
 from flows.server.settings import LOOPBACK, POOL_NAME, ServerSettings, environment
 from selection.core.errors import InputError
 from storage.files import locks
-from storage.files.workspace import open_workspace
+from storage.files.workspace import open_workspace, user_name
 
 START_SECONDS = 180.0
 WATCH_SECONDS = 5.0
@@ -185,7 +184,7 @@ class _Serving:
         path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
         say(f"  open        {settings.url}{path}")
         say(
-            f"  from afar   ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{here}"
+            f"  from afar   ssh -L {port}:127.0.0.1:{port} {user_name()}@{here}"
             f"  then http://localhost:{port}{path}"
         )
         say("  start       Deployments, then select-data")

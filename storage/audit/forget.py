@@ -5,7 +5,6 @@ scores of all others remain what they were. Only the id, who asked, when and why
 catalog is written as a new file, because a deleted row's bytes stay in a DuckDB file.
 """
 
-import getpass
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
 from storage.export.export import export_selection
 from storage.files.atomic import MANIFEST, read_json, sync_file, sync_folder, temp_path
-from storage.files.workspace import Workspace, file_name
+from storage.files.workspace import Workspace, file_name, user_name
 from storage.pools.pool import PreparedPool, open_pool
 from storage.report.compare import VERSUS, write_comparison
 from storage.report.page import write_report
@@ -127,7 +126,7 @@ def _forget_in_catalog(
     workspace: Workspace, wanted: Sequence[str], reason: str, exports: Sequence[str]
 ) -> None:
     """Tombstones through an ordinary commit; then every row copied into a new file, texts out."""
-    who, now = getpass.getuser(), datetime.now(UTC)
+    who, now = user_name(), datetime.now(UTC)
 
     def tombstones(connection: Connection) -> dict[str, NewRows]:
         known = {

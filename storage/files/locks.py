@@ -17,6 +17,7 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 
+_MODE = 0o666  # as files are made otherwise: the umask says who else of a team may lock
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 _PAUSE_IN_TURN_S = 0.02  # only the first of a queue asks for the lock, so it may ask often
 
@@ -92,7 +93,7 @@ def _turn(folder: Path) -> Iterator[Path]:
         number = int(max(_files(folder), default="0")) + 1
         file = folder / f"{number:012}"
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE)
         except FileExistsError:
             continue
         # Before it was locked, another process may have taken it for a dead one's.
@@ -142,7 +143,7 @@ def _is_at(descriptor: int, file: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
     try:
         yield descriptor
     finally:

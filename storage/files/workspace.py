@@ -1,5 +1,6 @@
 """The workspace: one folder that keeps everything saelect makes, and what is where in it."""
 
+import getpass
 import os
 import re
 from dataclasses import dataclass
@@ -229,3 +230,11 @@ def _check_format(workspace: Workspace) -> None:
             value=version,
             remedy="Update saelect, or use another folder with --workspace DIR.",
         )
+
+
+def user_name() -> str:
+    """Name of who runs this; "uid 1000" where the system has none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return f"uid {os.getuid()}"

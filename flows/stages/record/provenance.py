@@ -3,7 +3,6 @@
 Rows of the tables run, run_drop, run_source, artifact and latent_description.
 """
 
-import getpass
 import platform
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from selection.core.redaction import without_secrets
 from selection.sae.interpret.latents_file import read_descriptions
 from storage.catalog.recorded import POOL, SHARDS, file_row
 from storage.files.atomic import MANIFEST
+from storage.files.workspace import user_name
 
 _NAMED_DROPS = 1000  # rows of one reason that are recorded one by one
 PACKAGES = (
@@ -52,7 +52,7 @@ def run_row(material: Material) -> Row:
         "config": without_secrets(config.model_dump(mode="json")),
         "versions": {"python": platform.python_version(), **_versions()},
         "git_sha": _git_sha(),
-        "who": getpass.getuser(),
+        "who": user_name(),
         "host": socket.gethostname(),
         "trigger": facts.trigger,
         "flow_run_id": facts.flow_run_id,
