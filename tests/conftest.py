@@ -32,13 +32,15 @@ _EXIT_STATUS: dict[str, int] = {}
 
 
 SLOW_MODULES = {
-    "test_api", "test_audit_exclusions", "test_audit_forget_and_bundle", "test_audit_reproduce",
+    "test_api", "test_audit_exclusions", "test_audit_forget", "test_audit_forget_and_bundle",
+    "test_audit_reproduce",
     "test_benchmark", "test_benchmarks_demo_training", "test_catalog_commit",
     "test_catalog_integrity", "test_catalog_lookup", "test_catalog_sql", "test_catalog_writers",
     "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",
     "test_data_memory", "test_decide_held_out_job", "test_docs_questions",
     "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",
-    "test_flows", "test_fuzz_catalog", "test_fuzz_configs", "test_fuzz_pools", "test_fuzz_saes",
+    "test_flows", "test_fuzz_catalog", "test_fuzz_commands", "test_fuzz_configs",
+    "test_fuzz_pools", "test_fuzz_saes",
     "test_layout", "test_activations_model", "test_activations_shared_prefixes",
     "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates", "test_rank_processes",
     "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",

@@ -3,14 +3,12 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 
 from selection.core.errors import InputError
@@ -23,6 +21,7 @@ from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
 from storage.report.page import write_report
+from tests.faults_forget import files_with
 from tests.run_stages import run_job, tiny_config
 
 
@@ -133,24 +132,6 @@ def test_a_cut_or_rewritten_history_is_seen_by_whoever_kept_its_head(workspace: 
     assert found == 2 * ["the expected head is not in this chain"]
 
 
-def every_text(root: Path) -> Iterator[tuple[Path, str]]:
-    """What can be read in a workspace: raw bytes, and Parquet and DuckDB as they decode."""
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        yield path, path.read_bytes().decode("utf-8", "replace")
-        if path.suffix == ".parquet":
-            yield path, json.dumps(pq.read_table(path).to_pylist(), default=str)
-        if path.suffix == ".duckdb":
-            with duckdb.connect(str(path), read_only=True) as connection:
-                tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-                for (name,) in tables:
-                    yield path, str(connection.execute(f'FROM "{name}"').fetchall())
-
-
-def files_with(root: Path, needle: str) -> set[str]:
-    """Names of files in which a text is found."""
-    return {path.name for path, text in every_text(root) if needle in text}
-
-
 def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -175,8 +156,8 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     done = forget(workspace, wanted, "asked by the author")
 
     assert files_with(workspace.root, needle) == set()
-    assert any(str(outside) in path for path in done.exports_outside)
-    assert not any("outside" in path for path in done.exports_rewritten)
+    assert any(str(outside) in path for path in done.outside)
+    assert not any("outside" in path for path in done.rewritten)
     after = picks(workspace, chosen.selection_id)
     assert [(p.rank, p.example_id, p.score) for p in after] == [
         (p.rank, p.example_id, p.score) for p in before

@@ -18,10 +18,11 @@ from tests.catalog_run import DESCRIPTIONS, SPACE, make_example
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = {
     "v_selection": "selection_id selection target rank example_id own_id source file row licence"
-    " score tokens text",
-    "v_why": "selection_id example_id exemplar_id space latent description contribution share",
+    " licences score score_meaning tokens text",
+    "v_why": "selection_id example_id exemplar_id exemplar_rank similarity space latent description"
+    " contribution share",
     "v_source_mix": "selection_id source n_pool n_selected share_pool share_selected",
-    "v_drops": "selection_id stage reason n example_id file row detail",
+    "v_drops": "selection_id stage reason n example_id file row detail other_id",
     "v_lineage": "selection_id step artifact sha256 parent",
 }
 

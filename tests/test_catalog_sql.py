@@ -188,3 +188,15 @@ def test_what_python_cannot_hold_is_refused_with_a_way_out(workspace: Workspace)
     assert run_sql(workspace, "SELECT (INTERVAL 99999999 YEARS)::VARCHAR").rows
     with pytest.raises(InputError, match="not valid SQL"):
         run_sql(workspace, "SELECT '\ud800'")
+
+
+def test_a_damaged_file_of_scores_is_left_out_by_name(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run_sql(workspace, "SELECT count(DISTINCT selection_id) FROM scores").rows
+    first, *_ = sorted(workspace.scores.iterdir())
+    first.write_bytes(b"no Parquet")
+    assert run_sql(workspace, "SELECT count(*) FROM pick").rows
+    left = run_sql(workspace, "SELECT count(DISTINCT selection_id) FROM scores").rows
+    assert [(int(str(n)) - 1,) for (n,) in whole] == list(left)
+    assert first.name in caplog.text

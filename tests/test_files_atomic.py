@@ -156,4 +156,4 @@ def test_only_old_temporary_names_are_removed(tmp_path: Path) -> None:
 def test_temporary_names_never_collide(tmp_path: Path) -> None:
     made = {atomic.temp_path(tmp_path / "x") for _ in range(100)}
     assert len(made) == 100
-    assert all(path.name.startswith(f".tmp-{os.getpid()}-") for path in made)
+    assert all(path.name.startswith(f".tmp-{atomic._HOST}-{os.getpid()}-") for path in made)

@@ -137,7 +137,7 @@ def test_a_turn_taken_for_a_dead_ones_is_taken_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process looks at the new file in the moment before it is locked."""
-    real = locks._try_lock
+    real = locks.try_lock
     looked: list[str] = []
 
     def look_first(descriptor: int, kind: int) -> bool:
@@ -147,7 +147,25 @@ def test_a_turn_taken_for_a_dead_ones_is_taken_again(
             assert locks._removed_if_dead(files[0])
         return real(descriptor, kind)
 
-    monkeypatch.setattr(locks, "_try_lock", look_first)
+    monkeypatch.setattr(locks, "try_lock", look_first)
     with locks.held_in_turn(path, 5):
         assert looked
         assert n_waiting(path) == 0
+
+
+def test_a_lock_file_of_another_account_can_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everything, so the refusal of the system is played."""
+    path = tmp_path / "lock"
+    path.touch()
+    real = os.open
+
+    def refusing(file: Path, flags: int, mode: int = 0o777) -> int:
+        if file == path and flags & os.O_RDWR:
+            raise PermissionError
+        return real(file, flags, mode)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with locks.held_in_turn(path, 1), pytest.raises(InputError), locks.held(path, 0):
+        pass

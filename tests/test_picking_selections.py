@@ -10,7 +10,7 @@ from selection.picking.ranking import rank
 from selection.picking.rules.from_settings import Rules
 from selection.picking.selections import JOINT, Selection, rankings_of, select
 from selection.records import Budget, DropReason, Ranking
-from storage.files.scores import read_ids, read_top, scores_table, write_scores
+from storage.files.scores import read_ids, scores_table, write_scores
 
 N = 12
 EVERYONE = np.ones(N, np.bool_)
@@ -94,9 +94,7 @@ def test_the_file_of_scores_is_the_table_in_memory(tmp_path: Path) -> None:
     assert table["rank"].to_pylist() == list(range(1, N + 1))
     assert table["example_row"].to_pylist() == main.ranking.rows[main.order].tolist()
     assert table["score_rank"].to_pylist() == (main.order + 1).tolist()
-    top, n = read_top(file, 3)
-    assert n == N
-    assert [name for _, name, _ in top] == read_ids(file, n=3)
+    assert table["example_id"].slice(0, 3).to_pylist() == read_ids(file, n=3)
     by_score = read_ids(file, by_score=True)
     assert by_score == IDS[main.ranking.rows].astype(str).tolist()
     part = scores_table(main, IDS, 4, 9)

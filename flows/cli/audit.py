@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.options import DEFAULT_WORKSPACE, SelectionArgument, WorkspaceOption
 from flows.orchestration.progress import for_terminal, listening
+from flows.orchestration.signals import EX_TEMPFAIL
 from flows.orchestration.terminal import print_table, say
 from selection.core.errors import InputError
 from storage.files.workspace import find_workspace, open_workspace
@@ -26,10 +27,10 @@ def verify(
 ) -> None:
     """Check the catalog against its chain of commits, and every recorded file against its hash.
 
-    Exit code 1 if anything was altered or is missing; what `saelect forget` removed is listed as
-    "redacted", what is not on this machine as "unchecked".
+    Exit code 1 if anything was altered or is missing, 75 while `saelect forget` is at work; what
+    that removed is listed as "redacted", what is not on this machine as "unchecked".
     """
-    from storage.audit.verify import ALTERED, MISSING, summary
+    from storage.audit.verify import ALTERED, IN_PROGRESS, MISSING, summary
     from storage.audit.verify import head as newest
     from storage.audit.verify import verify as check
     from storage.catalog.integrity import Head
@@ -45,6 +46,8 @@ def verify(
     say(", ".join(f"{n:,} {state}" for state, n in sorted(counts.items())))
     if counts.get(ALTERED) or counts.get(MISSING):
         raise typer.Exit(1)
+    if counts.get(IN_PROGRESS):
+        raise typer.Exit(EX_TEMPFAIL)
 
 
 def forget(
@@ -77,9 +80,9 @@ def forget(
         return
     removed = remove(root, example_ids, reason)
     say(f"{len(removed.example_ids):,} samples removed.")
-    for path in removed.exports_rewritten:
+    for path in removed.rewritten:
         say(f"  rewritten without them: {path}")
-    for path in removed.exports_outside:
+    for path in removed.outside:
         say(f"  outside the workspace, still contains them: {path}")
     say("Remove them from the pool's own files too, or the next run reads them again.")
 

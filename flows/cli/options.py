@@ -1,17 +1,40 @@
 """Options and arguments that several commands share, and `key=value` strings as a mapping."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from selection.core.errors import InputError
-from storage.files.workspace import DEFAULT, ENVIRONMENT_VARIABLE
+from selection.core.numbers import plural
+from storage.files.workspace import DEFAULT, ENVIRONMENT_VARIABLE, Workspace, chosen_root
 
 DEFAULT_WORKSPACE = Path(DEFAULT)
+
+
+def carry_on_forgetting(workspace: Path) -> Path:
+    """The workspace, once a `saelect forget` that was stopped in it is done."""
+    opened = Workspace(chosen_root(workspace))
+    if opened.forget_journal.exists():
+        from storage.audit.forget import finish
+
+        if (done := finish(opened)) is not None:
+            n = len(done.example_ids)
+            words = f"a `forget` of {plural(n, 'sample')} had been stopped; it is done now"
+            sys.stderr.write(f"saelect: {words}\n")
+    return workspace
+
+
 WorkspaceOption = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar=ENVIRONMENT_VARIABLE, help="Folder of all results."),
+    typer.Option(
+        "--workspace",
+        "-w",
+        envvar=ENVIRONMENT_VARIABLE,
+        help="Folder of all results.",
+        callback=carry_on_forgetting,
+    ),
 ]
 SelectionArgument = Annotated[
     str, typer.Argument(help="Name, id, prefix of an id, or `latest`.", metavar="SELECTION")

@@ -33,6 +33,7 @@ from selection.sae.formats.find import hashed_files, list_local_saes
 from selection.sae.formats.load import load_sae, read_sae_info
 from selection.sae.metadata import SaeInfo
 from storage.files.hashes import FileHashes
+from storage.files.in_use import in_use
 from storage.files.workspace import Workspace
 from storage.pools.prepare import PreparedPool, open_pool
 from storage.pools.renderings import RenderedPool, open_rendering
@@ -165,11 +166,16 @@ def open_session(config: VectorJob, workspace: Workspace) -> Iterator[Session]:
     if key in _open:
         yield _open[key]
         return
-    _open[key] = _new(config, workspace)
-    try:
-        yield _open[key]
-    finally:
-        _open.pop(key, None)
+    if workspace.forget_journal.exists():
+        from storage.audit.forget import finish
+
+        finish(workspace)
+    with in_use(workspace):
+        _open[key] = _new(config, workspace)
+        try:
+            yield _open[key]
+        finally:
+            _open.pop(key, None)
 
 
 def session_of(config: VectorJob, workspace: Workspace) -> Session:

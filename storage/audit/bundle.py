@@ -8,7 +8,13 @@ from pathlib import Path
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
 from storage.catalog.commit import commit_if_writable
-from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
+from storage.catalog.connection import (
+    Connection,
+    attach_read_only,
+    connect_to_write,
+    faults_explained,
+    quoted,
+)
 from storage.catalog.dictionary import dictionary
 from storage.catalog.lookup import find_selection
 from storage.catalog.recorded import BUNDLE, file_row, files_in
@@ -20,6 +26,7 @@ from storage.files.atomic import (
     temp_path,
     write_json,
 )
+from storage.files.in_use import in_use
 from storage.files.workspace import Workspace, file_name
 
 _README = """\
@@ -63,6 +70,11 @@ def write_bundle(
     with_text: False leaves out messages, texts and raw rows.
     Raises InputError for an unknown selection, a folder that is in the way, and a full disk.
     """
+    with in_use(workspace):
+        return _write_bundle(workspace, selection, out, with_text)
+
+
+def _write_bundle(workspace: Workspace, selection: str, out: Path | None, with_text: bool) -> Path:
     chosen = find_selection(workspace, selection)
     folder = out or workspace.bundles / file_name(chosen.name)
     if folder.exists():
@@ -70,7 +82,7 @@ def write_bundle(
             "the output folder exists already", file=folder, remedy="Name a new folder with --out."
         )
     temp = temp_path(folder)
-    with full_disk_explained(folder):
+    with full_disk_explained(folder), faults_explained(folder):
         try:
             (temp / "parquet").mkdir(parents=True)
             with connect_to_write(temp / "catalog.duckdb") as connection:

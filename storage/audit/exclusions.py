@@ -218,7 +218,7 @@ class _Case:
         file = scores_file(self.workspace.scores, chosen.selection_id)
         if not file.exists():
             return None
-        n_good = count_scores(self.connection, file, chosen.n_selected, self.ranked.rank, least)
+        n_good = count_scores(file, chosen.n_selected, self.ranked.rank, least)
         return chosen.n_selected + n_good, None
 
 

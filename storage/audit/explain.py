@@ -205,7 +205,7 @@ def _standing(
             return _Standing(name, *rows[0])
     file = scores_file(workspace.scores, chosen.selection_id)
     if file.exists():
-        ranked = find_rank(connection, file, example_id)
+        ranked = find_rank(file, example_id)
         if ranked is not None:
             return _Standing("ranked", *ranked)
     return _Standing("not ranked")

@@ -3,6 +3,8 @@
 Positions stay (a forgotten example keeps its row with an empty conversation), so ids, ranks and
 scores of all others remain what they were. Only the id, who asked, when and why are left. The
 catalog is written as a new file, because a deleted row's bytes stay in a DuckDB file.
+
+Every step may be stopped and repeated. A journal says what is to be done until all of it is.
 """
 
 import os
@@ -12,32 +14,55 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from selection.core.errors import InputError
-from storage.audit.forget_files import folders, forget_in_pool
+from selection.core.hashing import file_sha256
+from storage.audit.bundle import write_bundle
+from storage.audit.forget_files import (
+    drop_vectors,
+    folders,
+    forget_in_descriptions,
+    forget_in_pool,
+    keys_beside_pools,
+    keys_of,
+    quoting_latents,
+)
+from storage.audit.forget_journal import Journal, read_journal
+from storage.audit.forget_server import databases, forget_pages
 from storage.catalog.commit import commit, writing
-from storage.catalog.connection import Connection, attach_read_only, connect_to_write, quoted
+from storage.catalog.connection import (
+    Connection,
+    attach_read_only,
+    connect_to_write,
+    faults_explained,
+    quoted,
+)
 from storage.catalog.integrity import new_redactions
-from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row
+from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row, recorded_files
 from storage.catalog.rows import NewRows
 from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
 from storage.export.export import export_selection
-from storage.files.atomic import MANIFEST, read_json, sync_file, sync_folder, temp_path
+from storage.files.atomic import MANIFEST, remove_stale_temps, sync_file, sync_folder, temp_path
+from storage.files.in_use import alone
 from storage.files.workspace import Workspace, file_name, user_name
 from storage.pools.pool import PreparedPool, open_pool
 from storage.report.compare import VERSUS, write_comparison
 from storage.report.page import write_report
 
+WAIT_S = 30.0
+_HOUR_S = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was done. exports: files that held the examples; those outside are not touched."""
+    """What was done.
+
+    rewritten, outside: exports and bundles that held the examples; those outside are not touched.
+    """
 
     example_ids: Sequence[str]
-    exports_rewritten: Sequence[str]
-    exports_outside: Sequence[str]
+    rewritten: Sequence[str]
+    outside: Sequence[str]
 
 
 def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[str]:
@@ -61,7 +86,10 @@ def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[s
         example_ids |= set(pool.example_ids()[pool.eligible(where)].astype(str).tolist())
     if not example_ids:
         raise InputError(
-            "no sample is meant", field="--where", value=where, remedy="Give --id or --where."
+            "no sample is meant",
+            field="--where",
+            value=where,
+            remedy="Give --id or --where. Forgotten samples match no condition on their text.",
         )
     return sorted(example_ids)
 
@@ -70,7 +98,7 @@ def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) ->
     example_ids: set[str] = set()
     for pool in pools:
         names = pool.example_ids().astype(str)
-        rows = np.union1d(pool.rows_with_own_id(wanted), np.flatnonzero(names == wanted))
+        rows = pool.rows_of_ids([wanted])[0]
         example_ids |= set(names[rows].tolist())
     if workspace.snapshot.exists():
         with open_snapshot(workspace) as connection:
@@ -84,25 +112,91 @@ def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) ->
     return example_ids
 
 
-def forget(workspace: Workspace, example_ids: Sequence[str], reason: str) -> Forgotten:
-    """Remove the examples' texts and vectors; see the module. May be repeated after a failure."""
-    wanted = sorted(set(example_ids))
+def forget(
+    workspace: Workspace, example_ids: Sequence[str], reason: str, wait_s: float = WAIT_S
+) -> Forgotten:
+    """Remove the examples' texts and vectors; see the module. Finishes an earlier one first.
+
+    Raises InputError where others work in the workspace for `wait_s` seconds, and for damaged
+    files: the journal stays then, and the next command goes on.
+    """
+    with alone(workspace, wait_s) as is_alone:
+        if not is_alone:
+            raise InputError(
+                "a run, an export or a check is at work in this workspace",
+                file=workspace.root,
+                remedy="Wait until it is done, or stop it (a run resumes where it was), and repeat"
+                " `saelect forget`.",
+            )
+        if (earlier := read_journal(workspace)) is not None:
+            _carry_out(workspace, earlier)
+        journal = Journal(
+            example_ids=sorted(set(example_ids)),
+            reason=reason,
+            who=user_name(),
+            at=datetime.now(UTC),
+        )
+        keys = keys_of(workspace, journal.example_ids)
+        if _are_exemplars(workspace, journal.example_ids):
+            keys |= keys_beside_pools(workspace)
+        journal.keys = sorted(key.hex() for key in keys)
+        journal.latents = quoting_latents(workspace, journal.example_ids)
+        journal.bundles = _bundles_with(workspace, journal.example_ids)
+        journal.trusted = _as_recorded(workspace)
+        journal.save(workspace)
+        return _carry_out(workspace, journal)
+
+
+def finish(workspace: Workspace) -> Forgotten | None:
+    """Carry on with a `forget` that was stopped; None where none was, or somebody is at work."""
+    if not workspace.forget_journal.exists() or not os.access(workspace.root, os.W_OK):
+        return None
+    with alone(workspace, 0) as is_alone:
+        journal = read_journal(workspace) if is_alone else None
+        return None if journal is None else _carry_out(workspace, journal)
+
+
+def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
+    """All steps. Each leaves nothing to do where it was done before."""
+    wanted = journal.example_ids
+    _sweep(workspace)
     for folder in folders(workspace.pools):
-        forget_in_pool(workspace, folder, wanted)
-    shutil.rmtree(workspace.indexes, ignore_errors=True)  # built again from shards when needed
+        forget_in_pool(workspace, folder, journal)
+    for representation in sorted(workspace.shards.glob("*")):
+        drop_vectors(workspace, representation, journal)
+    forget_in_descriptions(workspace, wanted)
+    _remove(workspace.indexes)  # built again from shards when needed
     _remove(workspace.token_activations)  # asked of the model again when needed
-    if not workspace.snapshot.exists():
-        return Forgotten(wanted, [], [])
-    exports = _exports_with(workspace, wanted)
-    _forget_in_catalog(workspace, wanted, reason, [path for path, *_ in exports])
-    root = workspace.root.resolve()
-    inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
-    _write_again(workspace, inside, wanted)
-    _remove(
-        workspace.token_activations
-    )  # a run that had read the sample before may have kept places of it
-    outside = [path for path, *_ in exports if path not in {row[0] for row in inside}]
-    return Forgotten(wanted, [path for path, *_ in inside], outside)
+    rewritten: list[str] = []
+    outside: list[str] = []
+    if workspace.snapshot.exists() or workspace.catalog.exists():
+        exports = _exports_with(workspace, wanted)
+        _forget_in_catalog(workspace, journal, [path for path, *_ in exports])
+        root = workspace.root.resolve()
+        inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
+        _write_exports(workspace, inside)
+        _write_pages(workspace, journal)
+        for database in databases(workspace):
+            forget_pages(database, _flow_runs_with(workspace, wanted))
+        for name, selection_id, with_text in journal.bundles:
+            if (folder := (root / name).resolve()).is_relative_to(root):
+                _remove(folder)
+                write_bundle(workspace, selection_id, folder, with_text=with_text)
+                rewritten.append(name)
+            else:
+                outside.append(name)
+        rewritten += [path for path, *_ in inside]
+        outside += [path for path, *_ in exports if path not in {row[0] for row in inside}]
+    workspace.forget_journal.unlink()
+    sync_folder(workspace.root)
+    return Forgotten(wanted, rewritten, outside)
+
+
+def _sweep(workspace: Workspace) -> None:
+    """Remove what stopped processes left: nobody else is at work here."""
+    for folder, _, _ in os.walk(workspace.root):
+        remove_stale_temps(Path(folder), _HOUR_S)
+    shutil.rmtree(workspace.catalog.with_name(f"{workspace.catalog.name}.tmp"), ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:
@@ -122,34 +216,76 @@ def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str
         ).fetchall()
 
 
-def _forget_in_catalog(
-    workspace: Workspace, wanted: Sequence[str], reason: str, exports: Sequence[str]
-) -> None:
+def _are_exemplars(workspace: Workspace, wanted: Sequence[str]) -> bool:
+    """Whether one of the examples was an exemplar of a run."""
+    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+        return False
+    with open_snapshot(workspace) as connection:
+        query = "SELECT count(*) FROM exemplar WHERE list_contains(?::VARCHAR[], exemplar_id)"
+        return bool(connection.execute(query, [wanted]).fetchall()[0][0])
+
+
+_RUNS_WITH = """
+SELECT run_id FROM occurrence WHERE list_contains($1::VARCHAR[], example_id)
+UNION SELECT run_id FROM exemplar WHERE list_contains($1::VARCHAR[], exemplar_id)"""
+
+
+def _flow_runs_with(workspace: Workspace, wanted: Sequence[str]) -> list[str]:
+    """Flow runs of the runs that hold one of the examples."""
+    with open_snapshot(workspace) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT flow_run_id FROM run WHERE flow_run_id IS NOT NULL"
+            f" AND run_id IN ({_RUNS_WITH}) ORDER BY 1",
+            [wanted],
+        ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def _as_recorded(workspace: Workspace) -> list[str]:
+    """Manifests of pools and shards that are as the catalog has them."""
+    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+        return []
+    with open_snapshot(workspace) as connection:
+        recorded = recorded_files(connection)
+    paths = {name: workspace.root / name for name, file in recorded.items()
+             if file.kind in (POOL, SHARDS) and (workspace.root / name).is_file()}  # fmt: skip
+    return [name for name, path in paths.items() if file_sha256(path) == recorded[name].sha256]
+
+
+def _bundles_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """(folder, selection_id, with_text) of bundles that are still there and hold the examples."""
+    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+        return []
+    with open_snapshot(workspace) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT detail->>'folder', selection_id, (detail->>'with_text')::BOOLEAN"
+            f" FROM event WHERE action = 'bundled' AND run_id IN ({_RUNS_WITH}) ORDER BY 1",
+            [wanted],
+        ).fetchall()
+    return [(name, *rest) for name, *rest in rows if (workspace.root / name).is_dir()]
+
+
+def _forget_in_catalog(workspace: Workspace, journal: Journal, exports: Sequence[str]) -> None:
     """Tombstones through an ordinary commit; then every row copied into a new file, texts out."""
-    who, now = user_name(), datetime.now(UTC)
+    wanted, now = journal.example_ids, journal.at
 
     def tombstones(connection: Connection) -> dict[str, NewRows]:
         known = {
             row[0] for row in connection.execute("SELECT example_id FROM forgotten").fetchall()
         }
         new = [name for name in wanted if name not in known]
-        rows = [
-            {"example_id": name, "at": now, "who": who, "reason": reason, "n_exports": len(exports)}
-            for name in new
-        ]
-        detail = {"examples": new, "reason": reason, "exports": list(exports)}
+        facts = {"at": now, "who": journal.who, "reason": journal.reason, "n_exports": len(exports)}
+        detail = {"examples": new, "reason": journal.reason, "exports": list(exports)}
         event = {"at": now, "action": "forgot", "detail": detail}
-        redacted = new_redactions(connection, wanted)
-        files = [file_row(workspace, kind, path, now) for kind, path in _redacted(workspace)]
         return {
-            "forgotten": rows,
+            "forgotten": [{"example_id": name, **facts} for name in new],
             "event": [event] if new else [],
-            "redaction": redacted,
-            "recorded_file": files,
+            "redaction": new_redactions(connection, wanted, journal.latents),
+            "recorded_file": _announced(connection, workspace, journal),
         }
 
     commit(workspace, tombstones)
-    with writing(workspace):
+    with writing(workspace), faults_explained(workspace.catalog):
         temp = temp_path(workspace.catalog)
         try:
             with connect_to_write(temp) as connection:
@@ -164,12 +300,27 @@ def _forget_in_catalog(
         publish(workspace)
 
 
-def _redacted(workspace: Workspace) -> list[tuple[str, Path]]:
-    """(kind, manifest) of every pool and shard that says that something was taken out of it."""
-    pools = [(POOL, folder) for folder in folders(workspace.pools)]
-    units = [(SHARDS, unit) for home in workspace.shards.glob("*") for unit in folders(home)]
-    paths = [(kind, folder / MANIFEST) for kind, folder in pools + units]
-    return [(kind, path) for kind, path in paths if read_json(path).get("redacted")]
+def _announced(
+    connection: Connection, workspace: Workspace, journal: Journal
+) -> list[dict[str, object]]:
+    """Rows for manifests that hold what the journal says, and for those that are to be made again.
+
+    Any other content is not recorded: `verify` goes on to call it altered.
+    """
+    recorded = recorded_files(connection)
+    rows: list[dict[str, object]] = []
+    for name, sha256 in journal.files.items():
+        path = workspace.root / name
+        if path.name != MANIFEST:
+            continue  # its hash stands in the manifest
+        kind = POOL if path.parent.parent == workspace.pools else SHARDS
+        before = recorded.get(name)
+        if not path.exists() and before is not None and before.sha256 is not None:
+            removed = {"path": name, "kind": kind, "sha256": None}
+            rows.append({**removed, "recorded_at": journal.at})  # stopped while it was replaced
+        elif path.exists() and file_sha256(path) == sha256 and before != (kind, sha256):
+            rows.append(file_row(workspace, kind, path, journal.at))
+    return rows
 
 
 def _copy_without(connection: Connection, path: Path) -> None:
@@ -194,30 +345,31 @@ def _copy_without(connection: Connection, path: Path) -> None:
     connection.execute("DETACH old")
 
 
-def _write_again(
-    workspace: Workspace, exports: Sequence[tuple[str, str, str]], wanted: Sequence[str]
-) -> None:
-    """Exports of the workspace, and every report that shows one of the examples."""
-    for folder, selection_id in {(Path(p).parent, s) for p, s, _ in exports}:
+def _write_exports(workspace: Workspace, exports: Sequence[tuple[str, str, str]]) -> None:
+    """The exports of the workspace again."""
+    for folder, selection_id in sorted({(Path(p).parent, s) for p, s, _ in exports}):
         formats = sorted({f for p, s, f in exports if s == selection_id})
         out = workspace.root / folder
         if out.is_dir():
             export_selection(workspace, selection_id, formats=formats, out=out)
-    names = [name.encode() for name in wanted]
+
+
+def _write_pages(workspace: Workspace, journal: Journal) -> None:
+    """Every page again that shows one of the examples, or may quote it without its id."""
+    names = [name.encode() for name in journal.example_ids]
     with open_snapshot(workspace) as connection:
         rows = connection.execute(
             "SELECT name, selection_id, run_id IN (SELECT run_id FROM exemplar"
             " WHERE list_contains(?::VARCHAR[], exemplar_id)) FROM selection",
-            [list(wanted)],
+            [journal.example_ids],
         ).fetchall()
     known = {file_name(name): selection_id for name, selection_id, _ in rows}
-    # Words of an exemplar may stand in a page that does not list it.
-    stale = {file_name(name) for name, _, has_exemplar in rows if has_exemplar}
+    # Words of an exemplar, or of a description, may stand in a page that does not list it.
+    stale = {file_name(name) for name, _, has_it in rows if has_it or journal.latents}
     for page in sorted(workspace.reports.glob("*.html")):
         first, is_pair, second = page.stem.partition(VERSUS)
         is_stale = page.stem in stale or (is_pair and stale & {first, second})
         if is_stale or any(name in page.read_bytes() for name in names):
-            page.unlink()
             if page.stem in known:
                 write_report(workspace, known[page.stem], page)
             elif is_pair and {first, second} <= known.keys():
@@ -225,3 +377,4 @@ def _write_again(
             else:
                 row = {"path": workspace.relative(page), "kind": REPORT, "sha256": None}
                 commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
+                page.unlink()

@@ -20,6 +20,7 @@ from storage.catalog.arrow_rows import column_types
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import find_selections
 from storage.catalog.snapshot import open_snapshot
+from storage.files.parquet_parts import damage_explained
 from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
 
@@ -236,7 +237,9 @@ def compare_scores(workspace: Workspace, files: Mapping[str, Path]) -> list[Comp
         recorded = scores_file(workspace.scores, selection_id)
         if not recorded.exists():
             continue
-        old, new = pq.read_table(recorded), pq.read_table(made)
+        with damage_explained(recorded):
+            old = pq.read_table(recorded)
+        new = pq.read_table(made)
         columns = [name for name in new.column_names if name in old.column_names]
         old, new = old.select(columns), new.select(columns)
         n_same = 0

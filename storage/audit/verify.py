@@ -27,17 +27,20 @@ from storage.catalog.recorded import (
 )
 from storage.catalog.snapshot import open_snapshot, open_to_read
 from storage.files.atomic import MANIFEST, TEMP_PREFIX, read_json
+from storage.files.in_use import Busy, in_use
 from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
 
 OK, ALTERED, REDACTED, MISSING, UNCHECKED = "ok", "altered", "redacted", "missing", "unchecked"
+IN_PROGRESS = "in progress"  # a `forget`
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was checked.
 
-    state: ok, altered, redacted (by `forget`), missing, or unchecked for what is not here to check.
+    state: ok, altered, redacted (by `forget`), missing, unchecked for what is not here to check, or
+           in progress: a `forget` is at work, and nothing is checked.
     """
 
     kind: str
@@ -51,6 +54,18 @@ def verify(workspace: Workspace, expected: Head | None = None) -> Iterator[Findi
 
     expected: a head of the chain that was written down before; the chain must still have it.
     """
+    try:
+        with in_use(workspace, wait_s=0):
+            if workspace.forget_journal.exists():
+                detail = "it was stopped; any command that may write here carries on with it"
+                yield Finding("workspace", "forget", IN_PROGRESS, detail)
+                return
+            yield from _check(workspace, expected)
+    except Busy as error:
+        yield Finding("workspace", "forget", IN_PROGRESS, error.problem)
+
+
+def _check(workspace: Workspace, expected: Head | None) -> Iterator[Finding]:
     for path in (workspace.snapshot, workspace.catalog):
         if path.exists():
             yield from _catalog(path, expected)
@@ -59,8 +74,8 @@ def verify(workspace: Workspace, expected: Head | None = None) -> Iterator[Findi
             yield from _scores(connection, workspace)
             yield from _saes(connection)
             yield from _files(connection, workspace)
-    except DatabaseError as error:  # pages of the file are damaged
-        yield Finding("catalog", workspace.snapshot.name, ALTERED, first_line(error))
+    except InputError as error:  # pages of the file are damaged
+        yield Finding("catalog", workspace.snapshot.name, ALTERED, error.problem)
 
 
 def head(workspace: Workspace) -> Head:

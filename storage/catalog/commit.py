@@ -18,6 +18,7 @@ from storage.catalog.connection import (
     DatabaseError,
     LockedError,
     connect_to_write,
+    faults_explained,
     first_line,
     is_full_disk,
 )
@@ -101,27 +102,22 @@ def _write(
 ) -> int:
     """Insert in one transaction and close the file; returns the number of the newest commit."""
     connection = _connect(workspace, wait_s)
-    try:
-        with connection:  # closes
-            connection.begin()
-            if not connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()[0][0]:
-                create_schema(connection)
-            refuse_other_version(connection, workspace.catalog)
-            before = row_counts(connection)
-            refuse_unrecorded(connection, before)
-            tables = tables(connection) if callable(tables) else tables
-            if not _is_repeated(connection, tables):
-                _insert(connection, tables)
-                _check(connection, tables)
-                process = f"{os.getpid()} on {socket.gethostname()}"
-                append_commit(connection, before, datetime.now(UTC).replace(tzinfo=None), process)
-            connection.commit()
-            connection.execute("CHECKPOINT")
-            return head_of(connection).number
-    except DatabaseError as error:
-        if is_full_disk(error):
-            raise full_disk_error(workspace.catalog) from error
-        raise
+    with faults_explained(workspace.catalog), connection:  # closes
+        connection.begin()
+        if not connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()[0][0]:
+            create_schema(connection)
+        refuse_other_version(connection, workspace.catalog)
+        before = row_counts(connection)
+        refuse_unrecorded(connection, before)
+        tables = tables(connection) if callable(tables) else tables
+        if not _is_repeated(connection, tables):
+            _insert(connection, tables)
+            _check(connection, tables)
+            process = f"{os.getpid()} on {socket.gethostname()}"
+            append_commit(connection, before, datetime.now(UTC).replace(tzinfo=None), process)
+        connection.commit()
+        connection.execute("CHECKPOINT")
+        return head_of(connection).number
 
 
 def _connect(workspace: Workspace, wait_s: float) -> Connection:

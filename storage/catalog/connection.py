@@ -1,14 +1,25 @@
 """The only module that imports duckdb: how its files are opened, and what its errors mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
 from selection.core.errors import InputError
+from storage.files.atomic import full_disk_error
 
 Connection = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
 LockedError = duckdb.IOException
+DamageError = (
+    duckdb.IOException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+)
+"""What duckdb raises where the pages of a file are not what it wrote."""
+
 SELECT = duckdb.StatementType.SELECT
 
 # Extensions are downloads; nothing here needs one, and offline they would fail late.
@@ -36,13 +47,18 @@ def attach_read_only(connection: Connection, path: Path, name: str = "snapshot")
     try:
         connection.execute(f"ATTACH {quoted(str(path))} AS {name} (READ_ONLY)")
     except duckdb.Error as error:
-        raise InputError(
-            f"not readable as a DuckDB database ({first_line(error)})",
-            file=path,
-            remedy="`saelect verify` says whether catalog.duckdb and snapshot.duckdb are whole; a"
-            " damaged one is made again from the other at the next write. Files of DuckDB 2 need"
-            " DuckDB 2.",
-        ) from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The refusal of a file that duckdb cannot read."""
+    return InputError(
+        f"not readable as a DuckDB database ({first_line(error)})",
+        file=path,
+        remedy="`saelect verify` says whether catalog.duckdb and snapshot.duckdb are whole; a"
+        " damaged one is made again from the other at the next write. Files of DuckDB 2 need"
+        " DuckDB 2.",
+    )
 
 
 def quoted(text: str) -> str:
@@ -54,6 +70,19 @@ def is_full_disk(error: Exception) -> bool:
     """Whether duckdb failed because the disk is full; it has no error class for that."""
     text = str(error)
     return "No space left on device" in text or "Disk quota exceeded" in text
+
+
+@contextmanager
+def faults_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk, and damage that duckdb meets in `path`, into InputError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if is_full_disk(error):
+            raise full_disk_error(path) from error
+        if isinstance(error, DamageError):
+            raise damaged(path, error) from error
+        raise
 
 
 def first_line(error: Exception) -> str:

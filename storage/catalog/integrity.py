@@ -141,15 +141,21 @@ def rows_sha256(connection: Connection, table: str, first: int, n: int | None = 
     return str(sha256)
 
 
-def new_redactions(connection: Connection, ids: Sequence[str]) -> list[dict[str, object]]:
-    """Rows of `redaction` for all texts of the examples that have none yet."""
+def new_redactions(
+    connection: Connection, ids: Sequence[str], latents: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    """Rows of `redaction` for all texts of the examples that have none yet.
+
+    latents: `SAE:latent` of descriptions that quote one of the examples.
+    """
+    values = {"ids": list(ids), "latents": list(latents)}
     redactions: list[dict[str, object]] = []
     for table, text in TEXTS.items():
         rows = connection.execute(
             f'SELECT x.rowid, sha256({_json_array(list(text.blank))}) FROM "{table}" x'
             f" WHERE {text.belongs} AND x.rowid NOT IN (SELECT row_number FROM redaction"
             f" WHERE table_name = {quoted(table)}) ORDER BY 1",
-            {"ids": list(ids)},
+            {name: value for name, value in values.items() if f"${name}" in text.belongs},
         ).fetchall()
         redactions += [
             {"table_name": table, "row_number": n, "sha256": sha256} for n, sha256 in rows

@@ -118,7 +118,7 @@ class RedactedText:
     """The columns of a table that hold a sample's text.
 
     blank:   column -> SQL of what stands there once it is removed.
-    belongs: SQL: whether a row belongs to one of the example ids `$ids`.
+    belongs: SQL: whether a row belongs to one of the example ids `$ids`, or to one of `$latents`.
     """
 
     blank: Mapping[str, str]
@@ -141,6 +141,9 @@ TEXTS = {
     ),  # how long its words are
     "explanation": _redacted(f"({_OF_EXAMPLE} OR {_OF_EXEMPLAR})", term="NULL"),
     "exemplar": _redacted(_OF_EXEMPLAR, messages="'[]'", text="NULL", tools="NULL"),
+    "latent_description": _redacted(
+        "list_contains($latents::VARCHAR[], sae || ':' || latent)", description="NULL"
+    ),  # it quotes a sample
     "target_latent": _redacted(
         f"(run_id, target) IN (SELECT (run_id, target) FROM exemplar WHERE {_OF_EXEMPLAR})",
         term="NULL",

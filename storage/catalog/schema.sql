@@ -159,7 +159,7 @@ CREATE TABLE pick (
     rank BIGINT NOT NULL,  -- 1 is best.
     target VARCHAR,  -- Target task that brought it in.
     example_id VARCHAR NOT NULL,  -- Hash of the content.
-    score DOUBLE,  -- Similarity to the target task; higher is better.
+    score DOUBLE,  -- Higher is better; its meaning by method: v_selection.score_meaning.
     tokens BIGINT,  -- Tokens of the example as the budget counts them.
     text VARCHAR,  -- The example as plain text, for reading.
     score_rank BIGINT,  -- Rank by score alone, before quotas, duplicates and diversity.
@@ -175,7 +175,7 @@ CREATE TABLE near_miss (
     rank BIGINT NOT NULL,  -- Rank in the whole ranking, after the last pick.
     target VARCHAR,  -- Target task that brought it in.
     example_id VARCHAR NOT NULL,  -- Hash of the content.
-    score DOUBLE,  -- Similarity to the target task; higher is better.
+    score DOUBLE,  -- Higher is better; its meaning by method: v_selection.score_meaning.
     tokens BIGINT,  -- Tokens as the budget counts them.
     text VARCHAR,  -- The example as plain text; null if forgotten.
     score_rank BIGINT,  -- Rank by score alone.
@@ -412,12 +412,21 @@ SELECT
     o.file,  -- File (first occurrence).
     o."row",  -- Line or row number.
     o.licence,  -- Licence (first occurrence).
-    p.score,  -- Higher is better; what it means depends on the selection's method.
+    a.licences,  -- Licences of all rows that hold the example, in order; '' where none is named.
+    p.score,  -- Higher is better; see score_meaning.
+    CASE s.method WHEN 'jaccard' THEN 'generalized Jaccard similarity with the exemplars, 0 to 1'
+        WHEN 'bm25' THEN 'BM25 of the exemplars as queries, from 0, without a unit'
+        WHEN 'random' THEN 'order of a seeded draw, no similarity'
+        WHEN 'length_matched' THEN 'order of a seeded draw of equal lengths, no similarity'
+        ELSE s.method END AS score_meaning,  -- What the score is, by method.
     p.tokens,  -- Tokens as the budget counts them.
     p.text  -- Plain text; null if forgotten.
 FROM pick p
 JOIN selection s ON s.selection_id = p.selection_id
-LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id;
+LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
+LEFT JOIN (
+    SELECT run_id, example_id, list_sort(list(DISTINCT coalesce(licence, ''))) AS licences
+    FROM occurrence GROUP BY ALL) a ON a.run_id = s.run_id AND a.example_id = p.example_id;
 
 -- Which latents and words a pick shares with its exemplars, and how much each counts.
 CREATE VIEW v_why AS
@@ -425,6 +434,8 @@ SELECT
     w.selection_id,  -- The selection.
     w.example_id,  -- The pick or near miss.
     w.exemplar_id,  -- The exemplar.
+    w.exemplar_rank,  -- 1 for the nearest exemplar: shares add up to 1 for each exemplar alone.
+    n.similarity,  -- Of the pair.
     w.space,  -- Space of the latent.
     w.latent,  -- Number of the latent.
     coalesce(w.term, d.description) AS description,  -- The word itself, or a hint at the latent.
@@ -433,6 +444,8 @@ SELECT
 FROM explanation w
 JOIN selection s ON s.selection_id = w.selection_id
 JOIN run r ON r.run_id = s.run_id
+LEFT JOIN explanation_exemplar n ON n.selection_id = w.selection_id
+    AND n.example_id = w.example_id AND n.exemplar_id = w.exemplar_id
 LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = w.latent
     AND (w.space = r.hookpoint OR starts_with(w.space, r.hookpoint || '/'));
 
@@ -465,10 +478,12 @@ SELECT
     NULL::VARCHAR AS example_id,  -- The example, where known.
     d.file,  -- File of a row that was dropped while reading, where known.
     d."row",  -- Its 1-based line or row number.
-    d.detail  -- More of the reason.
+    d.detail,  -- More of the reason.
+    NULL::VARCHAR AS other_id  -- The better example that it nearly repeats.
 FROM selection s JOIN run_drop d USING (run_id)
 UNION ALL
-SELECT selection_id, stage, reason, n, example_id, NULL, NULL, detail FROM selection_drop;
+SELECT selection_id, stage, reason, n, example_id, NULL, NULL, detail, other_id
+FROM selection_drop;
 
 -- Hashes from the pool to the exported files.
 CREATE VIEW v_lineage AS

@@ -17,6 +17,7 @@ from storage.catalog.connection import (
     LockedError,
     attach_read_only,
     connect_in_memory,
+    faults_explained,
     first_line,
     quoted,
 )
@@ -55,9 +56,10 @@ def open_to_read(path: Path) -> Iterator[Connection]:
     """
     with connect_in_memory() as connection:
         attach_read_only(connection, path)
-        connection.execute("USE snapshot")
-        refuse_other_version(connection, path)
-        yield connection
+        with faults_explained(path):
+            connection.execute("USE snapshot")
+            refuse_other_version(connection, path)
+            yield connection
 
 
 def refuse_other_version(connection: Connection, path: Path) -> None:

@@ -1,16 +1,27 @@
 """`saelect sql`: one SELECT by whoever audits, on a copy of the catalog that nothing can change."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 
 from selection.core.errors import InputError
-from storage.catalog.connection import SELECT, Connection, DatabaseError, statements
+from storage.catalog.connection import (
+    SELECT,
+    Connection,
+    DatabaseError,
+    first_line,
+    quoted,
+    statements,
+)
 from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import iter_scores_files
 from storage.files.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 10_000
 _SCORES = "selection_id VARCHAR, example_id VARCHAR, score DOUBLE, rank BIGINT"
@@ -184,15 +195,27 @@ def _refuse_other_statements(text: str) -> None:
 
 def _add_scores(connection: Connection, workspace: Workspace) -> None:
     """`scores`: every eligible example of every selection, from the Parquet beside the catalog."""
-    files = [str(path.absolute()) for path in iter_scores_files(workspace.scores)]
+    files = [path for path in iter_scores_files(workspace.scores) if _is_readable(connection, path)]
     if not files:
         connection.execute(f"CREATE TEMP TABLE scores ({_SCORES})")
         return
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+    listed = ", ".join(quoted(str(path.absolute())) for path in files)
     connection.execute(
         "CREATE TEMP VIEW scores AS SELECT selection_id, example_id, score, rank"
         f" FROM read_parquet([{listed}], union_by_name = true)"
     )
+
+
+def _is_readable(connection: Connection, path: Path) -> bool:
+    """Whether a file of scores has its columns; a damaged one is named and left out."""
+    try:
+        connection.execute(
+            "SELECT selection_id, example_id, score, rank FROM read_parquet(?) LIMIT 0", [str(path)]
+        )
+    except DatabaseError as error:
+        log.warning("%s is damaged, and left out of `scores` (%s)", path, first_line(error))
+        return False
+    return True
 
 
 def _lock(connection: Connection, workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from selection.core.numbers import plural
+from selection.core.printable import printable
 from storage.export.facts import SelectionFacts
 
 FORMAT = 1
@@ -41,6 +42,7 @@ def manifest(
         "sql": picks_sql(facts),
         **{key: selection[key] for key in from_selection.split()},
         "exemplars": dict(facts.targets),
+        "licences": dict(facts.licences),
         "sources": [{"source": s.source, "licence": s.licence, "n": s.n} for s in facts.sources],
         **{key: run[key] for key in from_run.split()},
     }
@@ -74,7 +76,8 @@ settings for LLaMA-Factory and Axolotl come with `--format llama_factory` and `-
 |---|---|---:|
 {sources}
 
-Licences are as the pool names them. `saelect export {name} --format ids` writes file and row
+Licences are as the pool names them, of the first row that holds a sample. Over all rows that hold
+one: {licences}. `saelect export {name} --format ids` writes file and row
 of each sample; in the catalog:
 
 ```sql
@@ -122,6 +125,7 @@ def dataset_card(
         method=_method(facts.selection),
         warning=_DEMO_WARNING if facts.run["is_demo"] else "",
         sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
+        licences=", ".join(f"{_cell(k or 'not named')} {n:,}" for k, n in facts.licences.items()),
         sql=picks_sql(facts),
         files=_table(listed),
     )
@@ -129,8 +133,13 @@ def dataset_card(
 
 def _table(rows: Sequence[Sequence[object]]) -> str:
     """Lines of a Markdown table; data can neither end a cell nor a line."""
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _cell(value: object) -> str:
+    """A value of the data in one line of Markdown, neither markup nor controls."""
+    return printable(" ".join(str(value).split())).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _front_matter(

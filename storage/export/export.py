@@ -6,7 +6,7 @@ Rows hold what is trained on and an id; where they came from stands beside them,
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,8 @@ from storage.files.atomic import (
     write_bytes,
     write_json,
 )
-from storage.files.workspace import Workspace, file_name
+from storage.files.in_use import in_use
+from storage.files.workspace import Workspace, file_name, refuse_link
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +97,10 @@ def export_selection(
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
-    with open_snapshot(workspace) as connection:
-        begun = _begin(connection, workspace, selection, chosen, out)
-    return _exported(workspace, [begun])[0]
+    with in_use(workspace):
+        with open_snapshot(workspace) as connection:
+            begun = _begin(connection, workspace, selection, chosen, out)
+        return _exported(workspace, [begun])[0]
 
 
 def export_selections(
@@ -106,9 +108,10 @@ def export_selections(
 ) -> list[Exported]:
     """As `export_selection` for several selections, recorded in one commit."""
     chosen = _chosen_formats(formats)
-    with open_snapshot(workspace) as connection:
-        begun = [_begin(connection, workspace, name, chosen, None) for name in selections]
-    return _exported(workspace, begun)
+    with in_use(workspace):
+        with open_snapshot(workspace) as connection:
+            begun = [_begin(connection, workspace, name, chosen, None) for name in selections]
+        return _exported(workspace, begun)
 
 
 def _begin(
@@ -234,13 +237,7 @@ def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Pa
             )
         return out
     folder = workspace.exports / file_name(facts.name)
-    if not folder.resolve().is_relative_to(workspace.exports.resolve()):
-        raise InputError(
-            "the folder is a link that leads out of the workspace's exports",
-            file=folder,
-            value=str(folder.resolve()),
-            remedy="Remove the link, or name that folder with --out DIR.",
-        )
+    refuse_link(workspace, folder)
     if _owner(folder) in (None, facts.selection_id):
         return folder
     return folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")
@@ -307,11 +304,11 @@ def _descriptions(each: _Begun, created_at: datetime, head: Head) -> dict[Path, 
     """Card and manifest, which list this call's files and earlier ones that are still there."""
     facts, folder = each.facts, each.folder
     files = {file.path: asdict(file) for file in each.files}
-    if (folder / MANIFEST).exists():
-        earlier = read_json(folder / MANIFEST).get("files")
-        for file in earlier if isinstance(earlier, list) else []:
-            if (folder / str(file["path"])).exists():
-                files.setdefault(str(file["path"]), file)
+    earlier = read_json(folder / MANIFEST).get("files") if (folder / MANIFEST).exists() else None
+    for file in earlier if isinstance(earlier, list) else []:
+        is_whole = isinstance(file, dict) and file.keys() == {f.name for f in fields(ExportedFile)}
+        if is_whole and (folder / str(file["path"])).exists():
+            files.setdefault(str(file["path"]), file)
     listed = [files[path] for path in sorted(files)]
     is_plain, has_tools = each.shape
     card = cards.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)

@@ -8,6 +8,9 @@ from typing import Any
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow
 
+JsonRow = dict[str, object]
+_SELECTION = "SELECT * FROM selection WHERE selection_id = ?"
+
 
 @dataclass(frozen=True, slots=True)
 class SourceShare:
@@ -25,7 +28,8 @@ class SelectionFacts:
     run:              the run's row of the catalog, JSON columns parsed.
     selection:        the selection's row, likewise.
     targets:          exemplars per target task.
-    sources:          picks by source and licence, most first.
+    sources:          picks by source and licence of the first row that holds them, most first.
+    licences:         picks by licence of any row that holds them, most first.
     n_content_bytes:  length of all messages, to guess the size of the files.
     """
 
@@ -33,6 +37,7 @@ class SelectionFacts:
     selection: Mapping[str, object]
     targets: Mapping[str, int]
     sources: Sequence[SourceShare]
+    licences: Mapping[str, int]
     n_content_bytes: int
 
     @property
@@ -68,16 +73,22 @@ def selection_facts(connection: Connection, chosen: SelectionRow) -> SelectionFa
         " WHERE selection_id = ? GROUP BY ALL ORDER BY 3 DESC, 1, 2",
         key,
     ).fetchall()
+    licences = connection.execute(
+        "SELECT licence, count(*) FROM (SELECT unnest(licences) AS licence FROM v_selection"
+        " WHERE selection_id = ?) GROUP BY licence ORDER BY 2 DESC, 1",
+        key,
+    ).fetchall()
     size = connection.execute(
         "SELECT coalesce(sum(strlen(x.messages) + coalesce(strlen(x.tools), 0)), 0) FROM pick p"
         " JOIN sample x USING (example_id) WHERE p.selection_id = ?",
         key,
     ).fetchall()
     return SelectionFacts(
-        run=json_row(connection, "SELECT * FROM run WHERE run_id = ?", run_key),
-        selection=json_row(connection, "SELECT * FROM selection WHERE selection_id = ?", key),
+        run=json_rows(connection, "SELECT * FROM run WHERE run_id = ?", run_key)[0],
+        selection=json_rows(connection, _SELECTION, key)[0],
         targets=dict(targets),
         sources=[SourceShare(*row) for row in sources],
+        licences=dict(licences),
         n_content_bytes=int(size[0][0]),
     )
 
@@ -87,12 +98,14 @@ def json_object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def json_row(connection: Connection, query: str, values: Sequence[object]) -> dict[str, object]:
-    """The one row of a query by column name, JSON columns parsed."""
+def json_rows(connection: Connection, query: str, values: Sequence[object]) -> list[JsonRow]:
+    """The rows of a query by column name, JSON columns parsed."""
     cursor = connection.execute(query, list(values))
     columns = [(column[0], str(column[1])) for column in cursor.description or ()]
-    (row,) = cursor.fetchall()
-    return {
-        name: json.loads(value) if kind == "JSON" and value is not None else value
-        for (name, kind), value in zip(columns, row, strict=True)
-    }
+    return [
+        {
+            name: json.loads(value) if kind == "JSON" and value is not None else value
+            for (name, kind), value in zip(columns, row, strict=True)
+        }
+        for row in cursor.fetchall()
+    ]

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.training_rows import Row, json_line, training_row
-from storage.catalog.connection import Connection, DatabaseError, is_full_disk
+from storage.catalog.connection import Connection, faults_explained
 from storage.files.atomic import (
-    full_disk_error,
     full_disk_explained,
     sync_file,
     sync_folder,
@@ -173,12 +172,8 @@ def write_parquet(path: Path, rows: SelectedRows) -> None:
     `datasets` decodes to the same rows as the JSONL. DuckDB writes it: to import pyarrow takes
     longer than the whole export of a small selection.
     """
-    try:
+    with faults_explained(path):
         write_atomically(path, rows.copy_to)
-    except DatabaseError as error:
-        if is_full_disk(error):
-            raise full_disk_error(path) from error
-        raise
 
 
 def write_preferences(path: Path, rows: SelectedRows) -> int:

@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import shutil
+import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,15 +25,16 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 TEMP_PREFIX = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _numbers = itertools.count()  # two threads of a process may write the same name at once
 
 
 def temp_path(final: Path) -> Path:
-    """A temporary name beside `final`, unique on this machine: `.tmp-<pid>-<n>-<name>`.
+    """A temporary name beside `final`, unique: `.tmp-<host>-<pid>-<n>-<name>`.
 
     The same folder, because a rename is atomic only within one file system.
     """
-    return final.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_numbers)}-{final.name}")
+    return final.with_name(f"{TEMP_PREFIX}{_HOST}-{os.getpid()}-{next(_numbers)}-{final.name}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -163,14 +166,14 @@ def ensure_free(folder: Path, need_bytes: int, what: str) -> None:
 def remove_stale_temps(folder: Path, older_than_s: float) -> int:
     """Remove what killed processes left behind; returns how many entries went.
 
-    Only names that begin with `.tmp-`, directly in `folder`, not changed for `older_than_s`
-    seconds: a younger one may belong to a process that still writes.
+    Only names that begin with `.tmp-`, directly in `folder`: those of processes of this machine
+    that have ended, and others that have not changed for `older_than_s` seconds.
     """
     if not folder.is_dir():
         return 0
     removed = 0
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(TEMP_PREFIX) and _age_s(entry) >= older_than_s:
+    for entry in sorted(folder.glob(f"{TEMP_PREFIX}*")):
+        if _owner_has_ended(entry.name) or _age_s(entry) >= older_than_s:
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
@@ -178,6 +181,26 @@ def remove_stale_temps(folder: Path, older_than_s: float) -> int:
             removed += 1
             log.info("removed %s, left behind by a stopped run", entry)
     return removed
+
+
+def process_has_ended(pid: int) -> bool:
+    """Whether a process of this machine has ended; False when unsure."""
+    try:
+        os.kill(pid, 0)
+        # A killed child stays in the table of processes until its parent asks how it ended.
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no /proc
+        return False
+    return state == "Z"
+
+
+def _owner_has_ended(name: str) -> bool:
+    """Whether a temporary name is of a process of this machine that has ended."""
+    host, _, rest = name.removeprefix(TEMP_PREFIX).partition("-")
+    pid = rest.partition("-")[0]
+    return host == _HOST and pid.isdecimal() and process_has_ended(int(pid))
 
 
 @contextmanager

@@ -18,7 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from storage.files.atomic import full_disk_explained, remove_stale_temps, temp_path
+from storage.files.atomic import (
+    full_disk_explained,
+    process_has_ended,
+    remove_stale_temps,
+    temp_path,
+)
 
 log = logging.getLogger(__name__)
 
@@ -172,11 +177,6 @@ def _owner_is_gone(file: Path) -> bool:
         owner = json.loads(file.read_text())
         if owner["host"] != socket.gethostname():
             return False
-        os.kill(owner["pid"], 0)
-        # A killed child stays in the table of processes until its parent asks how it ended.
-        state = Path(f"/proc/{owner['pid']}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, KeyError):  # being written, given back, another user's, no /proc
+        return process_has_ended(int(owner["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):  # being written, or given back
         return False
-    return state == "Z"

@@ -11,7 +11,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,9 +43,9 @@ def held(path: Path, wait_s: float) -> Iterator[None]:
 
     Also excludes other threads of this process. Raises InputError after `wait_s` seconds.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         for _ in pauses(wait_s):
-            if _try_lock(descriptor, fcntl.LOCK_EX):
+            if try_lock(descriptor, fcntl.LOCK_EX):
                 break
         else:
             raise _refusal(path, descriptor, wait_s)
@@ -60,10 +60,10 @@ def held_in_turn(path: Path, wait_s: float) -> Iterator[None]:
     Who waits keeps a numbered file in `<path>.turns/` locked. A file that is not locked is of a
     process that has died: it is removed and keeps nobody waiting.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         with _turn(path.with_name(f"{path.name}.turns")) as turn:
             for _ in pauses(wait_s, _PAUSE_IN_TURN_S):
-                if _is_first(turn) and _try_lock(descriptor, fcntl.LOCK_EX):
+                if _is_first(turn) and try_lock(descriptor, fcntl.LOCK_EX):
                     break
             else:
                 raise _refusal(path, descriptor, wait_s)
@@ -74,15 +74,15 @@ def held_in_turn(path: Path, wait_s: float) -> Iterator[None]:
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
     """Be counted, with others, by `is_shared` in the block; never waits for long."""
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
 
 
 def is_shared(path: Path) -> bool:
     """Whether anybody is inside a `shared` block of `path`."""
-    with _opened(path) as descriptor:
-        return not _try_lock(descriptor, fcntl.LOCK_EX)
+    with opened(path) as descriptor:
+        return not try_lock(descriptor, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _turn(folder: Path) -> Iterator[Path]:
         except FileExistsError:
             continue
         # Before it was locked, another process may have taken it for a dead one's.
-        if _try_lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, file):
+        if try_lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, file):
             break
         os.close(descriptor)
     try:
@@ -115,11 +115,11 @@ def _is_first(turn: Path) -> bool:
 
 def _removed_if_dead(file: Path) -> bool:
     try:
-        descriptor = os.open(file, os.O_RDWR)
+        descriptor = _open(file)
     except FileNotFoundError:
         return True
     try:
-        if not _try_lock(descriptor, fcntl.LOCK_EX):
+        if not try_lock(descriptor, fcntl.LOCK_EX):
             return False
         # Under this lock nobody else removes it, so what is removed is what was looked at.
         if _is_at(descriptor, file):
@@ -142,15 +142,24 @@ def _is_at(descriptor: int, file: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
+def opened(path: Path) -> Iterator[int]:
+    """A lock file open in the block; everybody who may write beside it may use it."""
+    descriptor = _open(path, os.O_CREAT)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+def _open(path: Path, flags: int = 0) -> int:
+    try:
+        return os.open(path, os.O_RDWR | flags, _MODE)
+    except PermissionError:  # made by another account; to lock it, reading is enough
+        return os.open(path, os.O_RDONLY)
+
+
+def try_lock(descriptor: int, kind: int) -> bool:
+    """Whether the lock was free; kind: LOCK_SH or LOCK_EX."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -170,8 +179,9 @@ def _write_holder(descriptor: int) -> None:
     """Leave a note for those who wait; it grants nothing, so it needs no sync."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(note).encode(), 0)
+    with suppress(OSError):  # another account's file
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
 
 
 def _holder(descriptor: int) -> str:

@@ -4,7 +4,9 @@
 `GROUP_ROWS`, but the last. The bytes depend on the rows alone, not on how they were handed over.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from selection.core.errors import InputError
 from storage.files.atomic import sync_file
 
 GROUP_ROWS = 1024
 PART_ROWS = 128 * GROUP_ROWS
+
+
+@contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged or missing Parquet file into InputError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"not readable as Parquet ({str(error).strip().splitlines()[0]})",
+            file=path,
+            remedy=f"It was changed or damaged. Remove the folder {path.parent}, and run again what"
+            " made it.",
+        ) from None
 
 
 class PartWriter:
@@ -95,7 +114,7 @@ class PartReader:
         first_group, skip = divmod(start_row, GROUP_ROWS)
         first_part, first_group = divmod(first_group, PART_ROWS // GROUP_ROWS)
         for path in self._paths[first_part:]:
-            with pq.ParquetFile(path, pre_buffer=False) as part:
+            with damage_explained(path), pq.ParquetFile(path, pre_buffer=False) as part:
                 groups = list(range(first_group, part.num_row_groups))
                 for batch in part.iter_batches(batch_rows, groups, columns, use_threads=False):
                     if skip < batch.num_rows:
@@ -117,7 +136,8 @@ class PartReader:
         """(n_groups, 2) smallest and largest value of an integer column in every row group."""
         ranges = []
         for path in self._paths:
-            meta = pq.read_metadata(path)
+            with damage_explained(path):
+                meta = pq.read_metadata(path)
             at = meta.schema.names.index(column)
             for group in range(meta.num_row_groups):
                 statistics = meta.row_group(group).column(at).statistics
@@ -134,7 +154,8 @@ class PartReader:
         """One table per group; a part stays open while its groups are read."""
         parts = groups // (PART_ROWS // GROUP_ROWS)
         for part in np.unique(parts):
-            with pq.ParquetFile(self._paths[part], pre_buffer=False) as file:
+            path = self._paths[part]
+            with damage_explained(path), pq.ParquetFile(path, pre_buffer=False) as file:
                 for group in groups[parts == part] % (PART_ROWS // GROUP_ROWS):
                     yield file.read_row_group(int(group), columns=columns, use_threads=False)
 

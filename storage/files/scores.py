@@ -8,9 +8,9 @@ example_row (of the prepared pool), score_rank (by score alone, from 1).
 Light commands import this module, so it loads pyarrow only where a table is made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from storage.files.atomic import write_atomically
 
@@ -75,39 +75,36 @@ def write_scores(selection: "Selection", file: Path, ids: "NDArray[np.bytes_]") 
     write_atomically(file, write)
 
 
-def read_top(file: Path, n: int) -> tuple[list[tuple[int, str, float]], int]:
-    """(rank, example id, score) of the first n ranks, and the number of all.
-
-    Raises OSError or ValueError for an altered file.
-    """
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(file, columns=["rank", "example_id", "score"])
-    columns = (table.slice(0, n)[name].to_pylist() for name in table.column_names)
-    return list(zip(*columns, strict=True)), table.num_rows
-
-
 def read_ids(file: Path, *, by_score: bool = False, n: int | None = None) -> list[str]:
     """Example ids in the order of the selection, or by score; the first n."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(file, columns=["example_id", "score_rank"])
+    table = _read(file, ["example_id", "score_rank"])
     if by_score:
         table = table.sort_by("score_rank")
     ids: list[str] = table["example_id"].slice(0, n).to_pylist()
     return ids
 
 
-def find_rank(connection: Any, file: Path, example_id: str) -> tuple[int, int, float] | None:
+def find_rank(file: Path, example_id: str) -> tuple[int, int, float] | None:
     """(rank, rank by score, score) of an example; None where it is not ranked."""
-    query = "SELECT rank, score_rank, score FROM read_parquet(?) WHERE example_id = ?"
-    row: tuple[int, int, float] | None = connection.execute(
-        query, [str(file), example_id]
-    ).fetchone()
-    return row
+    columns = ["rank", "score_rank", "score"]
+    rows = _read(file, columns, [("example_id", "=", example_id)]).to_pylist()
+    return (rows[0]["rank"], rows[0]["score_rank"], rows[0]["score"]) if rows else None
 
 
-def count_scores(connection: Any, file: Path, after: int, until: int, least: float) -> int:
+def count_scores(file: Path, after: int, until: int, least: float) -> int:
     """Examples at ranks above `after` and up to `until` that score at least `least`."""
-    query = "SELECT count(*) FROM read_parquet(?) WHERE rank > ? AND rank <= ? AND score >= ?"
-    return int(connection.execute(query, [str(file), after, until, least]).fetchone()[0])
+    filters = [("rank", ">", after), ("rank", "<=", until), ("score", ">=", least)]
+    n: int = _read(file, ["rank"], filters).num_rows
+    return n
+
+
+def _read(
+    file: Path, columns: list[str], filters: Sequence[tuple[str, str, object]] | None = None
+) -> "pa.Table":
+    """Raises InputError for a missing or altered file."""
+    import pyarrow.parquet as pq
+
+    from storage.files.parquet_parts import damage_explained
+
+    with damage_explained(file):
+        return pq.read_table(file, columns=columns, filters=list(filters) if filters else None)

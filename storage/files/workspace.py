@@ -13,6 +13,7 @@ from storage.files.atomic import (
     TEMP_PREFIX,
     is_complete,
     read_json,
+    remove_stale_temps,
     temp_path,
     write_json,
 )
@@ -24,6 +25,8 @@ ENVIRONMENT_VARIABLE = "SAELECT_WORKSPACE"
 DEFAULT = "workspace"
 MOST_NAME_BYTES = 100  # two of them, and what a temporary file adds, stay below 255
 _MARK = "workspace.json"
+_DAY_S = 86_400.0
+_swept: set[Path] = set()  # once a process: what killed processes left in these was removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,11 @@ class Workspace:
         """Folders that answer for a selection elsewhere, `bundles/<selection>/`."""
         return self.root / "bundles"
 
+    @property
+    def forget_journal(self) -> Path:
+        """What a `forget` that has begun still has to do; it is removed at its end."""
+        return self.root / "forget-journal.json"
+
     def relative(self, path: Path) -> str:
         """A path as the catalog stores it: relative inside the workspace, else absolute."""
         path, root = path.resolve(), self.root.resolve()
@@ -131,6 +139,17 @@ def file_name(name: str) -> str:
         return safe
     short = safe.encode()[: MOST_NAME_BYTES - 9].decode(errors="ignore") or "selection"
     return f"{short}-{content_id(name, 8)}"
+
+
+def refuse_link(workspace: Workspace, path: Path) -> None:
+    """Raise InputError where a path of the workspace leads elsewhere through a link."""
+    if path.resolve() != workspace.root.resolve() / path.relative_to(workspace.root):
+        raise InputError(
+            "a link leads out of the workspace's own folders",
+            file=path,
+            value=str(path.resolve()),
+            remedy="Remove the link, or name the place with --out.",
+        )
 
 
 def chosen_root(path: Path | str | None) -> Path:
@@ -159,6 +178,11 @@ def open_workspace(path: Path | str | None = None) -> Workspace:
         _check_format(workspace)
     else:
         write_json(workspace.root / _MARK, {"format": FORMAT})
+    if workspace.root not in _swept:
+        _swept.add(workspace.root)
+        root = workspace.root
+        for folder in (root, *root.glob("*/"), *root.glob("*/*/")):
+            remove_stale_temps(folder, _DAY_S)
     return workspace
 
 

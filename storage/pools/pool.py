@@ -26,7 +26,7 @@ from selection.data.where import (
     text_of_column,
 )
 from storage.files.atomic import MANIFEST, is_complete, read_json
-from storage.files.parquet_parts import PartReader
+from storage.files.parquet_parts import PartReader, damage_explained
 
 FORMAT = 1
 """Version of the folder's layout and of the reading rules; part of every pool id."""
@@ -79,7 +79,8 @@ class PreparedPool:
     def dropped_rows(self, most: int) -> list[dict[str, object]]:
         """Rows dropped while reading, in order, at most `most` of a reason: DROP_SCHEMA."""
         kept, rows = Counter[str](), list[dict[str, object]]()
-        with pq.ParquetFile(self.folder / "drops.parquet", pre_buffer=False) as file:
+        path = self.folder / "drops.parquet"
+        with damage_explained(path), pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(4096, use_threads=False):
                 for row in batch.to_pylist():
                     kept[row["reason"]] += 1

@@ -18,6 +18,7 @@ from selection.core.errors import InputError
 from selection.records import Rendered
 from selection.rendering.renderer import render_key
 from storage.files.atomic import MANIFEST, is_complete, write_atomically, write_json
+from storage.files.parquet_parts import damage_explained
 
 SCHEMA = pa.schema(
     [
@@ -78,7 +79,7 @@ class RenderedPool:
         """Use `open_rendering`, which checks that the rendering is finished."""
         self.folder = folder
         self._files = _parts(folder)
-        tables = [pq.read_table(file, columns=list(_COLUMNS)) for file in self._files]
+        tables = [_read(file, list(_COLUMNS)) for file in self._files]
         self._first = np.cumsum([0, *(len(table) for table in tables)])
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(_COLUMNS)
         self._keys = np.frombuffer(b"".join(table["key"].to_pylist()), np.uint8).reshape(-1, 16)
@@ -183,14 +184,14 @@ class RenderedPool:
         return sum(len(tokens) for tokens, *_ in self._held.values())
 
     def _read_part(self, number: int) -> tuple[NDArray[np.uint32], ...]:
-        table = pq.read_table(self._files[number], columns=["tokens", "runs"]).combine_chunks()
+        table = _read(self._files[number], ["tokens", "runs"]).combine_chunks()
         return (*_flat(table["tokens"]), *_flat(table["runs"]))
 
     def _read_lengths(self) -> NDArray[np.int64]:
         """Token counts from the run lengths, which are much shorter than the tokens."""
         lengths = [np.zeros(0, np.int64)]
         for file in self._files:
-            runs, starts = _flat(pq.read_table(file, columns=["runs"]).combine_chunks()["runs"])
+            runs, starts = _flat(_read(file, ["runs"]).combine_chunks()["runs"])
             summed = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)])
             lengths.append(summed[starts[1:]] - summed[starts[:-1]])
         return np.concatenate(lengths)
@@ -201,6 +202,11 @@ def first_of_each(keys: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray
     rows = np.flatnonzero(usable)
     _, first = np.unique(keys[rows].view("V16").ravel(), return_index=True)
     return rows[np.sort(first)]
+
+
+def _read(file: Path, columns: list[str]) -> pa.Table:
+    with damage_explained(file):
+        return pq.read_table(file, columns=columns)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -146,12 +146,18 @@ class Shard:
             self.n_latents,
         )
 
-    def verify(self) -> None:
-        """Raises InputError naming the first file whose bytes are not those that were written."""
+    def altered(self) -> Path | None:
+        """The first file whose bytes are not those that were written; None where there is none."""
         for name, expected in self.sha256.items():
             file = self.folder / name
             if not file.is_file() or file_sha256(file) != expected:
-                raise _altered(file)
+                return file
+        return None
+
+    def verify(self) -> None:
+        """Raises InputError naming the first altered file."""
+        if (file := self.altered()) is not None:
+            raise _altered(file)
 
     def _array(self, name: str, shape: tuple[int, ...], mapped: bool = False) -> NDArray[Any]:
         file = self.folder / f"{name}.npy"

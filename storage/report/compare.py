@@ -15,6 +15,7 @@ from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.facts import SelectionFacts, json_object, selection_facts
 from storage.files.atomic import write_bytes
+from storage.files.in_use import in_use
 from storage.files.workspace import Workspace, file_name
 from storage.report.charts import (
     LengthBin,
@@ -94,7 +95,7 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
             value=second,
             remedy="Name two; `saelect ls` lists them.",
         )
-    with open_snapshot(workspace) as connection:
+    with in_use(workspace), open_snapshot(workspace) as connection:
         comparison = compare(connection, one, two)
     path = workspace.reports / f"{file_name(one.name)}{VERSUS}{file_name(two.name)}.html"
     page = page_environment().get_template("compare.html.j2")

@@ -7,17 +7,14 @@ from typing import Any, NamedTuple
 from selection.data.messages.normalize import turn_texts
 from storage.catalog.connection import Connection
 from storage.catalog.lookup import SelectionRow, described
-from storage.export.facts import SelectionFacts, json_object, selection_facts
+from storage.export.facts import SelectionFacts, json_object, json_rows, selection_facts
 from storage.report.charts import SourceBar, length_bins, score_curve, source_bars
 from storage.report.picks import shown_picks, turns_of
 from storage.report.records import (
-    Beside,
     Context,
     Drop,
-    PassedOver,
     ReportFacts,
     ShownPick,
-    StageCost,
     TargetLatent,
     Turn,
 )
@@ -44,8 +41,8 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
         facts=facts,
         licences=_licences(facts),
         target_latents=target_latents(connection, chosen),
-        passed_over=[PassedOver(*row) for row in _all(connection, _PASSED_OVER, key)],
-        stages=[StageCost(*row) for row in _all(connection, _STAGES, [chosen.run_id])],
+        passed_over=json_rows(connection, _PASSED_OVER, key),
+        stages=json_rows(connection, _STAGES, [chosen.run_id]),
         picks=picks,
         near_misses=near,
         exemplars=exemplars,
@@ -72,7 +69,7 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
                 key,
             )
         ],
-        beside=[Beside(*row) for row in _all(connection, _BESIDE, [*key, chosen.run_id, *key])],
+        beside=json_rows(connection, _BESIDE, [*key, chosen.run_id, *key]),
         per_target=_all(connection, _PER_TARGET, [*key, chosen.run_id]),
         exports=_all(
             connection,
@@ -106,7 +103,8 @@ SELECT step, artifact, coalesce(sha256, ''), coalesce(parent, '') FROM artifact
 WHERE run_id = ? ORDER BY rowid LIMIT 40"""
 
 _STAGES = """
-SELECT stage, coalesce(detail, ''), seconds FROM run_stage WHERE run_id = ? ORDER BY number"""
+SELECT stage AS name, coalesce(detail, '') AS detail, seconds FROM run_stage
+WHERE run_id = ? ORDER BY number"""
 
 _PASSED_OVER = f"""
 SELECT reason, score_rank, example_id, detail, other_id FROM selection_drop

@@ -21,7 +21,8 @@ from storage.catalog.snapshot import open_snapshot
 from storage.export.cards import picks_sql
 from storage.export.facts import json_object
 from storage.files.atomic import write_bytes
-from storage.files.workspace import DEFAULT, Workspace, file_name
+from storage.files.in_use import in_use
+from storage.files.workspace import DEFAULT, Workspace, file_name, refuse_link
 from storage.report.charts import training_curve
 from storage.report.gather import PAGE_PICKS, exemplars_of, report_facts
 from storage.report.payload import PickData, pick_data
@@ -74,7 +75,7 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
     out:       file; default `reports/<selection>.html` of the workspace.
     Raises InputError for an unknown selection and when the disk is full.
     """
-    with open_snapshot(workspace) as connection:
+    with in_use(workspace), open_snapshot(workspace) as connection:
         path, facts = _written(connection, workspace, selection, out)
     commit_if_writable(
         workspace, reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
@@ -85,7 +86,7 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
 def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[ReportFacts]:
     """As `write_report` for several selections; what each report says, once it is written."""
     rows: dict[str, list[dict[str, object]]] = {}
-    with open_snapshot(workspace) as connection:
+    with in_use(workspace), open_snapshot(workspace) as connection:
         for selection in selections:
             path, facts = _written(connection, workspace, selection, None)
             written = reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
@@ -101,6 +102,8 @@ def _written(
     facts = report_facts(connection, chosen)
     data = _data(connection, chosen, facts)
     path = out or workspace.reports / f"{file_name(chosen.name)}.html"
+    if out is None:
+        refuse_link(workspace, path)
     page = render(facts, data, datetime.now(UTC), command_in(workspace))
     write_bytes(path, page.encode("utf-8", "replace"))
     log.info("wrote the report of %s to %s", chosen.name, path)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.export.facts import SelectionFacts
+from storage.export.facts import JsonRow, SelectionFacts
 from storage.report.charts import LengthBin, ScoreCurve, SourceBar
 from storage.wording.checks import Sentence
 from storage.wording.reasons import Label, merge_labels
@@ -112,19 +112,6 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """Another selection of the same run, and how many picks it shares with this one."""
-
-    name: str
-    method: str
-    role: str
-    target: str | None
-    n_selected: int
-    n_tokens: int | None
-    n_shared: int
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
     """A token on which a latent fires, in its text."""
 
@@ -156,34 +143,18 @@ class TargetLatent:
 
 
 @dataclass(frozen=True, slots=True)
-class StageCost:
-    """One stage of the run: what came out, and how long it took."""
-
-    name: str
-    detail: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A better candidate that a rule kept out."""
-
-    reason: str
-    score_rank: int | None
-    example_id: str
-    detail: str | None
-    other_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ReportFacts:
-    """Everything on the page; the templates compute nothing."""
+    """Everything on the page; the templates compute nothing.
+
+    passed_over: better candidates that a rule kept out. stages: of the run, with their seconds.
+    beside:      other selections of the run, and how many picks each shares with this one.
+    """
 
     facts: SelectionFacts
     licences: Sequence[SourceBar]
     target_latents: Sequence[TargetLatent]
-    passed_over: Sequence[PassedOver]
-    stages: Sequence[StageCost]
+    passed_over: Sequence[JsonRow]
+    stages: Sequence[JsonRow]
     picks: Sequence[ShownPick]
     near_misses: Sequence[ShownPick]
     exemplars: Mapping[str, Sequence[Turn]]
@@ -192,7 +163,7 @@ class ReportFacts:
     lengths: Sequence[LengthBin]
     sources: Sequence[SourceBar]
     drops: Sequence[Drop]
-    beside: Sequence[Beside]
+    beside: Sequence[JsonRow]
     per_target: Sequence[tuple[str, int, int, float | None]]
     exports: Sequence[tuple[str, str]]
     lineage: Sequence[tuple[str, str, str, str]]

@@ -1,0 +1,185 @@
+"""`saelect forget` stopped before every one of its steps, then finished; nothing may be left.
+
+Run: python -m tests.faults_forget --n 10 (of the steps, evenly spaced; 0 for all). A step is a name
+that is given, replaced or removed in the file system. The process ends there as by kill -9. Then a
+command that comes later carries on, and every byte of the workspace is searched, Parquet and DuckDB
+as they decode.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+
+from flows.cli.options import carry_on_forgetting
+from storage.audit.bundle import write_bundle
+from storage.audit.forget import forget
+from storage.audit.forget_files import keys_beside_pools, keys_of
+from storage.audit.verify import ALTERED, MISSING, verify
+from storage.catalog.lookup import find_selection, picks
+from storage.catalog.sql import run_sql
+from storage.export.export import export_selection
+from storage.files.workspace import Workspace, open_workspace
+from storage.report.page import write_report
+from tests.catalog_run import real_run
+
+_STEPS = ("rename", "replace", "unlink", "rmdir", "link")
+_STOPPED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What must not be left. needles: of its texts; keys: of its vectors."""
+
+    example_ids: Sequence[str]
+    needles: Sequence[str]
+    keys: frozenset[bytes]
+
+
+def main() -> None:
+    """Print a line for every step; exit 1 if anything was left at one."""
+    parser = argparse.ArgumentParser(description="stop `forget` at its steps")
+    parser.add_argument("--n", type=int, default=10, help="steps; 0 for all")
+    parser.add_argument("--stop", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stop is not None:
+        root, *example_ids = arguments.rest
+        forget_and_stop(Workspace(Path(root)), example_ids, arguments.stop)
+    with tempfile.TemporaryDirectory(prefix="saelect-forget-") as folder:
+        person = make_template(Path(folder) / "template")
+        n_failed = 0
+        for step, left in stopped_everywhere(Path(folder), person, arguments.n):
+            n_failed += bool(left)
+            sys.stdout.write(f"stopped before step {step}: {left or 'nothing left'}\n")
+        raise SystemExit(n_failed > 0)
+
+
+def make_template(root: Path) -> Person:
+    """A workspace that holds a person's sample and exemplar in every kind of file."""
+    shutil.copytree(real_run().parent / "workspace", root)
+    workspace = open_workspace(root)
+    chosen = find_selection(workspace, "latest")
+    export_selection(workspace, chosen.name, ("messages", "original", "ids"))
+    write_report(workspace, chosen.name)
+    write_bundle(workspace, chosen.name)
+    pick = picks(workspace, chosen.selection_id)[1]
+    exemplar, text = run_sql(
+        workspace, f"SELECT exemplar_id, text FROM exemplar WHERE run_id = '{chosen.run_id}'"
+    ).rows[0]
+    ids = [pick.example_id, str(exemplar)]
+    needles = [_needle(str(pick.text)), _needle(str(text))]
+    assert files_with(root, needles[0]) > {"catalog.duckdb", "train.jsonl"}
+    keys = keys_of(workspace, ids) | keys_beside_pools(workspace)
+    return Person(ids, needles, frozenset(keys))
+
+
+def _needle(text: str) -> str:
+    """Words of a text that no other has: its number among them."""
+    return text.split("\n")[0].removeprefix("user: ")[-30:]
+
+
+def stopped_everywhere(folder: Path, person: Person, n: int) -> Iterator[tuple[int, str]]:
+    """(step, what was left or wrong) for n steps, evenly spaced; all of them for 0."""
+    total = -run_until(_copy(folder), person, 0)
+    wanted = range(1, total + 1) if not n else sorted({*np.linspace(1, total, n).astype(int)})
+    for step in wanted:
+        root = _copy(folder)
+        assert run_until(root, person, int(step)) == _STOPPED
+        carry_on_forgetting(root)  # as every command does
+        if not _tombstones(Workspace(root)):  # stopped before the journal: the user repeats it
+            forget(Workspace(root), person.example_ids, "asked by the author")
+        yield int(step), what_is_left(Workspace(root), person)
+
+
+def _copy(folder: Path) -> Path:
+    root = folder / "workspace"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(folder / "template", root)
+    return root
+
+
+def run_until(root: Path, person: Person, step: int) -> int:
+    """Exit code of a process that forgets; for step 0 minus the number of its steps."""
+    command = [sys.executable, "-m", "tests.faults_forget", "--stop", str(step), str(root)]
+    done = subprocess.run(
+        [*command, *person.example_ids], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, _STOPPED), done.stderr
+    return done.returncode if step else -int(done.stdout.split()[-1])
+
+
+def forget_and_stop(workspace: Workspace, example_ids: Sequence[str], step: int) -> None:
+    """Forget, and end the process before a step; say how many there were."""
+    n_steps = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*names: Any, **options: Any) -> Any:
+            nonlocal n_steps
+            n_steps += 1
+            if n_steps == step:
+                os._exit(_STOPPED)
+            return real(*names, **options)
+
+        return call
+
+    for name in _STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+    forget(workspace, example_ids, "asked by the author")
+    sys.stdout.write(f"{n_steps}\n")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def what_is_left(workspace: Workspace, person: Person) -> str:
+    """Traces of a person in a workspace, or what is wrong with it; empty if nothing is."""
+    problems = [f"{needle!r} in {files_with(workspace.root, needle)}" for needle in person.needles
+                if files_with(workspace.root, needle)]  # fmt: skip
+    for file in workspace.shards.glob("*/*/keys.npy"):
+        if {bytes(key) for key in np.load(file)} & person.keys:
+            problems.append(f"a vector in {file.parent.name}")
+    problems += [f"left behind: {path.name}" for path in workspace.root.rglob(".tmp-*")]
+    if workspace.forget_journal.exists():
+        problems.append("the journal")
+    wrong = [each for each in verify(workspace) if each.state in (ALTERED, MISSING)]
+    problems += [f"{each.state}: {each.kind} {each.name} {each.detail}" for each in wrong]
+    if _tombstones(workspace) != set(person.example_ids):
+        problems.append(f"{len(_tombstones(workspace))} tombstones")
+    return "; ".join(problems)
+
+
+def _tombstones(workspace: Workspace) -> set[object]:
+    return {row[0] for row in run_sql(workspace, "SELECT example_id FROM forgotten").rows}
+
+
+def every_text(root: Path) -> Iterator[tuple[Path, str]]:
+    """What can be read in a folder: raw bytes, and Parquet and DuckDB as they decode."""
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        yield path, path.read_bytes().decode("utf-8", "replace")
+        if path.suffix == ".parquet":
+            yield path, json.dumps(pq.read_table(path).to_pylist(), default=str)
+        if path.suffix == ".duckdb":
+            with duckdb.connect(str(path), read_only=True) as connection:
+                tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+                for (name,) in tables:
+                    yield path, str(connection.execute(f'FROM "{name}"').fetchall())
+
+
+def files_with(root: Path, needle: str) -> set[str]:
+    """Names of files in which a text is found."""
+    return {path.name for path, text in every_text(root) if needle in text}
+
+
+if __name__ == "__main__":
+    main()
