@@ -97,9 +97,12 @@ def description_rows(
             row["facets"] = _preferences(latent, facets)
             row["description"] = "; ".join(
                 [str(row["description"])]
-                + [f"{facet.lift[latent]:.1f}x in {facet.names[facet.label[latent]]}"
-                   for facet in facets.values() if facet.lift[latent] >= MIN_LIFT]
-            )  # fmt: skip
+                + [
+                    f"{facet.lift[latent]:.1f}x in {facet.names[facet.label[latent]]}"
+                    for facet in facets.values()
+                    if facet.lift[latent] >= MIN_LIFT
+                ]
+            )
         if lens is not None:
             row["promotes"] = _decoded(lens.top[latent].numpy(), renderer)
             row["suppresses"] = _decoded(lens.bottom[latent].numpy(), renderer)

@@ -16,12 +16,22 @@ from torch import Tensor
 from selection.core.errors import InputError
 
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
-_EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight",
-               "gpt_neox.embed_in.weight", "model.language_model.embed_tokens.weight",
-               "language_model.model.embed_tokens.weight")  # fmt: skip
-_NORMS = ("model.norm.weight", "transformer.ln_f.weight", "ln_f.weight",
-          "gpt_neox.final_layer_norm.weight", "model.language_model.norm.weight",
-          "language_model.model.norm.weight")  # fmt: skip
+_EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "transformer.wte.weight",
+    "wte.weight",
+    "gpt_neox.embed_in.weight",
+    "model.language_model.embed_tokens.weight",
+    "language_model.model.embed_tokens.weight",
+)
+_NORMS = (
+    "model.norm.weight",
+    "transformer.ln_f.weight",
+    "ln_f.weight",
+    "gpt_neox.final_layer_norm.weight",
+    "model.language_model.norm.weight",
+    "language_model.model.norm.weight",
+)
 _ONE_PLUS = ("gemma",)  # the weight of these families' RMSNorm is 1 + w
 _CHUNK_VALUES = 1 << 24  # logits at once: 64 MB
 
