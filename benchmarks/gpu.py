@@ -3,8 +3,8 @@
     python -m benchmarks.gpu [--device cuda] [--quick] [--peak-tflops 989]
 
 A random Llama and a random TopK SAE at its middle are timed on samples of mixed lengths, after a
-warm-up; agreement is measured on the packaged model and SAE. `--quick --device cpu` tries the script
-where there is no GPU; its figures mean nothing. The line before the last is the row for README's
+warm-up; agreement is measured on the packaged model and SAE. `--quick --device cpu` tries it
+where there is no GPU; such figures mean nothing. The line before the last is the row for README's
 table; the last is one JSON object.
 """
 
