@@ -1,5 +1,7 @@
 """The command line as a user meets it: in processes of its own where timing or exit codes count."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from storage.files.csv_lines import csv_lines
 from storage.files.workspace import Workspace
 from tests.catalog_fixture import made_workspace
 
@@ -74,6 +77,17 @@ def test_sql_that_writes_is_refused(workspace: Workspace) -> None:
     done = saelect("sql", "DROP TABLE pick", "-w", str(workspace.root))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_control_characters_break_neither_csv_nor_a_terminal(workspace: Workspace) -> None:
+    query = "SELECT 'a' || chr(13) || 'b' AS cut, chr(27) || '[31m' AS \"red\x1b[31m\""
+    rows = [["cut", "kept"], ["a\rb", "\x1b[31m, as it is"], ["", "two\nlines"]]
+    text = "".join(csv_lines(rows))
+    assert list(csv.reader(io.StringIO(text, newline=""))) == rows
+    assert "\r\n" not in text
+    table = saelect("sql", query, "-w", str(workspace.root)).stdout
+    assert "\x1b" not in table
+    assert "\r" not in table
 
 
 def test_where_used_and_why_and_diff_answer(workspace: Workspace) -> None:

@@ -1,7 +1,5 @@
 """Commands that read the published snapshot only; they import neither torch nor prefect."""
 
-import csv
-import io
 import json
 import sys
 from itertools import groupby
@@ -18,6 +16,7 @@ from flows.cli.options import (
 )
 from flows.orchestration.terminal import one_line, print_table, say, table_text
 from selection.core.errors import InputError
+from selection.core.printable import printable
 from storage.files.workspace import find_workspace, open_workspace
 from storage.wording.drops import PICKED
 
@@ -162,7 +161,8 @@ def sql(
         )
     limit = SQL_ROWS if output == "table" else None
     result = run_sql(find_workspace(workspace), query, max_rows=limit, limits=limits)
-    sys.stdout.write(writers[output](result))
+    text = writers[output](result)
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     if result.is_cut:
         sys.stderr.write(f"first {SQL_ROWS:,} rows; --format csv or json gives all rows\n")
 
@@ -270,11 +270,9 @@ def _cell(value: object) -> str:
 
 
 def _csv_text(result: "SqlResult") -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(result.columns)
-    writer.writerows(result.rows)
-    return buffer.getvalue()
+    from storage.files.csv_lines import csv_lines
+
+    return "".join(csv_lines([result.columns, *result.rows]))
 
 
 def _json_text(result: "SqlResult") -> str:

@@ -23,7 +23,7 @@ def one_line(text: str | None) -> str:
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An aligned plain table; columns of numbers are aligned to the right."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    header, *rows = [[printable(cell) for cell in row] for row in (header, *rows)]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     is_number = [

@@ -1,11 +1,11 @@
 """Rows of a selection as files. One place per format; each file is whole or not there."""
 
-import csv
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from storage.files.atomic import (
     temp_path,
     write_atomically,
 )
+from storage.files.csv_lines import csv_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -228,14 +229,12 @@ def write_ids(path: Path, rows: SelectedRows) -> int:
     def write(temp: Path) -> None:
         nonlocal count
         with temp.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_ID_COLUMNS)
-            for occurrence in rows.places():
-                writer.writerow(occurrence)
+            for line in csv_lines(chain([_ID_COLUMNS], rows.places())):
+                file.write(line)
                 count += 1
 
     write_atomically(path, write)
-    return count
+    return count - 1  # without the header
 
 
 def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
