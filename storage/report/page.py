@@ -103,7 +103,7 @@ def _written(
     data = _data(connection, chosen, facts)
     path = out or workspace.reports / f"{file_name(chosen.name)}.html"
     if out is None:
-        refuse_link(workspace, path)
+        refuse_link(workspace, workspace.reports)  # a page is renamed into it, through no link
     page = render(facts, data, datetime.now(UTC), command_in(workspace))
     write_bytes(path, page.encode("utf-8", "replace"))
     log.info("wrote the report of %s to %s", chosen.name, path)
