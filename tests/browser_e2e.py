@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, Response, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from storage.catalog.sql import run_sql
+from storage.files.workspace import Workspace
 from tests.faults_job import write_config
 from tests.second_server import deploy_and_run
 from tests.server_harness import Served, serving, start_serving, stop_serving
@@ -146,6 +148,10 @@ def walk(page: Page, server: Served) -> None:
             shutil.copy(log, OUT)
         message = ended.get("message")
         raise SystemExit(f"e2e: the run ended as {ended['type']} ({message}); logs in {OUT}")
+    query = f"SELECT trigger FROM run WHERE flow_run_id = '{run_id}'"
+    triggers = run_sql(Workspace(server.workspace), query).to_pylist()
+    if triggers != [{"trigger": "ui"}]:
+        raise SystemExit(f"e2e: the catalog does not say what started the run: {triggers}")
     page.goto(f"{url}/runs/flow-run/{run_id}")
     page.get_by_text("demonstration model", exact=True).first.wait_for()
     shot(page, "3-logs")

@@ -12,10 +12,12 @@ import socket
 import sys
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlsplit
+from uuid import UUID
 
 import uvicorn
+from fastapi import Header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +26,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.server.settings import FILES_PATH, LOOPBACK, SECRET, auth_header
+from flows.server.settings import FILES_PATH, LOOPBACK, PAGE, SECRET, auth_header
 from storage.files.workspace import ENVIRONMENT_VARIABLE
 from storage.report.page import SCRIPT, policy
 
@@ -48,12 +50,17 @@ LOGIN_PAGE = (
 )
 
 
+def cookie_name(port: int) -> str:
+    """Name of the cookie with the secret; hosts share cookies, ports do not share servers."""
+    return f"saelect-{port}"
+
+
 class Door:
     """ASGI middleware: Host and Origin are this server's, and the client knows the secret."""
 
     def __init__(self, app: ASGIApp, secret: str, port: int) -> None:
-        """secret: of the user `saelect`. port: names the cookie, since hosts share cookies."""
-        self.app, self.secret, self.cookie = app, secret, f"saelect-{port}"
+        """secret: of the user `saelect`. port: of the server."""
+        self.app, self.secret, self.cookie = app, secret, cookie_name(port)
         self.token = auth_header(secret)["Authorization"].removeprefix("Basic ")
         extra = os.environ.get("SAELECT_ALLOWED_HOSTS", "").split(",")
         self.hosts = {*LOOPBACK, socket.gethostname(), socket.getfqdn(), *filter(None, extra)}
@@ -176,6 +183,26 @@ def _queue_writers() -> None:
     AioSqliteConfiguration.begin_transaction = begin_immediately  # type: ignore[method-assign]
 
 
+def _name_pages(api: Any, cookie: str) -> None:
+    """Let runs that a page starts say so; a program sends the secret in a header, not as a cookie.
+
+    api: Prefect's application of the API.
+    """
+    from prefect.server.api.dependencies import get_created_by
+    from prefect.server.schemas.core import CreatedBy
+
+    def creator(
+        request: Request,
+        prefect_automation_id: Annotated[UUID | None, Header()] = None,
+        prefect_automation_name: Annotated[str | None, Header()] = None,
+    ) -> CreatedBy | None:
+        if cookie in request.cookies:
+            return CreatedBy(type=PAGE, display_value="a page")
+        return get_created_by(prefect_automation_id, prefect_automation_name)
+
+    api.dependency_overrides[get_created_by] = creator
+
+
 def create_app(port: int) -> Any:
     """Prefect's application with our routes before its own, behind the door."""
     import prefect
@@ -184,7 +211,8 @@ def create_app(port: int) -> Any:
     _queue_writers()
     # The newer page asks an outside host whatever one sets; it is not offered.
     prefect.__ui_v2_static_path__ = Path(os.devnull) / "none"
-    app = prefect_app(final=True)
+    app: Any = prefect_app(final=True)
+    _name_pages(app.api_app, cookie_name(port))
     root = Path(os.environ[ENVIRONMENT_VARIABLE])
     files = []
     for name in ("reports", "exports"):

@@ -28,6 +28,7 @@ from flows.prepare_pool import run_prepare
 from flows.select_data import run_selection
 from flows.server import forms
 from flows.server.liveness import hold
+from flows.server.settings import PAGE
 from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool
@@ -76,6 +77,8 @@ def mark_run(*tags: str) -> str:
         client.update_flow_run(run.id, tags=sorted({*run.tags, *tags}))
         if run.auto_scheduled:
             return "schedule"
+        if run.created_by is not None and run.created_by.type == PAGE:
+            return "ui"
         query = {"flow_run_id": str(run.id)}
         states = client.request("GET", "/flow_run_states/", params=query).json()
         return "ui" if any("UI" in (each.get("message") or "") for each in states) else "api"

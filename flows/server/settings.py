@@ -19,6 +19,7 @@ from storage.files.workspace import ENVIRONMENT_VARIABLE, Workspace
 POOL_NAME = "saelect"
 FILES_PATH = "/saelect"
 SECRET = "SAELECT_SECRET"
+PAGE = "PAGE"  # kind of creator of a run that was started from a page
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
