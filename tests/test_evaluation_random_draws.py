@@ -84,7 +84,7 @@ def test_the_interval_of_the_depth_is_as_wide_as_resampled_exemplars_say(how: St
 
     again = np.random.default_rng(5)
     logs = [np.log(1 + depth(again.integers(0, m, m))) for _ in range(200)]
-    factor = np.exp(np.sqrt(8) * 1.5 * np.std(logs))
+    factor = np.exp(4 * 1.5 * np.std(logs))
     until = 1 + informative_until(beats_draws(own, drawn, sets, how))
     interval = depth_interval(own, thresholds, 3, how, 5)
     assert interval == (max(0, int(until / factor) - 1), int(np.ceil(until * factor)) - 1)
@@ -95,8 +95,8 @@ def test_equal_exemplars_leave_the_noise_of_the_random_samples() -> None:
     own = np.tile(np.linspace(1, 0, 200)[:, None], (1, 5))
     thresholds = np.full(200, own[100, 0] * 2.0**40 * 5).astype(np.int64)  # beaten by 100
     lo, hi = depth_interval(own, thresholds, 1, "mean", 0) or (0, 0)
-    assert lo == pytest.approx(100 / np.exp(0.1 * np.sqrt(8) * 1.5), abs=2)
-    assert hi == pytest.approx(100 * np.exp(0.1 * np.sqrt(8) * 1.5), abs=2)
+    assert lo == pytest.approx(100 / np.exp(0.1 * 4 * 1.5), abs=2)
+    assert hi == pytest.approx(100 * np.exp(0.1 * 4 * 1.5), abs=2)
 
 
 def test_draws_are_of_the_exemplars_sizes_each_sample_once_and_no_function_of_order() -> None:

@@ -21,7 +21,7 @@ One candidate in twenty beats its draws by chance. A ranking is informative down
 splits it best: before it more than half beat their draws, behind it fewer do.
 """
 
-from math import ceil, exp, floor, sqrt
+from math import ceil, exp, floor
 from typing import Literal
 
 import numpy as np
@@ -162,8 +162,9 @@ def depth_interval(
 
     own: (r, m) similarities of the examined candidates, thresholds: (r,) as `draw_thresholds`. For
     every resample of the exemplars the candidates are ranked anew. The ends are the depth times and
-    divided by exp(sqrt(8) (1 + 2 / (m - 1)) s), near Student's interval for the difference of two
-    draws; s is the deviation of ln(1 + depth) over resamples, at least DEPTH_NOISE.
+    divided by exp(4 (1 + 2 / (m - 1)) s); s is the deviation of ln(1 + depth) over resamples, at
+    least DEPTH_NOISE. That is wider than Student's interval for the difference of two draws, which
+    redraws of real pools leave too often.
     None with fewer than FEWEST_RESAMPLED exemplars.
     """
     m, amounts = own.shape[1], _amounts(own)
@@ -179,7 +180,7 @@ def depth_interval(
     beats = _closeness(amounts, np.ones(m, np.int64), size, statistic) > thresholds
     depth = 1 + informative_until(beats)
     spread = max(float(np.log1p(depths).std()), DEPTH_NOISE)
-    factor = exp(sqrt(8) * (1 + 2 / (m - 1)) * spread)
+    factor = exp(4 * (1 + 2 / (m - 1)) * spread)
     return max(0, floor(depth / factor) - 1), ceil(depth * factor) - 1
 
 
