@@ -33,6 +33,7 @@ ALL_FILES = {
     "ids.csv",
     "hf_dataset",
     "dataset_info.json",
+    "llama_factory.jsonl",
     "axolotl.yaml",
 }
 
@@ -243,12 +244,12 @@ def test_a_trainers_chat_template_renders_the_rows(
 def test_settings_for_trainers_name_what_is_there(workspace: Workspace) -> None:
     folder = export_selection(workspace, "calm-otter", ["llama-factory", "axolotl"]).folder
     info = json.loads((folder / "dataset_info.json").read_text())["calm-otter"]
-    assert (folder / info["file_name"]).exists()
     assert info["formatting"] == "sharegpt"
     row = lines(folder / info["file_name"])[0]
     message = row[info["columns"]["messages"]][0]
-    assert message[info["tags"]["role_tag"]] == info["tags"]["user_tag"]
-    assert info["tags"]["content_tag"] in message
+    assert message["from"] == "human"
+    assert message["value"]
+    row = lines(folder / "train.jsonl")[0]
     (block,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
     assert (folder / block["path"]).exists()
     assert block["type"] == "chat_template"
@@ -259,10 +260,11 @@ def test_settings_for_trainers_name_what_is_there(workspace: Workspace) -> None:
 def test_settings_for_trainers_know_tools(tools_workspace: Workspace) -> None:
     folder = export_selection(tools_workspace, "calm-otter", ["llama_factory", "axolotl"]).folder
     info = json.loads((folder / "dataset_info.json").read_text())["calm-otter"]
-    assert info["formatting"] == "openai"
-    assert info["columns"]["tools"] == "tools"
-    roles = {m["role"] for row in lines(folder / "train.jsonl") for m in row["messages"]}
-    assert roles <= set(info["tags"].values())
+    assert info["formatting"] == "sharegpt"
+    rows = lines(folder / info["file_name"])
+    tools = {row["id"]: row["tools"] for row in lines(folder / "train.jsonl")}
+    assert all(json.loads(row["tools"] or "null") == tools[row["id"]] for row in rows)
+    assert any(row["tools"] for row in rows)
     (block,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
     assert block["field_tools"] == "tools"
 

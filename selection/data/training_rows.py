@@ -35,29 +35,14 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
-def llama_factory_info(name: str, *, has_tools: bool) -> dict[str, object]:
+def llama_factory_info(name: str, file_name: str) -> dict[str, object]:
     """dataset_info.json: `dataset_dir` is the folder of this file, `dataset` the name.
 
-    LLaMA-Factory's `openai` formatting reads tool calls from messages; plain rows take the older
-    `sharegpt` formatting, which every version has.
+    One form for all rows, with or without tools: ShareGPT, by its own names of keys and roles. The
+    `openai` formatting would add a system text that no row has.
     """
-    tags = {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    }
-    if has_tools:
-        tags |= {"observation_tag": "tool", "function_tag": "function_call"}
-    return {
-        name: {
-            "file_name": "train.jsonl",
-            "formatting": "openai" if has_tools else "sharegpt",
-            "columns": {"messages": "messages"} | ({"tools": "tools"} if has_tools else {}),
-            "tags": tags,
-        }
-    }
+    columns = {"messages": "conversations", "system": "system", "tools": "tools"}
+    return {name: {"file_name": file_name, "formatting": "sharegpt", "columns": columns}}
 
 
 def axolotl_yaml(*, has_tools: bool) -> str:

@@ -6,7 +6,7 @@ Rows hold what is trained on and an id; where they came from stands beside them,
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class ExportedFile:
     """One file of an export; a dataset folder counts as one file.
 
     path: relative to the export's folder. rows: None for files that hold no rows.
+    left_out: reason -> ids of picks that a trainer would pass over, and that the file lacks.
     """
 
     path: str
@@ -53,6 +54,7 @@ class ExportedFile:
     sha256: str
     bytes: int
     rows: int | None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def export_selection(
                original       original.jsonl, the pool's rows unchanged
                ids            ids.csv, every place that each example came from
                hf             hf_dataset/, for datasets.load_from_disk
-               llama_factory  dataset_info.json beside train.jsonl
+               llama_factory  llama_factory.jsonl, those that it trains on, and dataset_info.json
                axolotl        axolotl.yaml beside train.jsonl
     out:       folder; default `exports/<selection>/` of the workspace.
 
@@ -133,6 +135,7 @@ def _begin(
         for name in chosen
         for path, n_rows in _WRITERS[name](folder, rows, facts)
     ]
+    files = [replace(file, left_out=rows.left_out.get(file.path, {})) for file in files]
     return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
 
 
@@ -184,9 +187,14 @@ def _hf(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) ->
 
 
 def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
-    info = llama_factory_info(facts.name, has_tools=rows.has_tools or not rows.is_plain)
-    write_json(folder / "dataset_info.json", info)
-    return [("dataset_info.json", None)]
+    name = "llama_factory.jsonl"
+    n_rows, left_out = export_files.write_llama_factory(folder / name, rows)
+    rows.left_out[name] = left_out
+    if left_out:
+        reasons = "; ".join(f"{len(ids):,} {reason}" for reason, ids in left_out.items())
+        log.warning("LLaMA-Factory would pass over picks, they are left out: %s", reasons)
+    write_json(folder / "dataset_info.json", llama_factory_info(facts.name, name))
+    return [(name, n_rows), ("dataset_info.json", None)]
 
 
 def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
@@ -216,7 +224,7 @@ def _chosen_formats(formats: Sequence[str]) -> list[str]:
             value=", ".join(unknown) or None,
             remedy=f"There are: {', '.join(FORMATS)}.",
         )
-    if wanted & {"llama_factory", "axolotl"}:
+    if "axolotl" in wanted:
         wanted.add("messages")
     return [name for name in FORMATS if name in wanted]
 

@@ -47,6 +47,7 @@ class SelectedRows:
         """Read from an open snapshot; nothing is fetched yet."""
         self._connection = connection
         self._selection_id = selection_id
+        self.left_out: dict[str, dict[str, list[str]]] = {}  # file -> reason -> ids; by writers
 
     def contents(self) -> Iterator[Row]:
         """Rows of {id, messages, tools}; `tools` only where the selection has any."""
@@ -175,6 +176,37 @@ def write_parquet(path: Path, rows: SelectedRows) -> None:
     """
     with faults_explained(path):
         write_atomically(path, rows.copy_to)
+
+
+def write_llama_factory(path: Path, rows: SelectedRows) -> tuple[int, dict[str, list[str]]]:
+    """Rows as LLaMA-Factory reads them; how many train, and the ids of the others by reason.
+
+    Raises InputError where none would train.
+    """
+    from selection.data.messages.llama_factory import llama_factory_row  # numpy and pyarrow
+
+    count, left_out = 0, dict[str, list[str]]()
+
+    def write(temp: Path) -> None:
+        nonlocal count
+        with temp.open("w", encoding="utf-8", newline="\n") as file:
+            for sample in rows.contents():
+                row = llama_factory_row(sample["id"], sample["messages"], sample.get("tools"))
+                if isinstance(row, str):
+                    left_out.setdefault(row, []).append(sample["id"])
+                    continue
+                file.write(json_line(row))
+                count += 1
+        if not count:
+            raise InputError(
+                f"LLaMA-Factory would train on no pick ({', '.join(left_out) or 'there is none'})",
+                field="format",
+                value="llama_factory",
+                remedy="Export as `messages` for another trainer.",
+            )
+
+    write_atomically(path, write)
+    return count, left_out
 
 
 def write_preferences(path: Path, rows: SelectedRows) -> int:
