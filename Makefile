@@ -66,6 +66,7 @@ nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environ
 	$(BIN)/python -m benchmarks.overheads
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
+	$(BIN)/python -m tests.trainers
 	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.catalog_writers

@@ -283,6 +283,7 @@ def test_the_manifest_hashes_every_file_and_says_where_it_came_from(workspace: W
     for key in ("pool_id", "model_sha256", "sae_sha256", "git_sha", "run_id"):
         assert manifest[key] == run[key]
     assert manifest["config"] == json.loads(run["config"])
+    assert manifest["datasets"]["hf_dataset"] == "4.0"  # type: ignore[index]
     assert manifest["n_selected"] == 120
     chain = run_sql(workspace, "FROM catalog_commit ORDER BY number").to_pylist()
     assert manifest["commit"] in [{k: link[k] for k in ("number", "sha256")} for link in chain]

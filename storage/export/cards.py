@@ -15,10 +15,13 @@ def manifest(
     files: Sequence[Mapping[str, object]],
     created_at: datetime,
     head: tuple[int, str],
+    *,
+    is_uniform: bool,
 ) -> dict[str, object]:
     """Where the files come from, with a hash for each of them.
 
-    head: number and hash of the newest commit of the catalog.
+    head:       number and hash of the newest commit of the catalog.
+    is_uniform: whether all rows are plain messages without tools.
     """
     run, selection = facts.run, facts.selection
     from_run = (
@@ -39,6 +42,7 @@ def manifest(
         "exported_at": created_at.isoformat(timespec="seconds"),
         "commit": {"number": head[0], "sha256": head[1]},
         "files": [dict(file) for file in files],
+        "datasets": oldest_datasets([str(file["path"]) for file in files], is_uniform=is_uniform),
         "sql": picks_sql(facts),
         **{key: selection[key] for key in from_selection.split()},
         "exemplars": dict(facts.targets),
@@ -46,6 +50,19 @@ def manifest(
         "sources": [{"source": s.source, "licence": s.licence, "n": s.n} for s in facts.sources],
         **{key: run[key] for key in from_run.split()},
     }
+
+
+def oldest_datasets(paths: Sequence[str], *, is_uniform: bool) -> dict[str, str]:
+    """The oldest version of `datasets` that loads each file of rows to what was exported.
+
+    Tried with 3.6, 4.0, 4.7 and 5. Rows that differ in shape need its type Json, which is in 4.7;
+    a saved folder is read by no older release than the one that named its type List.
+    """
+    oldest = {"train.jsonl": "3.6", "train.parquet": "3.6", "hf_dataset": "4.0"}
+    if not is_uniform:
+        oldest = dict.fromkeys(oldest, "4.7")
+    oldest["llama_factory.jsonl"] = "3.6"
+    return {path: oldest[path] for path in paths if path in oldest}
 
 
 def picks_sql(facts: SelectionFacts) -> str:
@@ -67,8 +84,9 @@ from datasets import load_dataset
 rows = load_dataset("{name}", split="train")  # the path of this folder
 ```
 
-Rows are in order of rank, best first. TRL's `SFTTrainer` takes the column `messages` as it is;
-settings for LLaMA-Factory and Axolotl come with `--format llama_factory` and `--format axolotl`.
+Rows are in order of rank, best first; `datasets` {datasets} or later reads them. TRL's
+`SFTTrainer` takes the column `messages` as it is; `--format llama_factory` and `--format axolotl`
+write what LLaMA-Factory and Axolotl need.
 
 ## Where the rows came from
 
@@ -123,6 +141,7 @@ def dataset_card(
         n_eligible=f"{facts.selection['n_eligible']:,}",
         targets=_targets(facts),
         method=_method(facts.selection),
+        datasets="3.6" if is_plain and not has_tools else "4.7",
         warning=_DEMO_WARNING if facts.run["is_demo"] else "",
         sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
         licences=", ".join(f"{_cell(k or 'not named')} {n:,}" for k, n in facts.licences.items()),

@@ -320,5 +320,6 @@ def _descriptions(each: _Begun, created_at: datetime, head: Head) -> dict[Path, 
     listed = [files[path] for path in sorted(files)]
     is_plain, has_tools = each.shape
     card = cards.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
-    manifest = cards.manifest(facts, listed, created_at, head)
+    is_uniform = is_plain and not has_tools
+    manifest = cards.manifest(facts, listed, created_at, head, is_uniform=is_uniform)
     return {folder / "README.md": card.encode(), folder / MANIFEST: json_bytes(manifest)}

@@ -20,7 +20,8 @@ def llama_factory_row(
     LLaMA-Factory (0.9.5) takes one system text, then turns of user or tool and of the assistant in
     alternation, and passes over any other row. It knows no weights of turns. Results of tools that
     follow each other become one turn. Reasoning stands before the answer in the marks that its
-    templates know, and so do calls that a text comes before.
+    templates know, and so do calls that a text comes before; templates of its kind `llama2`
+    (mistral among them) know neither, and stop at such a row.
     """
     turns = normalize_messages(messages)
     if any(turn["role"] == "assistant" and not is_trained_on(turn) for turn in turns):
