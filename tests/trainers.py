@@ -12,6 +12,7 @@ import sys
 import tempfile
 import types
 import venv
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +73,23 @@ def try_datasets(export: Path) -> None:
 def try_llama_factory(export: Path) -> None:
     """Every row is taken by the converter, and its texts are in what the templates write."""
     from datasets import load_dataset
-    from llamafactory.data.converter import get_dataset_converter  # type: ignore[import-not-found]
-    from llamafactory.data.parser import get_dataset_list  # type: ignore[import-not-found]
-    from llamafactory.data.template import TEMPLATES as KNOWN  # type: ignore[import-not-found]
 
+    converter = import_module("llamafactory.data.converter")  # declared by its environment alone
     [name] = json.loads((export / "dataset_info.json").read_text())
-    [attributes] = get_dataset_list([name], str(export))
+    parser = import_module("llamafactory.data.parser")
+    known = import_module("llamafactory.data.template").TEMPLATES
+    [attributes] = parser.get_dataset_list([name], str(export))
     path = str(export / attributes.dataset_name)
     rows = load_dataset("json", data_files=path, split="train")
     settings = types.SimpleNamespace(media_dir=str(export))
-    convert = get_dataset_converter(attributes.formatting, attributes, settings)
+    convert = converter.get_dataset_converter(attributes.formatting, attributes, settings)
     lost = 0
     for row in map(convert, rows):
         assert len(row["_prompt"]) % 2 == 1
         assert len(row["_response"]) == 1
         turns = row["_prompt"] + row["_response"]
         texts = [turn["content"] for turn in turns if turn["role"] != "function"]
-        for template in map(KNOWN.get, TEMPLATES):
+        for template in map(known.get, TEMPLATES):
             pieces: list[str] = []
 
             def keep(_: object, elements: list[Any], pieces: list[str] = pieces) -> list[int]:
