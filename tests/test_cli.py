@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from storage.files.csv_lines import csv_lines
+from storage.export.csv_lines import csv_lines
 from storage.files.workspace import Workspace
 from tests.catalog_fixture import made_workspace
 

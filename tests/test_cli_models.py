@@ -10,7 +10,13 @@ import pytest
 import yaml
 
 from benchmarks.sae_loaders import MEASURED, PAGE, by_family, measured, page
-from flows.cli.models import NO_SAE, demo_combination, print_card, print_loaders, print_models
+from flows.cli.reading.models import (
+    NO_SAE,
+    demo_combination,
+    print_card,
+    print_loaders,
+    print_models,
+)
 from flows.config.jobs import VectorJob
 from flows.stages.prepare.render import open_model_input
 from selection.core.errors import InputError
@@ -187,7 +193,7 @@ def test_a_foreign_sae_is_refused_with_those_that_fit() -> None:
 
 def test_the_command_is_light() -> None:
     code = (
-        "import sys; from flows.cli.models import print_models, print_loaders;"
+        "import sys; from flows.cli.reading.models import print_models, print_loaders;"
         "print_models(None, None); print_loaders();"
         "assert not {'torch', 'prefect', 'transformers', 'duckdb'} & set(sys.modules)"
     )

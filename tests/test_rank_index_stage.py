@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cli.neighbors import print_neighbors
+from flows.cli.reading.neighbors import print_neighbors
 from selection.core.errors import InputError
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.look import print_why
+from flows.cli.reading.catalog import print_why
 from storage.audit.explain import explain
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import audit, look
+from flows.cli import audit
 from flows.cli.options import (
     DEFAULT_WORKSPACE,
     ConfigArgument,
@@ -17,6 +17,7 @@ from flows.cli.options import (
     WorkspaceOption,
     parse_overrides,
 )
+from flows.cli.reading import catalog
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 
@@ -149,7 +150,7 @@ def neighbors(
     ),
 ) -> None:
     """The nearest samples of the pool to a sample, by exact generalized Jaccard."""
-    from flows.cli.neighbors import print_neighbors
+    from flows.cli.reading.neighbors import print_neighbors
 
     print_neighbors(workspace, example, n, run_name)
 
@@ -211,7 +212,7 @@ def models(
     sae: Annotated[str, typer.Option(help="Show the conventions of this SAE.")] = "",
 ) -> None:
     """List models and SAEs that go together, and what they need."""
-    from flows.cli.models import print_card, print_loaders, print_models
+    from flows.cli.reading.models import print_card, print_loaders, print_models
 
     if sae:
         print_card(sae)
@@ -293,14 +294,14 @@ def bench_retrieval(
 
 
 for _command in (
-    look.ls,
-    look.show,
-    look.why,
-    look.diff,
-    look.where_used,
-    look.sql,
-    look.export,
-    look.report,
+    catalog.ls,
+    catalog.show,
+    catalog.why,
+    catalog.diff,
+    catalog.where_used,
+    catalog.sql,
+    catalog.export,
+    catalog.report,
     audit.verify,
     audit.forget,
     audit.bundle,

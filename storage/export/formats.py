@@ -13,6 +13,7 @@ from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.training_rows import Row, json_line, training_row
 from storage.catalog.connection import Connection, faults_explained
+from storage.export.csv_lines import csv_lines
 from storage.files.atomic import (
     full_disk_explained,
     sync_file,
@@ -20,7 +21,6 @@ from storage.files.atomic import (
     temp_path,
     write_atomically,
 )
-from storage.files.csv_lines import csv_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -270,7 +270,7 @@ def _cell(value: object) -> str:
 
 
 def _csv_text(result: "SqlResult") -> str:
-    from storage.files.csv_lines import csv_lines
+    from storage.export.csv_lines import csv_lines
 
     return "".join(csv_lines([result.columns, *result.rows]))
 
