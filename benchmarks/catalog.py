@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.connection import connect_in_memory
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.sql import run_sql
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))

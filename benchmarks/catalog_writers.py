@@ -19,8 +19,8 @@ from pathlib import Path
 from storage.catalog.commit import commit
 from storage.catalog.integrity import differences
 from storage.catalog.snapshot import open_snapshot
-from storage.catalog.sql import run_sql
 from storage.files.workspace import open_workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import make_tables
 
 _COUNTS = "SELECT count(*) AS runs, (SELECT count(*) FROM pick) AS picks FROM run"

@@ -23,8 +23,8 @@ from flows.stages.session import open_session
 from flows.stages.validate import check_before_model, check_config
 from flows.train_sae import sae_folder
 from selection.core.hashing import content_id
-from storage.catalog.lookup import free_run_name
 from storage.files.workspace import open_workspace
+from storage.queries.lookup import free_run_name
 from storage.report.records import ReportFacts
 
 

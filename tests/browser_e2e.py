@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, Response, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.faults_job import write_config
 from tests.second_server import deploy_and_run
 from tests.server_harness import Served, serving, start_serving, stop_serving

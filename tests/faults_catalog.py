@@ -19,8 +19,8 @@ from zlib import crc32
 from storage.catalog.commit import commit, publish_newest
 from storage.catalog.connection import connect_to_write
 from storage.catalog.integrity import differences
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import make_tables
 
 _WHOLE = """

@@ -27,10 +27,10 @@ from storage.audit.bundle import write_bundle
 from storage.audit.forget import forget
 from storage.audit.forget_files import keys_beside_pools, keys_of
 from storage.audit.verify import ALTERED, MISSING, verify
-from storage.catalog.lookup import find_selection, picks
-from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import find_selection, picks
+from storage.queries.sql import run_sql
 from storage.report.page import write_report
 from tests.catalog_run import real_run
 

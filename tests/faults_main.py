@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selection.core.errors import InputError
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.faults_job import POOL_ROWS, UNIT_EXAMPLES, write_config
 from tests.faults_serve import KINDS, Arena, Disturbed
 

@@ -26,8 +26,8 @@ from selection.api import (
 )
 from selection.core.errors import InputError
 from selection.representation.represent import represent_heads
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.oracles import generalized_jaccard
 from tests.run_stages import run_job, tiny_config
 from tests.tiny_model import write_jsonl

@@ -13,8 +13,8 @@ from flows.stages.represent.representer import open_representer
 from flows.stages.select_samples import decide_run, select_and_record
 from selection.core.hashing import content_id
 from storage.audit.explain import Explanation, explain
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 from tests.tiny_model import tiny_row, write_jsonl
 

@@ -21,11 +21,11 @@ from storage.audit.forget_files import quoting_latents
 from storage.audit.forget_server import forget_pages
 from storage.audit.verify import ALTERED, IN_PROGRESS, verify
 from storage.catalog.commit import commit
-from storage.catalog.lookup import find_selection, picks
-from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.in_use import Busy, alone, in_use
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import find_selection, picks
+from storage.queries.sql import run_sql
 from storage.report.page import write_report
 from tests.catalog_run import real_run
 from tests.faults_forget import files_with, make_template, stopped_everywhere

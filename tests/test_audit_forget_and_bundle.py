@@ -16,10 +16,10 @@ from storage.audit.bundle import write_bundle
 from storage.audit.forget import forget, meant
 from storage.audit.verify import ALTERED, MISSING, REDACTED, head, verify
 from storage.catalog.integrity import Head
-from storage.catalog.lookup import find_selection, picks
-from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import find_selection, picks
+from storage.queries.sql import run_sql
 from storage.report.page import write_report
 from tests.faults_forget import files_with
 from tests.run_stages import run_job, tiny_config

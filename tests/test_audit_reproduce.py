@@ -19,8 +19,8 @@ from selection.records import SparseRows
 from selection.representation.agreement import vector_agreement
 from storage.audit.forget import forget
 from storage.audit.reproduction import recorded_run
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 from tests.tiny_model import tiny_row, write_jsonl
 

@@ -24,9 +24,9 @@ from selection.evaluation.labelled import read_labelled_pool, read_labelled_targ
 from selection.evaluation.metrics import Quality, measure
 from selection.evaluation.summary import as_json
 from storage.catalog.commit import commit
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
 from storage.pools.shards import open_shards
+from storage.queries.sql import run_sql
 from storage.report.benchmark import write_benchmark_report
 from tests.tiny_model import arithmetic, code, sentiment, translation, write_jsonl
 

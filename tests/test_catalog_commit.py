@@ -10,8 +10,8 @@ import pytest
 
 from storage.catalog import commit as catalog
 from storage.catalog.arrow_rows import column_types, to_arrow
-from storage.catalog.sql import run_sql
 from storage.files.workspace import open_workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace, make_tables
 from tests.catalog_run import DESCRIPTIONS, SPACE, make_example
 

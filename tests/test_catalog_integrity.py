@@ -14,8 +14,8 @@ from storage.catalog.commit import commit
 from storage.catalog.connection import Connection, connect_in_memory, connect_to_write
 from storage.catalog.integrity import append_commit, differences, new_redactions, row_counts
 from storage.catalog.schema import KEYS, TEXTS, create_schema
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace, make_tables
 
 ROOT = Path(__file__).resolve().parent.parent

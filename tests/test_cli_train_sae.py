@@ -11,7 +11,7 @@ from flows.config.load import load_vector_job
 from selection.core.errors import InputError
 from selection.sae.formats.load import load_sae
 from selection.sae.training.settings import TrainSettings
-from storage.catalog.lookup import find_selection
+from storage.queries.lookup import find_selection
 from storage.report.charts import training_curve
 from tests.run_stages import run_job, tiny_config
 

@@ -8,7 +8,7 @@ import pytest
 
 from flows.cli.main import main
 from selection.core.redaction import without_secrets
-from storage.catalog.sql import run_sql
+from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 
 

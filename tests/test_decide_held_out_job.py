@@ -21,10 +21,10 @@ from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import median_interval
 from selection.rendering.renderer import render_key
 from selection.similarity.weights import latent_weights
-from storage.catalog.lookup import find_selection
 from storage.catalog.snapshot import open_snapshot
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.lookup import find_selection
+from storage.queries.sql import run_sql
 from storage.report.gather import report_facts
 from storage.wording.checks import check_lines
 from tests.conftest import Paths

@@ -10,9 +10,9 @@ import duckdb
 import pytest
 
 from storage.audit.explain import explain
-from storage.catalog.lookup import find_selection, occurrences, picks
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.lookup import find_selection, occurrences, picks
+from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from storage.catalog import lookup
-from storage.catalog.sql import run_sql
 from storage.export.export import FORMATS as ALL_FORMATS
 from storage.export.export import export_selection
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace
+from storage.queries import lookup
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace, make_tables
 from tests.catalog_run import HOSTILE, hostile_example, make_example, tool_example
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from selection.core.errors import InputError
-from storage.catalog import lookup
 from storage.catalog.commit import commit
 from storage.export.export import FORMATS as ALL_FORMATS
 from storage.export.export import export_selection
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace, file_name, open_workspace
+from storage.queries import lookup
 from storage.report.page import write_report
 from tests.catalog_fixture import made_workspace, make_tables
 

@@ -25,8 +25,8 @@ from flows.server.deployments import DEPLOYMENTS
 from flows.stages.represent import units
 from flows.stages.represent.representer import represent_samples
 from flows.train_sae import train_sae
-from storage.catalog.lookup import list_selections
 from storage.files.workspace import Workspace
+from storage.queries.lookup import list_selections
 from tests.run_stages import tiny_config
 
 pytestmark = [

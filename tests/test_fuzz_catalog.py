@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from selection.core.errors import InputError
 from storage.audit.explain import explain
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import diff, find_example, find_selections
-from storage.catalog.sql import answer, locked_snapshot, run_sql
 from storage.files.workspace import Workspace
+from storage.queries.lookup import diff, find_example, find_selections
+from storage.queries.sql import answer, locked_snapshot, run_sql
 from tests.catalog_fixture import made_workspace, make_tables, write_scores
 from tests.fuzz_cases import fuzz, nothing_written_outside
 

@@ -13,9 +13,9 @@ from flows.cli.main import app
 from selection.core.errors import InputError
 from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.audit.bundle import write_bundle
-from storage.catalog.lookup import find_selection, picks
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import find_selection, picks
 from storage.report.page import write_report
 from tests.catalog_run import real_run
 

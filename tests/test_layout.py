@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog.lookup import find_selection, picks
+from storage.queries.lookup import find_selection, picks
 from tests.catalog_fixture import made_workspace
 from tests.conftest import SLOW_MODULES
 from tests.tree import TOP as TOP_ROOMS
@@ -98,7 +98,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 
 def test_light_commands_import_neither_torch_nor_prefect() -> None:
-    commands = "flows.cli.reading.catalog, storage.catalog.sql"
+    commands = "flows.cli.reading.catalog, storage.queries.sql"
     statement = f"import {commands}, storage.export.export, storage.report.page"
     assert not imports_of(statement) & HEAVY
 

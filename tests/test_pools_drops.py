@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.orchestration.progress import Lines, listening
-from storage.catalog.sql import run_sql
+from storage.queries.sql import run_sql
 from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config
 from tests.tiny_model import tiny_row, write_jsonl

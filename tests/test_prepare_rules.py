@@ -9,8 +9,8 @@ from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare
 from flows.stages.validate import check_before_model
 from selection.core.errors import InputError
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 from tests.tiny_model import tiny_row, write_jsonl
 

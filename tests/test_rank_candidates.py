@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from selection.core.errors import InputError
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
 from storage.pools.index import SKETCHES
+from storage.queries.sql import run_sql
 from tests.conftest import Paths
 from tests.run_stages import run_job, tiny_config
 

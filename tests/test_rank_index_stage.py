@@ -10,7 +10,6 @@ from selection.core.errors import InputError
 from selection.records import SparseRows
 from selection.representation.represent import UnitReport
 from selection.similarity.sketches import IndexSettings
-from storage.catalog.sql import run_sql
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace
 from storage.pools.index import measure_index_recall, nearest_vectors, open_index
@@ -18,6 +17,7 @@ from storage.pools.prepare import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors
+from storage.queries.sql import run_sql
 from tests.oracles import generalized_jaccard
 from tests.run_stages import run_job, tiny_config
 

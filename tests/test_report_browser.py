@@ -11,8 +11,8 @@ import pytest
 from selection.core.numbers import spelled
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.lookup import list_selections
 from storage.files.workspace import open_workspace
+from storage.queries.lookup import list_selections
 from storage.report.compare import write_comparison
 from storage.report.page import write_report
 from tests.catalog_fixture import make_tables

@@ -8,9 +8,9 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.catalog.commit import commit
-from storage.catalog.lookup import diff, find_selection, picks
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
+from storage.queries.lookup import diff, find_selection, picks
 from storage.report.compare import compare, rank_correlation, write_comparison
 from tests.catalog_fixture import made_workspace, make_tables
 from tests.test_report_page import Page

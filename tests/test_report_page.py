@@ -12,9 +12,9 @@ from selection.core.errors import InputError
 from selection.records import DropReason
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.lookup import diff, find_selection, picks
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import diff, find_selection, picks
 from storage.report.page import SCRIPT, policy, write_report
 from storage.report.picks import MOST_CHARACTERS, turns_of
 from storage.wording.drops import DROPPED

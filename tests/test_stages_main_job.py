@@ -16,10 +16,10 @@ from flows.config.jobs import SelectConfig
 from selection.records import Rendered
 from selection.representation import represent
 from storage.audit.explain import explain
-from storage.catalog.lookup import picks
-from storage.catalog.sql import run_sql
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace
+from storage.queries.lookup import picks
+from storage.queries.sql import run_sql
 from storage.report.page import write_report
 from tests.oracles import generalized_jaccard
 from tests.read_shards import stored_vectors

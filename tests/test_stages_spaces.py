@@ -21,9 +21,9 @@ from selection.core.words import words
 from selection.sae.formats.load import load_sae
 from selection.sae.formats.save import save_sparsify
 from selection.similarity.weights import idf_weights
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
 from storage.pools.renderings import open_rendering
+from storage.queries.sql import run_sql
 from tests.conftest import Paths
 from tests.oracles import generalized_jaccard
 from tests.run_stages import run_job, tiny_config

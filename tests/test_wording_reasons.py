@@ -9,8 +9,8 @@ from flows.cli.reading.catalog import print_why
 from storage.audit.explain import explain
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.lookup import list_selections
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries.lookup import list_selections
 from storage.report.page import write_report
 from storage.report.picks import first_reasons
 from storage.wording.reasons import (
@@ -319,6 +319,6 @@ def test_show_report_and_why_say_the_same_and_why_lists_all(
 
 
 def _first(workspace: Workspace) -> str:
-    from storage.catalog.lookup import picks
+    from storage.queries.lookup import picks
 
     return picks(workspace, list_selections(workspace, "main")[0].selection_id, 1)[0].example_id

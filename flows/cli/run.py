@@ -12,8 +12,8 @@ from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from flows.orchestration.terminal import print_table, say
 from selection.core.redaction import without_secrets
-from storage.catalog.lookup import free_run_name
 from storage.files.workspace import DEFAULT, Workspace, open_workspace
+from storage.queries.lookup import free_run_name
 
 DEMO_WARNING = """\
   !! This run represents samples with saelect's small DEMONSTRATION model.

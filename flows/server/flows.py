@@ -33,9 +33,9 @@ from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool
 from flows.train_sae import run_training
-from storage.catalog.lookup import find_selections
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, chosen_root, find_workspace, open_workspace
+from storage.queries.lookup import find_selections
 
 log = logging.getLogger(__name__)
 

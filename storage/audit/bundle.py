@@ -16,7 +16,6 @@ from storage.catalog.connection import (
     quoted,
 )
 from storage.catalog.dictionary import dictionary
-from storage.catalog.lookup import find_selection
 from storage.catalog.recorded import BUNDLE, file_row, files_in
 from storage.catalog.schema import TEXTS, create_schema
 from storage.files.atomic import (
@@ -28,6 +27,7 @@ from storage.files.atomic import (
 )
 from storage.files.in_use import in_use
 from storage.files.workspace import Workspace, file_name
+from storage.queries.lookup import find_selection
 
 _README = """\
 # Selection {name}

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow
 from storage.files.atomic import is_complete
 from storage.files.scores import count_scores, scores_file
 from storage.files.workspace import Workspace
+from storage.queries.lookup import SelectionRow
 
 RULES = ("quotas", "near_duplicates", "diversity")
 """Config keys of the rules under which picks are not a prefix of the ranking."""

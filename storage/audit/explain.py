@@ -15,10 +15,10 @@ from storage.audit.exclusions import (
     row_in_pool,
 )
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow, described, find_example, find_selection
 from storage.catalog.snapshot import open_snapshot
 from storage.files.scores import find_rank, scores_file
 from storage.files.workspace import Workspace
+from storage.queries.lookup import SelectionRow, described, find_example, find_selection
 from storage.wording.reasons import Span, full_words, reason_words
 
 

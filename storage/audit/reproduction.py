@@ -18,11 +18,11 @@ from selection.core.hashing import example_id
 from selection.records import POOL_SCHEMA
 from storage.catalog.arrow_rows import column_types
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import find_selections
 from storage.catalog.snapshot import open_snapshot
 from storage.files.parquet_parts import damage_explained
 from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
+from storage.queries.lookup import find_selections
 
 COMPARED = {
     "run_drop": "run_id",

@@ -1,4 +1,4 @@
-"""The DuckDB catalog: schema, commits, published snapshot, look-ups, chain of hashes, SQL.
+"""The DuckDB catalog: schema, commits, published snapshot, chain of hashes.
 
-Input: rows of tables. Output: records and results of queries.
+Input: rows of tables. Output: a database that is whole, and its published copy.
 """

@@ -16,7 +16,6 @@ from selection.data.training_rows import axolotl_yaml, llama_factory_info
 from storage.catalog.commit import commit
 from storage.catalog.connection import Connection
 from storage.catalog.integrity import Head, head_of
-from storage.catalog.lookup import selection_in
 from storage.catalog.recorded import EXPORT, file_row, files_in
 from storage.catalog.rows import NewRows
 from storage.catalog.snapshot import open_snapshot
@@ -34,6 +33,7 @@ from storage.files.atomic import (
 )
 from storage.files.in_use import in_use
 from storage.files.workspace import Workspace, file_name, refuse_link
+from storage.queries.lookup import selection_in
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow
+from storage.queries.lookup import SelectionRow
 
 JsonRow = dict[str, object]
 _SELECTION = "SELECT * FROM selection WHERE selection_id = ?"

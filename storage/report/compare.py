@@ -10,13 +10,13 @@ from selection.core.errors import InputError
 from selection.core.numbers import NONE
 from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow, find_selection
 from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.facts import SelectionFacts, json_object, selection_facts
 from storage.files.atomic import write_bytes
 from storage.files.in_use import in_use
 from storage.files.workspace import Workspace, file_name
+from storage.queries.lookup import SelectionRow, find_selection
 from storage.report.charts import (
     LengthBin,
     ScoreCurve,

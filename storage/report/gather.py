@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from selection.data.messages.normalize import turn_texts
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow, described
 from storage.export.facts import SelectionFacts, json_object, json_rows, selection_facts
+from storage.queries.lookup import SelectionRow, described
 from storage.report.charts import SourceBar, length_bins, score_curve, source_bars
 from storage.report.picks import shown_picks, turns_of
 from storage.report.records import (

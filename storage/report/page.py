@@ -15,7 +15,6 @@ from pathlib import Path
 
 from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow, selection_in
 from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.cards import picks_sql
@@ -23,6 +22,7 @@ from storage.export.facts import json_object
 from storage.files.atomic import write_bytes
 from storage.files.in_use import in_use
 from storage.files.workspace import DEFAULT, Workspace, file_name, refuse_link
+from storage.queries.lookup import SelectionRow, selection_in
 from storage.report.charts import training_curve
 from storage.report.gather import PAGE_PICKS, exemplars_of, report_facts
 from storage.report.payload import PickData, pick_data

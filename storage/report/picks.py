@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from selection.data.messages.normalize import normalize_messages, turn_texts
 from storage.catalog.connection import Connection
-from storage.catalog.lookup import SelectionRow, described
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
+from storage.queries.lookup import SelectionRow, described
 from storage.report.records import Latent, Piece, ShownPick, Turn
 from storage.wording.reasons import Kind, Span, full_words, reason_words
 

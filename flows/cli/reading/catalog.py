@@ -22,8 +22,8 @@ from storage.wording.drops import PICKED
 
 if TYPE_CHECKING:
     from storage.audit.explain import Explanation
-    from storage.catalog.lookup import PickRow
-    from storage.catalog.sql import SqlResult
+    from storage.queries.lookup import PickRow
+    from storage.queries.sql import SqlResult
 
 SQL_ROWS = 1000
 _STACKS = 500  # megabytes of addresses that threads reserve without using them
@@ -36,7 +36,7 @@ def ls(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     from rich.text import Text
     from rich.tree import Tree
 
-    from storage.catalog.lookup import list_selections
+    from storage.queries.lookup import list_selections
 
     tree = Tree(str(workspace), guide_style="dim")
     header = ("selection", "role", "target", "method", "picks", "tokens", "id")
@@ -65,7 +65,7 @@ def show(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Show a selection: held-out check, and top picks with what they share with exemplars."""
-    from storage.catalog.lookup import find_selections, picks
+    from storage.queries.lookup import find_selections, picks
     from storage.report.picks import first_reasons
     from storage.wording.checks import check_lines
 
@@ -105,7 +105,7 @@ def why(
 
 def diff(first: str, second: str, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     """Compare the picks of two selections."""
-    from storage.catalog.lookup import diff
+    from storage.queries.lookup import diff
 
     result = diff(find_workspace(workspace), first, second, limit=10)
     say(f"{result.n_both:,} examples in both")
@@ -120,7 +120,7 @@ def diff(first: str, second: str, workspace: WorkspaceOption = DEFAULT_WORKSPACE
 
 def where_used(example: ExampleArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     """List every selection and export that contains a sample."""
-    from storage.catalog.lookup import find_example, where_used
+    from storage.queries.lookup import find_example, where_used
 
     root = find_workspace(workspace)
     rows = [
@@ -144,7 +144,7 @@ def sql(
 
     Views: v_selection, v_why, v_source_mix, v_drops, v_lineage, and scores of every example.
     """
-    from storage.catalog.sql import SqlLimits, run_sql
+    from storage.queries.sql import SqlLimits, run_sql
 
     limits = SqlLimits(seconds, memory)
     _limit_memory(memory)
@@ -196,9 +196,9 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Write training files of a selection, with a manifest of hashes beside them."""
-    from storage.catalog.lookup import find_selections
     from storage.export.export import export_selection
     from storage.export.upload import copy_to_url
+    from storage.queries.lookup import find_selections
 
     root = open_workspace(workspace)
     rows = find_selections(root, selection)
@@ -235,7 +235,7 @@ def report(
 
         say(str(write_comparison(root, selection, other)))
         return
-    from storage.catalog.lookup import find_selections
+    from storage.queries.lookup import find_selections
     from storage.report.page import write_report
 
     for row in find_selections(root, selection):

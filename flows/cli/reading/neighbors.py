@@ -8,7 +8,6 @@ from typing import Any, cast
 from selection.core.errors import InputError
 from selection.data.messages.normalize import plain_text
 from selection.similarity.sketches import IndexSettings, gpu_is_there
-from storage.catalog.sql import run_sql
 from storage.files.atomic import MANIFEST, is_complete, read_json
 from storage.files.workspace import Workspace, find_workspace
 from storage.pools.index import ensure_index, nearest_rows
@@ -16,6 +15,7 @@ from storage.pools.prepare import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards
 from storage.pools.vectors import PoolVectors
+from storage.queries.sql import run_sql
 
 TEXT_WIDTH = 100
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from selection.core.errors import InputError
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace, make_tables, write_scores
 
 

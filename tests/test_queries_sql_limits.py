@@ -8,8 +8,8 @@ import time
 import pytest
 
 from selection.core.errors import InputError
-from storage.catalog.sql import SqlLimits, run_sql
 from storage.files.workspace import Workspace
+from storage.queries.sql import SqlLimits, run_sql
 from tests.catalog_fixture import made_workspace
 
 ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"

@@ -8,12 +8,12 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.audit.explain import explain
-from storage.catalog import lookup
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.lookup import SelectionRow
-from storage.catalog.sql import run_sql
 from storage.files.workspace import Workspace, open_workspace
+from storage.queries import lookup
+from storage.queries.lookup import SelectionRow
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace, make_tables
 from tests.catalog_run import DESCRIPTIONS, SPACE
 
