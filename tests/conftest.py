@@ -35,7 +35,7 @@ SLOW_MODULES = {
     "test_api", "test_audit_exclusions", "test_audit_forget", "test_audit_forget_and_bundle",
     "test_audit_reproduce",
     "test_benchmark", "test_benchmarks_demo_training", "test_catalog_commit",
-    "test_catalog_integrity", "test_catalog_lookup", "test_catalog_sql", "test_catalog_writers",
+    "test_catalog_integrity", "test_queries_lookup", "test_queries_sql", "test_catalog_writers",
     "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",
     "test_data_memory", "test_decide_held_out_job", "test_docs_questions",
     "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",

@@ -222,8 +222,8 @@ def test_a_difference_has_both_sides_and_what_is_shared(workspace: Workspace) ->
 @pytest.mark.parametrize(
     "module",
     [
-        "catalog.lookup",
-        "catalog.sql",
+        "queries.lookup",
+        "queries.sql",
         "export.export",
         "catalog.commit",
         "report.page",
