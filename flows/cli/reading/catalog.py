@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -146,13 +148,8 @@ def sql(
     """
     from storage.queries.sql import SqlLimits, run_sql
 
-    limits = SqlLimits(seconds, memory)
-    _limit_memory(memory)
-    if output == "parquet":
-        _write_parquet(run_sql(find_workspace(workspace), query, limits=limits), out)
-        return
     writers = {"table": _table_text, "csv": _csv_text, "json": _json_text}
-    if output not in writers:
+    if output not in (*writers, "parquet"):
         raise InputError(
             "no such format",
             field="--format",
@@ -160,24 +157,33 @@ def sql(
             remedy="Known: table, csv, json, parquet.",
         )
     limit = SQL_ROWS if output == "table" else None
-    result = run_sql(find_workspace(workspace), query, max_rows=limit, limits=limits)
+    with _memory_limited(memory):
+        result = run_sql(find_workspace(workspace), query, limit, SqlLimits(seconds, memory))
+    if output == "parquet":
+        _write_parquet(result, out)
+        return
     text = writers[output](result)
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     if result.is_cut:
         sys.stderr.write(f"first {SQL_ROWS:,} rows; --format csv or json gives all rows\n")
 
 
-def _limit_memory(megabytes: int) -> None:
-    """Let this process grow by so much at most; DuckDB does not count all that it uses."""
-    try:
-        import resource
-    except ImportError:  # Windows
+@contextmanager
+def _memory_limited(megabytes: int) -> Iterator[None]:
+    """Let this process grow by so much in the block; DuckDB does not count all that it uses."""
+    if sys.platform != "linux":
+        yield
         return
-    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if sys.platform == "linux":
-        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (now + (megabytes + _STACKS) * 10**6, hard))
+    import resource
+
+    n_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = n_pages * resource.getpagesize() + (megabytes + _STACKS) * 10**6
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def export(
