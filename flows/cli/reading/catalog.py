@@ -179,6 +179,8 @@ def _memory_limited(megabytes: int) -> Iterator[None]:
     n_pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = n_pages * resource.getpagesize() + (megabytes + _STACKS) * 10**6
     before = resource.getrlimit(resource.RLIMIT_AS)
+    if before[0] != resource.RLIM_INFINITY:
+        most = min(most, before[0])
     resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     try:
         yield
