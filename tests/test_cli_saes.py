@@ -155,7 +155,7 @@ def test_a_broken_config_is_refused(tiny_model_dir: Path, tmp_path: Path) -> Non
 
 def test_an_adapter_is_named_as_one(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(InputError, match="merge it into its base model"):
+    with pytest.raises(InputError, match="base model as `name`, and this as `adapter`"):
         resolve_model(tmp_path)
 
 

@@ -136,7 +136,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         remedy = "Give the folder that holds config.json and the weights."
         if (folder / "adapter_config.json").is_file():
-            remedy = "This is an adapter: name its base model, and it as `model: {adapter: ...}`."
+            remedy = "This is an adapter: give its base model as `name`, and this as `adapter`."
         raise InputError("there is no config.json", remedy=remedy, file=folder) from error
     except ValueError as error:
         raise InputError(
