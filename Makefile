@@ -41,7 +41,7 @@ cases: $(VENV)/.dev     ## Data as people have it: what init, a dry run and one 
 faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
 	$(BIN)/python -m tests.faults_main --n $(N)
 	$(BIN)/python -m tests.faults_catalog --n $(N)
-	$(BIN)/python -m tests.faults_forget --n 0
+	$(BIN)/python -m tests.faults_forget --n $(if $(filter 1,$(N)),12,0)
 
 fuzz: $(VENV)/.dev      ## Random and damaged input: 10,000 cases each of files, configs, SAEs, SQL
 	SAELECT_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/test_fuzz_*.py
