@@ -108,9 +108,10 @@ def _answer_within(
                 raise results[0]
             return results[0]
     finally:
-        if worker.is_alive() and connections:
-            connections[0].interrupt()
-            worker.join(1.0)
+        for _ in range(20):  # again and again: it may just be opening the file
+            if worker.is_alive() and connections:
+                connections[0].interrupt()
+            worker.join(0.05)
     raise InputError(
         f"no answer within {limits.seconds:g} s",
         field="sql",

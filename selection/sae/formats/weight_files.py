@@ -102,15 +102,17 @@ def main_weights(sae: "Checkpoint", info: SaeInfo) -> Weights:
     key = sae.layout.bias_key
     biased = not key or sae.config.get(key, names.b_dec in contents)
     tensors = tensors_of(file, contents, names.main if biased else names.main[:3])
-    w_enc, b_enc, w_dec, b_dec = (*tensors, torch.zeros(info.d_in))[:4]
+    w_enc, b_enc, w_dec, b_dec = (*tensors, torch.zeros(0))[:4]
     weights = Weights(w_enc, b_enc, w_dec, b_dec)
     for name in names.transposed:
         setattr(weights, name, getattr(weights, name).T.contiguous())
+    if not biased:  # as wide as the weights are: a damaged configuration may say any number
+        weights.b_dec = torch.zeros(weights.w_dec.shape[-1] if weights.w_dec.ndim else 0)
     if names.magnitudes is not None:
         log_scale, bias = tensors_of(file, contents, names.magnitudes)
         weights.extra |= {"magnitude_scale": log_scale.exp(), "magnitude_bias": bias}
     if info.activation == "jumprelu" and names.log_threshold:
-        weights.extra["threshold"] = _threshold(sae, info.num_latents)
+        weights.extra["threshold"] = _threshold(sae, len(weights.w_enc))
     return weights
 
 
