@@ -152,7 +152,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tiny_model_dir: Path, tmp_path:
         resolve_model(tiny_model_dir, adapter=str(adapter))
     with pytest.raises(InputError, match=r"adapter_config\.json"):
         resolve_model(tiny_model_dir, adapter=str(tiny_model_dir))
-    with pytest.raises(InputError, match=r"config\.json.*name its base model"):
+    with pytest.raises(InputError, match=r"config\.json.*give its base model as `name`"):
         resolve_model(adapter)
 
 
