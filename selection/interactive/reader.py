@@ -82,9 +82,10 @@ class Reader:
     settings: ReaderSettings = field(default_factory=ReaderSettings)
 
     def __repr__(self) -> str:
-        """The model, where it is read, and the size of its SAE."""
+        """The model (of a folder, its last part), where it is read, and the size of its SAE."""
+        name = self.model.name
         return (
-            f"Reader({self.model.name!r} at {self.hookpoint},"
+            f"Reader({Path(name).name if Path(name).is_absolute() else name!r} at {self.hookpoint},"
             f" {self.coder.info.num_latents:,} latents)"
         )
 
