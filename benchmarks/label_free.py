@@ -25,7 +25,7 @@ from benchmarks.support.redraws import LabelledVectors, Redraw, labelled_vectors
 from flows.benchmark.methods import UnderTest, find_methods
 from flows.benchmark.setting import BenchPool
 from flows.config.rules import BudgetConfig
-from flows.orchestration import prefect_settings
+from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.select_data import select_data
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets
@@ -221,7 +221,7 @@ def main() -> None:
         return
     workspace = open_workspace(arguments.workspace)
     bench = BenchPool(pool, targets, "full", workspace, UnderTest())
-    prefect_settings.silence_prefect()
+    start_prefect()()
     by_seed = {}
     for seed in (0, 1):
         with listening(for_terminal()):

@@ -20,7 +20,7 @@ from flows.cli.bench import comparison_lines
 from flows.config.data import BenchRequest
 from flows.config.jobs import VectorJob
 from flows.config.model import ComputeConfig
-from flows.orchestration import prefect_settings
+from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.train_sae import train_sae
 from selection.evaluation.metrics import N_RESAMPLES
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
     workspace = open_workspace(arguments.workspace)
-    prefect_settings.silence_prefect()
+    start_prefect()()
     with listening(for_terminal()):
         packaged = of_packaged_model(arguments, workspace)
         encoder = of_encoder(arguments, workspace) if arguments.encoder else None

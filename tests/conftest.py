@@ -5,13 +5,18 @@ Nothing is downloaded; all of it is written once a session into pytest's tempora
 
 import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # A test that reaches for the network must fail at once.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_EXTRA_LOGGERS"] = ""  # Prefect would keep our messages from caplog.
+if "PREFECT_HOME" not in os.environ:  # The user's own may hold the database of another version.
+    os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-of-tests-")
+    atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 if "PYTEST_XDIST_WORKER" in os.environ:  # Each of several workers has one core for itself.
     for _name in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{_name}_NUM_THREADS"] = "1"

@@ -14,6 +14,7 @@ from selection.core.errors import InputError
 from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.audit.bundle import write_bundle
 from storage.export.export import export_selection
+from storage.files.hashes import FileHashes
 from storage.files.workspace import Workspace, open_workspace
 from storage.queries.lookup import find_selection, picks
 from storage.report.page import write_report
@@ -57,6 +58,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.described("abc").mkdir(parents=True)
     line = {"latent": 7, "description": "“x”", "examples": []}
     write_latents(workspace.described("abc") / FILE, [line], {"sae_sha256": "abc"})
+    settled = root / "settled"  # hashes of files younger than a moment are not remembered
+    settled.write_text("x")
+    os.utime(settled, (0, 0))
+    FileHashes(workspace.file_hashes).sha256(settled)
     return workspace
 
 

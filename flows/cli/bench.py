@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.benchmark.run import Outcome
 from flows.config.data import BenchRequest
-from flows.orchestration import prefect_settings
+from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.terminal import print_table, say
 from selection.evaluation.summary import BEST, MethodSummary, as_json
@@ -18,10 +18,11 @@ def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_l
     """Run the flow in this process; tables first, then, if asked for, one line of JSON."""
     root = open_workspace(workspace).root
     say(f"saelect: retrieval benchmark in {root}")
-    prefect_settings.announce()
+    wait_for_server = start_prefect()
     from flows.bench_retrieval import bench_retrieval
 
     with listening(for_terminal()):
+        wait_for_server()
         outcome, report = bench_retrieval(request, str(root))
     for setting, summaries in outcome.summaries.items():
         say(f"\n{setting}: nDCG@1000 per target")

@@ -5,9 +5,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.config.jobs import SelectConfig
 from flows.config.load import load_config
-from flows.orchestration import prefect_settings
+from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from flows.orchestration.terminal import print_table, say
@@ -44,21 +43,18 @@ def run_config(
             estimate = estimate_run(config, root)
         say("\n" + "\n".join(estimate_lines(estimate)))
         return
+    wait_for_server = start_prefect()  # it gets ready while the inputs are checked
     from flows.stages.session import open_session
     from flows.stages.validate import check_config
 
     with listening(for_terminal()), open_session(config, root):
-        check_config(config, root)  # A mistake is reported before a server starts.
-        results = _run_flow(config, root)
+        check_config(config, root)
+        from flows.select_data import select_data
+
+        wait_for_server()
+        name = config.name or "select"
+        results = select_data(config, str(root.root), trigger="cli", run_name=name)
     _print_results(results, root, time.monotonic() - started)
-
-
-def _run_flow(config: SelectConfig, workspace: Workspace) -> list[dict[str, object]]:
-    """Run the Prefect flow here, on the server in PREFECT_API_URL or on an ephemeral one."""
-    prefect_settings.announce()
-    from flows.select_data import select_data
-
-    return select_data(config, str(workspace.root), trigger="cli", run_name=config.name or "select")
 
 
 def _print_results(results: list[dict[str, object]], workspace: Workspace, seconds: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from flows.config.load import load_vector_job
-from flows.orchestration import prefect_settings
+from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.terminal import one_line, say
 from selection.core.errors import InputError
@@ -99,10 +99,11 @@ def train_from_config(config_name: str, workspace: Path, overrides: Mapping[str,
             remedy="Write `sae: {train: {num_latents: 4096, k: 32, tokens: 2000000}}`.",
         )
     say(f"saelect: train an SAE in {home.root}")
-    prefect_settings.announce()
+    wait_for_server = start_prefect()
     from flows.train_sae import train_sae
 
     with listening(for_terminal()):
+        wait_for_server()
         folder = train_sae(config, str(home.root))
     say(f"\nDone in {time.monotonic() - started:.0f} s.")
     for line in summary(Path(folder)):

@@ -17,7 +17,7 @@ def databases(workspace: Workspace) -> list[Path]:
     """The database of `saelect serve` and that of runs without a server, where they are there."""
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     files = [folder / "prefect.db" for folder in (workspace.root / ".server", home)]
-    return [file for file in files if file.is_file()]
+    return [file for file in (*files, *sorted(home.glob("saelect-*.db"))) if file.is_file()]
 
 
 def forget_pages(file: Path, flow_runs: Sequence[str]) -> int:

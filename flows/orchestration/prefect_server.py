@@ -1,0 +1,162 @@
+"""The Prefect server that a command's run reports to: the one that is set, or one of its own.
+
+Prefect would start a temporary server by itself, but only once the run needs it: five seconds of
+waiting, and three more to import the server into this process. Started here, it gets ready while
+the command checks its inputs. Its database has the version of Prefect in its name, because a
+database that a newer Prefect has changed cannot be opened by an older one.
+"""
+
+import atexit
+import http.client
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.orchestration.terminal import say
+from selection.core.errors import InputError
+
+READY_WITHIN_S = 120.0
+"""How long a server may take that migrates a new database on a busy machine."""
+
+_POLL_S = 0.05
+_LAST_CHARACTERS = 300
+
+
+class TemporaryServer:
+    """A server of this process alone: behind a secret, and gone when the process is."""
+
+    def __init__(self) -> None:
+        """Start it, and set in `os.environ` what Prefect's client needs. Does not wait."""
+        self.home = _writable_home()
+        self.database = self.home / f"saelect-{version('prefect')}.db"
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        secret = f"saelect:{secrets.token_urlsafe(24)}"
+        fixed = {
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_SERVER_API_AUTH_STRING": secret,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_UI_ENABLED": "false",
+            "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect starts its own: no background services
+            "PREFECT__SERVER_FINAL": "1",
+        }
+        url = f"sqlite+aiosqlite:///{self.database}"
+        chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(self.port)],
+            env={**chosen, **os.environ, **fixed},
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        atexit.register(self._process.terminate)  # before Prefect's own, so it runs after them
+        os.environ["PREFECT_HOME"] = str(self.home)
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{self.port}/api"
+        os.environ["PREFECT_API_AUTH_STRING"] = secret
+
+    def wait(self) -> None:
+        """Return once it answers. Raises InputError with its last words where it does not."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise InputError(
+                    f"Prefect's temporary server did not start: {self._last_words()}",
+                    file=self.database,
+                    remedy="Move this file away, or set PREFECT_HOME to another folder, or name"
+                    " a running server in PREFECT_API_URL.",
+                )
+            time.sleep(_POLL_S)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/api/health")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        errors = [line for line in lines if "Error" in line and not line.startswith(" ")]
+        return (errors or lines or ["it ended without a word"])[-1][-_LAST_CHARACTERS:]
+
+
+def start_prefect() -> Callable[[], None]:
+    """Start a server unless one is set; returns what waits until it answers.
+
+    Call it before Prefect's import. It prints which server is used, and hides Prefect's copy of
+    the progress and errors that the command line prints itself.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    url = os.environ.get("PREFECT_API_URL") or _profile_url()
+    say(f"  Prefect   {url or 'a temporary server'}")
+    return (lambda: None) if url else TemporaryServer().wait
+
+
+def _profile_url() -> str | None:
+    """The server that the user's profile names (`prefect cloud login`, `prefect config set`)."""
+    file = Path(os.environ.get("PREFECT_PROFILES_PATH") or _home() / "profiles.toml")
+    try:
+        profiles = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return None if url is None else str(url)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def _writable_home() -> Path:
+    """Prefect's home, or a temporary folder where that cannot be written."""
+    home = _home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return home
+    except OSError:
+        pass
+    home = Path(tempfile.mkdtemp(prefix="saelect-prefect-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home
+
+
+def _serve(port: int) -> None:
+    """Run the server until it is terminated, or the process that started it is gone."""
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()  # returns when the other end of the pipe is closed
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="on",
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
