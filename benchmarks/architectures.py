@@ -13,9 +13,8 @@ object.
 import argparse
 import json
 import logging
+import multiprocessing
 import shutil
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -177,14 +176,21 @@ def judged(kind: str) -> tuple[str, str]:
 
 def judged_apart(kind: str) -> tuple[str, str]:
     """The same from a process of its own, which may crash or hang."""
-    command = [sys.executable, "-m", "benchmarks.architectures", "--one", kind]
+    fork = multiprocessing.get_context("fork")  # torch and transformers are imported once
+    ours, theirs = fork.Pipe(duplex=False)
+    process = fork.Process(target=lambda: theirs.send(judged(kind)))
+    process.start()
+    theirs.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S)
-    except subprocess.TimeoutExpired:
-        return "failed", f"no end within {LONGEST_S} s"
-    if done.returncode:
-        return "failed", f"exit {done.returncode}: {done.stderr.strip()[-90:]}"
-    outcome, text = json.loads(done.stdout.splitlines()[-1])
+        if not ours.poll(LONGEST_S):
+            return "failed", f"no end within {LONGEST_S} s"
+        outcome, text = ours.recv()
+    except EOFError:
+        process.join()
+        return "failed", f"exit {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
     return outcome, text
 
 
@@ -204,16 +210,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--one", help="judge this one here and print its outcome as JSON")
     parser.add_argument("--results", type=Path, help="JSON lines; those that are there are kept")
     arguments = parser.parse_args()
-    if arguments.one:
-        warnings.simplefilter("ignore")
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        logging.disable(logging.WARNING)
-        print(json.dumps(judged(arguments.one)))
-        return
+    warnings.simplefilter("ignore")
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
     kinds = list(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     kinds = arguments.only or (list(QUICK) if arguments.quick else kinds)
     results = kept_results(arguments.results)

@@ -24,7 +24,7 @@ from selection.data.read import ReadBatch, read_pool, read_rows
 from selection.data.samples import Samples, gather_samples, samples_in_order
 from selection.interactive.picked import PickRules, Selected, pick_samples
 from selection.interactive.ranked import Ranked, RankingRules, rank_samples
-from selection.interactive.reader import Reader, ReaderSettings, open_reader
+from selection.interactive.reader import ModelName, Reader, ReaderSettings, open_reader
 from selection.interactive.training import train_on_samples
 from selection.interactive.vectors import SpaceKind, Vectors, make_vectors
 from selection.picking.rules.diversity import Diversity
@@ -103,21 +103,25 @@ def read_exemplars(
 
 
 def load_model(
-    name: str = "demo",
+    name: ModelName = "demo",
     sae: str | Path = "demo",
     *,
     hookpoint: str | None = None,
+    trust_model: bool = False,
     **settings: Any,
 ) -> Reader:
     """A language model with its SAE; the weights are loaded when they are first needed.
 
-    name:      folder or Hugging Face name of the model, or "demo" for the packaged one.
+    name:      folder or Hugging Face name of the model, or "demo" for the packaged one; or a dict
+               as the config's `model`: {"name": ..., "revision": ..., "adapter": ...,
+               "gguf_file": ..., "trust_remote_code": ...}.
     sae:       folder, file or Hugging Face name of an SAE in a known format, or "demo".
     hookpoint: where the model is read, e.g. "resid@12" or "resid@0.66"; None: where the SAE says.
+    trust_model: use the SAE though it names another model; width and blocks must fit all the same.
     settings:  fields of `ReaderSettings`: max_length, counted, token_aggregate, device, dtype, ...
     Raises InputError for an SAE that does not fit the model.
     """
-    return open_reader(name, str(sae), hookpoint, ReaderSettings(**settings))
+    return open_reader(name, str(sae), hookpoint, ReaderSettings(**settings), trust_model)
 
 
 def represent(
@@ -181,7 +185,7 @@ def select(
 
 def train_sae(
     samples: Samples,
-    name: str,
+    name: ModelName,
     folder: str | Path,
     *,
     hookpoint: str = "resid@0.66",
@@ -195,6 +199,7 @@ def train_sae(
 ) -> Path:
     """Train an SAE on a model's activations over the samples; returns its folder, for `load_model`.
 
+    name:     of the model, as `load_model` takes it.
     tokens:   to train on, repeats allowed. batch_tokens: of one step.
     settings: further fields of `TrainSettings`: learning_rate, architecture, widths, seed, ...
     A stopped training resumes from its checkpoint in the folder.

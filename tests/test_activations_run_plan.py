@@ -235,3 +235,36 @@ def test_a_model_that_adds_tokens_of_its_own_is_refused(
     monkeypatch.setattr(model._module, "forward", longer)
     with pytest.raises(InputError, match="gives 8 activations at resid@1 for 5 tokens"):
         model.read_samples([np.arange(7, 12, dtype=np.uint32)])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_a_model_that_is_called_causal_and_is_not_is_run_to_its_end(
+    kind: str, tmp_path: Path
+) -> None:
+    """As some models of embeddings are: what follows the counted tokens decides what these are."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **SIZES, is_causal=False)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3 if weight.ndim > 1 else 1)
+    model.save_pretrained(tmp_path / "model")
+    resolved = resolve_model(tmp_path / "model")
+    assert resolved.kind == "causal"
+    read = load_activation_model(resolved, Hookpoint("resid", 2), checks=tmp_path / "checks")
+    assert not read.is_causal
+    assert not read.shares
+    assert "tokens see those behind them" in read.plan.reason
+    counted = np.arange(40) < 15
+    tokens = np.arange(5, 45, dtype=np.uint32)
+    short = Rendered(tokens[:25], np.ones(25, np.bool_), 25, False, False)
+    samples = [Rendered(tokens, counted, 40, False, False), short]
+    for batch in iter_activations(read, samples, 1000):
+        for number, row in enumerate(batch.rows.tolist()):
+            expected = plain(tmp_path / "model", samples[row].tokens, 2)
+            ours = batch.hidden[batch.sample_of_token == number]
+            torch.testing.assert_close(
+                ours, expected[: len(ours)], rtol=1e-4, atol=1e-4 * float(expected.abs().mean())
+            )

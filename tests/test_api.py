@@ -1,6 +1,7 @@
 """The Python API gives what `saelect run` gives, to the bit, and says what cannot be done."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from selection.api import (
     train_sae,
 )
 from selection.core.errors import InputError
+from selection.models.resolve import resolve_model
 from selection.representation.represent import represent_heads
 from storage.files.workspace import Workspace
 from storage.queries.sql import run_sql
 from tests.oracles import generalized_jaccard
 from tests.run_stages import run_job, tiny_config
+from tests.test_models_adapters import activations, write_adapter
 from tests.tiny_model import write_jsonl
 
 COLUMNS = {"id": "id", "source": "source", "licence": "licence"}
@@ -257,3 +260,25 @@ def test_exemplars_in_memory_and_by_name(tmp_path: Path, paths: Paths) -> None:
     assert (name, len(found)) == ("mine", len(rows))
     with pytest.raises(InputError):
         read_exemplars(write_jsonl(tmp_path / "bad.jsonl", [{"nothing": 1}]))
+
+
+def test_a_model_is_named_as_the_config_names_it(paths: Paths, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "lora", paths[2], ["layers.0.mlp.up_proj"])
+    named = {"name": str(paths[2]), "adapter": str(adapter)}
+    sae = Path(shutil.copytree(paths[3], tmp_path / "layers.2"))
+    record = {"model": "org/base", "model_sha256": resolve_model(paths[2]).weights_sha256}
+    (sae / "saelect.json").write_text(json.dumps(record))
+    load_model(str(paths[2]), sae)
+    with pytest.raises(InputError, match="trust_model: true"):
+        load_model(named, sae)
+    reader = load_model(named, sae, trust_model=True, checks=tmp_path / "checks")
+    tokens = np.arange(7, 27, dtype=np.uint32)
+    [[ours]] = reader.activations.read_samples([tokens])
+    [merged] = activations(paths[2], tmp_path, 2, [tokens], adapter=str(adapter))
+    assert reader.model == resolve_model(paths[2], adapter=str(adapter))
+    assert np.array_equal(ours.numpy(), merged.numpy())
+    assert len(list((tmp_path / "checks").iterdir())) == 1
+    with pytest.raises(InputError, match=r"q4\.gguf: there is no such file"):
+        load_model({"name": str(paths[2]), "gguf_file": "q4.gguf"}, paths[3])
+    with pytest.raises(TypeError, match="adaptor"):
+        load_model({"name": str(paths[2]), "adaptor": str(adapter)}, paths[3])

@@ -21,10 +21,12 @@ RANK, ALPHA = 3, 12.0
 SAMPLES = [np.arange(7, 27, dtype=np.uint32), np.arange(40, 47, dtype=np.uint32)]
 
 
-def activations(folder: Path, tmp_path: Path, block: int = 1, **more: Any) -> list[torch.Tensor]:
+def activations(
+    folder: Path, tmp_path: Path, block: int = 1, samples: Any = SAMPLES, **more: Any
+) -> list[torch.Tensor]:
     resolved = resolve_model(folder, **more)
     model = load_activation_model(resolved, Hookpoint("resid", block), "cpu", checks=tmp_path / "c")
-    return [part for [part] in model.read_samples(SAMPLES)]
+    return [part for [part] in model.read_samples(samples)]
 
 
 def write_adapter(folder: Path, model: Path, targets: list[str], **config: Any) -> Path:

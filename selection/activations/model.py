@@ -104,7 +104,7 @@ class ActivationModel:
     @property
     def is_causal(self) -> bool:
         """Whether a token's activations are independent of the tokens after it."""
-        return self.resolved.kind == "causal"
+        return self.resolved.kind == "causal" and not self.plan.looks_ahead
 
     def tokens_per_batch(self, limit: int | None) -> int:
         """The limit, else what suits the kind of device; 1 where samples run one at a time."""
@@ -168,7 +168,7 @@ class ActivationModel:
                 remedy="Use the tokenizer that belongs to the model.",
                 value=largest,
             )
-        options = {"use_cache": False} if self.is_causal else {}
+        options = {"use_cache": False} if self.resolved.kind == "causal" else {}
         try:
             positions = (self._run_packed if self.packs else self._run_padded)(tokens, options)
             outputs = [self._outputs.get(hookpoint) for hookpoint in self.hookpoints]

@@ -1,11 +1,12 @@
 """A language model with its SAE, ready to turn samples into vectors."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class ReaderSettings:
     max_norm_ratio:   tokens whose activation norm is this many times the median are left out.
     drop_ever_present: latents on in more than this share of the calibration texts are left out.
     tokens_per_batch, unit_examples: how the forward passes are cut; last bits depend on it.
+    checks:           folder that keeps how a model is to be run, which is found by comparing it
+                      with the plain one; None compares anew in every session.
     """
 
     template: str = "auto"
@@ -66,6 +69,7 @@ class ReaderSettings:
     unit_examples: int = 2048
     packing: Packing = "auto"
     share_prefixes: bool = True
+    checks: str | Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +97,17 @@ class Reader:
     def activations(self) -> ActivationModel:
         """The model cut off above the hookpoint, with its weights."""
         options = self.settings
-        return load_activation_model(
-            self.model,
-            [self.hookpoint],
-            device=options.device,
-            dtype=options.dtype,
-            threads=options.threads,
-            packing=options.packing,
-            share_prefixes=options.share_prefixes,
-        )
+        with TemporaryDirectory() as temp:
+            return load_activation_model(
+                self.model,
+                [self.hookpoint],
+                device=options.device,
+                dtype=options.dtype,
+                threads=options.threads,
+                packing=options.packing,
+                share_prefixes=options.share_prefixes,
+                checks=Path(options.checks or temp),
+            )
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -157,21 +163,33 @@ class Reader:
         return self.renderer.render_batch(conversations)
 
 
-def open_model(name: str, max_length: int) -> tuple[ResolvedModel, Renderer]:
+ModelName = str | Mapping[str, Any]
+"""Folder or hub name; or that as `name`, with further arguments of `resolve_model`."""
+
+
+def open_model(name: ModelName, max_length: int) -> tuple[ResolvedModel, Renderer]:
     """A model's files and sizes, and its tokenizer and template; no weights are loaded."""
-    model = resolve_model(str(DEMO_FOLDER / "model") if name == DEMO else name, None, False)
+    model = _resolved(name)
     return model, _renderer(model, ReaderSettings(), max_length)
 
 
-def open_reader(name: str, sae: str, hookpoint: str | None, settings: ReaderSettings) -> Reader:
+def open_reader(
+    name: ModelName, sae: str, hookpoint: str | None, settings: ReaderSettings, trust_model: bool
+) -> Reader:
     """A model folder or hub name with an SAE of a known format. Raises InputError."""
-    model = resolve_model(str(DEMO_FOLDER / "model") if name == DEMO else name, None, False)
+    model = _resolved(name)
     path = str(DEMO_FOLDER / "sae") if sae == DEMO else sae
     info = read_sae_info(path, local=[DEMO_FOLDER / "sae"], model=model)
     point = parse_hookpoint(hookpoint, model.n_layers) if hookpoint else trained_at(info)
-    check_fits(info, model, point, [], field="sae")
+    check_fits(info, model, point, [], field="sae", trust_model=trust_model)
     renderer = _renderer(model, settings, settings.max_length)
     return Reader(model, point, load_sae(path), renderer, settings)
+
+
+def _resolved(name: ModelName) -> ResolvedModel:
+    options = {"name": name} if isinstance(name, str) else dict(name)
+    given = options.pop("name", DEMO)
+    return resolve_model(str(DEMO_FOLDER / "model") if given == DEMO else given, **options)
 
 
 def _renderer(model: ResolvedModel, settings: ReaderSettings, max_length: int) -> Renderer:

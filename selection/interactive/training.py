@@ -1,13 +1,14 @@
 """An SAE trained on a model's activations over samples in memory."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from selection.activations.model import load_activation_model
 from selection.data.samples import Samples
-from selection.interactive.reader import open_model
+from selection.interactive.reader import ModelName, open_model
 from selection.models.hookpoints import canonical, parse_hookpoint
 from selection.sae.formats.save import save_trained
 from selection.sae.training.batches import token_batches
@@ -17,7 +18,7 @@ from selection.sae.training.train import steps_done, train_sae
 
 def train_on_samples(
     samples: Samples,
-    name: str,
+    name: ModelName,
     folder: Path,
     hookpoint: str,
     max_length: int,
@@ -30,7 +31,8 @@ def train_on_samples(
     spelled = canonical(str(parsed)) or str(parsed)
     rendered = renderer.render_batch(list(samples.conversations()))
     n_content = np.array([int(each.content_mask.sum()) for each in rendered], np.int64)
-    model = load_activation_model(resolved, parsed)
+    with TemporaryDirectory() as checks:
+        model = load_activation_model(resolved, parsed, checks=Path(checks))
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "training.pt"
     skipped = steps_done(checkpoint)
