@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 
 from selection.core.errors import InputError
@@ -20,6 +21,11 @@ from storage.catalog.schema import KEYS, SCHEMA_SHA256, TEXTS, create_schema
 
 _BLOCK = 4096
 _CHAIN = "catalog_commit"
+_DEFINITIONS = (
+    "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = current_database()"
+    " AND NOT temporary UNION ALL SELECT view_name, sql FROM duckdb_views()"
+    " WHERE database_name = current_database() AND NOT temporary AND NOT internal"
+)
 
 
 class Head(NamedTuple):
@@ -201,15 +207,7 @@ def differences(connection: Connection) -> Iterator[Difference]:
 
 def _definitions(connection: Connection) -> Iterator[Difference]:
     """Tables and views that are not defined as `schema.sql` has them."""
-    query = (
-        "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND NOT temporary UNION ALL SELECT view_name, sql FROM duckdb_views()"
-        " WHERE database_name = current_database() AND NOT temporary AND NOT internal"
-    )
-    with connect_in_memory() as expected:
-        create_schema(expected)
-        right = dict(expected.execute(query).fetchall())
-    present = dict(connection.execute(query).fetchall())
+    right, present = _right_definitions(), dict(connection.execute(_DEFINITIONS).fetchall())
     for name in sorted({*right, *present}):
         if name not in present:
             yield Difference(name, "it is missing")
@@ -217,6 +215,13 @@ def _definitions(connection: Connection) -> Iterator[Difference]:
             yield Difference(name, "saelect has no such table or view")
         elif right[name] != present[name]:
             yield Difference(name, "its definition was changed")
+
+
+@cache
+def _right_definitions() -> dict[str, str]:
+    with connect_in_memory() as expected:
+        create_schema(expected)
+        return dict(expected.execute(_DEFINITIONS).fetchall())
 
 
 def _references(connection: Connection) -> Iterator[Difference]:
