@@ -24,6 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # Each of several workers has one core 
 
 import pytest
 
+from flows.orchestration.prefect_server import TemporaryServer
 from tests.tiny_model import (
     TINY_HOOKPOINT,
     make_tiny_tokenizer,
@@ -56,6 +57,22 @@ SLOW_MODULES = {
     "test_stages_spaces", "test_wording_reasons",
 }  # fmt: skip  # names, several a line
 """Test files that take more than about 3 s in all; `make test-fast` leaves them out."""
+
+
+_SERVER: list[TemporaryServer] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start one Prefect server for all workers, so that not every flow starts one of its own."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        _SERVER.append(TemporaryServer())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished() -> None:
+    """Let no test begin before the server answers."""
+    for server in _SERVER:
+        server.wait()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
