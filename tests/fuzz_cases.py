@@ -1,6 +1,6 @@
 """How many made-up inputs the fuzz tests try, and what those inputs must leave alone.
 
-`make test` tries 1,000 of each kind, always the same; `make fuzz` 10,000, others each time.
+`make test` tries 300 of each kind, always the same; `make fuzz` 10,000, others each time.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-CASES = int(os.environ.get("SAELECT_FUZZ_CASES", "1000"))
+CASES = int(os.environ.get("SAELECT_FUZZ_CASES", "300"))
 
 
 def fuzz(share: float = 1.0) -> settings:
