@@ -2,13 +2,11 @@
 
 from prefect import flow
 
-from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.jobs import VectorJob
 from flows.orchestration.artifacts import reported
 from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
-from flows.stages.represent.exemplars import embed_targets
-from flows.stages.represent.spaces import count_terms
-from flows.stages.represent.workers import embed_by_workers
+from flows.stages.represent.workers import embed_all
 from flows.stages.session import open_session
 from flows.train_sae import sae_folder
 from storage.files.workspace import open_workspace
@@ -17,11 +15,7 @@ from storage.files.workspace import open_workspace
 @stage_task("embed-pool")
 def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dict[str, int]:
     """Vectors of the pool, and of the exemplars where the config has some."""
-    representer, counts = embed_by_workers(config, open_workspace(workspace), pool_id, sae)
-    count_terms(config, representer, representer.rendered(pool_id))
-    if isinstance(config, SelectConfig):
-        embed_targets(representer, config, representer.session.targets)
-    return counts
+    return embed_all(config, open_workspace(workspace), pool_id, sae)[1]
 
 
 def run_embedding(config: VectorJob, workspace: str) -> dict[str, int]:

@@ -132,16 +132,18 @@ def test_four_workers_of_which_three_die_at_work_write_the_bytes_of_one(
     assert not list(shared.shards.rglob("*.lease"))
 
 
-def test_sigterm_ends_with_the_code_that_asks_to_be_resumed(tmp_path: Path) -> None:
+def test_sigterm_ends_any_command_with_the_code_that_asks_to_be_resumed() -> None:
     program = (
-        "import os, signal, sys\n"
-        "from flows.orchestration.signals import Terminated, ending_on_sigterm, EX_TEMPFAIL\n"
-        "try:\n"
-        "    with ending_on_sigterm():\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        signal.pause()\n"
-        "except Terminated:\n"
-        "    sys.exit(EX_TEMPFAIL)\n"
+        "import os, signal\n"
+        "from flows.cli import main\n"
+        "def command(**_):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "main.app = command\n"
+        "main.main()\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], env=dict(os.environ), check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=dict(os.environ), capture_output=True, check=False
+    )
+    assert b"the same command resumes" in ended.stderr
     assert ended.returncode == EX_TEMPFAIL == 75

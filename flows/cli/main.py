@@ -18,6 +18,7 @@ from flows.cli.options import (
     parse_overrides,
 )
 from flows.cli.reading import catalog
+from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 
@@ -46,7 +47,11 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app(standalone_mode=True)
+        with ending_on_sigterm():
+            app(standalone_mode=True)
+    except Terminated:
+        sys.stderr.write("\nsaelect: ended by SIGTERM; the same command resumes where it was.\n")
+        return EX_TEMPFAIL
     except InputError as error:
         sys.stderr.write(f"saelect: {without_secrets(str(error))}\n")
         return 2
@@ -134,10 +139,10 @@ def embed(
     ] = None,
     sets: SetOption = None,
 ) -> None:
-    """Compute only the vectors of a config's pool; may run on several hosts at once."""
+    """Compute the vectors that a config needs; may run on several hosts at once."""
     from flows.cli.run import run_embed
 
-    raise typer.Exit(run_embed(config, workspace, workers, parse_overrides(sets)))
+    run_embed(config, workspace, workers, parse_overrides(sets))
 
 
 @app.command()

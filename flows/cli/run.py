@@ -8,7 +8,6 @@ from pathlib import Path
 from flows.config.load import load_config
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
-from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from flows.orchestration.terminal import print_table, say
 from selection.core.redaction import without_secrets
 from storage.files.workspace import DEFAULT, Workspace, open_workspace
@@ -105,31 +104,22 @@ def _print_check(row: dict[str, object], workspace: Workspace) -> None:
 
 def run_embed(
     config_name: str, workspace: Path, workers: int | None, overrides: Mapping[str, object]
-) -> int:
-    """Prepare, tokenize and embed; returns the exit code. No Prefect, no selection.
+) -> None:
+    """Prepare, tokenize and embed: everything before the selection. No Prefect.
 
     Hosts that start together wait for the first one to prepare, then share the units.
     """
     from flows.stages.prepare.inputs import prepare
     from flows.stages.prepare.render import render
     from flows.stages.represent.sae import ensure_sae
-    from flows.stages.represent.workers import embed_by_workers
+    from flows.stages.represent.workers import embed_all
     from flows.stages.session import open_session
 
     option = {} if workers is None else {"compute.workers": str(workers)}
     config, root = load_config(config_name, {**overrides, **option}), open_workspace(workspace)
-    try:
-        with (
-            ending_on_sigterm(),
-            listening(for_terminal()),
-            open_session(config, root) as session,
-        ):
-            pool = prepare(config, root)
-            render(root, pool, session.model_input)
-            sae = ensure_sae(session, pool.pool_id)
-            representer, counts = embed_by_workers(config, root, pool.pool_id, sae)
-    except Terminated:
-        say(f"Stopped; finished units are kept. Run it again to resume (exit code {EX_TEMPFAIL}).")
-        return EX_TEMPFAIL
+    with listening(for_terminal()), open_session(config, root) as session:
+        pool = prepare(config, root)
+        render(root, pool, session.model_input)
+        sae = ensure_sae(session, pool.pool_id)
+        representer, counts = embed_all(config, root, pool.pool_id, sae)
     say(json.dumps({"representation": representer.representation_id, **counts}))
-    return 0

@@ -134,22 +134,68 @@ def measure_depth(
     reference = _reference(
         ranking, target, *candidates, example_ids, pseudo_exemplars, seed, threads
     )
-    m, n_drawn = reference.m, len(reference.rows)
     few = np.arange(min(SCALED, len(candidates[0])))
     effective = effective_exemplars(
         *reference.similarities(candidates[0][few], take(candidates[1], few))
     )
-    is_nearest = reduction in OF_NEAREST
-    statistic: Statistic = "max" if is_nearest else "mean"
-    size = min(m if is_nearest else round(effective), n_drawn, max(1, PAIRS_LIMIT // m))
+    statistic: Statistic = "max" if reduction in OF_NEAREST else "mean"
+    n_drawn = len(reference.rows)
+    wanted = reference.m if reduction in OF_NEAREST else round(effective)
+    size = min(wanted, n_drawn, max(1, PAIRS_LIMIT // reference.m))
     sets = draw_sets(n_drawn, size, draws, seed_of(seed, "check", target, "sets"))
-    similar: list[NDArray[np.float64]] = []
-    limits: list[NDArray[np.int64]] = []
+    walk = _walked(ranking, reference, rows[:max_rows], is_pick, sets, statistic, advance)
+    interval = None
+    if len(walk.close):
+        own_seed = seed_of(seed, "check", target, "resamples")
+        interval = depth_interval(walk.close, walk.limits, size, statistic, own_seed)
+    lo, hi = (None, None) if interval is None else (interval[0], min(interval[1], len(rows)))
+    n_examined = len(walk.close)
+    n_seen = max(int(is_pick[:n_examined].sum()), 1)
+    return RankingDepth(
+        effective=effective,
+        n_drawn=n_drawn,
+        n_examined=n_examined,
+        depth=walk.depth,
+        depth_lo=lo,
+        depth_hi=hi,
+        n_picks=int(is_pick.sum()),
+        n_beyond=int(is_pick[walk.depth :].sum()),
+        near=walk.near / n_seen,
+        nearest=walk.nearest / n_seen,
+    )
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The examined ranks, from the top.
+
+    depth: of them, the informative ones. close: (r, m) similarities to the exemplars. limits: (r,)
+    thresholds of the drawn sets. near, nearest: (m,) picks near each exemplar, and nearest to it.
+    """
+
+    depth: int
+    close: NDArray[np.float64]
+    limits: NDArray[np.int64]
+    near: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+
+
+def _walked(
+    ranking: RankingInput,
+    reference: _Reference,
+    rows: NDArray[np.int64],
+    is_pick: NDArray[np.bool_],
+    sets: NDArray[np.int64],
+    statistic: Statistic,
+    advance: Callable[[int], object],
+) -> _Walk:
+    """Ranks compared with the drawn sets, to twice the depth that is found."""
+    m, size = reference.m, sets.shape[1]
+    close, limits = [np.zeros((0, m))], [np.zeros(0, np.int64)]
     beats, depth = np.zeros(0, np.bool_), 0
-    near, nearest = np.zeros(m), np.zeros(m)
-    walked = rows[:max_rows]
-    for first in range(0, len(walked), BLOCK):
-        chunk = walked[first : first + BLOCK]
+    near, nearest = np.zeros(m, np.int64), np.zeros(m, np.int64)
+    for first in range(0, len(rows), BLOCK):
+        chunk = rows[first : first + BLOCK]
         joined = ranking.spaces.rows(ranking.vectors.gather(chunk))
         own, drawn = reference.similarities(chunk, joined)
         thresholds = draw_thresholds(drawn, sets, m, statistic)
@@ -157,31 +203,13 @@ def measure_depth(
         picked = is_pick[first : first + len(chunk)]
         near += near_exemplars(own[picked], drawn[picked]).sum(axis=0)
         nearest += np.bincount(own[picked].argmax(axis=1), minlength=m)
-        similar.append(own)
+        close.append(own)
         limits.append(thresholds)
         depth = informative_until(beats)
         advance(len(chunk))
         if len(beats) >= max(2 * depth, MIN_DEPTH):
             break
-    interval = None
-    if len(beats):
-        own_seed = seed_of(seed, "check", target, "resamples")
-        close, limit = np.concatenate(similar), np.concatenate(limits)
-        interval = depth_interval(close, limit, size, statistic, own_seed)
-    lo, hi = (None, None) if interval is None else (interval[0], min(interval[1], len(rows)))
-    n_seen = max(int(is_pick[: len(beats)].sum()), 1)
-    return RankingDepth(
-        effective,
-        n_drawn,
-        len(beats),
-        depth,
-        lo,
-        hi,
-        int(is_pick.sum()),
-        int(is_pick[depth:].sum()),
-        near / n_seen,
-        nearest / n_seen,
-    )
+    return _Walk(depth, np.concatenate(close), np.concatenate(limits), near, nearest)
 
 
 def _candidates(

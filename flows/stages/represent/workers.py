@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from flows.config.jobs import VectorJob
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
+from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import Job, Representer, open_representer
-from flows.stages.represent.spaces import representers_of
+from flows.stages.represent.spaces import count_terms, representers_of
 from flows.stages.represent.units import embed_rendered, n_waiting
 from storage.files.atomic import temp_path, write_json
 from storage.files.workspace import Workspace
@@ -26,6 +27,20 @@ from storage.files.workspace import Workspace
 log = logging.getLogger(__name__)
 
 GRACE_S = 20.0  # All units are done by then; a helper ends by itself when it sees that.
+
+
+def embed_all(
+    config: VectorJob, workspace: Workspace, pool_id: str, sae: str
+) -> tuple[Representer, dict[str, int]]:
+    """Vectors of the pool, its words and tokens, and the exemplars' where the config has some.
+
+    After it a selection computes no vector. As `embed_by_workers` otherwise.
+    """
+    representer, counts = embed_by_workers(config, workspace, pool_id, sae)
+    count_terms(config, representer, representer.rendered(pool_id))
+    if isinstance(config, SelectConfig):
+        embed_targets(representer, config, representer.session.targets)
+    return representer, counts
 
 
 def embed_by_workers(
