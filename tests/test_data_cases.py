@@ -12,12 +12,13 @@ from selection.data.coverage import ReadReport
 from selection.data.read import read_pool
 from selection.records import PoolSource
 from tests.cases.case import Case
+from tests.cases.compared import COMPARED_CASES
 from tests.cases.containers import CONTAINER_CASES
 from tests.cases.published import PUBLISHED_CASES
 from tests.cases.shapes import SHAPE_CASES
 from tests.cases.talks import expected, flat
 
-CASES = [*SHAPE_CASES, *CONTAINER_CASES, *PUBLISHED_CASES]
+CASES = [*SHAPE_CASES, *CONTAINER_CASES, *PUBLISHED_CASES, *COMPARED_CASES]
 
 
 def wanted(case: Case) -> Counter[tuple[Any, ...]]:

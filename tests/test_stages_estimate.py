@@ -14,6 +14,7 @@ from flows.stages.represent.representer import missing_rows, open_representer
 from flows.stages.represent.spaces import representers_of
 from flows.stages.represent.units import embed_rendered
 from selection.activations.batching import needed_lengths
+from selection.core.errors import InputError
 from storage.files.workspace import open_workspace
 from tests.run_stages import tiny_config
 from tests.test_activations_shared_prefixes import Ran
@@ -94,3 +95,14 @@ def test_every_space_of_a_run_is_counted(
         estimate_vectors(some, rendered, missing).n_bytes for some in (both[:1], both[1:], both)
     ]
     assert sizes[2] == pytest.approx(sizes[0] + sizes[1], abs=3)
+
+
+def test_a_pool_of_which_no_token_counts_is_refused_before_the_model(
+    pool: Path, tiny_exemplars_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        pool, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir,
+        rendering={"max_length": 8, "counted": "response"},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"48 responses lie behind the cut"):
+        estimate_run(config, open_workspace(tmp_path / "workspace"))

@@ -39,8 +39,10 @@ class PoolConfig(Strict):
         default_factory=dict,
         description="Names of roles in the data to system, developer, user, assistant, tool.",
     )
-    answers: Literal["refuse", "first"] = Field(
-        "refuse", description="A list of reference answers: drop the row, or take the first."
+    answers: Literal["refuse", "first", "json"] = Field(
+        "refuse",
+        description="An answer that is a list or an object: drop the row, take the first text of"
+        " the list, or the JSON as the file spells it.",
     )
     delimiter: str | None = Field(None, description="Of CSV and TSV; found out by default.")
     quoting: Literal["auto", "standard", "none"] = Field(

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from selection.core.errors import InputError
 from selection.data.containers.files import column_names
-from selection.data.containers.listing import TABLES, find_files, is_dataset_name, local_path
+from selection.data.containers.listing import TABLES, find_files, has_many_files, is_dataset_name
 from selection.data.containers.rows import RawRow
-from selection.data.containers.streams import is_url, plain_suffix
+from selection.data.containers.streams import plain_suffix
 from selection.data.messages.names import CONTENT_LIKE, fold
 from selection.data.messages.problems import Drop
 from selection.data.remedies import REMEDIES
@@ -17,7 +17,7 @@ from selection.records import DropReason, PoolSource
 
 _CHOICES = {
     "broken_rows": ("refuse", "drop"),
-    "answers": ("refuse", "first"),
+    "answers": ("refuse", "first", "json"),
     "quoting": ("auto", "standard", "none"),
 }
 _TURN_SETTINGS = ("column", "role", "content")
@@ -66,8 +66,7 @@ def _check_encoding(encoding: str) -> None:
 
 def _check_local(source: PoolSource) -> None:
     """Settings of datasets on the hub do not go with a path; a split goes with a folder."""
-    has_splits = is_url(source.path) or local_path(source).is_dir()
-    has_splits = has_splits or plain_suffix(source.path) == ".json"
+    has_splits = has_many_files(source) or plain_suffix(source.path) == ".json"
     for name in ("subset", "revision") if has_splits else ("subset", "split", "revision"):
         if getattr(source, name) is not None:
             raise InputError(

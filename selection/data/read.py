@@ -19,6 +19,7 @@ from selection.data.messages.problems import Drop, Example
 from selection.data.shapes.columns import ColumnKinds, role_text
 from selection.data.shapes.message_rows import join_message_rows, joining_columns
 from selection.data.shapes.read_row import RowReader, turn_keys
+from selection.data.shapes.spelled_answers import spelled_answers
 from selection.records import DROP_SCHEMA, POOL_SCHEMA, DropReason, PoolSource
 
 N_PEEK = 200  # rows of a file that decide its shape
@@ -131,6 +132,9 @@ def read_file(
     file: str, raws: Iterator[RawRow], source: PoolSource, report: ReadReport
 ) -> Iterator[ReadBatch]:
     """Batches of one file's rows; see `read_pool`."""
+    if source.answers == "json":
+        keys = turn_keys(source)
+        raws = (spelled_answers(raw, source, keys) for raw in raws)
     peeked = peek_rows(raws, N_PEEK)
     shape = shape_of(file, peeked, source)
     builder = BatchBuilder(source, shape, report.start(file, source.columns))

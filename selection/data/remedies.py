@@ -10,11 +10,11 @@ REMEDIES: Mapping[DropReason, str] = {
     DropReason.UNKNOWN_ROLE: "say whose turn it is: `roles: {NAME: assistant}`, or user, system,"
     " tool; write a text of such marks as a list of messages",
     DropReason.NOT_TEXT: "write it as text; of a list of reference answers `answers: first` takes"
-    " the first",
+    " the first, and `answers: json` takes the JSON of a list or an object",
     DropReason.MISSING_VALUE: "write an empty cell, or convert the table to JSONL",
     DropReason.IN_CONVERSATION: "nothing to do: another row stands for the conversation",
-    DropReason.REJECTED_ANSWER: "nothing to do; without the column that says so it is read all"
-    " the same",
+    DropReason.REJECTED_ANSWER: "nothing to do: the row says so; to read such rows, leave out the"
+    " column that does",
     DropReason.NO_TEXT: "leave the row out",
     DropReason.IMAGE_OR_AUDIO: "only text is read",
     DropReason.NO_RESPONSE: "give it an answer, or set `rendering: {counted: prompt}`",

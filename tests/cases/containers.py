@@ -2,9 +2,12 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
-from collections.abc import Callable, Sequence
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -133,6 +136,9 @@ def _json() -> list[Case]:
 def _tables() -> list[Case]:
     talks = pairs(8200)
     cases = [Case("semicolons", table(_columns(talks), delimiter=";"), talks)]
+    cases.append(Case("a line that names the separator",
+                      raw(b"sep=;\r\nquestion;answer\r\nWhy, then?;So.\r\n", "pool.csv"),
+                      [[user("Why, then?"), assistant("So.")]]))  # fmt: skip
     talks = [[user(f"Étage {i} ?"), assistant(f"Là-haut, à {i} m.")] for i in range(8210, 8216)]
     old = table(_columns(talks), encoding="cp1252")
     cases.append(Case("an old encoding", old, refused="encoding: cp1252"))
@@ -215,6 +221,62 @@ def _folders() -> list[Case]:
     return cases
 
 
+def _archives() -> list[Case]:
+    def packed(name: str, contents: Mapping[str, bytes]) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            if name.endswith(".zip"):
+                with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for member, content in contents.items():
+                        archive.writestr(member, content)
+            else:
+                with tarfile.open(folder / name, "w:gz" if name.endswith("z") else "w") as archive:
+                    for member, content in contents.items():
+                        info = tarfile.TarInfo(member)
+                        info.size = len(content)
+                        archive.addfile(info, io.BytesIO(content))
+            return folder / name
+
+        return write
+
+    talks = pairs(8700)
+    cases = [Case("a zipped file", packed("pool.jsonl.zip", {"pool.jsonl": lines(_rows(talks))}),
+                  talks)]  # fmt: skip
+    for number, name in enumerate(("pool.zip", "pool.tar", "pool.tar.gz", "pool.tgz")):
+        first, second = pairs(8710 + 20 * number), pairs(8720 + 20 * number)
+        contents = {
+            "data/train.jsonl.gz": gzip.compress(lines(_rows(first))),
+            "data/language=en/part.json": json.dumps(_columns(second)).encode(),
+            "data/test.jsonl": lines(_rows(pairs(8700, 2))),
+            "data/empty.jsonl": b"", "__MACOSX/._a.jsonl": b"x", "notes.txt": b"x",
+        }  # fmt: skip
+        says = ("split test", "empty: 1 files", "hidden", "format .txt", "language")
+        cases.append(Case(f"archive {name}", packed(name, contents), [*first, *second], says=says))
+        kept = pairs(8700, 2)
+        cases.append(Case(f"a split of {name}", packed(name, contents), kept,
+                          settings={"split": "test"}))  # fmt: skip
+    cases.append(Case("no archive", raw(b"{}", "pool.zip"), refused="archive is damaged"))
+    cases.append(Case("no archive, packed", raw(b"{}", "p.tar.gz"), refused="archive is damaged"))
+    return cases
+
+
+def _patterns() -> list[Case]:
+    def of(pattern: str, write: Callable[[Path], Path]) -> Callable[[Path], Path]:
+        return lambda folder: write(folder).parent / pattern
+
+    talks = pairs(8800)
+    folder = files(
+        {"pool/language=en/part.jsonl": lines(_rows(talks)),
+         "pool/language=en/part.txt": b"x", "pool/language=en/more/x.jsonl": b"{}",
+         "pool/language=en/no.jsonl": b"", "pool/language=en/test.jsonl": lines(_rows(talks))}
+    )  # fmt: skip
+    says = ("language", "format .txt", "folder that the pattern matches", "empty", "split test")
+    cases = [Case("a pattern", of("pool/lang*/*", folder), talks, says=says)]
+    linked = ("in a linked folder", "link to nothing")
+    cases.append(Case("a pattern at every depth", of("pool/**/*.jsonl", _links), pairs(8490),
+                      says=linked))  # fmt: skip
+    return cases
+
+
 def _links(folder: Path) -> Path:
     for name in ("pool", "elsewhere"):
         (folder / name).mkdir()
@@ -237,4 +299,5 @@ def _weights() -> list[Case]:
     return cases
 
 
-CONTAINER_CASES = [*_compressed(), *_json(), *_tables(), *_arrow(), *_folders(), *_weights()]
+CONTAINER_CASES = [*_compressed(), *_json(), *_tables(), *_arrow(), *_folders(), *_archives(),
+                   *_patterns(), *_weights()]  # fmt: skip

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.cases.case import Case, Row, jsonl
+from tests.cases.case import Case, Row, jsonl, raw
 from tests.cases.talks import (
     Talk,
     Turn,
@@ -203,6 +203,17 @@ def _answer_cases() -> list[Case]:
     rows: list[Row] = [{"prompt": question(6010 + i), "completion": [{"role": "smith"}]}
                        for i in range(4)]  # fmt: skip
     cases.append(Case("answers of objects", jsonl(rows), refused="`completion` is a list of 1"))
+    spelled = [
+        '{"b": [1, 2.0,1e3], "a": {"x": null, "é": "\\u00e9"}}',
+        '[ {"role": "smith"}, {"role": "cook"} ]',
+        '["One.", "Two."]',
+    ]
+    rows_as_text = [
+        f'{{ "completion" :{text}, "prompt": "{question(i)}"}}' for i, text in enumerate(spelled)
+    ]
+    talks = [talk(i, text) for i, text in enumerate(spelled)]
+    cases.append(Case("answers as the file spells them", raw("\n".join(rows_as_text).encode(),
+                      "pool.jsonl"), talks, settings={"answers": "json"}))  # fmt: skip
     rows = [{"instruction": question(6020 + i), "output": [answer(i), "Or not."]} for i in range(4)]
     cases.append(Case("several answers", jsonl(rows), refused="`answers: first`"))
     firsts = [talk(6020 + i, answer(i)) for i in range(4)]

@@ -23,6 +23,7 @@ from selection.core.errors import InputError
 from storage.files.workspace import open_workspace
 from storage.pools.prepare import prepare_pool
 from tests.cases.case import Case
+from tests.cases.compared import COMPARED_CASES
 from tests.cases.containers import CONTAINER_CASES
 from tests.cases.published import PUBLISHED_CASES
 from tests.cases.shapes import SHAPE_CASES
@@ -30,7 +31,7 @@ from tests.cases.talks import expected, flat
 from tests.run_stages import run_job
 from tests.tiny_model import make_tiny_tokenizer, write_tiny_model, write_tiny_sae
 
-CASES = (*SHAPE_CASES, *CONTAINER_CASES, *PUBLISHED_CASES)
+CASES = (*SHAPE_CASES, *CONTAINER_CASES, *PUBLISHED_CASES, *COMPARED_CASES)
 
 
 @dataclass(frozen=True)

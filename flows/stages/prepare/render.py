@@ -14,6 +14,7 @@ from flows.config.base import DEMO
 from flows.config.jobs import VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
+from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
 from selection.data.samples import conversations_of
 from selection.models.hookpoints import Hookpoint, parse_hookpoint
@@ -155,7 +156,22 @@ def render(workspace: Workspace, pool: PreparedPool, model_input: ModelInput) ->
             f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
             f"{totals['n_truncated']:,} examples truncated{_fallbacks(model_input.renderer)}"
         )
+    _refuse_uncounted(rendered, int(model_input.renderer.settings["max_length"]))
     return rendered
+
+
+def _refuse_uncounted(rendered: RenderedPool, max_length: int) -> None:
+    """Raise InputError where no token of the whole pool counts, so that nothing has a vector."""
+    if rendered.n_usable or not len(rendered):
+        return
+    n_lost = rendered.totals["n_response_lost"]
+    cut = f", and {n_lost:,} responses lie behind the cut" if n_lost else ""
+    raise InputError(
+        f"no token of the pool's {len(rendered):,} examples counts{cut}",
+        field="rendering.max_length" if n_lost else "rendering.counted",
+        value=max_length if n_lost else None,
+        remedy="Raise it, or set `truncation: keep_response`." if n_lost else "Set `counted: all`.",
+    )
 
 
 def _fallbacks(renderer: Renderer) -> str:

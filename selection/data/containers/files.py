@@ -24,9 +24,9 @@ def iter_file(file: DataFile, source: PoolSource) -> Iterator[RawRow]:
         raise InputError(
             "the file's format is not known by its name",
             file=file.name,
-            value=PurePosixPath(file.location).suffix,
+            value=PurePosixPath(file.path).suffix,
             remedy=f"Known are {', '.join(SUFFIXES)}, all but .parquet and Arrow also with"
-            f" {', '.join(COMPRESSIONS)}.",
+            f" {', '.join(COMPRESSIONS)}, and archives of them (.zip, .tar, .tar.gz).",
         )
     refuse_empty(file)
     refuse_stranger(file)

@@ -1,9 +1,10 @@
 """Which files a source has: folders, patterns, URLs, splits, partitions; and what is left out."""
 
 import glob
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from selection.core.redaction import without_secrets
 from selection.data.containers.streams import (
     COMPRESSIONS,
     DataFile,
+    archive_protocol,
     is_url,
     plain_stem,
     plain_suffix,
@@ -62,7 +64,7 @@ def is_dataset_name(source: PoolSource) -> bool:
     """Whether the path can only be the name of a Hugging Face dataset: nothing local has it."""
     path = source.path
     known = plain_suffix(path) in SUFFIXES or glob.has_magic(path) or is_url(path)
-    if known or local_path(source).exists():
+    if known or archive_protocol(path) or local_path(source).exists():
         return False
     return _DATASET_NAME.fullmatch(path) is not None
 
@@ -99,6 +101,13 @@ def named_apart(sources: Sequence[PoolSource]) -> list[str]:
     return names
 
 
+def has_many_files(source: PoolSource) -> bool:
+    """Whether the path may be of several files: a folder, an archive, a pattern or an address."""
+    path = source.path
+    named = is_url(path) or archive_protocol(path) or glob.has_magic(path)
+    return bool(named) or local_path(source).is_dir()
+
+
 def find_files(source: PoolSource) -> list[DataFile]:
     """The files of a source that is no dataset of the hub; see `list_files`."""
     return list_files(source).files
@@ -107,24 +116,24 @@ def find_files(source: PoolSource) -> list[DataFile]:
 def list_files(source: PoolSource) -> Listing:
     """The files of a source, by their path as text, and those of a folder that are left out.
 
-    A folder is searched with its sub-folders. Left out, and named, are hidden and empty files,
-    other formats, links that lead nowhere or to a folder, the metadata of saved datasets, and, if
-    a folder has several splits, all but the wanted one: `split`, else train. Raises InputError when
-    there is nothing to read, and for splits among which there is no train.
+    A folder or an archive is searched with its sub-folders. Left out, and named, are hidden and
+    empty files, other formats, links that lead nowhere or to a folder, the metadata of saved
+    datasets, and, if there are several splits, all but the wanted one: `split`, else train. What a
+    pattern matches is sorted in the same way. Raises InputError when there is nothing to read, and
+    for splits among which there is no train.
     """
     given = without_secrets(source.path)
-    if is_url(source.path):
-        return _list_url(source, given)
     path = local_path(source)
+    if is_url(source.path):
+        return _list_url(source, given, source.path)
     if path.is_dir():
         return _list_folder(source, given.rstrip("/"), path)
     if path.exists():
+        if archive_protocol(source.path):
+            return _list_url(source, given, str(path))
         return Listing([DataFile(str(path), given)], [])
-    if glob.has_magic(str(path)):
-        matches = sorted(glob.glob(str(path), recursive=True))
-        files = [DataFile(m, without_secrets(m)) for m in matches if Path(m).is_file()]
-        if files:
-            return Listing(files, [])
+    if glob.has_magic(str(path)) and (matches := sorted(glob.glob(str(path), recursive=True))):
+        return _list_pattern(source, str(path), matches)
     raise InputError(
         "no such file, folder or pattern",
         file=given,
@@ -147,20 +156,51 @@ def _list_folder(source: PoolSource, given: str, folder: Path) -> Listing:
                 skipped.append(Skipped(f"{given}/{shown}", why))
             else:
                 files.append(DataFile(str(path), f"{given}/{shown}", _partition(shown)))
-    return _finished(source, given, files, skipped, names)
+    return _finished(source, f"{given}/", files, skipped, names)
 
 
-def _list_url(source: PoolSource, given: str) -> Listing:
-    """Files at an address; a folder of it is read as a local one is."""
-    filesystem, path = url_to_filesystem(source.path)
-    scheme = source.path.split("://")[0]
+def _list_pattern(source: PoolSource, pattern: str, matches: Sequence[str]) -> Listing:
+    """Files that match, sorted out as those of the folder above the pattern."""
+    root = _root_of(pattern)
+    files, skipped = list[DataFile](), list[Skipped]()
+    for match in matches:
+        shown, name = match.removeprefix(root), without_secrets(match)
+        if Path(match).is_dir():
+            if not any(other.startswith(match.rstrip("/") + "/") for other in matches):
+                skipped.append(Skipped(f"{name.rstrip('/')}/", "folder that the pattern matches"))
+        elif "**" in pattern and _is_below_link(root, shown):
+            skipped.append(Skipped(name, "in a linked folder"))
+        elif why := _why_not(Path(match), shown):
+            skipped.append(Skipped(name, why))
+        else:
+            files.append(DataFile(match, name, _partition(shown)))
+    return _finished(source, root, files, skipped, [item.name for item in skipped])
+
+
+def _is_below_link(root: str, shown: str) -> bool:
+    """Whether a folder between the pattern's root and the file is a link, which may be a circle."""
+    return any(Path(root, parent).is_symlink() for parent in PurePosixPath(shown).parents)
+
+
+def _root_of(pattern: str) -> str:
+    """What stands before the first folder or name with a sign of patterns."""
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.split("/"))
+    return "".join(f"{part}/" for part in fixed)
+
+
+def _list_url(source: PoolSource, given: str, url: str) -> Listing:
+    """Files at an address or in an archive; a folder of it is read as a local one is."""
+    archive = archive_protocol(url) if not glob.has_magic(url) else ""
+    scheme, root = archive or url.split("://")[0], given.rstrip("/") + "/"
     try:
+        filesystem, path = url_to_filesystem(f"{archive}://::{url}" if archive else url)
         if glob.has_magic(path) and not scheme.startswith("http"):
-            paths = sorted(str(match) for match in filesystem.glob(path))
-            return Listing([_at(scheme, p) for p in paths if plain_suffix(p) in SUFFIXES], [])
-        if scheme.startswith("http") or not filesystem.isdir(path):
-            return Listing([DataFile(source.path, given)], [])
-        entries = sorted(str(entry) for entry in filesystem.find(path))
+            entries = filesystem.glob(path, detail=True)
+            root, path = _root_of(given), _root_of(path)
+        elif scheme.startswith("http") or not (archive or filesystem.isdir(path)):
+            return Listing([DataFile(url, given)], [])
+        else:
+            entries = filesystem.find(path, detail=True)
     except OSError as error:
         raise InputError(
             f"the address cannot be read ({error.strerror or error})",
@@ -168,32 +208,32 @@ def _list_url(source: PoolSource, given: str) -> Listing:
             remedy="Check the address and the credentials that its package reads.",
         ) from None
     files, skipped = list[DataFile](), list[Skipped]()
-    for entry in entries:
+    for entry in sorted(entries):
         shown = entry.removeprefix(path).lstrip("/")
-        if why := _why_not_named(shown):
-            skipped.append(Skipped(f"{given.rstrip('/')}/{shown}", why))
+        at = f"{scheme}://{entry.lstrip('/')}{f'::{url}' if archive else ''}"
+        if why := _why_not_named(shown) or _why_not_at(entry, entries[entry]):
+            skipped.append(Skipped(root + shown, why))
         else:
-            files.append(
-                DataFile(
-                    f"{scheme}://{entry.lstrip('/')}",
-                    f"{given.rstrip('/')}/{shown}",
-                    _partition(shown),
-                )
-            )
-    return _finished(source, given, files, skipped, [PurePosixPath(e).name for e in entries])
+            files.append(DataFile(at, root + shown, _partition(shown)))
+    return _finished(source, root, files, skipped, [PurePosixPath(e).name for e in entries])
 
 
-def _at(scheme: str, path: str) -> DataFile:
-    url = f"{scheme}://{path.lstrip('/')}"
-    return DataFile(url, without_secrets(url))
+def _why_not_at(path: str, info: Mapping[str, object]) -> str:
+    """Why a file that is not local is not read, as a clause; "" for one that is."""
+    if info.get("type") == "directory":
+        return "folder that the pattern matches"
+    if "::" in path:
+        return "name with ::"
+    return "empty" if info.get("size") == 0 else ""
 
 
 def _finished(
-    source: PoolSource, given: str, files: list[DataFile], skipped: list[Skipped], names: list[str]
+    source: PoolSource, root: str, files: list[DataFile], skipped: list[Skipped], names: list[str]
 ) -> Listing:
+    given = without_secrets(source.path)
     if not files:
         raise _nothing_in(given, sorted(names))
-    files, others = _of_split(source, given, files)
+    files, others = _of_split(source, root, files)
     skipped += others
     return Listing(sorted(files, key=lambda f: f.name), sorted(skipped, key=lambda s: s.name))
 
@@ -237,13 +277,13 @@ def split_of(shown: str) -> str | None:
 
 
 def _of_split(
-    source: PoolSource, given: str, files: list[DataFile]
+    source: PoolSource, root: str, files: list[DataFile]
 ) -> tuple[list[DataFile], list[Skipped]]:
     """The files of the wanted split, and the others as left out.
 
     Files whose path names no split belong to train.
     """
-    root = given.rstrip("/") + "/"
+    given = without_secrets(source.path)
     splits = [split_of(file.name.removeprefix(root)) for file in files]
     wanted = SPLITS.get(source.split, source.split) if source.split else None
     named = {split or "train" for split in splits}
@@ -251,7 +291,7 @@ def _of_split(
         return files, []
     if wanted is None and "train" not in named:
         raise InputError(
-            "the folder has several splits",
+            "there are several splits",
             file=given,
             field="split",
             value=sorted(named),
@@ -260,20 +300,24 @@ def _of_split(
     wanted = wanted or "train"
     if wanted not in named:
         raise InputError(
-            "the folder has no such split",
+            "there is no such split",
             file=given,
             field="split",
             value=source.split,
             remedy=f"Splits: {', '.join(sorted(named))}.",
         )
     pairs = list(zip(files, splits, strict=True))
-    others = [Skipped(f.name, f"split {s}") for f, s in pairs if (s or "train") != wanted]
+    others = [
+        Skipped(f.name, f"split {s}" if s else "no split in its name")
+        for f, s in pairs
+        if (s or "train") != wanted
+    ]
     return [file for file, split in pairs if (split or "train") == wanted], others
 
 
 def _nothing_in(folder: str, names: list[str]) -> InputError:
     return InputError(
-        "the folder holds no file that can be read as a pool",
+        "it holds no file that can be read as a pool",
         file=folder,
         value=names[:5] if names else None,
         remedy=f"Known formats: {', '.join(SUFFIXES)}, also with {', '.join(COMPRESSIONS)}.",

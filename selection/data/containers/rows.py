@@ -9,6 +9,8 @@ from decimal import Decimal
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
+_BEFORE_KEY = re.compile(r"[\s{,]*")
+_BEFORE_VALUE = re.compile(r"[\s:]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,25 @@ class RawRow:
     def raw_json(self) -> str:
         """The row as JSON: its own text, or its values in their order."""
         return json.dumps(self.value, ensure_ascii=False) if self.text is None else self.text
+
+    def spelling(self, name: str) -> str:
+        """The JSON of one cell: as the file spells it if the row is JSON itself, else written."""
+        text, at = self.text, 0
+        while text and self.line is not None:
+            at = _end(_BEFORE_KEY, text, at)
+            if text[at] == "}":
+                break
+            key, at = DECODER.raw_decode(text, at)
+            start = _end(_BEFORE_VALUE, text, at)
+            _, at = DECODER.raw_decode(text, start)
+            if key == name:
+                return text[start:at]
+        return json.dumps((self.value or {})[name], ensure_ascii=False)
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return at if match is None else match.end()
 
 
 def parse_row(line: bytes, file: str, row: int) -> RawRow:

@@ -6,6 +6,9 @@ import gzip
 import hashlib
 import io
 import lzma
+import re
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +19,18 @@ from typing import IO, Any, BinaryIO
 from selection.core.errors import InputError
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|tar\.(?:gz|bz2|xz))$", re.I)
 BOM = codecs.BOM_UTF8
 _CHUNK = 1 << 18  # bytes read at once
 _UNPACKED = {".gz": 4, ".zst": 4, ".bz2": 5, ".xz": 5, ".parquet": 8}  # text bytes per file byte
+_DAMAGE = (
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    lzma.LZMAError,
+)
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -31,7 +43,7 @@ _MARKS = {
 class DataFile:
     """One file of a source.
 
-    location:  path, or URL for fsspec.
+    location:  path, or URL for fsspec; `zip://MEMBER::ARCHIVE` for a file of an archive.
     name:      what the user calls it; secrets hidden.
     partition: columns that folders of its path name (`language=en`), with their values.
     """
@@ -43,7 +55,17 @@ class DataFile:
     @property
     def suffix(self) -> str:
         """The suffix below a compression suffix, lower case: `.jsonl` for `a.JSONL.gz`."""
-        return plain_suffix(self.location)
+        return plain_suffix(self.path)
+
+    @property
+    def last_suffix(self) -> str:
+        """The last suffix, lower case, which says how the file is compressed."""
+        return PurePosixPath(self.path).suffix.lower()
+
+    @property
+    def path(self) -> str:
+        """The location without the archive that the file is in."""
+        return self.location.partition("::")[0]
 
     def n_bytes(self) -> int:
         """Size in bytes; 0 where a server does not say it. Raises InputError."""
@@ -57,7 +79,7 @@ class DataFile:
 
     def text_bytes(self) -> int:
         """Bytes of text in it, guessed from its size."""
-        return self.n_bytes() * _UNPACKED.get(PurePosixPath(self.location).suffix.lower(), 1)
+        return self.n_bytes() * _UNPACKED.get(self.last_suffix, 1)
 
     def sha256(self) -> str:
         """SHA-256 of its bytes, in hex."""
@@ -73,13 +95,27 @@ class DataFile:
         try:
             if is_url(self.location):
                 filesystem, path = url_to_filesystem(self.location)
-                with filesystem.open(path, "rb") as file:
+                try:
+                    stream = filesystem.open(path, "rb")
+                except (RuntimeError, NotImplementedError) as error:  # of zipfile
+                    raise _damaged(self, error, "Unpack it, and give its files.") from None
+                with stream as file:
                     yield file
             else:
                 with Path(self.location).open("rb") as local:
                     yield local
+        except _DAMAGE as error:  # of a file in an archive
+            raise _damaged(self, error) from None
         except OSError as error:
             raise unreadable(self.name, error) from None
+
+
+def archive_protocol(path: str) -> str:
+    """What fsspec calls an archive of this name: zip or tar; "" for any other file."""
+    found = _ARCHIVE.search(path)
+    if found is None:
+        return ""
+    return "zip" if found[1].lower() == "zip" else "tar"
 
 
 def is_url(path: str) -> bool:
@@ -91,8 +127,15 @@ def url_to_filesystem(url: str) -> tuple[Any, str]:
     """The filesystem of a URL, and the path in it. Raises InputError for one that is not there."""
     import fsspec
 
+    options = {"tar": {"compression": "gzip"}} if url.lower().endswith(".tgz") else {}
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **options)
+    except _DAMAGE as error:
+        raise InputError(
+            f"the archive is damaged or not what its name says ({error})",
+            file=url.partition("::")[2],
+            remedy="Copy or download it again, or unpack it and give what was in it.",
+        ) from None
     except (ImportError, ValueError) as error:
         raise InputError(
             f"this address cannot be opened ({error})",
@@ -111,12 +154,11 @@ def open_bytes(file: DataFile) -> Iterator[BinaryIO]:
     """
     from zstandard import ZstdError  # imported here: only this function needs it
 
-    suffix = PurePosixPath(file.location).suffix.lower()
-    damage = (gzip.BadGzipFile, zlib.error, EOFError, lzma.LZMAError, ZstdError)
+    suffix = file.last_suffix
     with file.opened() as raw:
         try:
             yield _decompressed(raw, suffix)
-        except damage as error:
+        except (*_DAMAGE, ZstdError) as error:
             raise _damaged(file, error) from None
         except OSError as error:
             if suffix == ".bz2" and error.errno is None:
@@ -124,11 +166,11 @@ def open_bytes(file: DataFile) -> Iterator[BinaryIO]:
             raise
 
 
-def _damaged(file: DataFile, error: Exception) -> InputError:
+def _damaged(file: DataFile, error: Exception, remedy: str = "") -> InputError:
     return InputError(
         f"the compressed file is damaged or not what its name says ({error})",
         file=file.name,
-        remedy="Copy or download it again, or name it without the compression's suffix.",
+        remedy=remedy or "Copy or download it again, or name it without the compression's suffix.",
     )
 
 
@@ -179,7 +221,7 @@ _STRANGERS = {
     b"version https://git-lfs": ("a pointer of Git LFS, not the file", "Run `git lfs pull`."),
     b"<!doctype html": ("a page of HTML", "Download the file itself, not its page."),
     b"<html": ("a page of HTML", "Download the file itself, not its page."),
-    b"PK\x03\x04": ("a ZIP archive", "Unpack it, and give what was in it."),
+    b"PK\x03\x04": ("a ZIP archive", "Let its name end with .zip."),
     b"\x1f\x8b": ("packed by gzip", "Let its name end with .gz."),
     b"\x28\xb5\x2f\xfd": ("packed by zstandard", "Let its name end with .zst."),
     b"BZh": ("packed by bzip2", "Let its name end with .bz2."),
@@ -193,7 +235,7 @@ _STRANGERS = {
 
 def refuse_stranger(file: DataFile) -> None:
     """Raise InputError for a text or Parquet file that is something else by its first bytes."""
-    if PurePosixPath(file.location).suffix.lower() in (*COMPRESSIONS, ".arrow", ".feather", ".ipc"):
+    if file.last_suffix in (*COMPRESSIONS, ".arrow", ".feather", ".ipc"):
         return
     with file.opened() as stream:
         start = stream.read(32).lstrip().lower()

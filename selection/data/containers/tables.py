@@ -1,10 +1,11 @@
 """CSV and TSV files to raw rows: delimiter, quoting and encoding are detected or given."""
 
 import csv
+import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
 
 from selection.core.errors import InputError
 from selection.data.containers.rows import RawRow
@@ -16,6 +17,7 @@ _MISSING = frozenset(("nan", "NaN", "None", "<NA>", "NULL", "null", "NaT"))
 """What pandas and databases write for a missing value; in JSON it would be null."""
 
 _SWALLOWED_LINES = 4  # lines of a field, each with all fields of a row, that are no coincidence
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])"?\s*', re.I)
 INDEX = "Unnamed: 0"
 """What a first column without a name is called: the index that pandas writes."""
 
@@ -50,7 +52,7 @@ def iter_csv(file: DataFile, dialect: Dialect) -> Iterator[RawRow]:
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         )
         try:
-            header = _header(next(reader, []), file.name)
+            header = _header(next(filter(None, reader), []), file.name)
             row, line = 0, reader.line_num
             for fields in reader:
                 n_lines, line = reader.line_num - line, reader.line_num
@@ -80,31 +82,40 @@ def header_of(file: DataFile, dialect: Dialect) -> list[str]:
     """The columns that the first line names."""
     delimiter = dialect.delimiter or _delimiter(file, dialect)
     with _opened(file, dialect) as stream:
-        return _named(next(csv.reader(stream, delimiter=delimiter), []))
+        return _named(next(filter(None, csv.reader(stream, delimiter=delimiter)), []))
 
 
 @contextmanager
-def _opened(file: DataFile, dialect: Dialect) -> Iterator[IO[str]]:
-    with open_text(file, dialect.encoding) as stream:
-        try:
-            yield stream
-        except UnicodeDecodeError as error:
-            around = error.object[max(0, error.start - 12) : error.start + 12]
-            raise InputError(
-                f"not readable as a table: not UTF-8 text ({error.reason})",
-                file=file.name,
-                field="encoding",
-                value=around.decode("cp1252", "replace").strip(),
-                remedy="If this text is right, set `encoding: cp1252`; else name the encoding that"
-                " the file was saved in, or save it as UTF-8.",
-            ) from None
+def _opened(file: DataFile, dialect: Dialect) -> Iterator[Iterator[str]]:
+    """The lines of a table; the line `sep=;` that spreadsheets put before it is made empty."""
+    with open_text(file, dialect.encoding) as stream, _explained(file):
+        first = next(stream, "")
+        yield itertools.chain(["\n" if _SEPARATOR.fullmatch(first) else first], stream)
+
+
+@contextmanager
+def _explained(file: DataFile) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        around = error.object[max(0, error.start - 12) : error.start + 12]
+        raise InputError(
+            f"not readable as a table: not UTF-8 text ({error.reason})",
+            file=file.name,
+            field="encoding",
+            value=around.decode("cp1252", "replace").strip(),
+            remedy="If this text is right, set `encoding: cp1252`; else name the encoding that"
+            " the file was saved in, or save it as UTF-8.",
+        ) from None
 
 
 def _delimiter(file: DataFile, dialect: Dialect) -> str:
     """The delimiter that gives the first line the most fields; the suffix's own wins a tie."""
     known = _DELIMITERS.get(file.suffix, _DELIMITERS[".csv"])
-    with _opened(file, dialect) as stream:
-        first = stream.readline()
+    with open_text(file, dialect.encoding) as stream, _explained(file):
+        first = next(filter(str.strip, stream), "")
+    if named := _SEPARATOR.fullmatch(first):
+        return named[1]
     return max(known, key=lambda sign: (len(next(csv.reader([first], delimiter=sign), [])),))
 
 
@@ -116,7 +127,7 @@ def _is_quoted(file: DataFile, dialect: Dialect, delimiter: str) -> bool:
     """
     has_lone_mark = False
     with _opened(file, dialect) as stream:
-        n_fields = len(next(stream, "").split(delimiter))
+        n_fields = len(next(filter(str.strip, stream), "").split(delimiter))
         for line in stream:
             fields = line.rstrip("\r\n").split(delimiter)
             if fields != [""] and len(fields) != n_fields:

@@ -47,7 +47,7 @@ HISTORIES = ("history", "chat_history", "conversation_history", "history_message
 
 WRAPPERS = (
     "body", "request", "input", "inputs", "conversation", "chat", "dialogue", "data", "sample",
-    "example", "record", "payload", "json", "row",
+    "example", "record", "payload", "json", "row", "params", "request_body",
 )  # fmt: skip
 """Columns whose object may hold the columns of turns: `body.messages`."""
 
@@ -69,11 +69,13 @@ SYSTEM_COLUMNS = (
 
 CHOSEN = (
     "chosen", "chosen_response", "response_chosen", "preferred", "accepted", "answer_chosen",
-    "chosen_answer", "preferred_output", "winner_response",
+    "chosen_answer", "preferred_output", "winner_response", "chosen_conversations",
+    "chosen_conversation", "chosen_messages",
 )  # fmt: skip
 REJECTED = (
     "rejected", "rejected_response", "response_rejected", "dispreferred", "answer_rejected",
     "rejected_answer", "non_preferred_output", "non_preferred", "loser_response",
+    "rejected_conversations", "rejected_conversation", "rejected_messages",
 )  # fmt: skip
 
 INPUTS = ("input", "context", "inputs")
@@ -89,6 +91,9 @@ ANSWERS = (
     "bot", "reply", "model_output", "generated_text", "generation", "answers", "ideal",
 )  # fmt: skip
 """Columns of an answer; of several in a row the first one counts, and the others are said."""
+
+RESULTS = ("result", "response_body")
+"""Columns of a whole reply of a provider, beside the turns that it answers."""
 
 TEXT_ANSWER = "text"  # an answer beside these alone: elsewhere `text` is a text of its own
 TEXT_PROMPTS = ("prompt", "instruction")
@@ -125,7 +130,8 @@ CONTENT_LIKE: dict[str, str] = {
 
 _LAST_WORDS = {
     "prompt": "prompt question query instruction document context passage",
-    "response": "response answer completion output generation solution reply attempt",
+    "response": "response answer completion output generation solution reply attempt code summary"
+    " highlight caption",
     "reasoning": "reasoning thinking thought cot rationale explanation trajectory trajectories",
     "turns": "utterance",
 }

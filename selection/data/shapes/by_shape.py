@@ -9,6 +9,7 @@ from selection.data.messages.names import (
     INPUTS,
     PROMPTS,
     REJECTED,
+    RESULTS,
     TEXT_ANSWER,
     TEXT_PROMPTS,
     TEXT_TURN_COLUMNS,
@@ -17,9 +18,11 @@ from selection.data.messages.names import (
 )
 from selection.data.messages.problems import Message, RowProblem, not_text, not_this_shape
 from selection.data.messages.transcripts import prompt_transcript, strange_mark, transcript_of
-from selection.data.messages.turns import as_list, conversations_in
+from selection.data.messages.turns import as_list, conversations_in, is_turn
 from selection.data.shapes.cells import Cells, side, system_turns
 from selection.data.shapes.columns import joined_cells
+from selection.data.shapes.compared import judged_row
+from selection.data.shapes.exported_chats import tree_of_nodes
 from selection.records import DropReason, PoolSource
 
 Conversations = list[list[Message]]
@@ -39,15 +42,18 @@ def read_turns(cells: Cells, source: PoolSource) -> Conversations:
 
 def _answer_beside(cells: Cells, source: PoolSource, turns: list[Message]) -> list[Message]:
     """The answer in a column beside turns that end without one."""
-    name = next((a for a in cells.all_of(ANSWERS) if a not in cells.taken()), "")
+    name = next((a for a in cells.all_of((*ANSWERS, *RESULTS)) if a not in cells.taken()), "")
     if not name or turns[-1]["role"] == "assistant" or cells.first(REJECTED):
         return []
     value = cells.peek(name)
     if isinstance(value, dict):
-        choices = value.get("choices")
+        choices = value.get("choices", value.get("candidates"))
         first = choices[0] if isinstance(choices, list) and choices else value
-        value = first.get("message", value) if isinstance(first, dict) else value
-        value = value.get("messages", value) if isinstance(value, dict) else value
+        for key in ("message", "content", "messages"):
+            first = first.get(key, first) if isinstance(first, dict) else first
+            if is_turn(first, cells.keys):
+                break
+        value = value if first is None else first
     answer = side(value, "assistant", name, cells.keys, source.answers)
     cells.take(name)
     return answer
@@ -99,7 +105,10 @@ def _within(cells: Cells, name: str) -> object:
 
 
 def _tree(cells: Cells) -> Conversations | None:
-    """A tree of replies whose root is a column's object, as OASST has it."""
+    """A tree of replies: a column's object, as OASST has it, or nodes, as ChatGPT exports them."""
+    if isinstance(nodes := cells.peek("mapping"), dict) and (roots := tree_of_nodes(nodes)):
+        cells.take("mapping")
+        return conversations_in(roots, cells.keys)
     for name in cells.all_of(("prompt", "root", "tree")):
         value = cells.peek(name)
         if isinstance(value, dict) and (conversations := conversations_in(value, cells.keys)):
@@ -122,13 +131,19 @@ def _wrapped(cells: Cells, source: PoolSource) -> Conversations | None:
 
 
 def read_preference(cells: Cells, source: PoolSource) -> Conversations:
-    """A prompt with a chosen and a rejected answer: the conversation that ends with the chosen."""
+    """A prompt with a better and a worse answer: the conversation that ends with the better."""
     return [prompt_and_side(cells, source, CHOSEN)]
 
 
 def prompt_and_side(cells: Cells, source: PoolSource, names: tuple[str, ...]) -> list[Message]:
     """The conversation of a preference row that ends with one of its two answers."""
     chosen, rejected = cells.first(CHOSEN), cells.first(REJECTED)
+    if not chosen and (judged := judged_row(cells)):
+        row, read = judged
+        inner = Cells(row, cells.keys)
+        messages = prompt_and_side(inner, source, names)
+        cells.used |= read | (inner.used & cells.row.keys())
+        return messages
     if not chosen or not rejected:
         raise not_this_shape("no `chosen` with `rejected`")
     name = cells.first(names)

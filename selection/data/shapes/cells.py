@@ -27,6 +27,10 @@ class Cells:
         own = self._names.get(name)
         return None if own is None else self.row[own]
 
+    def own_name(self, name: str) -> str:
+        """The column's name in the row, by its folded name."""
+        return self._names[name]
+
     def has_column(self, name: str) -> bool:
         """Whether the row has the column, be it null."""
         return name in self._names
