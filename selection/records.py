@@ -83,7 +83,7 @@ class PoolSource:
     roles:    name of a role in the data -> system, developer, user, assistant or tool.
     answers:  of a list of reference answers, "first" takes the first, "refuse" drops the row.
     delimiter, quoting, encoding: of CSV and TSV files (encoding: of any text file); None or "auto"
-              finds out. quoting: "standard" or "none".
+              finds out. quoting: "standard", "backslash" or "none".
     subset, split, revision: for Hugging Face datasets; `split` also for folders.
     broken_rows: "refuse" raises at the first unreadable row, "drop" counts it.
     """

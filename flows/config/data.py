@@ -45,8 +45,10 @@ class PoolConfig(Strict):
         " the list, or the JSON as the file spells it.",
     )
     delimiter: str | None = Field(None, description="Of CSV and TSV; found out by default.")
-    quoting: Literal["auto", "standard", "none"] = Field(
-        "auto", description="Of CSV and TSV: whether double quotes enclose fields."
+    quoting: Literal["auto", "standard", "backslash", "none"] = Field(
+        "auto",
+        description="Of CSV and TSV: whether double quotes enclose fields; inside, they are doubled"
+        " or have a backslash before them.",
     )
     encoding: str | None = Field(
         None, description="Of text files; by default UTF-8, or UTF-16 where a file begins so."

@@ -8,7 +8,7 @@ from selection.data.containers.files import column_names
 from selection.data.containers.listing import TABLES, find_files, has_many_files, is_dataset_name
 from selection.data.containers.rows import RawRow
 from selection.data.containers.streams import plain_suffix
-from selection.data.messages.names import CONTENT_LIKE, fold
+from selection.data.messages.names import CONTENT_LIKE, TURN_COLUMNS, fold
 from selection.data.messages.problems import Drop
 from selection.data.remedies import REMEDIES
 from selection.data.shapes.columns import TEXT_ROLES, check_columns, names_in, unknown_column
@@ -18,7 +18,7 @@ from selection.records import DropReason, PoolSource
 _CHOICES = {
     "broken_rows": ("refuse", "drop"),
     "answers": ("refuse", "first", "json"),
-    "quoting": ("auto", "standard", "none"),
+    "quoting": ("auto", "standard", "backslash", "none"),
 }
 _TURN_SETTINGS = ("column", "role", "content")
 _FATAL = (DropReason.NOT_TEXT, DropReason.UNKNOWN_ROLE)
@@ -154,6 +154,16 @@ def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSour
     missing = [(role, name) for role, name in names_in(texts) if name not in columns]
     if missing:
         return unknown_column(*missing[0], columns, file, is_table=bool(header))
+    spelled = [name for name in columns if any(_is_spelled_list(row, name) for row in values)]
+    if spelled and source.shape == "auto":
+        return InputError(
+            f"`{spelled[0]}` is a text that spells a list, but neither as JSON nor as Python does",
+            file=file,
+            field=spelled[0],
+            value=str(values[0].get(spelled[0]))[:60],
+            remedy="Write it as JSON, e.g. `frame[NAME] = frame[NAME].map(lambda x: json.dumps("
+            "list(x)))` before `to_csv`, or write Parquet or JSONL.",
+        )
     wanted = "one of the known shapes" if source.shape == "auto" else f"the shape {source.shape}"
     mapping = {"prompt": "question", "response": "answer"}
     for name in columns:
@@ -169,6 +179,13 @@ def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSour
         f" columns: {{{example}}}; for turns under another name"
         f" `turns: {{column: NAME, role: KEY, content: KEY}}`.{header}",
     )
+
+
+def _is_spelled_list(row: Mapping[str, object], name: str) -> bool:
+    """Whether a column of turns holds a text such as numpy makes of a list."""
+    value = row.get(name)
+    is_text = isinstance(value, str) and value.lstrip().startswith(("[", "array(", "{"))
+    return is_text and fold(name) in TURN_COLUMNS
 
 
 def _is_table(file: str) -> bool:

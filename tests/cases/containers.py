@@ -139,6 +139,21 @@ def _tables() -> list[Case]:
     cases.append(Case("a line that names the separator",
                       raw(b"sep=;\r\nquestion;answer\r\nWhy, then?;So.\r\n", "pool.csv"),
                       [[user("Why, then?"), assistant("So.")]]))  # fmt: skip
+    talks = pairs(8280)
+    plain = "question,answer,,\n" + "".join(f'"{t[0]["text"]}","{t[1]["text"]}",,\n' for t in talks)
+    cases.append(Case("empty columns at the end", raw(plain.encode(), "pool.csv"), talks))
+    cases.append(Case("a column without a name", raw(plain.encode() + b"q,a,,x\n", "pool.csv"),
+                      refused="4 fields"))  # fmt: skip
+    plain = 'question,answer\n"Say \\"hi\\"","Hi"\n'
+    talks = [[user('Say "hi"'), assistant("Hi")]]
+    cases.append(Case("marks behind a backslash", raw(plain.encode(), "pool.csv"),
+                      refused="quoting: backslash"))  # fmt: skip
+    cases.append(Case("marks behind a backslash, named", raw(plain.encode(), "pool.csv"), talks,
+                      settings={"quoting": "backslash"}))  # fmt: skip
+    text = "[{'role': 'user', 'content': 'q'}\n {'role': 'assistant', 'content': 'a'}]"
+    for number, spelled in enumerate((text, f"array({text}, dtype=object)")):
+        cases.append(Case(f"messages as numpy writes them {number}",
+                          table([{"messages": spelled}]), refused="spells a list"))  # fmt: skip
     talks = [[user(f"Étage {i} ?"), assistant(f"Là-haut, à {i} m.")] for i in range(8210, 8216)]
     old = table(_columns(talks), encoding="cp1252")
     cases.append(Case("an old encoding", old, refused="encoding: cp1252"))

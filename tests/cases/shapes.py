@@ -302,6 +302,18 @@ def _tool_cases() -> list[Case]:
     rows = [{"conversations": _sharegpt(t), "tools": json.dumps(tool)}
             for t, tool in zip(talks, tools, strict=True)]  # fmt: skip
     cases.append(Case("tools: ShareGPT", jsonl(rows), talks, tools))
+    talks, tools = with_tools(7060)
+    turns = [openai(t) for t in talks]
+    for number, many in enumerate(turns):
+        for turn in many:
+            if turn["role"] == "assistant":
+                calls = turn.get("tool_calls", [])
+                turn["tool_calls"] = repr(calls) if number % 2 else json.dumps(calls)
+    rows = [{"messages": many, "tools": tool} for many, tool in zip(turns, tools, strict=True)]
+    odd = [user(question(1)), {**openai_turn(assistant(answer(1))), "tool_calls": "weigh it"}]
+    rows.append({"messages": [openai_turn(odd[0]), odd[1]]})
+    cases.append(Case("tools: calls as texts", jsonl(rows), talks, tools,
+                      drops={"not_text": 1}))  # fmt: skip
     talks = [[t[0], {**t[1], "text": "", "thought": f"{t[1]['text']} Surely."}]
              for t in pairs(7050)]  # fmt: skip
     rows = [{"messages": openai(t)} for t in talks]

@@ -112,10 +112,10 @@ class DataFile:
 
 def archive_protocol(path: str) -> str:
     """What fsspec calls an archive of this name: zip or tar; "" for any other file."""
-    found = _ARCHIVE.search(path)
-    if found is None:
+    match = _ARCHIVE.search(path)
+    if match is None:
         return ""
-    return "zip" if found[1].lower() == "zip" else "tar"
+    return "zip" if match[1].lower() == "zip" else "tar"
 
 
 def is_url(path: str) -> bool:

@@ -26,7 +26,8 @@ INDEX = "Unnamed: 0"
 class Dialect:
     """How a table is written; None and "auto" are detected.
 
-    quoting: standard (fields may be in double quotes) or none (a quotation mark is a character).
+    quoting: standard (fields may be in double quotes, doubled inside them), backslash (which has a
+             backslash before those inside) or none (a quotation mark is a character).
     """
 
     delimiter: str | None = None
@@ -41,7 +42,7 @@ def iter_csv(file: DataFile, dialect: Dialect) -> Iterator[RawRow]:
     """
     csv.field_size_limit(_FIELD_LIMIT)
     delimiter = dialect.delimiter or _delimiter(file, dialect)
-    quoted = dialect.quoting == "standard" or (
+    quoted = dialect.quoting in ("standard", "backslash") or (
         dialect.quoting == "auto" and _is_quoted(file, dialect, delimiter)
     )
     with _opened(file, dialect) as stream:
@@ -50,9 +51,12 @@ def iter_csv(file: DataFile, dialect: Dialect) -> Iterator[RawRow]:
             delimiter=delimiter,
             strict=True,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            escapechar="\\" if dialect.quoting == "backslash" else None,
+            doublequote=dialect.quoting != "backslash",
         )
         try:
-            header = _header(next(filter(None, reader), []), file.name)
+            whole = next(filter(None, reader), [])
+            header = _header(_named_part(whole), file.name)
             row, line = 0, reader.line_num
             for fields in reader:
                 n_lines, line = reader.line_num - line, reader.line_num
@@ -61,6 +65,8 @@ def iter_csv(file: DataFile, dialect: Dialect) -> Iterator[RawRow]:
                 row += 1
                 if quoted and n_lines > 1 and dialect.quoting == "auto":
                     _refuse_swallowed(fields, len(header), delimiter, file.name, line - n_lines + 1)
+                while len(header) < len(fields) <= len(whole) and not fields[-1]:
+                    del fields[-1]  # of a column without a name
                 yield _row(fields, header, file.name, row, line)
         except csv.Error as error:
             raise _bad_table(file.name, reader.line_num, str(error)) from None
@@ -82,7 +88,8 @@ def header_of(file: DataFile, dialect: Dialect) -> list[str]:
     """The columns that the first line names."""
     delimiter = dialect.delimiter or _delimiter(file, dialect)
     with _opened(file, dialect) as stream:
-        return _named(next(filter(None, csv.reader(stream, delimiter=delimiter)), []))
+        first = next(filter(None, csv.reader(stream, delimiter=delimiter)), [])
+        return _named(_named_part(first))
 
 
 @contextmanager
@@ -141,7 +148,7 @@ def _is_lone_mark(field: str) -> bool:
     if not field.startswith('"'):
         return False
     inner = field[1:-1] if len(field) > 1 and field.endswith('"') else '"'
-    return '"' in inner.replace('""', "")
+    return '"' in inner.replace('""', "").replace('\\"', "")
 
 
 def _refuse_swallowed(
@@ -162,6 +169,14 @@ def _refuse_swallowed(
                 remedy="Set `quoting: none` if quotation marks are characters of this file, or"
                 " `quoting: standard` if the field is one text.",
             )
+
+
+def _named_part(header: list[str]) -> list[str]:
+    """The header without the empty columns that spreadsheets leave at its end."""
+    n = len(header)
+    while n and not header[n - 1].strip():
+        n -= 1
+    return header[:n]
 
 
 def _named(header: list[str]) -> list[str]:
@@ -192,5 +207,5 @@ def _bad_table(name: str, line: int | None, problem: str) -> InputError:
         file=name,
         line=line,
         remedy="Save it as UTF-8 with standard quoting, set `quoting: none` if quotation marks are"
-        " characters, or convert it to JSONL.",
+        ' characters, or `quoting: backslash` if \\" stands for one, or convert it to JSONL.',
     )

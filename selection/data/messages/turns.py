@@ -19,6 +19,7 @@ from selection.data.messages.tools import call, calls_of, compact, parsed
 from selection.records import DropReason
 
 _REPLIES = ("replies", "children")
+_NO_CALLS = ("", "[]", "null", "None")
 _CALL_KEYS = ("tool_calls", "function_call", "arguments", "output")
 _MAX_PATHS = 10_000  # conversations of one tree
 
@@ -226,8 +227,12 @@ def _calls_in(rest: Message) -> list[object]:
     if isinstance(legacy, dict | str) and (calls := calls_of(legacy)):
         del rest["function_call"]
     given = rest.get("tool_calls")
-    if isinstance(given, str):
-        given = calls_of(given)
+    if isinstance(given, str):  # as tables have them, in JSON or as Python writes it
+        text = given.strip()
+        given = [] if text in _NO_CALLS else calls_of(parsed(text))
+        if not given and text not in _NO_CALLS:
+            raise RowProblem(DropReason.NOT_TEXT, "`tool_calls` is a text that is no list of calls")
+        del rest["tool_calls"]
     return (given if isinstance(given, list) else []) + calls
 
 

@@ -44,8 +44,8 @@ def judged_row(cells: Cells) -> tuple[Row, set[str]] | None:
         names = [cells.own_name(first), cells.own_name(second)]
         sides = [row.pop(name) for name in names]
         row["chosen"], row["rejected"] = sides[better], sides[1 - better]
-        row, asked = _with_prompt(cells, row)
-        return row, {*names, *map(cells.own_name, verdict), *asked}
+        row, prompt = _with_prompt(cells, row)
+        return row, {*names, *map(cells.own_name, verdict), *prompt}
     return None
 
 
@@ -115,12 +115,12 @@ def _named(cells: Cells, name: str, pair: tuple[str, str]) -> int:
 
 def _with_prompt(cells: Cells, row: Row) -> tuple[Row, list[str]]:
     """The row with what was asked under `prompt`, or in the turns of both answers; its column."""
-    asked = cells.first(PROMPTS)
-    if not asked and not cells.first(TURN_COLUMNS) and (name := cells.first(_CONTEXTS)):
+    prompt = cells.first(PROMPTS)
+    if not prompt and not cells.first(TURN_COLUMNS) and (name := cells.first(_CONTEXTS)):
         return row | {"prompt": cells.peek(name)}, [cells.own_name(name)]
-    if not asked:
+    if not prompt:
         return row, []
-    own, value = cells.own_name(asked), cells.peek(asked)
+    own, value = cells.own_name(prompt), cells.peek(prompt)
     if isinstance(value, dict) and isinstance(value.get("full_text"), str):
         return row | {own: value["full_text"]}, [own]
     questions, sides = as_list(value), [as_list(row["chosen"]), as_list(row["rejected"])]

@@ -28,9 +28,9 @@ def tree_of_nodes(nodes: Mapping[str, object]) -> list[object]:
     for name in _in_order(known):
         if (turn := turns[name]) is not None:
             parent_turn = turns.get(above[name] or "")
-            place = roots if parent_turn is None else parent_turn["replies"]
-            assert isinstance(place, list)
-            place.append(turn)
+            siblings = roots if parent_turn is None else parent_turn["replies"]
+            assert isinstance(siblings, list)
+            siblings.append(turn)
     return roots
 
 
@@ -60,14 +60,14 @@ def _turn(message: object) -> Message | None:
     if isinstance(thoughts := content.get("thoughts"), list):
         parts = [{"type": "thinking", "thinking": thought.get("content")} for thought in thoughts
                  if isinstance(thought, dict) and thought.get("content")]  # fmt: skip
-        said: object = parts
+        spoken: object = parts
     elif isinstance(parts_of := content.get("parts"), list):
-        said = [{"type": part.get("content_type"), **part} if isinstance(part, dict) else part
+        spoken = [{"type": part.get("content_type"), **part} if isinstance(part, dict) else part
                 for part in parts_of]  # fmt: skip
         if all(isinstance(part, str) for part in parts_of):
-            said = "".join(parts_of)
+            spoken = "".join(parts_of)
     else:
-        said = content.get("text", content.get("result"))
-    if not said:
+        spoken = content.get("text", content.get("result"))
+    if not spoken:
         return None
-    return {"role": author.get("role"), "content": said, "replies": []}
+    return {"role": author.get("role"), "content": spoken, "replies": []}
