@@ -1,4 +1,8 @@
-"""What decides: arrays and records in and out; `records` are shared, `api` is for Python users."""
+"""Reading, representing, ranking, picking: arrays and records in and out, nothing is stored.
+
+IN raw rows, models, SAEs, exemplars. OUT picks with their scores. All rooms share `records`; `api`
+is for Python users.
+"""
 
 import os
 

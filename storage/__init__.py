@@ -1,1 +1,1 @@
-"""What is kept: files of the workspace, the DuckDB catalog, exports, reports and their audit."""
+"""Files of the workspace, the DuckDB catalog, exports, reports, and the audit of all of them."""

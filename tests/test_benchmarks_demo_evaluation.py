@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.demo.build_demo_sae import as_half, save_half
 from benchmarks.demo.card import evaluation_text, sae_text
+from benchmarks.demo.loss_recovered import TokenBatch, spliced_loss
 from benchmarks.demo.tried_recipes import read_recipes, recipes_text
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import decode, encode
 from selection.sae.formats.load import load_sae
-from selection.sae.loss_recovered import TokenBatch, spliced_loss
 from selection.sae.metadata import SaeInfo
 
 

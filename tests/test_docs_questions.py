@@ -11,7 +11,7 @@ import pytest
 
 from storage.audit.explain import explain
 from storage.files.workspace import Workspace
-from storage.queries.lookup import find_selection, occurrences, picks
+from storage.queries.lookup import find_selection, picks
 from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 
@@ -77,10 +77,13 @@ def test_the_licences_are_those_of_the_picks(asked: tuple[Workspace, Names]) -> 
     workspace, names = asked
     chosen = find_selection(workspace, names["SELECTION"])
     chosen_picks = picks(workspace, chosen.selection_id)
+    places = run_sql(workspace, "FROM occurrence").to_pylist()
     counts = Counter(
         licence
         for pick in chosen_picks
-        for licence in {row.licence for row in occurrences(workspace, pick.example_id)}
+        for licence in {
+            place["licence"] for place in places if place["example_id"] == pick.example_id
+        }
     )
     rows = answer(asked, "What share of the picks has which licence?")
     assert {row["licence"]: row["n"] for row in rows} == counts

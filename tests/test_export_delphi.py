@@ -28,7 +28,7 @@ from selection.sae.formats.load import load_sae
 from storage.export import delphi
 from storage.export.delphi import LEAST, cache_layout, delphi_cache, ensure_unused
 from storage.files.workspace import open_workspace
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from tests.tiny_model import tiny_row, write_jsonl
 
 PER_ROW, SPLITS = 8, 5

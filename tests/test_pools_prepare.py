@@ -20,7 +20,8 @@ from storage.files.atomic import free_bytes
 from storage.files.external_sort import Buckets, digits_for
 from storage.files.parquet_parts import PartReader, PartWriter
 from storage.pools import prepare
-from storage.pools.prepare import OCCURRENCE_SCHEMA, PreparedPool, open_pool, prepare_pool
+from storage.pools.pool import PreparedPool, open_pool
+from storage.pools.prepare import OCCURRENCE_SCHEMA, prepare_pool
 
 COLUMNS = {"licence": "license", "source": "from"}
 

@@ -13,7 +13,7 @@ from selection.similarity.sketches import IndexSettings
 from storage.files.atomic import read_json
 from storage.files.workspace import Workspace
 from storage.pools.index import measure_index_recall, nearest_vectors, open_index
-from storage.pools.prepare import PreparedPool, open_pool
+from storage.pools.pool import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors

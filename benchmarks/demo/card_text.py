@@ -114,6 +114,6 @@ LIMITS = """
 
 ## Files
 
-`{weights}` has the SHA-256 `{sha256}`. The scripts are in `benchmarks/demo_training/` of the
+`{weights}` has the SHA-256 `{sha256}`. The scripts are in `benchmarks/demo/` of the
 repository.
 """

@@ -3,8 +3,8 @@ r"""Measure the demo SAE on held-out rows, and keep the figures beside its weigh
     python -m benchmarks.demo.measure_sae --model MODEL --sae SAE --pool pool.parquet
 
 FVU, L0, share of dead latents, and loss recovered, each as `selection.sae.quality` and
-`selection.sae.loss_recovered` define it, on the content tokens (no BOS, no role tokens) of the rows
-that the language model was not trained on. The hookpoint is the SAE's own.
+`benchmarks.demo.loss_recovered` define it, on the content tokens (no BOS, no role tokens) of the
+rows that the language model was not trained on. The hookpoint is the SAE's own.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from benchmarks.demo.batches import Encoded, encode_rows, length_batches, pad_batch
 from benchmarks.demo.corpus import read_corpus
 from benchmarks.demo.dense import reading
+from benchmarks.demo.loss_recovered import TokenBatch, spliced_loss
 from selection.core.errors import InputError
 from selection.models.hookpoints import hookpoint_of
 from selection.sae.coder import SparseCoder
 from selection.sae.formats.load import load_sae
-from selection.sae.loss_recovered import TokenBatch, spliced_loss
 from selection.sae.metadata import RECORD
 from selection.sae.quality import measure
 from storage.files.atomic import read_json, write_json

@@ -114,7 +114,7 @@ Ordered by bits a byte on the held-out rows, which can be compared between vocab
 token cannot. Minutes and tokens a second are of a two-core machine shared with other work.
 Retrieval is mean nDCG@1000, T1 / T2, of the dense mean at the block that is best for T1; figures of
 different numbers of rows are not to be compared, see the records in
-`benchmarks/demo_training/recipes/`.
+`benchmarks/demo/recipes/`.
 
 | recipe | blocks x width | M weights | M tokens | minutes | tokens/s | loss | bits/byte | T1 / T2 |
 |---|---|---|---|---|---|---|---|---|

@@ -31,9 +31,10 @@ Message = tuple[list[dict[str, str]], None]
 _CHILD = """
 import sys, torch
 from pathlib import Path
-from benchmarks.embedding_parts import DEMO, messages_of
+from benchmarks.support.embedding_parts import DEMO, messages_of
 from selection.activations.model import load_activation_model
-from selection.models.resolve import parse_hookpoint, resolve_model
+from selection.models.hookpoints import parse_hookpoint
+from selection.models.resolve import resolve_model
 from selection.rendering.renderer import load_renderer
 from selection.representation.heads import Head
 from selection.representation.represent import represent_heads

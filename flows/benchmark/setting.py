@@ -27,7 +27,7 @@ from selection.evaluation.labelled import (
 )
 from storage.files.atomic import write_atomically, write_bytes
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 
 _BATCH = 8192
 _TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))

@@ -12,7 +12,7 @@ from flows.orchestration.progress import StageRecord
 from selection.core.numbers import duration
 from storage.export.cards import picks_sql
 from storage.files.workspace import Workspace, file_name
-from storage.pools.prepare import open_pool
+from storage.pools.pool import open_pool
 from storage.report.charts import ScoreCurve
 from storage.report.records import ReportFacts, ShownPick
 from storage.wording.checks import in_lines

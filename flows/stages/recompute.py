@@ -27,7 +27,7 @@ from storage.files.atomic import TEMP_PREFIX
 from storage.files.hashes import FileHashes
 from storage.files.scores import read_ids, scores_file
 from storage.files.workspace import Workspace, open_workspace
-from storage.pools.prepare import open_pool
+from storage.pools.pool import open_pool
 
 TOP = 1000
 

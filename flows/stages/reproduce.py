@@ -23,7 +23,7 @@ from storage.audit.verify import ALTERED, MISSING, check_named_files
 from storage.files.atomic import MANIFEST, TEMP_PREFIX
 from storage.files.hashes import FileHashes
 from storage.files.workspace import Workspace
-from storage.pools.prepare import open_pool
+from storage.pools.pool import open_pool
 
 
 def reproduce(workspace: Workspace, run: RecordedRun) -> list[Comparison]:

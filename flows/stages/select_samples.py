@@ -26,7 +26,7 @@ from selection.picking.selections import Selection
 from selection.rendering.renderer import load_renderer
 from storage.catalog.commit import commit
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from storage.pools.renderings import RenderedPool
 from storage.pools.token_counts import counts_as_rendered, counts_by_renderer
 

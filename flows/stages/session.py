@@ -35,7 +35,7 @@ from selection.sae.metadata import SaeInfo
 from storage.files.hashes import FileHashes
 from storage.files.in_use import in_use
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool, open_pool
+from storage.pools.pool import PreparedPool, open_pool
 from storage.pools.renderings import RenderedPool, open_rendering
 
 T = TypeVar("T")

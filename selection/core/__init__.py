@@ -1,4 +1,4 @@
-"""Ground floor: errors, hashes, redaction, sparse rows, words.
+"""What every room uses: errors, hashes, redaction of secrets, sparse rows, words.
 
 In: plain values. Out: InputError, ids, SparseRows, words and their hashes.
 """

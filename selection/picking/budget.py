@@ -1,4 +1,6 @@
-"""How much of a ranking is selected: always a prefix, so a larger budget contains a smaller one.
+"""How much of a ranking is selected: a prefix, so a larger budget contains a smaller one.
+
+Here where no rule acts; with quotas, near-duplicates or diversity `walk` counts as it goes.
 
 A prefix that stops at the first candidate that does not fit, never skip-and-fill, which would
 favor short samples.

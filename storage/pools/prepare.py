@@ -39,8 +39,6 @@ from storage.files.external_sort import Buckets, digits_for
 from storage.files.parquet_parts import PartWriter
 from storage.pools.pool import FORMAT, PreparedPool, open_pool
 
-__all__ = ["PreparedPool", "open_pool", "prepare_pool"]
-
 log = logging.getLogger(__name__)
 
 EXAMPLE_SCHEMA = pa.schema(

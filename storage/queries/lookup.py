@@ -85,17 +85,6 @@ def find_example(workspace: Workspace, reference: str) -> str:
     )
 
 
-def messages_of(workspace: Workspace, example_id: str) -> tuple[str, str | None]:
-    """Messages and tools of an example, as canonical JSON. Raises LookupError if unknown."""
-    with open_snapshot(workspace) as connection:
-        rows = connection.execute(
-            "SELECT messages, tools FROM sample WHERE example_id = ?", [example_id]
-        ).fetchall()
-    if not rows:
-        raise LookupError(f"no sample {example_id!r} in the catalog")
-    return rows[0][0], rows[0][1]
-
-
 def _begins(texts: Sequence[str], reference: str) -> bool:
     return len(reference) >= SHORTEST_PREFIX and any(t.startswith(reference) for t in texts)
 
@@ -108,30 +97,6 @@ def _records(
     position = {column[0]: i for i, column in enumerate(cursor.description or ())}
     wanted = [position[field.name] for field in fields(kind)]  # type: ignore[arg-type]
     return [kind(*(row[i] for i in wanted)) for row in cursor.fetchall()]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """One run; times are UTC."""
-
-    run_id: str
-    name: str
-    created_at: datetime
-    finished_at: datetime | None
-    who: str | None
-    model: str | None
-    hookpoint: str | None
-    is_demo: bool | None
-    n_selections: int
-
-
-def list_runs(workspace: Workspace) -> list[RunRow]:
-    """All runs, newest first."""
-    query = """
-        SELECT r.*, (SELECT count(*) FROM selection s WHERE s.run_id = r.run_id) AS n_selections
-        FROM run r ORDER BY created_at DESC, r.rowid DESC"""
-    with open_snapshot(workspace) as connection:
-        return _records(connection, RunRow, query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,29 +245,6 @@ def picks(
         WHERE p.selection_id = ? ORDER BY p.rank LIMIT ?"""
     with open_snapshot(workspace) as connection:
         return _records(connection, PickRow, query, [selection_id, limit])
-
-
-@dataclass(frozen=True, slots=True)
-class OccurrenceRow:
-    """One row of a pool file that holds an example; several runs may have read it."""
-
-    run: str
-    file: str
-    row: int
-    source: str
-    own_id: str | None
-    licence: str | None
-    language: str | None
-    group: str | None
-
-
-def occurrences(workspace: Workspace, example_id: str) -> list[OccurrenceRow]:
-    """Every row that holds an example and passed its run's `where`, in order of file and row."""
-    query = """
-        SELECT r.name AS run, o.* FROM occurrence o JOIN run r USING (run_id)
-        WHERE o.example_id = ? ORDER BY r.created_at, o.file, o."row", o.source"""
-    with open_snapshot(workspace) as connection:
-        return _records(connection, OccurrenceRow, query, [example_id])
 
 
 @dataclass(frozen=True, slots=True)

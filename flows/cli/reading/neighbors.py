@@ -11,7 +11,7 @@ from selection.similarity.sketches import IndexSettings, gpu_is_there
 from storage.files.atomic import MANIFEST, is_complete, read_json
 from storage.files.workspace import Workspace, find_workspace
 from storage.pools.index import ensure_index, nearest_rows
-from storage.pools.prepare import PreparedPool, open_pool
+from storage.pools.pool import PreparedPool, open_pool
 from storage.pools.renderings import open_rendering
 from storage.pools.shards import open_shards
 from storage.pools.vectors import PoolVectors

@@ -15,7 +15,7 @@ from selection.evaluation.label_free import HeldOut, check_held_out, sample_rows
 from selection.evaluation.ranking_depth import RankingDepth, measure_depth, n_indistinguishable
 from selection.picking.selections import JOINT, Selection
 from selection.records import Exemplars
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from selection.picking.budget import TokenCount
 from selection.picking.selections import Selection, rankings_of, select
 from selection.records import Exemplars, Ranking
 from storage.files.scores import scores_file, write_scores
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 
 Targets = Mapping[str, tuple[pa.Table, Exemplars]]
 

@@ -14,7 +14,7 @@ from selection.picking.eligibility import Eligibility, eligible_by_rendering
 from selection.records import Exemplars
 from selection.similarity.ranking_input import RankingInput
 from selection.similarity.retrieval import Retrieved
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from storage.pools.renderings import RenderedPool
 
 

@@ -27,7 +27,8 @@ from selection.records import PoolSource
 from storage.files.hashes import FileHashes
 from storage.files.leases import Leases
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool, prepare_pool
+from storage.pools.pool import PreparedPool
+from storage.pools.prepare import prepare_pool
 
 PACKAGED = f"{DEMO}:"
 

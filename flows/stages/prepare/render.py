@@ -27,7 +27,7 @@ from selection.sae.formats.load import read_sae_info
 from storage.files.atomic import is_complete
 from storage.files.leases import run_once
 from storage.files.workspace import Workspace
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from storage.pools.renderings import RenderedPool, open_rendering, rows_done, write_rendering
 
 

@@ -23,7 +23,7 @@ from selection.picking.rules.from_settings import (
     picking_rules,
 )
 from selection.picking.rules.quotas import ColumnValues, check_quotas
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from storage.pools.vectors import PoolVectors
 
 

@@ -20,7 +20,7 @@ from selection.picking.budget import TokenCount
 from selection.picking.selections import Selection
 from selection.records import Exemplars
 from storage.files.scores import scores_file, scores_table
-from storage.pools.prepare import PreparedPool
+from storage.pools.pool import PreparedPool
 from storage.pools.vectors import PoolVectors
 
 Row = dict[str, object]

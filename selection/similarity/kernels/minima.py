@@ -1,5 +1,7 @@
 """The compiled loop of generalized Jaccard: sums of minima of every row with every query.
 
+m = sum over latents of w min(a, b); `reduce` makes m / (|a| + |b| - m) of it, |.| a weighted sum.
+
 A row is read once. A latent that many queries share is a line of limits, one for each query, and
 LLVM turns the loop over them into vectors; four lines at a time, so that sums are loaded and stored
 a quarter as often. A latent that few queries share is a short list of (query, limit).
