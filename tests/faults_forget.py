@@ -1,22 +1,19 @@
 """`saelect forget` stopped before every one of its steps, then finished; nothing may be left.
 
-Run: python -m tests.faults_forget --n 10 (of the steps, evenly spaced; 0 for all). A step is a name
-that is given, replaced or removed in the file system. The process ends there as by kill -9. Then a
-command that comes later carries on, and every byte of the workspace is searched, Parquet and DuckDB
-as they decode.
+Run: python -m tests.faults_forget --n 10 (of the steps, evenly spaced; 0 for all). A command that
+comes after the stop carries on, and every byte of the workspace is searched, Parquet and DuckDB as
+they decode.
 """
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -33,9 +30,9 @@ from storage.queries.lookup import find_selection, picks
 from storage.queries.sql import run_sql
 from storage.report.page import write_report
 from tests.catalog_run import real_run
+from tests.faults_steps import n_steps, spread, stop_before
 
-_STEPS = ("rename", "replace", "unlink", "rmdir", "link")
-_STOPPED = 9
+_WHY = "asked by the author"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +48,37 @@ def main() -> None:
     """Print a line for every step; exit 1 if anything was left at one."""
     parser = argparse.ArgumentParser(description="stop `forget` at its steps")
     parser.add_argument("--n", type=int, default=10, help="steps; 0 for all")
-    parser.add_argument("--stop", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, default=1, help="the step to begin with")
     arguments = parser.parse_args()
-    if arguments.stop is not None:
-        root, *example_ids = arguments.rest
-        forget_and_stop(Workspace(Path(root)), example_ids, arguments.stop)
     with tempfile.TemporaryDirectory(prefix="saelect-forget-") as folder:
         person = make_template(Path(folder) / "template")
         n_failed = 0
-        for step, left in stopped_everywhere(Path(folder), person, arguments.n):
+        for step, left in stopped_everywhere(Path(folder), person, arguments.n, arguments.first):
             n_failed += bool(left)
             sys.stdout.write(f"stopped before step {step}: {left or 'nothing left'}\n")
+            sys.stdout.flush()
         raise SystemExit(n_failed > 0)
 
 
-def make_template(root: Path) -> Person:
-    """A workspace that holds a person's sample and exemplar in every kind of file."""
+def make_template(root: Path, *, with_outputs: bool = True) -> Person:
+    """A workspace that holds a person's sample and exemplar in every kind of file.
+
+    with_outputs: with an export, a report and a bundle.
+    """
     shutil.copytree(real_run().parent / "workspace", root)
     workspace = open_workspace(root)
     chosen = find_selection(workspace, "latest")
-    export_selection(workspace, chosen.name, ("messages", "original", "ids"))
-    write_report(workspace, chosen.name)
-    write_bundle(workspace, chosen.name)
+    if with_outputs:
+        export_selection(workspace, chosen.name, ("messages", "original", "ids"))
+        write_report(workspace, chosen.name)
+        write_bundle(workspace, chosen.name)
     pick = picks(workspace, chosen.selection_id)[1]
     exemplar, text = run_sql(
         workspace, f"SELECT exemplar_id, text FROM exemplar WHERE run_id = '{chosen.run_id}'"
     ).rows[0]
     ids = [pick.example_id, str(exemplar)]
     needles = [_needle(str(pick.text)), _needle(str(text))]
-    assert files_with(root, needles[0]) > {"catalog.duckdb", "train.jsonl"}
+    assert files_with(root, needles[0]) > {"catalog.duckdb", "snapshot.duckdb"}
     keys = keys_of(workspace, ids) | keys_beside_pools(workspace)
     return Person(ids, needles, frozenset(keys))
 
@@ -90,56 +88,26 @@ def _needle(text: str) -> str:
     return text.split("\n")[0].removeprefix("user: ")[-30:]
 
 
-def stopped_everywhere(folder: Path, person: Person, n: int) -> Iterator[tuple[int, str]]:
-    """(step, what was left or wrong) for n steps, evenly spaced; all of them for 0."""
-    total = -run_until(_copy(folder), person, 0)
-    wanted = range(1, total + 1) if not n else sorted({*np.linspace(1, total, n).astype(int)})
-    for step in wanted:
-        root = _copy(folder)
-        assert run_until(root, person, int(step)) == _STOPPED
-        carry_on_forgetting(root)  # as every command does
-        if not _tombstones(Workspace(root)):  # stopped before the journal: the user repeats it
-            forget(Workspace(root), person.example_ids, "asked by the author")
-        yield int(step), what_is_left(Workspace(root), person)
+def stopped_everywhere(
+    folder: Path, person: Person, n: int, first: int = 1
+) -> Iterator[tuple[int, str]]:
+    """(step, what was left or wrong) for n steps from `first` on; all of them for 0."""
+    whole = _copy(folder)
+    total = n_steps(lambda: forget(whole, person.example_ids, _WHY))
+    for step in spread(total, n, first):
+        workspace = _copy(folder)
+        stop_before(step, partial(forget, workspace, person.example_ids, _WHY))
+        carry_on_forgetting(workspace.root)  # as every command does
+        if not _tombstones(workspace):  # stopped before the journal: the user repeats it
+            forget(workspace, person.example_ids, _WHY)
+        yield step, what_is_left(workspace, person)
 
 
-def _copy(folder: Path) -> Path:
+def _copy(folder: Path) -> Workspace:
     root = folder / "workspace"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(folder / "template", root)
-    return root
-
-
-def run_until(root: Path, person: Person, step: int) -> int:
-    """Exit code of a process that forgets; for step 0 minus the number of its steps."""
-    command = [sys.executable, "-m", "tests.faults_forget", "--stop", str(step), str(root)]
-    done = subprocess.run(
-        [*command, *person.example_ids], capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, _STOPPED), done.stderr
-    return done.returncode if step else -int(done.stdout.split()[-1])
-
-
-def forget_and_stop(workspace: Workspace, example_ids: Sequence[str], step: int) -> None:
-    """Forget, and end the process before a step; say how many there were."""
-    n_steps = 0
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*names: Any, **options: Any) -> Any:
-            nonlocal n_steps
-            n_steps += 1
-            if n_steps == step:
-                os._exit(_STOPPED)
-            return real(*names, **options)
-
-        return call
-
-    for name in _STEPS:
-        setattr(os, name, counted(getattr(os, name)))
-    forget(workspace, example_ids, "asked by the author")
-    sys.stdout.write(f"{n_steps}\n")
-    sys.stdout.flush()
-    os._exit(0)
+    return Workspace(root)
 
 
 def what_is_left(workspace: Workspace, person: Person) -> str:

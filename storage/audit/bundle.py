@@ -1,7 +1,7 @@
 """`saelect bundle`: one folder that answers for a selection, readable without saelect anywhere."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from storage.files.atomic import (
     write_json,
 )
 from storage.files.in_use import in_use
-from storage.files.workspace import Workspace, file_name
+from storage.files.workspace import Workspace, file_name, refuse_link
 from storage.queries.lookup import find_selection
 
 _README = """\
@@ -77,6 +77,8 @@ def write_bundle(
 def _write_bundle(workspace: Workspace, selection: str, out: Path | None, with_text: bool) -> Path:
     chosen = find_selection(workspace, selection)
     folder = out or workspace.bundles / file_name(chosen.name)
+    if out is None:
+        refuse_link(workspace, folder)
     if folder.exists():
         raise InputError(
             "the output folder exists already", file=folder, remedy="Name a new folder with --out."
@@ -100,20 +102,26 @@ def _write_bundle(workspace: Workspace, selection: str, out: Path | None, with_t
             facts = {"selection_id": chosen.selection_id, "run_id": chosen.run_id}
             hashes = {p.relative_to(temp).as_posix(): file_sha256(p) for p in files_in([temp])}
             write_json(temp / MANIFEST, {**facts, "with_text": with_text, "sha256": hashes})
+            # Before it gets its name: no copy of a text of which the catalog does not know.
+            _record(workspace, temp, folder, {**facts, "action": "bundled"}, with_text)
             publish_folder(temp, folder)
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
             raise
+    return folder
+
+
+def _record(
+    workspace: Workspace, temp: Path, folder: Path, event: Mapping[str, str], with_text: bool
+) -> None:
     at = datetime.now(UTC)
     detail = {"folder": workspace.relative(folder), "with_text": with_text}
-    commit_if_writable(
-        workspace,
-        {
-            "event": [{"at": at, **facts, "action": "bundled", "detail": detail}],
-            "recorded_file": [file_row(workspace, BUNDLE, path, at) for path in files_in([folder])],
-        },
-    )
-    return folder
+    files = [
+        file_row(workspace, BUNDLE, folder / path.relative_to(temp), at, path)
+        for path in files_in([temp])
+    ]
+    rows = {"event": [{"at": at, **event, "detail": detail}], "recorded_file": files}
+    commit_if_writable(workspace, rows)
 
 
 def _fill(connection: Connection, snapshot: Path, run_id: str, *, with_text: bool) -> None:

@@ -175,7 +175,7 @@ def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
         root = workspace.root.resolve()
         inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
         _write_exports(workspace, inside)
-        _write_pages(workspace, journal)
+        outside += _write_pages(workspace, journal)
         for database in databases(workspace):
             forget_pages(database, _flow_runs_with(workspace, wanted))
         for name, selection_id, with_text in journal.bundles:
@@ -354,27 +354,49 @@ def _write_exports(workspace: Workspace, exports: Sequence[tuple[str, str, str]]
             export_selection(workspace, selection_id, formats=formats, out=out)
 
 
-def _write_pages(workspace: Workspace, journal: Journal) -> None:
-    """Every page again that shows one of the examples, or may quote it without its id."""
-    names = [name.encode() for name in journal.example_ids]
+def _write_pages(workspace: Workspace, journal: Journal) -> list[str]:
+    """Every page again that shows one of the examples, or may quote it without its id.
+
+    Returns those outside the workspace, which stay.
+    """
+    names, outside = [name.encode() for name in journal.example_ids], []
     with open_snapshot(workspace) as connection:
         rows = connection.execute(
             "SELECT name, selection_id, run_id IN (SELECT run_id FROM exemplar"
             " WHERE list_contains(?::VARCHAR[], exemplar_id)) FROM selection",
             [journal.example_ids],
         ).fetchall()
+        elsewhere = _pages_elsewhere(connection, workspace)
     known = {file_name(name): selection_id for name, selection_id, _ in rows}
     # Words of an exemplar, or of a description, may stand in a page that does not list it.
-    stale = {file_name(name) for name, _, has_it in rows if has_it or journal.latents}
-    for page in sorted(workspace.reports.glob("*.html")):
-        first, is_pair, second = page.stem.partition(VERSUS)
-        is_stale = page.stem in stale or (is_pair and stale & {first, second})
-        if is_stale or any(name in page.read_bytes() for name in names):
-            if page.stem in known:
-                write_report(workspace, known[page.stem], page)
-            elif is_pair and {first, second} <= known.keys():
-                write_comparison(workspace, known[first], known[second])
-            else:
-                row = {"path": workspace.relative(page), "kind": REPORT, "sha256": None}
-                commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
-                page.unlink()
+    stale = {selection_id for _, selection_id, has_it in rows if has_it or journal.latents}
+    for page in [*sorted(workspace.reports.glob("*.html")), *elsewhere]:
+        if page in elsewhere:
+            shown = [elsewhere[page]]
+        else:
+            pairs = {f"{a}{VERSUS}{b}": [known[a], known[b]] for a in known for b in known}
+            shown = [known[page.stem]] if page.stem in known else pairs.get(page.stem, [])
+        if not stale & {*shown} and not any(name in page.read_bytes() for name in names):
+            continue
+        if not page.resolve().is_relative_to(workspace.root.resolve()):
+            outside.append(str(page))
+        elif len(shown) == 1:
+            write_report(workspace, shown[0], page)
+        elif len(shown) == 2:
+            write_comparison(workspace, *shown)
+        else:
+            row = {"path": workspace.relative(page), "kind": REPORT, "sha256": None}
+            commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
+            page.unlink()
+    return outside
+
+
+def _pages_elsewhere(connection: Connection, workspace: Workspace) -> dict[Path, str]:
+    """Page that was written with --out and is still there -> id of the selection it shows."""
+    rows = connection.execute(
+        "SELECT detail->>'path' AS path, arg_max(selection_id, rowid) FROM event"
+        " WHERE action = 'reported' GROUP BY path ORDER BY path"
+    ).fetchall()
+    pages = {workspace.root / name: selection_id for name, selection_id in rows}
+    return {page: selection_id for page, selection_id in pages.items()
+            if page.is_file() and page.parent != workspace.reports}  # fmt: skip

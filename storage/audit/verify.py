@@ -26,7 +26,7 @@ from storage.catalog.recorded import (
     recorded_files,
 )
 from storage.catalog.snapshot import open_snapshot, open_to_read
-from storage.files.atomic import MANIFEST, TEMP_PREFIX, read_json
+from storage.files.atomic import MANIFEST, is_temp, read_json
 from storage.files.in_use import Busy, in_use
 from storage.files.scores import scores_file
 from storage.files.workspace import Workspace
@@ -166,9 +166,10 @@ def _files(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
         if file.kind in (EXPORT, BUNDLE) and name.endswith(f"/{MANIFEST}"):
             folders.append((workspace.root / name).parent)
     for path in sorted(set(files_in(folders))):
-        if workspace.relative(path) not in recorded and TEMP_PREFIX not in str(path):
+        name = workspace.relative(path)
+        if name not in recorded and not is_temp(Path(name)):
             kind = REPORT if path.parent == workspace.reports else EXPORT
-            yield Finding(kind, workspace.relative(path), ALTERED, "nobody recorded it")
+            yield Finding(kind, name, ALTERED, "nobody recorded it")
 
 
 _REDACTED = """

@@ -22,13 +22,20 @@ class RecordedFile(NamedTuple):
 
 
 def file_row(
-    workspace: Workspace, kind: str, path: Path, at: datetime, content: bytes | None = None
+    workspace: Workspace, kind: str, path: Path, at: datetime, content: bytes | Path | None = None
 ) -> dict[str, object]:
-    """A row of `recorded_file`. content: what the file is about to hold; else it is read."""
+    """A row of `recorded_file`.
+
+    content: what the file is about to hold, or the file that is about to get its name.
+    """
+    if isinstance(content, bytes):
+        sha256 = hashlib.sha256(content).hexdigest()
+    else:
+        sha256 = file_sha256(content or path)
     return {
         "path": workspace.relative(path),
         "kind": kind,
-        "sha256": file_sha256(path) if content is None else hashlib.sha256(content).hexdigest(),
+        "sha256": sha256,
         "recorded_at": at,
     }
 

@@ -5,7 +5,10 @@ Rows hold what is trained on and an id; where they came from stands beside them,
 """
 
 import logging
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +28,12 @@ from storage.export.facts import SelectionFacts, selection_facts
 from storage.files.atomic import (
     MANIFEST,
     ensure_free,
+    is_temp,
     json_bytes,
     read_json,
     remove_stale_temps,
+    sync_folder,
+    temp_path,
     write_bytes,
     write_json,
 )
@@ -68,10 +74,14 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An export whose files are written and not recorded yet. shape: is_plain, has_tools."""
+    """An export whose files are written and neither recorded nor in place yet.
+
+    staged: where they are, in `folder` under a temporary name. shape: is_plain, has_tools.
+    """
 
     facts: SelectionFacts
     folder: Path
+    staged: Path
     files: Sequence[ExportedFile]
     shape: tuple[bool, bool]
 
@@ -99,20 +109,28 @@ def export_selection(
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
-    with in_use(workspace):
-        with open_snapshot(workspace) as connection:
-            begun = _begin(connection, workspace, selection, chosen, out)
-        return _exported(workspace, [begun])[0]
+    return _export(workspace, [selection], chosen, out)[0]
 
 
 def export_selections(
     workspace: Workspace, selections: Sequence[str], formats: Sequence[str] = ("messages",)
 ) -> list[Exported]:
     """As `export_selection` for several selections, recorded in one commit."""
-    chosen = _chosen_formats(formats)
-    with in_use(workspace):
+    return _export(workspace, selections, _chosen_formats(formats), None)
+
+
+def _export(
+    workspace: Workspace, selections: Sequence[str], chosen: Sequence[str], out: Path | None
+) -> list[Exported]:
+    """Write all files under temporary names, record them, and give them their names.
+
+    So wherever it is stopped, no copy of a text stays of which the catalog does not know.
+    """
+    with in_use(workspace), ExitStack() as staged:
         with open_snapshot(workspace) as connection:
-            begun = [_begin(connection, workspace, name, chosen, None) for name in selections]
+            begun = [
+                _begin(connection, workspace, name, chosen, out, staged) for name in selections
+            ]
         return _exported(workspace, begun)
 
 
@@ -122,25 +140,31 @@ def _begin(
     selection: str,
     chosen: Sequence[str],
     out: Path | None,
+    held: ExitStack,
 ) -> _Begun:
-    """Write the files of one export."""
+    """Write the files of one export. held: removes what is left of their temporary folder."""
     row = selection_in(connection, workspace, selection)
     facts = selection_facts(connection, row)
     folder = _folder(workspace, facts, out)
     ensure_free(folder, 4 * facts.n_content_bytes, "the export")
     remove_stale_temps(folder, _HOUR_S)
     rows = export_files.SelectedRows(connection, row.selection_id)
+    staged = temp_path(folder / "export")
+    held.callback(shutil.rmtree, staged, ignore_errors=True)
     files = [
-        _describe(folder, path, name, n_rows)
+        _describe(staged, path, name, n_rows)
         for name in chosen
-        for path, n_rows in _WRITERS[name](folder, rows, facts)
+        for path, n_rows in _WRITERS[name](staged, rows, facts)
     ]
     files = [replace(file, left_out=rows.left_out.get(file.path, {})) for file in files]
-    return _Begun(facts, folder, files, (rows.is_plain, rows.has_tools))
+    return _Begun(facts, folder, staged, files, (rows.is_plain, rows.has_tools))
 
 
 def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
-    """Record exports in the catalog, then write their cards and manifests, which name its head."""
+    """Record exports in the catalog, put their files in place, then cards and manifests.
+
+    These name the head of the catalog.
+    """
     created_at = datetime.now(UTC)
     described: dict[Path, bytes] = {}
 
@@ -150,6 +174,13 @@ def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
         return _rows(workspace, begun, created_at, described)
 
     commit(workspace, rows)
+    for each in begun:
+        for entry in sorted(each.staged.iterdir()):
+            final = each.folder / entry.name
+            if entry.is_dir():
+                shutil.rmtree(final, ignore_errors=True)
+            os.replace(entry, final)
+        sync_folder(each.folder)
     for path, content in described.items():
         write_bytes(path, content)
     for each in begun:
@@ -237,7 +268,8 @@ def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Pa
                 "a file is in the way", file=out, remedy="Name a folder with --out DIR."
             )
         owner = _owner(out)
-        if owner != facts.selection_id and out.is_dir() and any(out.iterdir()):
+        others = out.iterdir() if out.is_dir() else ()
+        if owner != facts.selection_id and any(not is_temp(path) for path in others):
             raise InputError(
                 "the folder holds other files, which an export could overwrite",
                 file=out,
@@ -286,9 +318,10 @@ def _rows(
             }
             export_id = content_id([row, created_at.isoformat()])
             exports.append({**row, "export_id": export_id, "created_at": created_at})
-            path = each.folder / file.path
+            path = each.staged / file.path
             for one in files_in([path]) if path.is_dir() else [path]:
-                files.append(file_row(workspace, EXPORT, one, created_at))
+                final = each.folder / one.relative_to(each.staged)
+                files.append(file_row(workspace, EXPORT, final, created_at, one))
         events.append(
             {
                 "at": created_at,

@@ -37,6 +37,11 @@ def temp_path(final: Path) -> Path:
     return final.with_name(f"{TEMP_PREFIX}{_HOST}-{os.getpid()}-{next(_numbers)}-{final.name}")
 
 
+def is_temp(path: Path) -> bool:
+    """Whether a file or folder has a temporary name, or lies in such a folder."""
+    return any(part.startswith(TEMP_PREFIX) for part in path.parts)
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file, sync it, and rename it to `path`.
 

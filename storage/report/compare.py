@@ -15,7 +15,7 @@ from storage.catalog.snapshot import open_snapshot
 from storage.export.facts import SelectionFacts, json_object, selection_facts
 from storage.files.atomic import write_bytes
 from storage.files.in_use import in_use
-from storage.files.workspace import Workspace, file_name
+from storage.files.workspace import Workspace, file_name, refuse_link
 from storage.queries.lookup import SelectionRow, find_selection
 from storage.report.charts import (
     LengthBin,
@@ -95,9 +95,21 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
             value=second,
             remedy="Name two; `saelect ls` lists them.",
         )
-    with in_use(workspace), open_snapshot(workspace) as connection:
-        comparison = compare(connection, one, two)
+    with in_use(workspace):
+        with open_snapshot(workspace) as connection:
+            comparison = compare(connection, one, two)
+        path = _write_page(workspace, comparison, one, two)
+        ids = [one.selection_id, two.selection_id]
+        commit_if_writable(workspace, reported(workspace, path, ids))
+    log.info("wrote the comparison of %s and %s to %s", one.name, two.name, path)
+    return path
+
+
+def _write_page(
+    workspace: Workspace, comparison: Comparison, one: SelectionRow, two: SelectionRow
+) -> Path:
     path = workspace.reports / f"{file_name(one.name)}{VERSUS}{file_name(two.name)}.html"
+    refuse_link(workspace, workspace.reports)
     page = page_environment().get_template("compare.html.j2")
     text = page.render(
         comparison=comparison,
@@ -109,8 +121,6 @@ def write_comparison(workspace: Workspace, first: str, second: str) -> Path:
         written_at=datetime.now(UTC),
     )
     write_bytes(path, text.encode("utf-8", "replace"))
-    commit_if_writable(workspace, reported(workspace, path, [one.selection_id, two.selection_id]))
-    log.info("wrote the comparison of %s and %s to %s", one.name, two.name, path)
     return path
 
 

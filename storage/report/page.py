@@ -75,24 +75,25 @@ def write_report(workspace: Workspace, selection: str, out: Path | None = None) 
     out:       file; default `reports/<selection>.html` of the workspace.
     Raises InputError for an unknown selection and when the disk is full.
     """
-    with in_use(workspace), open_snapshot(workspace) as connection:
-        path, facts = _written(connection, workspace, selection, out)
-    commit_if_writable(
-        workspace, reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
-    )
+    with in_use(workspace):
+        with open_snapshot(workspace) as connection:
+            path, facts = _written(connection, workspace, selection, out)
+        rows = reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
+        commit_if_writable(workspace, rows)
     return path
 
 
 def write_reports(workspace: Workspace, selections: Sequence[str]) -> Iterator[ReportFacts]:
     """As `write_report` for several selections; what each report says, once it is written."""
     rows: dict[str, list[dict[str, object]]] = {}
-    with in_use(workspace), open_snapshot(workspace) as connection:
-        for selection in selections:
-            path, facts = _written(connection, workspace, selection, None)
-            written = reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
-            rows = {table: [*rows.get(table, []), *new] for table, new in written.items()}
-            yield facts
-    commit_if_writable(workspace, rows)
+    with in_use(workspace):
+        with open_snapshot(workspace) as connection:
+            for selection in selections:
+                path, facts = _written(connection, workspace, selection, None)
+                written = reported(workspace, path, [facts.facts.selection_id], facts.facts.run_id)
+                rows = {table: [*rows.get(table, []), *new] for table, new in written.items()}
+                yield facts
+        commit_if_writable(workspace, rows)
 
 
 def _written(
