@@ -1,5 +1,6 @@
 """Chat templates write what transformers writes, on every day the same; foreign code stays out."""
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,49 @@ def test_arguments_become_text_once() -> None:
 def test_a_template_cannot_ask_for_gigabytes(text: str) -> None:
     with pytest.raises(TEMPLATE_ERRORS):
         ChatTemplate(text, {})([{"role": "user", "content": "Hello"}])
+
+
+ENDLESS = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "macros": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
+    "{{ m(60) }}",
+    "recursive": "{% for x in [1] recursive %}{{ loop([1, 2]) if loop.depth < 60 }}{% endfor %}",
+    "filters": "{% set r = range(99999) | list %}"
+    "{% for a in range(99999) %}{% set x = r | sum %}{% endfor %}",
+    "doubled": "{% set n = namespace(t='ab') %}"
+    "{% for a in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}{{ n.t }}",
+    "added": "{% set n = namespace(t=[1, 2]) %}"
+    "{% for a in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}",
+    "replaced": "{% set n = namespace(t='aa') %}"
+    "{% for a in range(60) %}{% set n.t = n.t.replace('a', n.t) %}{% endfor %}",
+    "filtered": "{% set n = namespace(t='aa') %}"
+    "{% for a in range(60) %}{% set n.t = n.t | replace('a', n.t) %}{% endfor %}",
+    "joined": "{% set n = namespace(t='aa') %}"
+    "{% for a in range(60) %}{% set n.t = [n.t, n.t] | join(n.t) %}{% endfor %}",
+    "method": "{% set n = namespace(t='aa') %}"
+    "{% for a in range(60) %}{% set n.t = n.t.join([n.t, n.t]) %}{% endfor %}",
+    "formatted": "{% set n = namespace(t='aa') %}"
+    "{% for a in range(60) %}{% set n.t = '%s%s' % (n.t, n.t) %}{% endfor %}",
+    "searched": "{% set r = range(99999) | list %}"
+    "{% for a in range(99999) %}{% if -1 in r %}{% endif %}{% endfor %}",
+    "written": "{% for a in range(99999) %}{{ messages | tojson }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_template_that_goes_on_for_ever_is_ended(kind: str) -> None:
+    template, begun = ChatTemplate(ENDLESS[kind], {}), time.process_time()
+    with pytest.raises(TEMPLATE_ERRORS):
+        template([{"role": "user", "content": "Hello " * 100}])
+    assert time.process_time() - begun < 10
+    with pytest.raises(TEMPLATE_ERRORS):  # the count begins again, and ends again
+        template([{"role": "user", "content": "Hello " * 100}])
+
+
+def test_a_long_conversation_is_no_endless_one() -> None:
+    template = ChatTemplate(PLAIN_TEMPLATE, {})
+    messages = [{"role": "user", "content": "word " * 1000}] * 1000
+    assert len(template(normalize_messages(messages))) > 5_000_000
 
 
 def test_a_template_may_multiply_and_pad() -> None:

@@ -11,9 +11,10 @@ from datetime import datetime
 from functools import cached_property
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
+from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -29,6 +30,8 @@ TEMPLATE_DATE = "2024-07-26"
 """The day every template sees; the one that Llama 3 templates use where no clock is offered."""
 
 _MOST = 1_000_000
+_MOST_WORK = 50_000_000
+"""Of one rendering: 100 a call, filter or loop, 20 an item and 1 a character that these get."""
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -63,12 +66,13 @@ class ChatTemplate:
     """
 
     def __init__(self, text: str, variables: Mapping[str, str]) -> None:
-        """Compile; raises jinja2.TemplateSyntaxError, also for a number of ten digits or more."""
-        if far := re.search(r"\d{10,}", text):
+        """Compile; raises jinja2.TemplateSyntaxError, also for a number of nine digits or more."""
+        if far := re.search(r"\d{9,}", text):
             line = text[: far.start()].count("\n") + 1
             raise jinja2.TemplateSyntaxError(f"the number {far[0]} is too large", line)
         self.text = text
-        self._template = _environment().from_string(text)
+        self._environment = _environment()
+        self._template = self._environment.from_string(text)
         self.variables = dict(variables)
 
     @cached_property
@@ -82,6 +86,7 @@ class ChatTemplate:
 
     def __call__(self, messages: Sequence[Message], tools: Tools | None = None) -> str:
         """Render one conversation without a generation prompt; raises one of TEMPLATE_ERRORS."""
+        self._environment.work = 0
         return self._template.render(
             messages=messages,
             tools=tools,
@@ -151,7 +156,7 @@ class _GenerationTag(Extension):
 
     tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
 
-    def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
+    def parse(self, parser: Parser) -> list[nodes.Node]:
         """Replace the block by its body."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
@@ -167,14 +172,48 @@ class _PlainNamespace(Namespace):
 
 
 class _BoundedSandbox(ImmutableSandboxedEnvironment):
-    """A sandbox in which one number cannot ask for gigabytes: no product or method beyond _MOST."""
+    """A sandbox in which nothing goes on for ever, and one number cannot ask for gigabytes.
 
-    intercepted_binops = frozenset(["*", "**"])
+    No product or method goes beyond _MOST, and one rendering not beyond _MOST_WORK. That is
+    counted, not timed, so the same sample meets the same end on every machine.
+    """
+
+    intercepted_binops = frozenset(["+", "*", "**", "%"])
+    work = 0
+
+    def counted(self, value: Any) -> Any:
+        """The value; raises SecurityError where the rendering has done too much."""
+        size = len(value) if isinstance(value, str | list | tuple | range) else 0
+        self.work += 100 + (size if isinstance(value, str) else 20 * size)
+        if self.work > _MOST_WORK:
+            raise jinja2.exceptions.SecurityError("a template may not go on for so long")
+        return value
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        """Whatever is looped over, filtered, joined, searched or written is counted first."""
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = _counting(loop.iter)
+        for call in tree.find_all(nodes.Filter):
+            if call.node is not None and call.name != "counted":
+                call.node = _counting(call.node)
+        for joined in tree.find_all(nodes.Concat):
+            joined.nodes = [_counting(node) for node in joined.nodes]
+        for written in tree.find_all(nodes.Output):
+            written.nodes = [_counting(node) for node in written.nodes]
+        for operand in tree.find_all(nodes.Operand):
+            if operand.op in ("in", "notin"):
+                operand.expr = _counting(operand.expr)
+        return tree
 
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
     ) -> Any:
-        """Multiply; raises SecurityError for long texts and lists, and for large powers."""
+        """Add, multiply or format; raises SecurityError for what is too long or too large."""
+        self.counted(left)
+        self.counted(right)
+        if operator in ("+", "%"):
+            return super().call_binop(context, operator, left, right)
         sizes = [len(side) for side in (left, right) if hasattr(side, "__len__")]
         numbers = [abs(side) for side in (left, right) if isinstance(side, int)]
         if sizes and numbers and sizes[0] * numbers[0] > _MOST:
@@ -185,9 +224,41 @@ class _BoundedSandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: jinja2.runtime.Context, obj: Any, *args: Any, **named: Any) -> Any:
         """Call; raises SecurityError where a method of a text is handed a large number."""
-        if isinstance(getattr(obj, "__self__", None), str):
+        owner = getattr(obj, "__self__", None)
+        if isinstance(owner, str):
             _refuse_far(*args, *named.values())
-        return super().call(context, obj, *args, **named)
+            if obj.__name__ == "replace":
+                _refuse_growth(owner, *args)
+        for each in args:
+            self.counted(each)
+        return self.counted(super().call(context, obj, *args, **named))
+
+
+def _counting(node: nodes.Node) -> nodes.Expr:
+    """The node, its value counted; parts of the template's own text are as they are."""
+    expression = cast(nodes.Expr, node)
+    if isinstance(node, nodes.TemplateData | nodes.Const):
+        return expression
+    return nodes.Filter(expression, "counted", [], [], None, None, lineno=node.lineno)
+
+
+def _refuse_growth(text: str, old: str = "", new: str = "", *rest: object) -> None:
+    if text.count(old) * len(new) > _MOST_WORK:
+        raise jinja2.exceptions.SecurityError("a template may not lengthen a text so far")
+
+
+@jinja2.pass_eval_context
+def _replace(context: Any, text: object, old: str, new: str, count: int | None = None) -> str:
+    _refuse_growth(str(text), str(old), str(new))
+    return jinja2.filters.do_replace(context, str(text), old, new, count)
+
+
+@jinja2.pass_eval_context
+def _join(context: Any, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+    items = list(value)
+    if sum(len(item) + len(d) for item in items if isinstance(item, str)) > _MOST_WORK:
+        raise jinja2.exceptions.SecurityError("a template may not lengthen a text so far")
+    return jinja2.filters.do_join(context, items, d, attribute)
 
 
 def _refuse_far(*values: object) -> None:
@@ -205,12 +276,13 @@ def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = 
     return jinja2.filters.do_indent(text, width, first, blank)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> _BoundedSandbox:
     """The sandbox that transformers renders chat templates in, with a fixed day."""
     environment = _BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
     environment.filters |= {"tojson": _to_json, "center": _center, "indent": _indent}
+    environment.filters |= {"replace": _replace, "join": _join, "counted": environment.counted}
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["namespace"] = _PlainNamespace
