@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import yaml
 
 from storage.audit.explain import explain
 from storage.files.workspace import Workspace
@@ -17,6 +18,7 @@ from tests.run_stages import run_job, tiny_config
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
+PAPER = yaml.safe_load((PAGE.parent.parent / "flows/config/presets/paper.yaml").read_text())
 MAY_BE_EMPTY = {
     "Was anything changed by hand?", "What entered only because of one exemplar?",
     "Does a stored score follow from its parts?",
@@ -143,3 +145,24 @@ def test_where_a_sample_was_used_names_selection_and_export(
         found = answer(asked, question)
         assert names["SELECTION"] in {row["selection"] for row in found}
         assert any(str(row["export"]).endswith("train.jsonl") for row in found)
+
+
+def test_a_prototypes_scores_are_made_again_by_hand(
+    tiny_pool_path: Path,
+    tiny_exemplars_path: Path,
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path: Path,
+) -> None:
+    """The settings of the preset `paper`, by the recipe of the page alone."""
+    inputs = (tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir)
+    rendering = {**PAPER["rendering"], "max_length": 128}
+    config = tiny_config(*inputs, **{**PAPER, "rendering": rendering}, index=False)
+    workspace, results = run_job(config, tmp_path)
+    recipe = re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.S)[-1]
+    names: dict[str, Any] = {}
+    exec(recipe, names)
+    rows = names["scores_again"](workspace.root, str(results[0]["name"]))
+    assert len(rows) > 5
+    assert [made for _, _, made in rows] == [recorded for _, recorded, _ in rows]
+    assert len({recorded for _, recorded, _ in rows}) > 3

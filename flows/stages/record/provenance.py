@@ -17,6 +17,7 @@ from flows.stages.prepare.inputs import packaged
 from flows.stages.record.material import Material, Row
 from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
+from selection.rendering.renderer import render_key
 from selection.sae.interpret.latents_file import read_descriptions
 from storage.catalog.recorded import POOL, SHARDS, file_row
 from storage.files.atomic import MANIFEST
@@ -133,6 +134,9 @@ def artifact_rows(material: Material) -> list[Row]:
     for name, (table, _) in material.targets.items():
         ids = content_id(table["example_id"].to_pylist(), 64)
         rows.append(("exemplars", f"target {name}", ids, material.config.exemplars.path))
+        keys = [render_key(sample).hex() for sample in representer.session.samples(table)]
+        named = zip(table["example_id"].to_pylist(), keys, strict=True)
+        rows += [("exemplars", f"vector of {each}", key, f"target {name}") for each, key in named]
     model, sae = representer.model_input.model, representer.sae.info
     rows.append(("represent", f"model {model.name}", model.weights_sha256, None))
     rows.append(("represent", f"sae {representer.sae.path}", sae.sha256, f"model {model.name}"))
