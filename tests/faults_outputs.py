@@ -18,7 +18,9 @@ from storage.audit.forget import forget
 from storage.audit.verify import ALTERED, MISSING, verify
 from storage.catalog.recorded import files_in
 from storage.export.export import FORMATS, export_selection
+from storage.files.atomic import is_temp
 from storage.files.workspace import Workspace
+from storage.queries.lookup import find_selection
 from storage.report.compare import write_comparison
 from storage.report.page import write_report
 from tests.faults_forget import Person, make_template, what_is_left
@@ -27,7 +29,9 @@ from tests.faults_steps import n_steps, spread, stop_before
 KINDS: dict[str, Callable[[Workspace], object]] = {
     "export": lambda w: export_selection(w, "latest", [f for f in FORMATS if f != "preference"]),
     "report": lambda w: write_report(w, "latest"),
-    "comparison": lambda w: write_comparison(w, "calm-otter", "calm-otter-bm25"),
+    "comparison": lambda w: write_comparison(
+        w, "latest", f"{find_selection(w, 'latest').name}-bm25"
+    ),
     "bundle": lambda w: write_bundle(w, "latest"),
 }
 
@@ -80,8 +84,10 @@ def _copy(source: Path, root: Path) -> Workspace:
 
 
 def _names(workspace: Workspace) -> set[str]:
-    return {workspace.relative(path) for path in files_in(
-        [workspace.exports, workspace.reports, workspace.bundles])}  # fmt: skip
+    """Files for people; temporary names go at a later start."""
+    folders = [workspace.exports, workspace.reports, workspace.bundles]
+    names = {workspace.relative(path) for path in files_in(folders)}
+    return {name for name in names if not is_temp(Path(name))}
 
 
 if __name__ == "__main__":

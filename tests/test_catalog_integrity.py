@@ -157,6 +157,14 @@ def test_every_view_and_table_is_defined_as_it_was(filled: Connection) -> None:
     assert names_after(filled, "; ".join(f"DROP VIEW {view}" for view in names)) == names
     assert names_after(filled, "CREATE VIEW v_more AS SELECT 1 AS x") == {"v_more"}
     assert names_after(filled, "CREATE TABLE more (x BIGINT)") == {"more"}
+    for kind, sql in {
+        "index more": "CREATE INDEX more ON event(action)",
+        "sequence more": "CREATE SEQUENCE more",
+        "type more": "CREATE TYPE more AS ENUM ('a')",
+        "other.pick": "CREATE SCHEMA other; CREATE TABLE other.pick AS FROM main.pick",
+        "other.v_why": "CREATE SCHEMA other; CREATE VIEW other.v_why AS SELECT 1 AS x",
+    }.items():
+        assert kind in names_after(filled, sql)
     assert "event" in names_after(filled, "ALTER TABLE event ADD COLUMN more BIGINT")
     assert "event" in names_after(filled, "DROP TABLE event")
 

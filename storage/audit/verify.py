@@ -14,7 +14,8 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
-from storage.catalog.connection import Connection, DatabaseError, first_line
+from selection.core.numbers import plural
+from storage.catalog.connection import Connection, DatabaseError, first_line, functions_in
 from storage.catalog.integrity import Head, differences, head_of
 from storage.catalog.recorded import (
     BUNDLE,
@@ -28,8 +29,8 @@ from storage.catalog.recorded import (
 from storage.catalog.snapshot import open_snapshot, open_to_read
 from storage.files.atomic import MANIFEST, is_temp, read_json
 from storage.files.in_use import Busy, in_use
-from storage.files.scores import scores_file
-from storage.files.workspace import Workspace
+from storage.files.scores import iter_scores_files, scores_file
+from storage.files.workspace import Workspace, is_marked
 
 OK, ALTERED, REDACTED, MISSING, UNCHECKED = "ok", "altered", "redacted", "missing", "unchecked"
 IN_PROGRESS = "in progress"  # a `forget`
@@ -66,14 +67,20 @@ def verify(workspace: Workspace, expected: Head | None = None) -> Iterator[Findi
 
 
 def _check(workspace: Workspace, expected: Head | None) -> Iterator[Finding]:
-    for path in (workspace.snapshot, workspace.catalog):
+    chains: list[list[Head]] = []
+    for path in (workspace.snapshot, workspace.catalog):  # the catalog last: it may grow meanwhile
         if path.exists():
-            yield from _catalog(path, expected)
+            yield from _catalog(path, expected, chains)
+        elif is_marked(workspace):  # else it is a copy of the snapshot alone
+            yield Finding("catalog", path.name, MISSING, "the next write makes it again")
+    if len(chains) == 2:
+        yield from _together(*chains)
     try:
         with open_snapshot(workspace) as connection:
             yield from _scores(connection, workspace)
             yield from _saes(connection)
             yield from _files(connection, workspace)
+            yield from _unrecorded_shards(connection, workspace)
     except InputError as error:  # pages of the file are damaged
         yield Finding("catalog", workspace.snapshot.name, ALTERED, error.problem)
 
@@ -84,19 +91,31 @@ def head(workspace: Workspace) -> Head:
         return head_of(connection)
 
 
-def _catalog(path: Path, expected: Head | None) -> Iterator[Finding]:
-    """One file of the catalog against its chain of commits, and the chain against a head."""
+def _catalog(path: Path, expected: Head | None, chains: list[list[Head]]) -> Iterator[Finding]:
+    """One file of the catalog against its chain of commits, and the chain against a head.
+
+    chains: gets the chain, where the file can be read.
+    """
     try:
+        if functions := functions_in(path):
+            problem = f"it has functions, which saelect never makes: {', '.join(functions)}"
+            yield Finding(
+                "catalog", path.name, ALTERED, f"{problem}; no answer of it can be trusted"
+            )
+            return
         with open_to_read(path) as connection:
             problems = [(each.name, each.problem) for each in differences(connection)]
             here = head_of(connection)
-            links = connection.execute("SELECT number, sha256 FROM catalog_commit").fetchall()
+            links = connection.execute(
+                "SELECT number, sha256 FROM catalog_commit ORDER BY number"
+            ).fetchall()
             ((n_forgotten,),) = connection.execute("SELECT count(*) FROM forgotten").fetchall()
     except (InputError, DatabaseError) as error:
         problem = error.problem if isinstance(error, InputError) else first_line(error)
         yield Finding("catalog", path.name, ALTERED, problem)
         return
-    if expected is not None and tuple(expected) not in links:
+    chains.append([Head(*link) for link in links])
+    if expected is not None and expected not in chains[-1]:
         problems.append((f"commit {expected.number}", "the expected head is not in this chain"))
     yield from (Finding("catalog", f"{path.name}: {name}", ALTERED, p) for name, p in problems)
     if not problems:
@@ -105,17 +124,36 @@ def _catalog(path: Path, expected: Head | None) -> Iterator[Finding]:
         yield Finding("catalog", path.name, REDACTED if n_forgotten else OK, detail)
 
 
+def _together(published: list[Head], written: list[Head]) -> Iterator[Finding]:
+    """Whether the catalog has every commit that was published."""
+    n_common = min(len(published), len(written))
+    if published[:n_common] != written[:n_common]:
+        problem = "catalog.duckdb and snapshot.duckdb have different histories"
+        yield Finding("catalog", "both files", ALTERED, problem)
+    elif len(published) > n_common:
+        n_lost = len(published) - n_common
+        problem = f"it lacks {plural(n_lost, 'commit')} that snapshot.duckdb has"
+        yield Finding("catalog", "catalog.duckdb", ALTERED, problem)
+    elif len(written) > n_common:
+        n_more = plural(len(written) - n_common, "commit")
+        problem = f"{n_more} of catalog.duckdb are not published; the next write does it"
+        yield Finding("catalog", "snapshot.duckdb", UNCHECKED, problem)
+
+
 def _scores(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
-    """The file of every ranking against the hash in the event of its run."""
+    """The file of every ranking against the hash in the event of its run, and files of none."""
     events = connection.execute(
         "SELECT detail->>'$.scores' FROM event WHERE action = 'selected'"
     ).fetchall()
     hashes = {
         name: sha256 for (text,) in events for name, sha256 in json.loads(text or "{}").items()
     }
-    for (selection_id,) in connection.execute(
-        "SELECT selection_id FROM selection ORDER BY 1"
-    ).fetchall():
+    known = connection.execute("SELECT selection_id FROM selection ORDER BY 1").fetchall()
+    for path in iter_scores_files(workspace.scores):
+        if (path.stem,) not in known:
+            detail = "of no recorded selection; `saelect sql` leaves it out"
+            yield Finding("ranking", path.name, UNCHECKED, detail)
+    for (selection_id,) in known:
         sha256 = hashes.get(selection_id)
         file = scores_file(workspace.scores, selection_id)
         if sha256 is None:
@@ -166,10 +204,25 @@ def _files(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
         if file.kind in (EXPORT, BUNDLE) and name.endswith(f"/{MANIFEST}"):
             folders.append((workspace.root / name).parent)
     for path in sorted(set(files_in(folders))):
-        name = workspace.relative(path)
-        if name not in recorded and not is_temp(Path(name)):
-            kind = REPORT if path.parent == workspace.reports else EXPORT
-            yield Finding(kind, name, ALTERED, "nobody recorded it")
+        if (name := workspace.relative(path)) not in recorded:
+            kinds = {workspace.reports: REPORT, workspace.bundles: BUNDLE}
+            kind = next((k for f, k in kinds.items() if path.is_relative_to(f)), EXPORT)
+            if is_temp(Path(name)):
+                detail = "of a command at work, or of a stopped one: a later one removes it"
+                yield Finding(kind, name, UNCHECKED, detail)
+            else:
+                yield Finding(kind, name, ALTERED, "nobody recorded it")
+
+
+def _unrecorded_shards(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
+    """Shards beside recorded ones that no run has ranked: the next one would read them."""
+    recorded = recorded_files(connection)
+    manifests = {workspace.root / name for name, file in recorded.items() if file.kind == SHARDS}
+    for folder in sorted({manifest.parent.parent for manifest in manifests}):
+        n = len({*folder.glob(f"[!.]*/{MANIFEST}")} - manifests)
+        if n:
+            detail = f"{plural(n, 'shard')} that no recorded run has ranked"
+            yield Finding(SHARDS, workspace.relative(folder), UNCHECKED, detail)
 
 
 _REDACTED = """
@@ -188,6 +241,10 @@ def check_named_files(manifest: Path) -> tuple[str, str]:
         state = _state(manifest.parent / str(name), str(sha256))
         if state != OK:
             return state, str(name)
+    known = {MANIFEST, *named} if isinstance(named, Mapping) else {MANIFEST}
+    for path in sorted(manifest.parent.iterdir()):
+        if path.is_file() and path.name not in known and not is_temp(path.relative_to(path.parent)):
+            return ALTERED, f"{path.name}: nobody recorded it"
     return (REDACTED if content.get("redacted") else OK), ""
 
 

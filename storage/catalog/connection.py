@@ -50,14 +50,28 @@ def attach_read_only(connection: Connection, path: Path, name: str = "snapshot")
         raise damaged(path, error) from None
 
 
+def functions_in(path: Path) -> list[str]:
+    """Names of the functions that a DuckDB file brings. Raises InputError as `attach_read_only`.
+
+    One named `sha256` or `count` stands before DuckDB's own once the file is in use, and every
+    answer could be a lie: so it is asked from outside.
+    """
+    with connect_in_memory() as connection:
+        attach_read_only(connection, path)
+        rows = connection.execute(
+            "SELECT DISTINCT function_name FROM system.main.duckdb_functions()"
+            " WHERE database_name = 'snapshot' AND NOT internal ORDER BY 1"
+        ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def damaged(path: Path, error: Exception) -> InputError:
     """The refusal of a file that duckdb cannot read."""
     return InputError(
         f"not readable as a DuckDB database ({first_line(error)})",
         file=path,
-        remedy="`saelect verify` says whether catalog.duckdb and snapshot.duckdb are whole; a"
-        " damaged one is made again from the other at the next write. Files of DuckDB 2 need"
-        " DuckDB 2.",
+        remedy="`saelect verify` says whether catalog.duckdb and snapshot.duckdb are whole. Remove"
+        " a damaged one if the other is whole: it is made again from that at the next write.",
     )
 
 

@@ -21,11 +21,20 @@ from storage.catalog.schema import KEYS, SCHEMA_SHA256, TEXTS, create_schema
 
 _BLOCK = 4096
 _CHAIN = "catalog_commit"
-_DEFINITIONS = (
-    "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = current_database()"
-    " AND NOT temporary UNION ALL SELECT view_name, sql FROM duckdb_views()"
-    " WHERE database_name = current_database() AND NOT temporary AND NOT internal"
-)
+_DEFINITIONS = """
+WITH everything AS (
+    SELECT database_name, schema_name, table_name AS name, sql FROM duckdb_tables()
+    WHERE NOT temporary
+    UNION ALL SELECT database_name, schema_name, view_name, sql FROM duckdb_views()
+    WHERE NOT temporary AND NOT internal
+    UNION ALL SELECT database_name, schema_name, 'index ' || index_name, sql FROM duckdb_indexes()
+    UNION ALL SELECT database_name, schema_name, 'sequence ' || sequence_name, '' FROM
+    duckdb_sequences()
+    UNION ALL SELECT database_name, schema_name, 'type ' || type_name, '' FROM duckdb_types()
+    WHERE NOT internal)
+SELECT if(schema_name = 'main', '', schema_name || '.') || name, sql FROM everything
+WHERE database_name = current_database()"""
+"""What a database holds beside rows, with its definition; its functions: `functions_in`."""
 
 
 class Head(NamedTuple):
@@ -212,7 +221,7 @@ def _definitions(connection: Connection) -> Iterator[Difference]:
         if name not in present:
             yield Difference(name, "it is missing")
         elif name not in right:
-            yield Difference(name, "saelect has no such table or view")
+            yield Difference(name, "saelect makes no such thing")
         elif right[name] != present[name]:
             yield Difference(name, "its definition was changed")
 

@@ -174,7 +174,7 @@ def open_workspace(path: Path | str | None = None) -> Workspace:
             file=workspace.root,
             remedy="Name a folder that you may write with --workspace DIR.",
         ) from None
-    if (workspace.root / _MARK).exists():
+    if is_marked(workspace):
         _check_format(workspace)
     else:
         write_json(workspace.root / _MARK, {"format": FORMAT})
@@ -186,6 +186,11 @@ def open_workspace(path: Path | str | None = None) -> Workspace:
     return workspace
 
 
+def is_marked(workspace: Workspace) -> bool:
+    """Whether saelect made the folder; else it may be a copy of a snapshot alone."""
+    return (workspace.root / _MARK).exists()
+
+
 def find_workspace(path: Path | str | None = None) -> Workspace:
     """Open a workspace for reading only: nothing is made or written.
 
@@ -193,7 +198,7 @@ def find_workspace(path: Path | str | None = None) -> Workspace:
     nothing but a `snapshot.duckdb` counts, so that an auditor needs to copy one file only.
     """
     workspace = Workspace(chosen_root(path))
-    if (workspace.root / _MARK).exists():
+    if is_marked(workspace):
         _check_format(workspace)
     elif not workspace.snapshot.exists():
         raise InputError(

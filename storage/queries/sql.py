@@ -196,7 +196,9 @@ def _refuse_other_statements(text: str) -> None:
 
 def _add_scores(connection: Connection, workspace: Workspace) -> None:
     """`scores`: every eligible example of every selection, from the Parquet beside the catalog."""
-    files = [path for path in iter_scores_files(workspace.scores) if _is_readable(connection, path)]
+    known = {row[0] for row in connection.execute("SELECT selection_id FROM selection").fetchall()}
+    files = [path for path in iter_scores_files(workspace.scores)
+             if path.stem in known and _is_readable(connection, path)]  # fmt: skip
     if not files:
         connection.execute(f"CREATE TEMP TABLE scores ({_SCORES})")
         return
