@@ -173,6 +173,17 @@ ENDLESS = {
     "{% for a in range(60) %}{% set n.t = n.t.join([n.t, n.t]) %}{% endfor %}",
     "formatted": "{% set n = namespace(t='aa') %}"
     "{% for a in range(60) %}{% set n.t = '%s%s' % (n.t, n.t) %}{% endfor %}",
+    "handed over": "{% set n = namespace(t='%(a)s' * 9999) %}"
+    "{% for a in range(60) %}{% set n.t = n.t % {'a': n.t} %}{% endfor %}",
+    "nested": "{% set n = namespace(t=[1]) %}"
+    "{% for a in range(60) %}{% set n.t = [1, n.t, n.t] %}{% endfor %}{{ n.t }}",
+    "nested as JSON": "{% set n = namespace(t=[1]) %}"
+    "{% for a in range(60) %}{% set n.t = {'a': n.t, 'b': n.t} %}{% endfor %}{{ n.t | tojson }}",
+    "compared": "{% set n = namespace(t=[1], u=[1]) %}{% for a in range(60) %}"
+    "{% set n.t = [n.t, n.t] %}{% set n.u = [n.u, n.u] %}{% endfor %}{{ n.t == n.u }}",
+    "indented": "{{ ('\\n' * 99999) | indent(99999) }}",
+    "translated": "{{ 'a'.translate({97: 'b'}) }}",
+    "batched": "{{ [1] | batch(99999999, 'x') | list | length }}",
     "searched": "{% set r = range(99999) | list %}"
     "{% for a in range(99999) %}{% if -1 in r %}{% endif %}{% endfor %}",
     "written": "{% for a in range(99999) %}{{ messages | tojson }}{% endfor %}",

@@ -171,6 +171,36 @@ class _PlainNamespace(Namespace):
         super().__setitem__(name, value)
 
 
+_STRUCTURAL = frozenset(
+    [
+        "attr",
+        "batch",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "first",
+        "groupby",
+        "items",
+        "last",
+        "length",
+        "list",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+        "unique",
+    ]
+)
+"""Filters that look at the items of what they get; all others may spell it out."""
+
+
 class _BoundedSandbox(ImmutableSandboxedEnvironment):
     """A sandbox in which nothing goes on for ever, and one number cannot ask for gigabytes.
 
@@ -184,26 +214,34 @@ class _BoundedSandbox(ImmutableSandboxedEnvironment):
     def counted(self, value: Any) -> Any:
         """The value; raises SecurityError where the rendering has done too much."""
         size = len(value) if isinstance(value, str | list | tuple | range) else 0
-        self.work += 100 + (size if isinstance(value, str) else 20 * size)
+        return self._add(value, 100 + (size if isinstance(value, str) else 20 * size))
+
+    def spelled(self, value: Any) -> Any:
+        """As `counted`, for what is written or compared, with everything in it."""
+        return self._add(value, 100 + _spelled_size(value, {}))
+
+    def _add(self, value: Any, work: int) -> Any:
+        self.work += work
         if self.work > _MOST_WORK:
             raise jinja2.exceptions.SecurityError("a template may not go on for so long")
         return value
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Whatever is looped over, filtered, joined, searched or written is counted first."""
+        """Whatever is looped over, filtered, joined, compared or written is counted first."""
         tree = super()._parse(source, name, filename)
         for loop in tree.find_all(nodes.For):
             loop.iter = _counting(loop.iter)
         for call in tree.find_all(nodes.Filter):
-            if call.node is not None and call.name != "counted":
-                call.node = _counting(call.node)
+            if call.node is not None and call.name not in ("counted", "spelled"):
+                call.node = _counting(call.node, spelled=call.name not in _STRUCTURAL)
         for joined in tree.find_all(nodes.Concat):
-            joined.nodes = [_counting(node) for node in joined.nodes]
+            joined.nodes = [_counting(node, spelled=True) for node in joined.nodes]
         for written in tree.find_all(nodes.Output):
-            written.nodes = [_counting(node) for node in written.nodes]
-        for operand in tree.find_all(nodes.Operand):
-            if operand.op in ("in", "notin"):
-                operand.expr = _counting(operand.expr)
+            written.nodes = [_counting(node, spelled=True) for node in written.nodes]
+        for compared in tree.find_all(nodes.Compare):
+            compared.expr = _counting(compared.expr, spelled=True)
+            for operand in compared.ops:
+                operand.expr = _counting(operand.expr, spelled=True)
         return tree
 
     def call_binop(
@@ -212,11 +250,14 @@ class _BoundedSandbox(ImmutableSandboxedEnvironment):
         """Add, multiply or format; raises SecurityError for what is too long or too large."""
         self.counted(left)
         self.counted(right)
+        if operator == "%" and isinstance(left, str):
+            self._add(None, left.count("%") * _spelled_size(right, {}))
         if operator in ("+", "%"):
             return super().call_binop(context, operator, left, right)
         sizes = [len(side) for side in (left, right) if hasattr(side, "__len__")]
         numbers = [abs(side) for side in (left, right) if isinstance(side, int)]
-        if sizes and numbers and sizes[0] * numbers[0] > _MOST:
+        most = _MOST if isinstance(left, str) or isinstance(right, str) else _MOST // 100
+        if sizes and numbers and sizes[0] * numbers[0] > most:
             raise jinja2.exceptions.SecurityError(f"a template may not repeat {numbers[0]} times")
         if operator == "**" and numbers and max(numbers) > 1000:
             raise jinja2.exceptions.SecurityError(f"a template may not compute {left} ** {right}")
@@ -227,38 +268,65 @@ class _BoundedSandbox(ImmutableSandboxedEnvironment):
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str):
             _refuse_far(*args, *named.values())
+            handed = _spelled_size([args, named], {})
+            if obj.__name__ in ("translate", "maketrans", "format_map"):
+                raise jinja2.exceptions.SecurityError(f"a template may not use {obj.__name__}")
             if obj.__name__ == "replace":
-                _refuse_growth(owner, *args)
+                handed = (owner.count(str(args[0])) if args else 0) * handed
+            elif obj.__name__ == "format":
+                handed *= owner.count("{")
+            elif obj.__name__ == "join":
+                handed += len(owner) * sum(len(each) for each in args if hasattr(each, "__len__"))
+            self._add(None, handed)
         for each in args:
             self.counted(each)
         return self.counted(super().call(context, obj, *args, **named))
 
+    def _replace(self, text: object, old: str, new: str, count: int | None = None) -> str:
+        self._add(None, str(text).count(str(old)) * len(str(new)))
+        return str(text).replace(str(old), str(new), -1 if count is None else count)
 
-def _counting(node: nodes.Node) -> nodes.Expr:
+    def _join(self, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+        items = list(value)
+        self._add(None, len(items) * len(str(d)) + _spelled_size(items, {}))
+        return jinja2.filters.sync_do_join(nodes.EvalContext(self), items, str(d), attribute)
+
+    def _format(self, value: object, *args: Any, **named: Any) -> str:
+        self._add(None, str(value).count("%") * _spelled_size(named or args, {}))
+        return jinja2.filters.do_format(str(value), *args, **named)
+
+    def _indent(
+        self, text: str, width: int | str = 4, first: bool = False, blank: bool = False
+    ) -> str:
+        size = len(width) if isinstance(width, str) else abs(width)
+        self._add(None, str(text).count("\n") * size)
+        _refuse_far(width)
+        return jinja2.filters.do_indent(text, width, first, blank)
+
+
+def _spelled_size(value: object, known: dict[int, int]) -> int:
+    """Characters of a value when it is written, about; lists that hold one thing often count so.
+
+    known: id of a list or dict -> its size, so that each is looked through once.
+    """
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, list | tuple | dict):
+        return 20
+    if id(value) not in known:
+        known[id(value)] = 0
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 2 + sum(2 + _spelled_size(each, known) for each in inside)
+    return known[id(value)]
+
+
+def _counting(node: nodes.Node, *, spelled: bool = False) -> nodes.Expr:
     """The node, its value counted; parts of the template's own text are as they are."""
     expression = cast(nodes.Expr, node)
     if isinstance(node, nodes.TemplateData | nodes.Const):
         return expression
-    return nodes.Filter(expression, "counted", [], [], None, None, lineno=node.lineno)
-
-
-def _refuse_growth(text: str, old: str = "", new: str = "", *rest: object) -> None:
-    if text.count(old) * len(new) > _MOST_WORK:
-        raise jinja2.exceptions.SecurityError("a template may not lengthen a text so far")
-
-
-@jinja2.pass_eval_context
-def _replace(context: Any, text: object, old: str, new: str, count: int | None = None) -> str:
-    _refuse_growth(str(text), str(old), str(new))
-    return jinja2.filters.do_replace(context, str(text), old, new, count)
-
-
-@jinja2.pass_eval_context
-def _join(context: Any, value: Any, d: str = "", attribute: str | int | None = None) -> str:
-    items = list(value)
-    if sum(len(item) + len(d) for item in items if isinstance(item, str)) > _MOST_WORK:
-        raise jinja2.exceptions.SecurityError("a template may not lengthen a text so far")
-    return jinja2.filters.do_join(context, items, d, attribute)
+    name = "spelled" if spelled else "counted"
+    return nodes.Filter(expression, name, [], [], None, None, lineno=node.lineno)
 
 
 def _refuse_far(*values: object) -> None:
@@ -271,9 +339,9 @@ def _center(text: object, width: int = 80) -> str:
     return str(text).center(width)
 
 
-def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    _refuse_far(width)
-    return jinja2.filters.do_indent(text, width, first, blank)
+def _batch(value: Any, linecount: int, fill_with: object = None) -> Any:
+    _refuse_far(100 * linecount)
+    return jinja2.filters.do_batch(value, linecount, fill_with)
 
 
 def _environment() -> _BoundedSandbox:
@@ -281,8 +349,10 @@ def _environment() -> _BoundedSandbox:
     environment = _BoundedSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
-    environment.filters |= {"tojson": _to_json, "center": _center, "indent": _indent}
-    environment.filters |= {"replace": _replace, "join": _join, "counted": environment.counted}
+    environment.filters |= {"tojson": _to_json, "center": _center, "indent": environment._indent}
+    environment.filters |= {"replace": environment._replace, "join": environment._join}
+    environment.filters |= {"format": environment._format, "batch": _batch}
+    environment.filters |= {"counted": environment.counted, "spelled": environment.spelled}
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["namespace"] = _PlainNamespace
@@ -301,6 +371,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    _refuse_far(1000 * (indent or 0))
     # jinja2's own filter escapes HTML characters, which no model was trained on.
     return dumps(
         value,
