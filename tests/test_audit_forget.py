@@ -110,6 +110,15 @@ def test_a_journal_that_was_changed_by_hand_is_refused(workspace: Workspace) -> 
         finish(workspace)
 
 
+def test_damaged_descriptions_are_refused_by_name(workspace: Workspace) -> None:
+    file = workspace.described("abc") / FILE
+    file.parent.mkdir(parents=True)
+    write_latents(file, [{"latent": 7, "description": "x", "examples": []}], {"sae_sha256": "abc"})
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"latents\.parquet: the descriptions are not readable"):
+        forget(workspace, [second_pick(workspace)], "")
+
+
 def test_a_manifest_that_only_says_redacted_is_not_recorded_again(workspace: Workspace) -> None:
     (manifest,) = workspace.pools.glob("*/manifest.json")
     content = json.loads(manifest.read_text())

@@ -171,33 +171,11 @@ class _PlainNamespace(Namespace):
         super().__setitem__(name, value)
 
 
-_STRUCTURAL = frozenset(
-    [
-        "attr",
-        "batch",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "first",
-        "groupby",
-        "items",
-        "last",
-        "length",
-        "list",
-        "map",
-        "max",
-        "min",
-        "reject",
-        "rejectattr",
-        "reverse",
-        "select",
-        "selectattr",
-        "slice",
-        "sort",
-        "unique",
-    ]
-)
+_STRUCTURAL = frozenset((
+    "attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last",
+    "length", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select",
+    "selectattr", "slice", "sort", "unique",
+))  # fmt: skip  # names, several a line
 """Filters that look at the items of what they get; all others may spell it out."""
 
 

@@ -5,11 +5,14 @@ left over from other weights is never shown. Descriptions are hints.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from selection.core.errors import InputError
 
 FILE = "latents.parquet"
 _KEY = b"saelect"
@@ -75,9 +78,24 @@ def write_latents(
 
 
 def read_about(file: Path) -> dict[str, object]:
-    """What `write_latents` was given about the rows."""
-    about: dict[str, object] = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"{}"))
+    """What `write_latents` was given about the rows. Raises InputError for a damaged file."""
+    with _damage_explained(file):
+        metadata = pq.read_schema(file).metadata or {}
+        about: dict[str, object] = json.loads(metadata.get(_KEY, b"{}"))
     return about
+
+
+@contextmanager
+def _damage_explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(
+            f"the descriptions are not readable ({str(error).strip().splitlines()[0]})",
+            file=file,
+            remedy="It was changed or damaged. Remove it, and make it again with"
+            " `saelect describe`.",
+        ) from None
 
 
 def read_descriptions(folder: Path, sae_sha256: str | None) -> dict[int, str]:
@@ -85,5 +103,6 @@ def read_descriptions(folder: Path, sae_sha256: str | None) -> dict[int, str]:
     file = folder / FILE
     if not file.is_file() or read_about(file).get("sae_sha256") != sae_sha256:
         return {}
-    table = pq.read_table(file, columns=["latent", "description"])
+    with _damage_explained(file):
+        table = pq.read_table(file, columns=["latent", "description"])
     return dict(zip(table["latent"].to_pylist(), table["description"].to_pylist(), strict=True))
