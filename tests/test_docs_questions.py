@@ -134,6 +134,25 @@ def test_what_an_exemplar_brought_in_is_what_the_mean_without_it_leaves_out(
     assert [row["example_id"] for row in found] == expected
 
 
+def test_what_picks_share_is_counted_over_picks_in_one_space(
+    asked: tuple[Workspace, Names],
+) -> None:
+    workspace, names = asked
+    chosen = find_selection(workspace, names["SELECTION"])
+    ids = [pick.example_id for pick in picks(workspace, chosen.selection_id)]
+    rows = answer(asked, "Which latents make this selection what it is?")
+    assert 1 < max(row["picks"] for row in rows) <= len(ids)
+    shared = answer(asked, "Which picks share a latent?")
+    assert len({(row["space"], row["latent"]) for row in shared}) == 1
+    expected = []
+    for example in ids:
+        found = explain(workspace, chosen.name, example)
+        nearest = found.exemplars[0].exemplar_id
+        mine = {each.latent for each in found.latents if each.exemplar_id == nearest}
+        expected += [example] if shared[0]["latent"] in mine else []
+    assert [row["example_id"] for row in shared] == expected
+
+
 def test_where_a_sample_was_used_names_selection_and_export(
     asked: tuple[Workspace, Names],
 ) -> None:
