@@ -1,6 +1,7 @@
 """Rows in memory are read as a file of them is."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from selection.core.errors import InputError
+from selection.core.hashing import canonical_json, example_id
 from selection.data.read import read_pool, read_rows
 from selection.records import PoolSource
 
@@ -47,3 +49,23 @@ def test_frames_of_pandas_have_nulls_for_their_missing_values() -> None:
 def test_a_row_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(InputError, match="memory, line 2"):
         list(read_rows([ROWS[0], "text"], PoolSource("memory")))
+
+
+def test_a_long_line_is_held_in_memory_as_few_times_as_it_takes(tmp_path: Path) -> None:
+    answer = "Write it down. " * 200_000 + "🙂"  # four bytes a character in memory, one in the file
+    row = {"prompt": "Say it.", "completion": answer}
+    line = json.dumps(row, ensure_ascii=False)
+    path = tmp_path / "pool.jsonl"
+    path.write_text(line + "\n" + json.dumps({**row, "completion": "Short."}) + "\n")
+    tracemalloc.start()
+    try:
+        [batch] = read_pool(PoolSource(str(path)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * 4 * len(answer)
+    messages = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": answer}]
+    assert batch.rows["example_id"][0].as_py() == example_id(messages)
+    assert batch.rows["messages"][0].as_py() == canonical_json(messages)
+    assert batch.rows["raw"][0].as_py() == line
+    assert batch.n_chars[0].as_py() == len(answer) + len("Say it.")

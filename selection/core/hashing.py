@@ -29,11 +29,19 @@ def example_id(messages: object, tools: object = None) -> str:
     return example_id_of_json(canonical_json(messages), canonical_json(tools))
 
 
-def example_id_of_json(messages: str, tools: str) -> str:
+def canonical_bytes(value: object) -> bytes:
+    """`canonical_json` as UTF-8, of values with long texts: it holds one of these at a time."""
+    encoder = json.JSONEncoder(
+        sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return b"".join(piece.encode() for piece in encoder.iterencode(value))
+
+
+def example_id_of_json(messages: str | bytes, tools: str) -> str:
     """The id of an example whose messages and tools are written as canonical JSON already."""
     digest = hashlib.sha256(b'{"messages":')
     for piece in (messages, ',"tools":', tools, "}"):
-        digest.update(piece.encode())
+        digest.update(piece.encode() if isinstance(piece, str) else piece)
     return digest.hexdigest()[:32]
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from selection.core.errors import InputError
-from selection.core.hashing import canonical_json, example_id_of_json
+from selection.core.hashing import canonical_bytes, canonical_json, example_id_of_json
 from selection.data.checks import check_mapped, check_source, check_tables, refuse_broken, shape_of
 from selection.data.containers.files import iter_file
 from selection.data.containers.listing import Skipped, is_dataset_name, list_files, source_name
 from selection.data.containers.memory import iter_memory
-from selection.data.containers.rows import RawRow
+from selection.data.containers.rows import LONG, RawRow
 from selection.data.containers.streams import plain_suffix
 from selection.data.coverage import FileCoverage, ReadReport
 from selection.data.messages.problems import Drop, Example
@@ -227,7 +227,9 @@ class BatchBuilder:
             row = pool_row(raw, raw.value, example, self.source.columns, self._name)
             self.rows.append(row)
             self.n_chars.append(example.n_chars)
-            self.n_bytes += len(str(row["messages"])) + len(str(row["raw"]))
+            for text in (row["messages"], row["raw"]):
+                assert isinstance(text, str | bytes)
+                self.n_bytes += len(text)
 
     def _read(self, raw: RawRow, value: Mapping[str, object]) -> list[Example] | Drop:
         if not raw.missing:
@@ -263,7 +265,8 @@ def pool_row(
     name: str,
 ) -> dict[str, object]:
     """One row of POOL_SCHEMA. `name` is the source where no column says it."""
-    messages, tools = canonical_json(example.messages), canonical_json(example.tools)
+    write = canonical_bytes if example.n_chars > LONG else canonical_json
+    messages, tools = write(example.messages), canonical_json(example.tools)
     return {
         "example_id": example_id_of_json(messages, tools),
         "messages": messages,

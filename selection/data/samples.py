@@ -30,10 +30,9 @@ ROLE_COLUMNS = tuple(name for name in POOL_SCHEMA.names if name not in ("message
 def conversations_of(
     rows: pa.Table | pa.RecordBatch,
 ) -> Iterator[tuple[list[dict[str, Any]], list[Any] | None]]:
-    """Messages and tools of rows that hold both as JSON."""
-    pairs = zip(rows["messages"].to_pylist(), rows["tools"].to_pylist(), strict=True)
-    for messages, tools in pairs:
-        yield json.loads(messages), json.loads(tools) if tools else None
+    """Messages and tools of rows that hold both as JSON; one row's JSON is in memory at a time."""
+    for messages, tools in zip(rows["messages"], rows["tools"].to_pylist(), strict=True):
+        yield json.loads(messages.as_py()), json.loads(tools) if tools else None
 
 
 def texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:

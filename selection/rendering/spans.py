@@ -90,7 +90,7 @@ def mark_messages(
     marked: list[Message] = []
 
     def mark(text: str, part: Part, is_thought: bool = False) -> str:
-        if not text.strip():
+        if not text or text.isspace():
             return text  # Templates ask whether a content is empty; the answer must not change.
         slots.append(Slot(text, part, message=len(marked), is_thought=is_thought))
         return marker(len(slots) - 1)
@@ -164,13 +164,15 @@ def _joined_spans(
     text: str, gaps: Gaps, slots: Sequence[Slot], spelling: Callable[[str], str]
 ) -> list[Span] | None:
     """The usual case: the text is the constants with all contents in one and the same spelling."""
-    pieces, spans, at = [gaps.constants[0]], [], len(gaps.constants[0])
+    spans, at = list[Span](), len(gaps.constants[0])
+    is_equal = text.startswith(gaps.constants[0])
     for number, constant in zip(gaps.slots, gaps.constants[1:], strict=True):
         content = spelling(slots[number].text)
         spans.append(Span(at, at + len(content), slots[number].part, slots[number].message))
-        pieces += (content, constant)
-        at += len(content) + len(constant)
-    return spans if at == len(text) and "".join(pieces) == text else None
+        after = at + len(content)
+        is_equal = is_equal and text.startswith(content, at) and text.startswith(constant, after)
+        at = after + len(constant)
+    return spans if is_equal and at == len(text) else None
 
 
 def _walk_gaps(text: str, gaps: Gaps, slots: Sequence[Slot]) -> list[Span] | None:

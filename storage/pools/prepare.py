@@ -122,6 +122,7 @@ class _Preparation:
     def run(self, sources: Sequence[PoolSource], identity: dict[str, object]) -> None:
         """Fill the folder; its manifest comes last."""
         self._read(sources)
+        pa.default_memory_pool().release_unused()
         n_examples, n_occurrences = self._group()
         shutil.rmtree(self._temp / "buckets")
         counts = {"n_rows": self._n_rows, "n_examples": n_examples}

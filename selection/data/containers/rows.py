@@ -3,9 +3,12 @@
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+
+LONG = 1 << 20
+"""Bytes or characters of a text that is held in memory as rarely as possible."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
@@ -21,6 +24,7 @@ class RawRow:
     row:   1-based line (JSONL) or row number (everything else; a CSV header is not counted).
     value: the row, or None when it is not readable; then `error` says why, as a clause.
     text:  the row's own JSON where it has one, else None; kept so that raw rows stay unchanged.
+           The bytes of it where it is long: a text may take four times as many in memory.
     line:  1-based line in the file where it is known, for messages.
     missing: columns whose cell spells a missing value (`nan`), in a format that has only texts.
     """
@@ -29,17 +33,23 @@ class RawRow:
     row: int
     value: dict[str, object] | None
     error: str = ""
-    text: str | None = None
+    text: str | bytes | None = None
     line: int | None = None
     missing: tuple[str, ...] = ()
 
-    def raw_json(self) -> str:
-        """The row as JSON: its own text, or its values in their order."""
+    def raw_json(self) -> str | bytes:
+        """The row as JSON, UTF-8 where it is bytes: its own text, or its values in their order."""
         return json.dumps(self.value, ensure_ascii=False) if self.text is None else self.text
+
+    def n_bytes(self) -> int:
+        """Size of its JSON as UTF-8."""
+        text = self.raw_json()
+        return len(text) if isinstance(text, bytes) else len(text.encode())
 
     def spelling(self, name: str) -> str:
         """The JSON of one cell: as the file spells it if the row is JSON itself, else written."""
         text, at = self.text, 0
+        text = text.decode() if isinstance(text, bytes) else text
         while text and self.line is not None:
             at = _end(_BEFORE_KEY, text, at)
             if text[at] == "}":
@@ -79,7 +89,9 @@ def parse_row(line: bytes, file: str, row: int) -> RawRow:
             str(error) if "twice" in str(error) else f"not JSON that can be read: {error}",
             line=row,
         )
-    return checked_row(value, text, file, row, row)
+    checked = checked_row(value, text, file, row, row)
+    is_long = len(line) > LONG and checked.text is not None
+    return replace(checked, text=line) if is_long else checked
 
 
 def checked_row(value: object, text: str, file: str, row: int, line: int | None) -> RawRow:
