@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.cases.case import Case, Row, jsonl, raw
+from tests.cases.case import Case, Row, jsonl, raw, table
 from tests.cases.talks import Talk, assistant, longer, openai, pairs, user
 
 _BAD = "I would rather not."
@@ -73,6 +73,23 @@ def _conversation_cases() -> list[Case]:
                  key: openai([*talk[:-1], assistant(_BAD)]) if whole else _BAD}
                 for talk in talks]  # fmt: skip
         cases.append(Case(f"turns and {key}", jsonl(rows), talks, says=("as preference",)))
+    talks = longer(9760)
+    rows = [{side: json.dumps(openai([*talk[:-1], end]))
+             for side, end in (("conversation_a", assistant(_BAD)), ("conversation_b", talk[-1]))}
+            | {"winner": "model_b"} for talk in talks]  # fmt: skip
+    cases.append(Case("two conversations as texts", table(rows), talks))
+    talks = longer(9770)
+    rows = [{"prompt": json.dumps(openai(talk[:-1])), "chosen": json.dumps(openai(talk[-1:])),
+             "rejected": repr(openai([assistant(_BAD)]))} for talk in talks]  # fmt: skip
+    cases.append(Case("preference: messages as texts", table(rows), talks))
+    talks = longer(9780)
+    rows = [{"prompt": json.dumps(openai(talk[:-1])), "completion": json.dumps(openai(talk[-1:]))}
+            for talk in talks]  # fmt: skip
+    cases.append(Case("prompt and completion of messages as texts", table(rows), talks))
+    talks = longer(9750)
+    rows = [{"messages": openai(talk), "rejected": False, "response_a": 1, "response_b": 2,
+             "winner": "a"} for talk in talks]  # fmt: skip
+    cases.append(Case("turns beside flags and scores", jsonl(rows), talks, says=("as messages",)))
     return cases
 
 

@@ -148,6 +148,8 @@ def prompt_and_side(cells: Cells, source: PoolSource, names: tuple[str, ...]) ->
         raise not_this_shape("no `chosen` with `rejected`")
     name = cells.first(names)
     cells.take(chosen), cells.take(rejected)
+    if cells.read_spelled_turns((chosen, rejected)) and (question := cells.first(PROMPTS)):
+        cells.read_spelled_turns((question,))
     value = cells.peek(name)
     prompt = _prompt_turns(cells, source)
     whole = transcript_of(value) if isinstance(value, str) and not prompt else None
@@ -217,6 +219,9 @@ def read_pair(cells: Cells, source: PoolSource) -> Conversations:
             cells, name
         )
         if answers or name == "prompt":
+            answer = next((a for a in cells.all_of(ANSWERS) if a != name), "")
+            if answer:
+                cells.read_spelled_turns((name, answer))
             prompt = _prompt(cells, name)
             _refuse_bad_answer(cells)
             return [_exchange(cells, source, prompt, (name,))]

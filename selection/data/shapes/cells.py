@@ -1,11 +1,11 @@
 """The cells of one row by the names that people use, and which of them were read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from selection.data.messages.names import SYSTEM_COLUMNS, fold
+from selection.data.messages.names import ROLE_OF, SYSTEM_COLUMNS, fold
 from selection.data.messages.problems import Message, not_text
-from selection.data.messages.turns import TurnKeys, conversations_in, is_turn
+from selection.data.messages.turns import TurnKeys, as_list, conversations_in, is_turn
 
 Row = Mapping[str, object]
 
@@ -49,10 +49,30 @@ class Cells:
         """The first of the names that has a value; "" for none."""
         return next(self.all_of(names), "")
 
+    def read_spelled_turns(self, names: Sequence[str]) -> bool:
+        """Take the turns that the cells spell as JSON, if all of them do; a table has only texts.
+
+        One that does not is a text like any other, whatever JSON it is.
+        """
+        turns = {self._names[name]: _spelled_turns(self.peek(name), self.keys) for name in names}
+        if not turns or None in turns.values():
+            return False
+        self.row = {**self.row, **turns}
+        return True
+
     def all_of(self, names: Iterable[str]) -> Iterator[str]:
         """Those of the names that have a value."""
         row, own = self.row, self._names
         return (name for name in names if name in own and row[own[name]] is not None)
+
+
+def _spelled_turns(value: object, keys: TurnKeys) -> list[object] | None:
+    turns = as_list(value) if isinstance(value, str) else None
+    if not turns or not all(is_turn(turn, keys) for turn in turns):
+        return None
+    roles = [next((turn[key] for key in keys.speaker if key in turn), None) for turn in turns
+             if isinstance(turn, dict)]  # fmt: skip
+    return turns if all(fold(str(role)) in {**ROLE_OF, **keys.roles} for role in roles) else None
 
 
 @lru_cache(maxsize=4096)

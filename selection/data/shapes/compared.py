@@ -35,7 +35,8 @@ def judged_row(cells: Cells) -> tuple[Row, set[str]] | None:
     row = dict(cells.row)
     if rejected := cells.first(REJECTED):
         turns = cells.first(TURN_COLUMNS)
-        if (chosen := _last_answer(cells.peek(turns))) is None:
+        chosen = _last_answer(cells.peek(turns))
+        if chosen is None or not _may_be_answer(cells.peek(rejected)):
             return None
         row["chosen"] = chosen
         return row, {cells.own_name(turns), cells.own_name(rejected)}
@@ -47,6 +48,11 @@ def judged_row(cells: Cells) -> tuple[Row, set[str]] | None:
         row, prompt = _with_prompt(cells, row)
         return row, {*names, *map(cells.own_name, verdict), *prompt}
     return None
+
+
+def _may_be_answer(value: object) -> bool:
+    """Whether a cell is a text or turns; a flag or a score under such a name is none."""
+    return isinstance(value, str | list | dict) and bool(value)
 
 
 def _last_answer(turns: object) -> list[object] | None:
@@ -68,7 +74,7 @@ def _sides(cells: Cells) -> Iterator[tuple[str, str, tuple[str, str]]]:
         for stem in _ANSWERS:
             for joint in ("_", ""):
                 first, second = (f"{stem}{joint}{end}" for end in pair)
-                if cells.peek(first) is not None and cells.peek(second) is not None:
+                if _may_be_answer(cells.peek(first)) and _may_be_answer(cells.peek(second)):
                     yield first, second, pair
 
 
