@@ -50,6 +50,13 @@ def _system_cases() -> list[Case]:
     rows = [{"system_prompt": t[0]["text"], "question": t[1]["text"], "response": t[2]["text"]}
             for t in talks]  # fmt: skip
     cases.append(Case("system_prompt, question, response", jsonl(rows), talks))
+    mapped = {"columns": {"prompt": "ask", "response": "reply"}}
+    rows = [{"system_prompt": t[0]["text"], "ask": t[1]["text"], "reply": t[2]["text"]}
+            for t in talks]  # fmt: skip
+    cases.append(Case("system_prompt beside mapped columns", jsonl(rows), talks, settings=mapped))
+    texts = [[talk[0], talk[2]] for talk in talks]
+    rows = [{"system": talk[0]["text"], "text": talk[1]["text"]} for talk in texts]
+    cases.append(Case("system beside a bare text", jsonl(rows), texts))
     talks = pairs(2110, 2)
     same = [[system("One."), *talks[0]], [system("Two."), *talks[0]]]
     rows = [{"system": t[0]["text"], "conversations": [

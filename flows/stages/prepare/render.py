@@ -154,7 +154,8 @@ def render(workspace: Workspace, pool: PreparedPool, model_input: ModelInput) ->
         totals = rendered.totals
         handle.detail = (
             f"{totals['n_tokens']:,} tokens, {totals['n_counted']:,} counted, "
-            f"{totals['n_truncated']:,} examples truncated{_fallbacks(model_input.renderer)}"
+            f"{totals['n_truncated']:,} examples truncated at"
+            f" {model_input.renderer.settings['max_length']:,}{_fallbacks(model_input.renderer)}"
         )
     _refuse_uncounted(rendered, int(model_input.renderer.settings["max_length"]))
     return rendered

@@ -10,17 +10,19 @@ from selection.data.messages.names import (
     PROMPTS,
     REJECTED,
     RESULTS,
+    SYSTEM_COLUMNS,
     TEXT_ANSWER,
     TEXT_PROMPTS,
     TEXT_TURN_COLUMNS,
     TURN_COLUMNS,
     WRAPPERS,
+    fold,
 )
 from selection.data.messages.problems import Message, RowProblem, not_text, not_this_shape
 from selection.data.messages.transcripts import prompt_transcript, strange_mark, transcript_of
 from selection.data.messages.turns import as_list, conversations_in, is_turn
 from selection.data.shapes.cells import Cells, side, system_turns
-from selection.data.shapes.columns import joined_cells
+from selection.data.shapes.columns import joined_cells, parts_of
 from selection.data.shapes.compared import judged_row
 from selection.data.shapes.exported_chats import tree_of_nodes
 from selection.records import DropReason, PoolSource
@@ -281,7 +283,8 @@ def read_text(cells: Cells, source: PoolSource) -> Conversations:
     if mark := strange_mark(text):
         detail = f"`text` has marks of turns of no known style, such as `{mark}`"
         raise RowProblem(DropReason.UNKNOWN_ROLE, detail)
-    return [[{"role": "assistant", "content": cells.take("text")}]]
+    messages: list[Message] = [{"role": "assistant", "content": cells.take("text")}]
+    return [system_turns(cells, messages, ()) + messages]
 
 
 def read_mapping(cells: Cells, source: PoolSource) -> Conversations:
@@ -293,7 +296,10 @@ def read_mapping(cells: Cells, source: PoolSource) -> Conversations:
         raise not_this_shape(f"nothing in {', '.join(wanted)}")
     messages = _history(cells) if "history" in columns.values() else []
     messages = messages + (prompt or []) + (answer or [])
-    return [messages]
+    mapped = {fold(n) for each in columns.values() for part in parts_of(each) for n in part}
+    if "system" in columns or not mapped.isdisjoint(SYSTEM_COLUMNS):
+        return [messages]  # the settings say what its system text is, or that it is none
+    return [system_turns(cells, messages, ()) + messages]
 
 
 def _mapped(cells: Cells, source: PoolSource, role: str) -> list[Message] | None:
