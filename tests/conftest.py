@@ -52,6 +52,7 @@ SLOW_MODULES = {
     "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",
     "test_represent_spaces", "test_represent_workers", "test_representation_cuda_memory",
     "test_representation_on_cuda", "test_sae_training", "test_sae_training_architectures",
+    "test_sae_training_on_models",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
     "test_stages_main_job", "test_stages_recompute_keys", "test_stages_session",
     "test_stages_spaces", "test_wording_reasons",

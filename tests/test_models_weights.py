@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from selection.activations.model import load_activation_model
 from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import resolve_model
-from selection.models.weights import check_file
+from selection.models.weights import check_file, hash_weights
 from selection.sae.formats.weight_files import read_weights
 from tests.fuzz_cases import fuzz
 
@@ -133,6 +134,29 @@ def test_parts_are_the_same_model_under_another_hash(folder: Path) -> None:
     parts = resolve_model(folder).weights_sha256
     save_file({"x": torch.ones(2)}, stray)
     assert resolve_model(folder).weights_sha256 == parts
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rows", "refused"),
+    [
+        ("mllama", "language_model.model.embed_tokens.weight", 48, False),
+        ("mllama", "language_model.model.embed_tokens.weight", 40, True),
+        ("moshi", "decoder.model.embed_tokens.weight", 41, False),
+        ("llama", "model.embed_tokens.weight", 48, True),
+        ("fuyu", "vision_embed_tokens.weight", 8, False),
+    ],
+)
+def test_rows_of_the_embedding_are_those_of_the_vocabulary(
+    kind: str, name: str, rows: int, refused: bool, tmp_path: Path
+) -> None:
+    save_file({name: torch.ones(rows, 4)}, tmp_path / WEIGHTS)
+    config = {"model_type": kind, "text_config": {"vocab_size": 40}}
+    hashed = partial(hash_weights, tmp_path, config, lambda file: file.name)
+    if refused:
+        with pytest.raises(InputError, match=f"the weights know {rows} tokens, the config"):
+            hashed()
+    else:
+        assert hashed() == WEIGHTS
 
 
 FILES = ["config.json", WEIGHTS, "generation_config.json", "tokenizer.json", "adapter_config.json",

@@ -1,5 +1,6 @@
 """What SAEs mean and their files do not say: hookpoints, releases of SAELens, names of models."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint, canonical, hookpoint_of
 from selection.models.hub import fetch
 from selection.models.resolve import resolve_model
-from selection.sae.compatibility import check_fits, model_note
+from selection.sae.compatibility import check_fits, model_note, trained_at
 from selection.sae.encode import encode
 from selection.sae.formats.find import family_of
 from selection.sae.formats.load import load_sae, read_sae_info
@@ -84,6 +85,58 @@ def test_without_such_a_norm_both_are_one_module(tiny_model_dir: Path) -> None:
 )
 def test_module_names_and_hook_names_mean_what_their_libraries_read(name: str, meant: str) -> None:
     assert str(hookpoint_of(name)) == canonical(name) == meant
+
+
+@pytest.mark.parametrize(
+    ("submodule", "folder", "hookpoint"),
+    [
+        ("resid_post_layer_3", "x", "layers.3"),
+        ("mlp_out_layer_3", "x", "mlp_module@3"),
+        ("attn_out_layer_3", "x", "attn_module@3"),
+        ("mlp_in_layer_3", "resid_out_layer3", None),
+        ("embed", "x", None),
+        ("", "mlp_out_layer3", "mlp_module@3"),
+        ("", "resid_out_layer3", "layers.3"),
+        ("", "x", None),
+    ],
+)
+def test_a_dictionarys_place_is_what_its_submodule_says_or_unknown(
+    submodule: str, folder: str, hookpoint: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / folder / "10_32"
+    shutil.copytree(SAES / "dictionary_AutoEncoder", path)
+    config = json.loads((path / "config.json").read_text())
+    config["trainer"]["submodule_name"] = submodule
+    (path / "config.json").write_text(json.dumps(config))
+    assert read_sae_info(path).hookpoint == load_sae(path).info.hookpoint == hookpoint
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(POST_NORM))
+@pytest.mark.parametrize("part", ["mlp", "self_attn"])
+def test_a_folder_of_sparsify_reads_the_output_of_its_module(
+    kind: str, part: str, tmp_path: Path
+) -> None:
+    """Not behind the norm that follows it, on models that have one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**SIZES, **POST_NORM[kind]})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    seen: list[torch.Tensor] = []
+    getattr(model.model.layers[3], part).register_forward_hook(
+        lambda _, __, out: seen.append(out if torch.is_tensor(out) else out[0])
+    )
+    ids = torch.arange(5, 40)
+    with torch.no_grad():
+        model(ids[None])
+    folder = tmp_path / f"layers.3.{part}"
+    shutil.copytree(SAES / "sparsify_topk" / "layers.4", folder)
+    hookpoint = trained_at(read_sae_info(folder))
+    read = load_activation_model(resolve_model(tmp_path / "model"), hookpoint)
+    [[ours]] = read.read_samples([ids.numpy().astype("uint32")])
+    torch.testing.assert_close(ours, seen[0][0], rtol=1e-4, atol=1e-5)
 
 
 def in_hub(case: str, repository: str, folder: str, root: Path, inner: str = "") -> Path:

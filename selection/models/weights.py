@@ -20,7 +20,9 @@ _STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
 _AGAIN = "Download it again, for example with `hf download`."
 _MAX_HEADER = 100_000_000  # bytes; the limit of the format's own library
 _LFS = b"version https://git-lfs"
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
+_ROWS_BEYOND = {"mllama": 8, "moshi": 1}
+"""Rows of the embedding that these models have beyond their vocabulary, for pictures and starts."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -208,8 +210,10 @@ def _check_embedding(files: list[Path], config: Mapping[str, Any]) -> None:
     n_vocab = (inner if isinstance(inner, Mapping) else config).get("vocab_size")
     for file in files:
         for name, tensor in check_file(file).items():
-            rows = tensor.get("shape", [None])[0] if name.endswith(_EMBEDDINGS) else None
-            if isinstance(n_vocab, int) and isinstance(rows, int) and rows != n_vocab:
+            module = name.removesuffix(".weight").rsplit(".", 1)[-1]
+            rows = tensor.get("shape", [None])[0] if module in _EMBEDDINGS else None
+            more = _ROWS_BEYOND.get(str(config.get("model_type")), 0)
+            if isinstance(n_vocab, int) and isinstance(rows, int) and rows != n_vocab + more:
                 raise InputError(
                     f"the weights know {rows} tokens, the configuration {n_vocab}",
                     file=file,

@@ -288,7 +288,12 @@ _DICTIONARIES = {
     "JumpReluAutoEncoder": ("jumprelu", _MATRICES),
 }
 """Class that wrote the SAE -> how its latents are selected, and its tensors."""
-_SITES = {"resid_post": "layers.{}", "mlp_out": "mlp_module@{}", "attn_out": "attn_module@{}"}
+_SITES = {
+    "resid_post": "layers.{}",
+    "resid_out": "layers.{}",
+    "mlp_out": "mlp_module@{}",
+    "attn_out": "attn_module@{}",
+}
 
 
 def _dictionary(sae: Checkpoint) -> Mapping[str, Any]:
@@ -311,9 +316,11 @@ def _dictionary(sae: Checkpoint) -> Mapping[str, Any]:
         raise sae.refuse("expected activation_dim and dict_size", "trainer", sorted(trainer))
     fixed = kind == "AutoEncoderTopK"
     k, layer = trainer.get("k"), trainer.get("layer")
-    site = next((s for s in _SITES if s in str(trainer.get("submodule_name") or "")), "resid_post")
+    # Without a name, the folder may say it (`resid_out_layer3/10_32768`); else the user must.
+    read = str(trainer.get("submodule_name") or "/".join(sae.path.absolute().parts[-2:]))
+    site = next((s for s in _SITES if s in read), None)
     return {
-        "hookpoint": _SITES[site].format(layer) if isinstance(layer, int) else None,
+        "hookpoint": _SITES[site].format(layer) if site and isinstance(layer, int) else None,
         "d_in": d_in,
         "num_latents": n_latents,
         "k": k,

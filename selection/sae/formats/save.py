@@ -18,7 +18,18 @@ from selection.sae.formats.libraries import SAELENS, SPARSIFY
 from selection.sae.metadata import RECORD
 
 _ARCHITECTURES = {"topk": "topk", "relu": "standard", "jumprelu": "jumprelu"}
-_HOOKS = {"resid": "hook_resid_post", "mlp": "hook_mlp_out", "attn": "hook_attn_out"}
+_HOOKS = {
+    "resid": "blocks.{}.hook_resid_post",
+    "mlp": "blocks.{}.hook_mlp_out",
+    "attn": "blocks.{}.hook_attn_out",
+    "mlp_module": "layers.{}.mlp",
+    "attn_module": "layers.{}.self_attn",
+    "resid_mid": "blocks.{}.hook_resid_mid",
+    "mlp_norm": "blocks.{}.ln2.hook_normalized",
+    "mlp_in": "blocks.{}.mlp.hook_in",
+    "heads": "blocks.{}.attn.hook_z",
+}
+"""TransformerLens' names of hookpoints; it has none for a module's output before a norm."""
 _WRITTEN_FOR = "6.0.0"  # without a version of 6 or later SAELens takes a config for an older one
 
 
@@ -71,7 +82,7 @@ def save_saelens(
     hookpoint = hookpoint_of(info.hookpoint)
     hook = info.hookpoint
     if hookpoint is not None:
-        hook = f"blocks.{hookpoint.block}.{_HOOKS[hookpoint.site.removesuffix('_module')]}"
+        hook = _HOOKS[hookpoint.site].format(hookpoint.block)
     metadata = {
         "sae_lens_version": _WRITTEN_FOR,
         "model_name": info.model_name,
