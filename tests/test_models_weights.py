@@ -65,8 +65,31 @@ def cut(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(content[: len(content) // 2])
 
 
-def only(folder: Path, name: str) -> None:
+def only(folder: Path, name: str) -> str:
     (folder / WEIGHTS).rename(folder / name)
+    return WEIGHTS
+
+
+def retype(folder: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    save_file({n: t.to(dtype) if "proj" in n else t for n, t in tensors.items()}, folder / WEIGHTS)
+
+
+def add(folder: Path, name: str) -> None:
+    save_file({**load_file(folder / WEIGHTS), name: torch.ones(4)}, folder / WEIGHTS)
+
+
+def blank(folder: Path) -> None:
+    """The size was reserved, and the second half never arrived."""
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+
+
+def half_pickle(folder: Path) -> None:
+    file = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / WEIGHTS), file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (folder / WEIGHTS).unlink()
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -74,6 +97,19 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
                      r"config\.json: `quantization_config`: .*quantised.*'bitsandbytes'"),
     "gptq": (lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}), "'gptq'"),
     "mxfp4": (lambda f: edit(f, quantization_config={"quant_method": "mxfp4"}), "'mxfp4'"),
+    "compressed": (lambda f: edit(f, compression_config={"quant_method": "compressed-tensors"}),
+                   r"`compression_config`.*'compressed-tensors'"),
+    "float8 unsaid": (lambda f: retype(f, torch.float8_e4m3fn), "quantised.*does not say.*F8_E4M3"),
+    "int8 unsaid": (lambda f: retype(f, torch.int8), "quantised.*does not say.*'I8'"),
+    "scales": (lambda f: add(f, "model.layers.0.mlp.up_proj.weight_scale_inv"), "are quantised"),
+    "gptq unsaid": (lambda f: add(f, "model.layers.0.mlp.up_proj.qweight"), "are quantised"),
+    "bnb unsaid": (lambda f: add(f, "x.weight.quant_state.bitsandbytes__nf4"), "are quantised"),
+    "end never written": (lambda f: blank(f), "all values of this matrix are 0.*not finished"),
+    "half a pickle": (lambda f: half_pickle(f), r"pytorch_model\.bin: these weights are not whole"),
+    "unfinished": (lambda f: only(f, f"{WEIGHTS}.incomplete"), "download .* was not finished"),
+    "deepspeed": (lambda f: only(f, "global_step9"), "only a checkpoint of DeepSpeed.*zero_to_fp"),
+    "consolidated": (lambda f: only(f, "consolidated.safetensors"), "format of the model's makers"),
+    "a folder": (lambda f: (f / only(f, "x")).mkdir(), "no file, or a link to nothing"),
     "leftover adapter": (lambda f: (f / "adapter_config.json").write_text("{}"),
                          r"adapter_config\.json: an adapter lies beside the weights.*Move"),
     "adapter alone": (lambda f: only(f, "adapter_model.safetensors"), "only the weights of an ada"),
@@ -81,7 +117,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a download": (cut, r"model\.safetensors: these weights are not whole"),
     "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "no weights, or only their beginning"),
     "missing part": (lambda f: without(f, "model-00002-of-00002.safetensors"),
-                     r"1 of 2 parts.*'model-00002-of-00002\.safetensors'"),
+                     r"1 of 2 parts.*: model-00002-of-00002\.safetensors"),
     "missing index": (lambda f: without(f, f"{WEIGHTS}.index.json"), "index of these parts.*missi"),
     "grown embedding": (grow, "the weights know 408 tokens, the configuration 400.*vocab_size"),
     "fsdp": (lambda f: only(f, "pytorch_model_fsdp.bin"), "only a checkpoint of FSDP.*save_pretr"),

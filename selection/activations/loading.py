@@ -148,10 +148,13 @@ def _explained(folder: Path) -> Iterator[None]:
         raise
     except _NOT_LOADED as error:
         first = next(filter(None, str(error).splitlines()), type(error).__name__)
+        is_new = "does not recognize this architecture" in str(error)
         raise InputError(
             f"transformers cannot load this model ({first[:200]})",
             file=folder,
-            remedy="Download it again, or save it with transformers.",
+            remedy="Use a newer version of transformers, or another model."
+            if is_new
+            else "Download it again, or save it with transformers.",
         ) from error
 
 

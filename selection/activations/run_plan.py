@@ -203,6 +203,12 @@ def _plain_activations(
             file=resolved.path,
             remedy="Use another model, or another version of transformers.",
         ) from error
+    if not all(bool(part.isfinite().all()) for parts in expected for part in parts):
+        raise InputError(
+            "the model's activations are not finite",
+            file=resolved.path,
+            remedy="Its weights are damaged: download them again; for float16, use bfloat16.",
+        )
     if not again <= TOLERANCES[dtype]:
         raise InputError(
             f"the same tokens give other activations when they are run again (by {again:.1g} of"

@@ -7,7 +7,9 @@ its hash.
 
 import hashlib
 import json
+import re
 import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -20,6 +22,13 @@ _STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
 _AGAIN = "Download it again, for example with `hf download`."
 _MAX_HEADER = 100_000_000  # bytes; the limit of the format's own library
 _LFS = b"version https://git-lfs"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_QUANTISED = re.compile(
+    r"\.(qweight|scales|qzeros|weight_scale|weight_scale_inv|weight_packed|SCB|absmax"
+    r"|quant_state\..+|W_q)$"
+)
+"""Names of tensors beside quantised weights: GPTQ, AWQ, FP8, compressed-tensors, bnb, HQQ."""
+_MOST_EDGE = 64  # bytes of a matrix that are looked at, at both ends and in the middle
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
 _ROWS_BEYOND = {"mllama": 8, "moshi": 1}
 """Rows of the embedding that these models have beyond their vocabulary, for pictures and starts."""
@@ -57,7 +66,8 @@ def hash_weights(folder: Path, config: Mapping[str, Any], hash_file: Callable[[P
         raise _no_weights(folder)
     for file in files:
         check_file(file)
-    _check_embedding(files, config)
+    for file in files:
+        _check_tensors(file, config)
     with ThreadPoolExecutor(max_workers=4) as threads:
         hashes = list(threads.map(hash_file, files))
     if len(hashes) == 1:
@@ -105,6 +115,8 @@ def check_file(file: Path) -> dict[str, Any]:
         if file.suffix != ".safetensors":
             if not size:
                 raise InputError("this file of weights is empty", file=file, remedy=_AGAIN)
+            if start.startswith(b"PK") and not zipfile.is_zipfile(file):
+                raise InputError("these weights are not whole", file=file, remedy=_AGAIN)
             return {}
         opened.seek(0)
         length = struct.unpack("<Q", opened.read(8))[0] if size >= 8 else 0
@@ -117,8 +129,8 @@ def check_file(file: Path) -> dict[str, Any]:
             )
         try:
             header = json.loads(opened.read(length))
-            ends = [t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"]
-            end = 8 + length + max(ends, default=0)
+            header.pop("__metadata__", None)
+            end = 8 + length + max((_ends(tensor)[1] for tensor in header.values()), default=0)
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError(
                 "the header of these weights is damaged", file=file, remedy=_AGAIN
@@ -142,9 +154,9 @@ def _parts(index: Path) -> list[Path]:
     missing = [part.name for part in parts if not part.is_file()]
     if missing or not parts:
         raise InputError(
-            f"{len(missing)} of {len(parts)} parts of the weights are missing",
+            f"{len(missing)} of {len(parts)} parts of the weights are missing:"
+            f" {', '.join(missing[:3])}",
             file=index,
-            value=missing[:3],
             remedy=_AGAIN,
         )
     return parts
@@ -152,14 +164,15 @@ def _parts(index: Path) -> list[Path]:
 
 def _refuse_foreign(folder: Path, config: Mapping[str, Any]) -> None:
     """Raise InputError for weights that would be read otherwise than as they stand there."""
-    quantised = config.get("quantization_config")
-    if quantised:
+    key = next((k for k in ("quantization_config", "compression_config") if config.get(k)), None)
+    if key is not None:
+        quantised = config[key]
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
         raise InputError(
             "the weights are quantised, and activations of such a model were not compared with"
             " those that its SAEs were trained on",
             file=folder / "config.json",
-            field="quantization_config",
+            field=key,
             value=method or quantised,
             remedy="Use the model in bfloat16 or float32, under its own name.",
         )
@@ -176,6 +189,19 @@ def _refuse_foreign(folder: Path, config: Mapping[str, Any]) -> None:
 def _no_weights(folder: Path) -> InputError:
     """The error for a folder without weights; it names what is there instead."""
     for pattern, what, remedy in (
+        ("model.safetensors", "this is no file, or a link to nothing", _AGAIN),
+        ("pytorch_model.bin", "this is no file, or a link to nothing", _AGAIN),
+        ("*.incomplete", "the download of the weights was not finished", _AGAIN),
+        (
+            "global_step*",
+            "only a checkpoint of DeepSpeed is here",
+            "Run its zero_to_fp32.py, save the model with `save_pretrained` and give that folder.",
+        ),
+        (
+            "consolidated*",
+            "only weights in the format of the model's makers are here",
+            "Download the files of transformers' format (model.safetensors), or convert these.",
+        ),
         (
             "adapter_model.*",
             "only the weights of an adapter are here",
@@ -204,19 +230,58 @@ def _no_weights(folder: Path) -> InputError:
     return InputError("there are no weights", file=folder, remedy=remedy)
 
 
-def _check_embedding(files: list[Path], config: Mapping[str, Any]) -> None:
-    """Raise InputError where the token embedding has not as many rows as the configuration says."""
+def _check_tensors(file: Path, config: Mapping[str, Any]) -> None:
+    """Raise InputError for tensors that cannot be those of the configuration, by their header.
+
+    Quantised ones, a token embedding of other rows, and matrices of zeros: a file whose end was
+    reserved and never downloaded.
+    """
+    header = check_file(file)
     inner = config.get("text_config")
     n_vocab = (inner if isinstance(inner, Mapping) else config).get("vocab_size")
-    for file in files:
-        for name, tensor in check_file(file).items():
-            module = name.removesuffix(".weight").rsplit(".", 1)[-1]
-            rows = tensor.get("shape", [None])[0] if module in _EMBEDDINGS else None
-            more = _ROWS_BEYOND.get(str(config.get("model_type")), 0)
-            if isinstance(n_vocab, int) and isinstance(rows, int) and rows != n_vocab + more:
-                raise InputError(
-                    f"the weights know {rows} tokens, the configuration {n_vocab}",
-                    file=file,
-                    field=name,
-                    remedy="Set vocab_size in config.json, or save the model with transformers.",
-                )
+    more = _ROWS_BEYOND.get(str(config.get("model_type")), 0)
+    data = file.stat().st_size - max((_ends(t)[1] for t in header.values()), default=0)
+    for name, tensor in header.items():
+        shape, dtype = tensor.get("shape"), tensor.get("dtype")
+        if _QUANTISED.search(name) or (name.endswith(".weight") and dtype not in _FLOATS):
+            raise InputError(
+                "the weights are quantised, and the configuration does not say how",
+                file=file,
+                field=name,
+                value=dtype,
+                remedy="Use the model in bfloat16 or float32, under its own name.",
+            )
+        shape = shape if isinstance(shape, list) else []
+        module = name.removesuffix(".weight").rsplit(".", 1)[-1]
+        rows = shape[0] if shape and module in _EMBEDDINGS else None
+        if isinstance(n_vocab, int) and isinstance(rows, int) and rows != n_vocab + more:
+            raise InputError(
+                f"the weights know {rows} tokens, the configuration {n_vocab}",
+                file=file,
+                field=name,
+                remedy="Set vocab_size in config.json, or save the model with transformers.",
+            )
+        if len(shape) > 1 and _is_zero(file, data, *_ends(tensor)):
+            raise InputError(
+                "all values of this matrix are 0: its download was not finished",
+                file=file,
+                field=name,
+                remedy=_AGAIN,
+            )
+
+
+def _ends(tensor: Mapping[str, Any]) -> tuple[int, int]:
+    """Where a tensor's bytes begin and end among the data."""
+    first, last = tensor["data_offsets"]
+    return int(first), int(last)
+
+
+def _is_zero(file: Path, data: int, first: int, last: int) -> bool:
+    """Whether all bytes of a tensor are 0; data: where the tensors begin in the file."""
+    with file.open("rb") as opened:
+        for start in (first, (first + last) // 2, max(first, last - _MOST_EDGE)):
+            opened.seek(data + start)
+            if any(opened.read(min(_MOST_EDGE, last - start))):
+                return False
+        opened.seek(data + first)
+        return last > first and not opened.read(last - first).strip(b"\0")
