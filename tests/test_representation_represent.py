@@ -304,3 +304,38 @@ def test_samples_of_other_tokens_are_refused(model: ActivationModel, coder: Spar
     other = [replace(s, tokens=s.tokens + np.uint32(1)) for s in SAMPLES]
     with pytest.raises(ValueError, match="other tokens"):
         represent_heads(SAMPLES, model, [head], 1000, None, [other])
+
+
+def test_tokens_that_are_left_out_do_not_widen_the_others(
+    model: ActivationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention sinks have thousands of latents: their rows would be made for every token."""
+    hidden = torch.cat([part.hidden for part in iter_activations(model, SAMPLES, 128)])
+    limit = float(hidden.norm(dim=1).sort().values[-4])  # three are above it
+    d, m = hidden.shape[1], 256
+    rows = torch.randn(m, d, generator=torch.Generator().manual_seed(0))
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    info = SaeInfo("", None, d, m, 0, "jumprelu", centers=False)
+    threshold = torch.full((m,), 0.4 * limit)
+    sinks = make_coder(rows, torch.zeros(m), rows, torch.zeros(d), info=info, threshold=threshold)
+    expected, report = vectors(SAMPLES, model, sinks, max_norm=limit)
+    assert report.n_outliers == 3
+    seen: list[float] = []
+
+    def watched(coder: SparseCoder, x: torch.Tensor) -> TopActs:
+        seen.append(float(x.norm(dim=1).max()))
+        return encode(coder, x)
+
+    monkeypatch.setattr("selection.representation.heads.encode", watched)
+    again, _ = vectors(SAMPLES, model, sinks, max_norm=limit)
+    assert max(seen) <= limit
+    assert np.array_equal(to_dense(again), to_dense(expected))
+    assert len(again.values)
+    for row, one in enumerate(SAMPLES):
+        for part in iter_activations(model, [one], 128):
+            found = encode(sinks, part.hidden)
+            dense = torch.zeros(len(part.hidden), m)
+            dense.scatter_add_(1, found.top_indices, found.top_acts)
+            inside = part.hidden.norm(dim=1) <= limit
+            mean = dense[inside].sum(0) / max(1, int(inside.sum()))
+            np.testing.assert_allclose(to_dense(again)[row] * 1e-3, mean, atol=6e-4)

@@ -134,10 +134,15 @@ class _BatchLatents:
         return self._norms[hookpoint]
 
     def latents(self, head: Head) -> TopActs:
-        """Of all of them by the head's SAE."""
-        key = (head.hookpoint, head.coder.info.sae_id)
+        """Of all of them by the head's SAE; of those above its largest norm they mean nothing."""
+        key = (head.hookpoint, head.coder.info.sae_id, head.max_norm)
         if key not in self._latents:
-            self._latents[key] = encode(head.coder, self.hidden(head.hookpoint))
+            hidden = self.hidden(head.hookpoint)
+            if head.max_norm is not None:
+                # Attention sinks have thousands of latents, and every row is as wide as the widest.
+                above = self.norms(head.hookpoint) > head.max_norm
+                hidden = hidden.masked_fill(above[:, None], 0.0)
+            self._latents[key] = encode(head.coder, hidden)
         return self._latents[key]
 
 
