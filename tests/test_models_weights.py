@@ -177,6 +177,7 @@ def test_parts_are_the_same_model_under_another_hash(folder: Path) -> None:
     [
         ("mllama", "language_model.model.embed_tokens.weight", 48, False),
         ("mllama", "language_model.model.embed_tokens.weight", 40, True),
+        ("mllama_text_model", "model.embed_tokens.weight", 48, False),
         ("moshi", "decoder.model.embed_tokens.weight", 41, False),
         ("llama", "model.embed_tokens.weight", 48, True),
         ("fuyu", "vision_embed_tokens.weight", 8, False),

@@ -30,7 +30,7 @@ _QUANTISED = re.compile(
 """Names of tensors beside quantised weights: GPTQ, AWQ, FP8, compressed-tensors, bnb, HQQ."""
 _MOST_EDGE = 64  # bytes of a matrix that are looked at, at both ends and in the middle
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
-_ROWS_BEYOND = {"mllama": 8, "moshi": 1}
+_ROWS_BEYOND = {"mllama": 8, "mllama_text_model": 8, "moshi": 1}
 """Rows of the embedding that these models have beyond their vocabulary, for pictures and starts."""
 
 
