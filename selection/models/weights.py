@@ -261,7 +261,9 @@ def _check_tensors(file: Path, config: Mapping[str, Any]) -> None:
                 field=name,
                 remedy="Set vocab_size in config.json, or save the model with transformers.",
             )
-        if len(shape) > 1 and _is_zero(file, data, *_ends(tensor)):
+        # Biases in several dimensions may be 0 for good.
+        is_matrix = len(shape) > 1 and name.endswith(".weight")
+        if is_matrix and _is_zero(file, data, *_ends(tensor)):
             raise InputError(
                 "all values of this matrix are 0: its download was not finished",
                 file=file,
