@@ -11,6 +11,7 @@ from tests.cases.talks import (
     assistant,
     longer,
     openai,
+    openai_turn,
     pairs,
     question,
     system,
@@ -38,6 +39,10 @@ def _transcripts() -> list[Case]:
         "llama 3": ({role: f"<|start_header_id|>{role}<|end_header_id|>\n\n"
                      for role in ("user", "assistant")}, "<|eot_id|>"),
         "zephyr": ({role: f"<|{role}|>\n" for role in ("user", "assistant")}, "</s>\n"),
+        "granite": ({role: f"<|start_of_role|>{role}<|end_of_role|>" for role in
+                     ("user", "assistant")}, "<|end_of_text|>\n"),
+        "nemo": ({"user": "<extra_id_1>User\n", "assistant": "<extra_id_1>Assistant\n"}, "\n"),
+        "metharme": ({"user": "<|user|>", "assistant": "<|model|>"}, ""),
         "alpaca and its end": ({"user": "Do it.\n\n### Instruction:\n",
                                 "assistant": "\n\n### Response:\n"}, "<|end_of_text|>"),
     }  # fmt: skip
@@ -152,6 +157,26 @@ def _providers() -> list[Case]:
         {"sender": {"user": "human"}.get(t["role"], t["role"]), "text": t["text"]} for t in talk]}
         for talk in talks]  # fmt: skip
     cases.append(Case("an exported chat", jsonl(rows), talks))
+    talks = [[t[0], {**t[1], "thought": f"Part {i} first."}] for i, t in enumerate(pairs(9560))]
+    rows = [{"messages": [openai_turn(t[0]), {"role": "assistant", "content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": t[1]["thought"]}]},
+        {"type": "text", "text": t[1]["text"]}]}]} for t in talks]  # fmt: skip
+    cases.append(Case("thoughts as lists of parts", jsonl(rows), talks))
+    talks = pairs(9570)
+    rows = [{"messages": [openai_turn(t[0]), {"role": "assistant", "content": None if i % 2 else [
+        {"type": "refusal", "refusal": t[1]["text"]}], **({"refusal": t[1]["text"]} if i % 2
+                                                         else {})}]}
+            for i, t in enumerate(talks)]  # fmt: skip
+    cases.append(Case("refusals", jsonl(rows), talks))
+    rows = [
+        {
+            "messages": openai([user(f"<image> {question(1)}"), assistant(answer(1))]),
+            "image_path": "a.jpg",
+        },
+        {"messages": openai(pairs(9580)[0]), "image_path": "b.jpg"},
+    ]
+    cases.append(Case("an image by its path", jsonl(rows), pairs(9580, 1),
+                      drops={"image_or_audio": 1}))  # fmt: skip
     talks, tools = with_tools(9550)
     both = [[*t[:1], {**t[1], "calls": [*t[1]["calls"], ("weigh", {"grams": 1})]}, *t[2:]]
             for t in talks]  # fmt: skip

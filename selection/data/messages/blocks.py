@@ -113,6 +113,11 @@ def _thought(part: Message) -> str:
     for key in ("thinking", "text", "reasoning", "data"):
         if isinstance(value := part.get(key), str):
             return value
+        if isinstance(value, list):  # of parts, as Mistral writes it
+            texts = [item.get("text") if isinstance(item, dict) else item for item in value]
+            if all(isinstance(text, str) for text in texts):
+                return "".join(text for text in texts if isinstance(text, str))
+            raise not_text(key, value)
     return ""
 
 

@@ -6,7 +6,10 @@ from selection.data.messages.blocks import MEDIA_KEYS, MEDIA_WORDS
 from selection.data.messages.names import REASONING_KEYS, WEIGHT_KEYS
 from selection.data.messages.problems import Message
 
-_MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
+_MEDIA_COLUMNS = (
+    "image", "images", "audio", "audios", "video", "videos", "image_path", "image_paths",
+    "image_url", "image_file", "audio_path", "video_path",
+)  # fmt: skip
 _PLACEHOLDERS = ("<image>", "<audio>", "<video>")
 
 

@@ -54,6 +54,7 @@ WRAPPERS = (
 SPEAKER_KEYS = ("role", "from", "speaker", "author", "sender", "speaker_role", "who")
 CONTENT_KEYS = (
     "content", "value", "text", "parts", "message", "utterance", "contents", "body", "markdown",
+    "refusal",
 )  # fmt: skip
 
 USER_KEYS = ("user", "human", "prompt", "question", "instruction", "query", "input")

@@ -28,7 +28,9 @@ _STYLES = (
     _Style(re.compile(r"<start_of_turn>(\w+)\n")),
     _Style(re.compile(r"<\|START_OF_TURN_TOKEN\|><\|(USER|CHATBOT|SYSTEM)_TOKEN\|>")),
     _Style(re.compile(r"<\uff5c(User|Assistant)\uff5c>"), preamble=True),
-    _Style(re.compile(rf"<\|({_NAMES}|observation|tool)\|>\s*", re.I)),
+    _Style(re.compile(r"<\|start_of_role\|>(\w+)<\|end_of_role\|>")),
+    _Style(re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")),
+    _Style(re.compile(rf"<\|({_NAMES}|observation|tool|model)\|>\s*", re.I)),
     _Style(
         re.compile(r"(?:^|\n)#{2,3} *(instruction|input|response|question|answer) *: *\n?", re.I),
         preamble=True,
@@ -45,7 +47,7 @@ _STYLES = (
 )
 _ENDS = (
     "</s> <|endoftext|> <|end_of_text|> <|end|> <|im_end|> <|eot_id|> <|eom_id|> <end_of_turn>"
-    " <eos> <|END_OF_TURN_TOKEN|> <\uff5cend▁of▁sentence\uff5c>"
+    " <eos> <extra_id_1> <|END_OF_TURN_TOKEN|> <\uff5cend▁of▁sentence\uff5c>"
 )
 _CLOSING = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, _ENDS.split()))}))*\s*\Z")
 _START = re.compile(

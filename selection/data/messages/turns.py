@@ -201,14 +201,14 @@ def _part(part: object) -> object:
     text = clean.get("text")
     if isinstance(text, dict) and isinstance(text.get("value"), str):
         clean["text"] = text["value"]
-    elif text is None and clean.get("type") == "text":
-        for key in ("content", "value"):
+    elif text is None and clean.get("type") in ("text", "refusal"):
+        for key in ("content", "value", "refusal"):
             if isinstance(clean.get(key), str):
                 clean["text"] = clean.pop(key)
     if not isinstance(clean.get("text"), str):
         return clean
     kind = clean.get("type", "text")
-    return {**clean, "type": "text" if kind in ("input_text", "output_text") else kind}
+    return {**clean, "type": "text" if kind in ("input_text", "output_text", "refusal") else kind}
 
 
 def _call_message(content: object, rest: Message) -> Message:
