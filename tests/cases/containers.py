@@ -188,6 +188,35 @@ def _tables() -> list[Case]:
     return cases
 
 
+def _odd_values() -> list[Case]:
+    """Values inside texts that JSON does not have, or that hide another one."""
+    talks = pairs(8900)
+    rows = [{"messages": json.dumps(row["messages"])} for row in _rows(talks)]
+    odd = ['[{"role": "user", "content": "q", "weight": NaN, "n": 1e999}, '
+           '{"role": "assistant", "content": "a"}]']  # fmt: skip
+    talks = [*talks, [user("q"), assistant("a")]]
+    cells = [*(row["messages"] for row in rows), *odd]
+    cases = [Case("numbers that JSON lacks inside a cell",
+                  table([{"messages": cell} for cell in cells]), talks)]  # fmt: skip
+    odd = [
+        '[{"role": "user", "content": "q", "content": "hidden"}]',
+        "[{'role': 'user', 'content': 'q', 'content': 'hidden', 'x': None}]",
+        '[{"role": "user", "content": "q \\ud800"}]',
+        "[{'role': 'user', 'content': 'q', 'x': {1, 2}}]",
+        "[" * 4000 + "]" * 4000,
+    ]
+    cells = [*(row["messages"] for row in rows), *odd]
+    cases.append(Case("texts that spell no turns", table([{"messages": cell} for cell in cells]),
+                      talks[:-1], drops={"not_recognized": 5}))  # fmt: skip
+    half = '{"name": "f", "arguments": {"a": "\\ud800"}}'
+    turns = [{"from": "human", "value": "q"}, {"from": "function_call", "value": half}]
+    cases.append(Case("a call with half a character", jsonl([{"conversations": turns}]),
+                      [[user("q"), assistant(half)]]))  # fmt: skip
+    line = b'{"id": 1e999, "messages": [{"role": "user", "content": "q", "n": -1e999}]}\n'
+    cases.append(Case("numbers too large", raw(line, "pool.jsonl"), [[user("q")]]))
+    return cases
+
+
 def _arrow() -> list[Case]:
     cases = []
     for number, name in enumerate(("pool.parquet", "pool.arrow", "pool.feather")):
@@ -314,5 +343,7 @@ def _weights() -> list[Case]:
     return cases
 
 
-CONTAINER_CASES = [*_compressed(), *_json(), *_tables(), *_arrow(), *_folders(), *_archives(),
-                   *_patterns(), *_weights()]  # fmt: skip
+CONTAINER_CASES = [
+    *_compressed(), *_json(), *_tables(), *_odd_values(), *_arrow(), *_folders(), *_archives(),
+    *_patterns(), *_weights(),
+]  # fmt: skip

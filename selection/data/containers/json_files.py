@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import IO, BinaryIO
 
 from selection.core.errors import InputError
+from selection.core.json_text import DECODER
 from selection.data.containers.listing import SPLITS
-from selection.data.containers.rows import DECODER, RawRow, checked_row, json_kind, parse_row
+from selection.data.containers.rows import RawRow, checked_row, json_kind, parse_row
 from selection.data.containers.streams import BOM, DataFile, open_text, open_utf8
 
 _CHUNK = 1 << 20  # characters read at once

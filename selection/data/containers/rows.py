@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
+from selection.core.json_text import DECODER, is_unicode
+
 LONG = 1 << 20
 """Bytes or characters of a text that is held in memory as rarely as possible."""
 
@@ -102,7 +104,7 @@ def checked_row(value: object, text: str, file: str, row: int, line: int | None)
     if not isinstance(value, dict):
         problem = f"a row must be a JSON object, but this is {json_kind(value)}"
         return RawRow(file, row, None, problem, line=line)
-    if "\\u" in text and _SURROGATE.search(text) and not _is_unicode(value):
+    if "\\u" in text and _SURROGATE.search(text) and not is_unicode(value):
         problem = r"a text holds half a character (a lone \ud800-\udfff escape)"
         return RawRow(file, row, None, problem, line=line)
     has_no_json = ("NaN" in text or "Infinity" in text) and _NOT_JSON.search(text)
@@ -152,29 +154,3 @@ def _unknown(value: object) -> object:
     """Arrays and scalars of numpy by their own lists; anything else by its text."""
     as_list = getattr(value, "tolist", None)
     return jsonable(as_list()) if callable(as_list) else str(value)
-
-
-def _is_unicode(value: object) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _null(_: str) -> None:
-    return None
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object; a key that stands twice would hide one of its values."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key `{twice}` stands twice in one object")
-    return value
-
-
-DECODER = json.JSONDecoder(parse_constant=_null, object_pairs_hook=_object)
-"""The one JSON reader of pools: NaN and infinities are null, and no key may stand twice."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selection.core.hashing import canonical_json
+from selection.core.json_text import decoded
 
 Message = dict[str, Any]
 Tools = Sequence[Mapping[str, Any]]
@@ -77,8 +78,8 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 def _parsed(text: str) -> object:
     """The JSON object that a string holds, or the string itself."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = decoded(text)
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, dict) else text
 

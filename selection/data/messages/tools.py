@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Mapping
 
+from selection.core.json_text import decoded
 from selection.data.messages.problems import not_this_shape
 
 _MAX_EXACT = 2**53
@@ -28,17 +29,28 @@ def compact(value: object) -> object:
 
 
 def parsed(text: str) -> object:
-    """The value that a text spells as JSON, else as Python does; None for neither."""
+    """The value that a text spells as JSON, else as Python does; None for neither.
+
+    None also where a key stands twice, a character is half, or Python's value is none of JSON's.
+    """
     try:
-        return json.loads(text)
+        return decoded(text)
     except (ValueError, RecursionError):
         pass
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's own about a backslash in somebody's text
-            return ast.literal_eval(text.strip())  # evaluates literals alone
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+            tree = ast.parse(text.strip(), mode="eval")
+        if any(_has_a_key_twice(node) for node in ast.walk(tree)):
+            return None
+        return decoded(json.dumps(ast.literal_eval(tree)))  # evaluates literals alone
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
         return None
+
+
+def _has_a_key_twice(node: ast.AST) -> bool:
+    keys = [key.value for key in getattr(node, "keys", ()) if isinstance(key, ast.Constant)]
+    return len(set(keys)) < len(keys)
 
 
 def definitions(tools: object, functions: object) -> list[object] | None:
@@ -94,8 +106,8 @@ def calls_of(value: object) -> list[object]:
     """OpenAI tool calls of a function call, an object, a list or JSON text; empty for no call."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = decoded(value)
+        except (ValueError, RecursionError):
             return []
     calls = value if isinstance(value, list) else [value]
     if not all(isinstance(item, dict) and _name_of(item) for item in calls):
