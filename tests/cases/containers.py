@@ -212,8 +212,12 @@ def _odd_values() -> list[Case]:
     turns = [{"from": "human", "value": "q"}, {"from": "function_call", "value": half}]
     cases.append(Case("a call with half a character", jsonl([{"conversations": turns}]),
                       [[user("q"), assistant(half)]]))  # fmt: skip
-    line = b'{"id": 1e999, "messages": [{"role": "user", "content": "q", "n": -1e999}]}\n'
-    cases.append(Case("numbers too large", raw(line, "pool.jsonl"), [[user("q")]]))
+    line = (
+        b'{"id": 1e999, "messages": [{"role": "user", "content": "q", "n": -1e999},'
+        b' {"role": "assistant", "content": "a"}]}\n'
+    )
+    large = [[user("q"), assistant("a")]]
+    cases.append(Case("numbers too large", raw(line, "pool.jsonl"), large))
     return cases
 
 
