@@ -43,5 +43,6 @@ def forget_pages(file: Path, flow_runs: Sequence[str]) -> int:
         raise InputError(
             f"the pages of runs cannot be removed ({error})",
             file=file,
-            remedy="Stop `saelect serve`, and repeat any command on the workspace: it carries on.",
+            remedy="Stop `saelect serve`, and repeat any command on the workspace: it carries on."
+            " A damaged database can be removed: Prefect makes a new one.",
         ) from None
