@@ -42,6 +42,7 @@ faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what co
 	$(BIN)/python -m tests.faults_main --n $(N)
 	$(BIN)/python -m tests.faults_catalog --n $(N)
 	$(BIN)/python -m tests.faults_forget --n $(if $(filter 1,$(N)),12,0)
+	$(BIN)/python -m tests.faults_outputs --n $(if $(filter 1,$(N)),2,0)
 
 fuzz: $(VENV)/.dev      ## Random and damaged input: 10,000 cases each of files, configs, SAEs, SQL
 	SAELECT_FUZZ_CASES=10000 $(BIN)/python -m pytest tests/test_fuzz_*.py

@@ -153,6 +153,12 @@ def test_what_picks_share_is_counted_over_picks_in_one_space(
     assert [row["example_id"] for row in shared] == expected
 
 
+def test_the_hash_of_a_target_is_that_of_its_exemplars(asked: tuple[Workspace, Names]) -> None:
+    rows = answer(asked, "Are the exemplars those that the target's hash names?")
+    assert [row["same"] for row in rows] == [True]
+    assert rows[0]["n_exemplars"] > 1
+
+
 def test_where_a_sample_was_used_names_selection_and_export(
     asked: tuple[Workspace, Names],
 ) -> None:

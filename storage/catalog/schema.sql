@@ -34,7 +34,7 @@ CREATE TABLE run (
     finished_at TIMESTAMP,  -- When its rows were ready (UTC).
     config JSON,  -- The resolved config, defaults filled in.
     versions JSON,  -- Versions of Python and packages.
-    git_sha VARCHAR,  -- Commit of the checkout, where it ran from one.
+    git_sha VARCHAR,  -- Commit of the checkout, where it ran from one; -dirty: with changes.
     who VARCHAR,  -- Account that started it.
     host VARCHAR,  -- Machine it ran on.
     "trigger" VARCHAR,  -- cli, ui, api or schedule.
@@ -88,8 +88,8 @@ CREATE TABLE run_stage (
 CREATE TABLE artifact (
     run_id VARCHAR NOT NULL,  -- The run that read or made it.
     step VARCHAR NOT NULL,  -- read, prepare, exemplars, represent, rank or select.
-    artifact VARCHAR NOT NULL,  -- Its name: a file, a folder, a model, an SAE, a selection id.
-    sha256 VARCHAR,  -- Hash of its content, where it has one.
+    artifact VARCHAR NOT NULL,  -- Its name: file, folder, model, SAE, exemplar's vector, selection.
+    sha256 VARCHAR,  -- Hash of its content, where it has one; of a vector: its key in shards/.
     parent VARCHAR  -- The artifact it was made from.
 );
 

@@ -86,15 +86,21 @@ def _versions() -> dict[str, str]:
 
 
 def _git_sha() -> str | None:
-    """Commit of the checkout that the code runs from, if it is one."""
+    """Commit of the checkout that the code runs from, if it is one; `-dirty` if it was changed."""
+    commit = _git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and _git("status", "--porcelain", "-uno") else commit or None
+
+
+def _git(*words: str) -> str:
+    """What git says; empty where there is no git or no checkout."""
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+            ["git", *words], cwd=here, capture_output=True, text=True, check=False
         )
-    except OSError:  # no git on this machine
-        return None
-    return done.stdout.strip() or None
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
 
 def drop_rows(material: Material) -> list[Row]:
