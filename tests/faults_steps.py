@@ -55,6 +55,7 @@ def _do(work: Callable[[], object], step: int, said: int | None) -> None:
 
         return call
 
+    sys.dont_write_bytecode = True  # else the first child has more steps than the next
     try:
         for name in _STEPS:
             setattr(os, name, counted(getattr(os, name)))

@@ -156,6 +156,28 @@ def test_bundles_are_written_again_inside_and_named_outside(
     assert files_with(outside, needle)
 
 
+def test_reports_written_elsewhere_are_written_again_and_copies_are_named(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    chosen = find_selection(workspace, "latest")
+    pick = picks(workspace, chosen.selection_id)[1]
+    inside, outside = workspace.root / "pages" / "a.html", tmp_path / "b.html"
+    for page in (inside, outside, None):
+        write_report(workspace, chosen.name, page)
+    shutil.copy(inside, workspace.reports / "copy.html")
+    copy = workspace.exports / "copy.jsonl"
+    workspace.exports.mkdir(exist_ok=True)
+    copy.write_text(str(pick.text), encoding="utf-8")
+    forgotten = forget(workspace, [pick.example_id], "")
+    assert [Path(path) for path in forgotten.outside] == [outside]
+    assert forgotten.unknown == ["exports/copy.jsonl"]
+    assert not (workspace.reports / "copy.html").exists()  # it named the sample
+    copy.unlink()
+    needle = str(pick.text).split("\n")[0][-30:]
+    assert needle in outside.read_text(encoding="utf-8")
+    assert files_with(workspace.root, needle) == set()
+
+
 def test_descriptions_that_quote_a_sample_are_removed(workspace: Workspace) -> None:
     example_id = second_pick(workspace)
     ((text,),) = run_sql(

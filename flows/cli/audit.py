@@ -84,6 +84,8 @@ def forget(
         say(f"  rewritten without them: {path}")
     for path in removed.outside:
         say(f"  outside the workspace, still contains them: {path}")
+    for path in removed.unknown:
+        say(f"  not recorded, may contain them: {path}")
     say("Remove them from the pool's own files too, or the next run reads them again.")
 
 

@@ -37,7 +37,7 @@ from storage.catalog.connection import (
     quoted,
 )
 from storage.catalog.integrity import new_redactions
-from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row, recorded_files
+from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row, files_in, recorded_files
 from storage.catalog.rows import NewRows
 from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
@@ -58,11 +58,13 @@ class Forgotten:
     """What was done.
 
     rewritten, outside: exports and bundles that held the examples; those outside are not touched.
+    unknown: files among exports, reports and bundles that nobody recorded, copies maybe.
     """
 
     example_ids: Sequence[str]
     rewritten: Sequence[str]
     outside: Sequence[str]
+    unknown: Sequence[str] = ()
 
 
 def meant(workspace: Workspace, ids: Sequence[str], where: str | None) -> list[str]:
@@ -189,7 +191,17 @@ def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
         outside += [path for path, *_ in exports if path not in {row[0] for row in inside}]
     workspace.forget_journal.unlink()
     sync_folder(workspace.root)
-    return Forgotten(wanted, rewritten, outside)
+    return Forgotten(wanted, rewritten, outside, _unknown_files(workspace))
+
+
+def _unknown_files(workspace: Workspace) -> list[str]:
+    """Files in the folders for people that nobody recorded."""
+    here = files_in([workspace.exports, workspace.reports, workspace.bundles])
+    if not here:
+        return []
+    with open_snapshot(workspace) as connection:
+        recorded = recorded_files(connection)
+    return [name for name in map(workspace.relative, here) if name not in recorded]
 
 
 def _sweep(workspace: Workspace) -> None:
