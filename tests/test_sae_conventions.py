@@ -87,6 +87,25 @@ def test_module_names_and_hook_names_mean_what_their_libraries_read(name: str, m
     assert str(hookpoint_of(name)) == canonical(name) == meant
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_output_that_the_model_changes_later_is_read_as_it_was(tmp_path: Path) -> None:
+    from transformers import FalconConfig, FalconForCausalLM
+
+    config = FalconConfig(vocab_size=96, hidden_size=32, num_hidden_layers=4, num_attention_heads=4)
+
+    torch.manual_seed(0)
+    model = FalconForCausalLM(config).eval()
+    model.save_pretrained(tmp_path)
+    seen: list[torch.Tensor] = []
+    model.transformer.h[1].mlp.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
+    ids = torch.arange(5, 40)
+    with torch.no_grad():
+        model(ids[None])
+    read = load_activation_model(resolve_model(tmp_path), Hookpoint("mlp_module", 1))
+    [[ours]] = read.read_samples([ids.numpy().astype("uint32")])
+    torch.testing.assert_close(ours, seen[0][0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("submodule", "folder", "hookpoint"),
     [

@@ -40,7 +40,9 @@ def watch(
             # Blocks return a tensor, or a tuple that starts with it, by model and version.
             states = output if isinstance(output, torch.Tensor) else output[0]
             # Blocks of Gemma 3n hand on several streams; the first is the one they compute.
-            outputs[at] = states[0] if states.ndim == 4 else states
+            states = states[0] if states.ndim == 4 else states
+            # Falcon adds attention's output to that of the MLP in place, after the hook.
+            outputs[at] = states if at.site == "resid" else states.clone()
 
         def keep_input(module: Any, inputs: Any, named: Any, at: Hookpoint = hookpoint) -> None:
             states = inputs[0] if inputs else next(iter(named.values()))
