@@ -12,8 +12,8 @@ help:            ## This list
 demo: $(VENV)/.runtime  ## Install from the lock and run the main job on the demo model, offline
 	$(BIN)/saelect demo
 
-test: $(VENV)/.dev      ## All tests on two cores: no network, no GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.dev      ## All tests but those of `make faults`, on two cores: no network, no GPU
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not fault"
 
 test-fast: $(VENV)/.dev ## The tests that take no more than a moment each
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -38,7 +38,8 @@ check: $(VENV)/.dev     ## Format, lint, types, import direction, layout
 cases: $(VENV)/.dev     ## Data as people have it: what init, a dry run and one run make of every row
 	$(BIN)/python -m tests.cases.table
 
-faults: $(VENV)/.dev    ## Faults at random moments, N of each kind, and what comes out of the rerun
+faults: $(VENV)/.dev    ## Tests that kill, stop or damage; then N faults of each kind at random moments
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m fault
 	$(BIN)/python -m tests.faults_main --n $(N)
 	$(BIN)/python -m tests.faults_catalog --n $(N)
 	$(BIN)/python -m tests.faults_forget --n $(if $(filter 1,$(N)),12,0)

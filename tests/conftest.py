@@ -38,19 +38,18 @@ _EXIT_STATUS: dict[str, int] = {}
 
 
 SLOW_MODULES = {
-    "test_api", "test_audit_exclusions", "test_audit_forget", "test_audit_forget_and_bundle",
+    "test_api", "test_audit_exclusions", "test_audit_forget_and_bundle",
     "test_audit_reproduce",
     "test_benchmark", "test_benchmarks_demo_training", "test_catalog_commit",
     "test_catalog_integrity", "test_queries_lookup", "test_queries_sql", "test_catalog_writers",
     "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",
     "test_data_memory", "test_decide_held_out_job", "test_docs_questions",
     "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",
-    "test_flows", "test_fuzz_catalog", "test_fuzz_commands", "test_fuzz_configs",
-    "test_fuzz_pools", "test_fuzz_saes",
+    "test_flows", "test_fuzz_configs",
     "test_layout", "test_activations_model", "test_activations_shared_prefixes",
     "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates", "test_rank_processes",
     "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",
-    "test_represent_spaces", "test_represent_workers", "test_representation_cuda_memory",
+    "test_represent_spaces", "test_representation_cuda_memory",
     "test_representation_on_cuda", "test_sae_training", "test_sae_training_architectures",
     "test_sae_training_on_models",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
@@ -59,6 +58,12 @@ SLOW_MODULES = {
 }  # fmt: skip  # names, several a line
 """Test files that take more than about 3 s in all; `make test-fast` leaves them out."""
 
+
+FAULT_MODULES = {
+    "test_audit_forget", "test_fuzz_catalog", "test_fuzz_commands", "test_fuzz_configs",
+    "test_fuzz_pools", "test_represent_workers", "test_server_restart",
+}  # fmt: skip  # names, several a line
+"""Test files that kill, stop or damage something many times: `make faults`, not `make test`."""
 
 _SERVER: list[TemporaryServer] = []
 
@@ -77,10 +82,12 @@ def pytest_xdist_node_collection_finished() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of a slow file."""
+    """Mark every test of a slow file, and of one of faults."""
     for item in items:
-        if item.path.stem in SLOW_MODULES:
+        if item.path.stem in SLOW_MODULES | FAULT_MODULES:
             item.add_marker(pytest.mark.slow)
+        if item.path.stem in FAULT_MODULES:
+            item.add_marker(pytest.mark.fault)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
