@@ -53,3 +53,17 @@ def test_a_stage_within_another_is_a_part_of_it() -> None:
         with stage("model") as inner:
             inner.advance(1)
         outer.advance(2)
+
+
+def test_what_is_done_twice_with_the_same_result_is_said_once() -> None:
+    lines: list[str] = []
+    with listening(Lines(write=lines.append)):
+        for detail in ("2 files", "2 files", "3 files"):
+            with stage("check") as handle:
+                handle.detail = detail
+                handle.notes.append("one column is not read")
+    assert [line.partition(" in ")[0] for line in lines] == [
+        "check: 2 files",
+        "one column is not read",
+        "check: 3 files",
+    ]

@@ -74,10 +74,14 @@ class Listener:
 
 @dataclass
 class Lines(Listener):
-    """One line per finished stage and every 30 seconds, for CI, log files and pipes."""
+    """One line per finished stage and every 30 seconds, for CI, log files and pipes.
+
+    What a run does twice with the same result, such as checking its inputs, is said once.
+    """
 
     write: Callable[[str], object] = lambda line: sys.stderr.write(line + "\n")
     last_line: float = 0.0
+    said: set[str] = field(default_factory=set)
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """A stage starts."""
@@ -96,12 +100,17 @@ class Lines(Listener):
         """Write the result and the time."""
         super().end(detail)
         speed = f", {self.rate}" if self.done and self.seconds > 1 else ""
-        result = detail or f"{self.done:,} {self.unit}"
-        self.write(f"{self.name}: {result} in {self.seconds:.1f} s{speed}")
+        result = f"{self.name}: {detail or f'{self.done:,} {self.unit}'}"
+        self._say(result, f"{result} in {self.seconds:.1f} s{speed}")
 
     def note(self, line: str) -> None:
         """Write the sentence."""
-        self.write(printable(line))
+        self._say(line, printable(line))
+
+    def _say(self, what: str, line: str) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            self.write(line)
 
 
 class Bars(Lines):
