@@ -1,6 +1,7 @@
 """The Prefect server of a single command: its own database, a secret, gone with its process."""
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.prefect_server import _profile_url
+from flows.orchestration.prefect_server import _profile_url, start_prefect
+from selection.core.errors import InputError
 
 COMMAND = """
 import os, time, urllib.request
@@ -73,3 +75,14 @@ def test_the_server_of_the_active_profile_is_used(
     assert _profile_url() == "https://example.org/api"
     monkeypatch.setenv("PREFECT_PROFILE", "bare")
     assert _profile_url() is None
+
+
+def test_a_server_that_does_not_answer_is_refused_by_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with pytest.raises(InputError, match=r"does not answer.*unset PREFECT_API_URL"):
+            start_prefect()()

@@ -12,23 +12,29 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from flows.orchestration.terminal import say
 from selection.core.errors import InputError
+from selection.core.redaction import without_secrets
 
 READY_WITHIN_S = 120.0
 """How long a server may take that migrates a new database on a busy machine."""
 
 _POLL_S = 0.05
+_ANSWER_WITHIN_S = 20.0
 _LAST_CHARACTERS = 300
 
 
@@ -105,7 +111,26 @@ def start_prefect() -> Callable[[], None]:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     url = os.environ.get("PREFECT_API_URL") or _profile_url()
     say(f"  Prefect   {url or 'a temporary server'}")
-    return (lambda: None) if url else TemporaryServer().wait
+    return partial(_refuse_unreachable, url) if url else TemporaryServer().wait
+
+
+def _refuse_unreachable(url: str) -> None:
+    """Raise InputError where nothing answers at the address; any answer will do."""
+    try:
+        urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_WITHIN_S).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # Prefect has settings of its own for certificates
+        raise InputError(
+            f"the Prefect server does not answer: {reason}",
+            field="PREFECT_API_URL",
+            value=without_secrets(url),
+            remedy="Start it, or unset PREFECT_API_URL (or choose another Prefect profile): a"
+            " temporary server will do.",
+        ) from None
 
 
 def _profile_url() -> str | None:
