@@ -81,7 +81,7 @@ class Lines(Listener):
 
     write: Callable[[str], object] = lambda line: sys.stderr.write(line + "\n")
     last_line: float = 0.0
-    said: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
     def begin(self, name: str, total: int | None, unit: str) -> None:
         """A stage starts."""
@@ -101,15 +101,15 @@ class Lines(Listener):
         super().end(detail)
         speed = f", {self.rate}" if self.done and self.seconds > 1 else ""
         result = f"{self.name}: {detail or f'{self.done:,} {self.unit}'}"
-        self._say(result, f"{result} in {self.seconds:.1f} s{speed}")
+        self._show(result, f"{result} in {self.seconds:.1f} s{speed}")
 
     def note(self, line: str) -> None:
         """Write the sentence."""
-        self._say(line, printable(line))
+        self._show(line, printable(line))
 
-    def _say(self, what: str, line: str) -> None:
-        if what not in self.said:
-            self.said.add(what)
+    def _show(self, what: str, line: str) -> None:
+        if what not in self.shown:
+            self.shown.add(what)
             self.write(line)
 
 
