@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,8 +110,11 @@ def _copy(folder: Path) -> Workspace:
     return Workspace(root)
 
 
-def what_is_left(workspace: Workspace, person: Person) -> str:
-    """Traces of a person in a workspace, or what is wrong with it; empty if nothing is."""
+def what_is_left(workspace: Workspace, person: Person, unnamed: Collection[str] = ()) -> str:
+    """Traces of a person in a workspace, or what is wrong with it; empty if nothing is.
+
+    unnamed: files that were recorded, and stopped before they got their names: they may be missing.
+    """
     problems = [f"{needle!r} in {files_with(workspace.root, needle)}" for needle in person.needles
                 if files_with(workspace.root, needle)]  # fmt: skip
     for file in workspace.shards.glob("*/*/keys.npy"):
@@ -120,8 +123,11 @@ def what_is_left(workspace: Workspace, person: Person) -> str:
     problems += [f"left behind: {path.name}" for path in workspace.root.rglob(".tmp-*")]
     if workspace.forget_journal.exists():
         problems.append("the journal")
-    wrong = [each for each in verify(workspace) if each.state in (ALTERED, MISSING)]
-    problems += [f"{each.state}: {each.kind} {each.name} {each.detail}" for each in wrong]
+    problems += [
+        f"{each.state}: {each.kind} {each.name} {each.detail}"
+        for each in verify(workspace)
+        if each.state == ALTERED or (each.state == MISSING and each.name not in unnamed)
+    ]
     if _tombstones(workspace) != set(person.example_ids):
         problems.append(f"{len(_tombstones(workspace))} tombstones")
     return "; ".join(problems)

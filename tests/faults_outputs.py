@@ -1,8 +1,9 @@
 """Exports, reports, comparisons and bundles stopped before every one of their steps.
 
 Run: python -m tests.faults_outputs --n 4 (steps of each, evenly spaced; 0 for all). After each
-stop, `forget` must find every copy of a person's texts; and the same command again must leave the
-files of an undisturbed one, all as recorded.
+stop, `forget` must find every copy of a person's texts; files that were recorded and did not get
+their names are missing then. The same command again must leave the files of an undisturbed one, all
+as recorded.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def stopped_everywhere(
         again = _copy(stopped.root, folder / "again")
         forget(stopped, person.example_ids, "asked by the author")
         work(again)
-        problems = [what_is_left(stopped, person)]
+        problems = [what_is_left(stopped, person, expected)]
         problems += [f"{each.state}: {each.name} {each.detail}" for each in verify(again)
                      if each.state in (ALTERED, MISSING)]  # fmt: skip
         if (names := _names(again)) != expected:
