@@ -13,13 +13,14 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.audit.bundle import write_bundle
-from storage.audit.forget import forget, meant
+from storage.audit.forget import _shown_on, forget, meant
 from storage.audit.verify import ALTERED, MISSING, REDACTED, head, verify
 from storage.catalog.integrity import Head
 from storage.export.export import export_selection
 from storage.files.workspace import Workspace, open_workspace
 from storage.queries.lookup import find_selection, picks
 from storage.queries.sql import run_sql
+from storage.report.compare import VERSUS
 from storage.report.page import write_report
 from tests.faults_forget import files_with
 from tests.run_stages import run_job, tiny_config
@@ -229,3 +230,17 @@ def test_a_bundle_is_read_without_saelect_from_anywhere(
     assert bool(held) == with_text
     with pytest.raises(InputError):
         write_bundle(Workspace(moved), chosen.name, moved)
+
+
+def test_a_page_shows_one_selection_or_two_whatever_stands_in_their_names() -> None:
+    known = {"a": "1", f"a{VERSUS}b": "2", "c": "3"}
+    for stem, shown in {
+        "c": ["3"],
+        f"a{VERSUS}c": ["1", "3"],
+        f"a{VERSUS}b": ["2"],
+        f"a{VERSUS}b{VERSUS}c": ["2", "3"],
+        f"c{VERSUS}a{VERSUS}b": ["3", "2"],
+        "notes": [],
+        f"a{VERSUS}gone": [],
+    }.items():
+        assert _shown_on(stem, known) == shown

@@ -137,12 +137,11 @@ def _profile_url() -> str | None:
     """The server that the user's profile names (`prefect cloud login`, `prefect config set`)."""
     file = Path(os.environ.get("PREFECT_PROFILES_PATH") or _home() / "profiles.toml")
     try:
-        profiles = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        active = os.environ.get("PREFECT_PROFILE") or content["active"]
+        return str(content["profiles"][active]["PREFECT_API_URL"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return None if url is None else str(url)
 
 
 def _home() -> Path:

@@ -9,7 +9,7 @@ Every step may be stopped and repeated. A journal says what is to be done until 
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -383,11 +383,7 @@ def _write_pages(workspace: Workspace, journal: Journal) -> list[str]:
     # Words of an exemplar, or of a description, may stand in a page that does not list it.
     stale = {selection_id for _, selection_id, has_it in rows if has_it or journal.latents}
     for page in [*sorted(workspace.reports.glob("*.html")), *elsewhere]:
-        if page in elsewhere:
-            shown = [elsewhere[page]]
-        else:
-            pairs = {f"{a}{VERSUS}{b}": [known[a], known[b]] for a in known for b in known}
-            shown = [known[page.stem]] if page.stem in known else pairs.get(page.stem, [])
+        shown = [elsewhere[page]] if page in elsewhere else _shown_on(page.stem, known)
         if not stale & {*shown} and not any(name in page.read_bytes() for name in names):
             continue
         if not page.resolve().is_relative_to(workspace.root.resolve()):
@@ -401,6 +397,18 @@ def _write_pages(workspace: Workspace, journal: Journal) -> list[str]:
             commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
             page.unlink()
     return outside
+
+
+def _shown_on(stem: str, known: Mapping[str, str]) -> list[str]:
+    """Ids of the one or two selections that a page of this name shows; none for a foreign name.
+
+    known: name as a file name -> id. A name may itself hold what stands between two names.
+    """
+    if stem in known:
+        return [known[stem]]
+    parts = stem.split(VERSUS)
+    halves = ((VERSUS.join(parts[:i]), VERSUS.join(parts[i:])) for i in range(1, len(parts)))
+    return next(([known[a], known[b]] for a, b in halves if a in known and b in known), [])
 
 
 def _pages_elsewhere(connection: Connection, workspace: Workspace) -> dict[Path, str]:
