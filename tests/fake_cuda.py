@@ -6,6 +6,7 @@ synchronized; where memory is used up, torch's own error is raised. Sizes and th
 real; speed and the last bits of floats are not.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda:0")
-UUID = "GPU-fake"
+UUID = f"GPU-fake-{os.getpid()}"  # one a process: jobs on the same device would wait
 _NOT_ARRIVED = 77  # every byte of a copy that nobody has waited for
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from flows.config.load import resolve
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
-from flows.stages.represent.calibration import calibration_samples
+from flows.stages.represent import devices
+from flows.stages.represent.calibration import calibration_samples, measure_sae
 from flows.stages.represent.devices import claim_device
 from flows.stages.represent.representer import Representer, open_representer
 from flows.stages.represent.units import embed_rendered
@@ -37,6 +38,11 @@ from tests.run_stages import tiny_config
 from tests.tiny_model import TINY_N_LATENTS
 
 __all__ = ["coder", "device", "resolved"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "LOCKS", tmp_path / "gpus")
 
 
 def small_pool(root: Path, paths: Paths, **model: Any) -> tuple[Representer, RenderedPool]:
@@ -90,7 +96,7 @@ def test_a_pool_embedded_on_the_device_has_the_vectors_of_the_cpu(
     # The device is claimed before anything is on it. The SAE goes there to be measured, to be
     # calibrated, and once for all units together.
     assert device.chosen[0] == (0, 0)
-    assert (there.workspace.leases / f"gpu-{UUID}.lock").exists()
+    assert (devices.LOCKS / f"gpu-{UUID}.lock").exists()
     biases = [c for c in device.to_device() if c.shape == (TINY_N_LATENTS,)]
     assert len(biases) == 3
 
@@ -145,17 +151,36 @@ def test_weights_that_do_not_fit_are_said_clearly(
         representer.coder_on_device  # noqa: B018 - does not
 
 
-def test_a_device_is_claimed_only_where_one_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim_device(tmp_path / "none", "auto")  # there is none
+def test_a_device_is_claimed_only_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_device("auto")  # there is none
     with fake_cuda(monkeypatch) as device:
-        claim_device(tmp_path / "cpu", "cpu")
+        claim_device("cpu")
         assert not device.chosen
+        assert not devices.LOCKS.exists()
         for name in ("cuda", "auto"):
-            claim_device(tmp_path / name, name)
+            claim_device(name)
         assert [number for number, _ in device.chosen] == [0, 0]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["auto", "cuda"]
+    assert [file.name for file in devices.LOCKS.iterdir()] == [f"gpu-{UUID}.lock"]
+    assert devices.LOCKS.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_the_check_of_an_sae_halves_a_batch_that_does_not_fit(
+    resolved: ResolvedModel, coder: SparseCoder, device: FakeCuda
+) -> None:
+    """Its encoding and its sums are inside, and a batch that failed adds nothing."""
+    model, samples = loaded(resolved), [sample(40, seed) for seed in range(16)]
+    place = model.hookpoints[1]
+    there = coder.to(CUDA)
+    expected = measure_sae(there, model, samples, None, place)
+    assert not model.plan_reduced
+    before = device.n_bytes
+    device.capacity = device.peak - 10_000
+    found = measure_sae(there, model, samples, None, place)
+    assert model.plan_reduced
+    assert device.n_bytes == before
+    assert found.n_tokens == expected.n_tokens
+    assert (found.l0, found.dead_share) == (expected.l0, expected.dead_share)
+    assert found.fvu == pytest.approx(expected.fvu)
 
 
 def test_vectors_of_the_device_and_of_the_cpu_are_kept_apart_by_their_dtype(

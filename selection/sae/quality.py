@@ -35,45 +35,67 @@ class SaeQuality:
         return asdict(self)
 
 
-def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
-    """Measure on batches (n, D) of float activations, on the coder's device.
+class QualitySums:
+    """Sums over the tokens of an SAE's input seen so far, from which its quality follows.
 
-    Sums are in float64 around the first batch's mean, so that a large mean does not swallow the
-    variance. Raises InputError when there are no tokens or all of them are equal.
+    They are in float64 around the first batch's mean, so that a large mean does not swallow the
+    variance.
     """
-    n_latents, d_in = coder.encoder_weight.shape
-    device = coder.encoder_weight.device
-    total = torch.zeros(d_in, dtype=torch.float64, device=device)
-    squares = torch.zeros((), dtype=torch.float64, device=device)
-    error, n_active, n_tokens = torch.zeros_like(squares), torch.zeros_like(squares), 0
-    active_once = torch.zeros(n_latents, dtype=torch.bool, device=device)
-    around = None
-    for batch in batches:
+
+    def __init__(self, coder: SparseCoder) -> None:
+        """No tokens yet; all sums are on the coder's device."""
+        n_latents, d_in = coder.encoder_weight.shape
+        device = coder.encoder_weight.device
+        self._coder = coder
+        self._around: Tensor | None = None
+        self._total = torch.zeros(d_in, dtype=torch.float64, device=device)
+        self._squares = torch.zeros((), dtype=torch.float64, device=device)
+        self._error, self._n_active = torch.zeros_like(self._squares), self._squares.clone()
+        self._active_once = torch.zeros(n_latents, dtype=torch.bool, device=device)
+        self.n_tokens = 0
+
+    def add(self, batch: Tensor) -> None:
+        """Add a batch (n, D) of float activations; one that raises for lack of memory adds none."""
         x = batch.detach().to(torch.float32)
-        latents = encode(coder, x)
-        around = x.mean(0) if around is None else around
-        centered = (x - around).double()
-        total += centered.sum(0)
-        squares += centered.square().sum()
-        if not coder.info.is_transcoder:
-            error += (reconstruct(coder, latents, x) - x).double().square().sum()
+        latents = encode(self._coder, x)
+        if self._around is None:
+            self._around = x.mean(0)
+        centered, error = (x - self._around).double(), torch.zeros_like(self._error)
+        total, squares = centered.sum(0), centered.square().sum()
+        if not self._coder.info.is_transcoder:
+            error = (reconstruct(self._coder, latents, x) - x).double().square().sum()
         active = latents.top_acts > 0
-        n_active += active.sum()
-        active_once[latents.top_indices[active]] = True
-        n_tokens += len(x)
-    variance = float(squares - total.square().sum() / max(1, n_tokens))
-    if not variance > 0:
-        raise InputError(
-            "the SAE's quality needs at least two different tokens",
-            value=n_tokens,
-            remedy="Measure on more text.",
+        self._active_once[latents.top_indices[active]] = True
+        n_active = active.sum()
+        self._total += total
+        self._squares += squares
+        self._error += error
+        self._n_active += n_active
+        self.n_tokens += len(x)
+
+    def quality(self) -> SaeQuality:
+        """Of all batches. Raises InputError when there are no tokens or all of them are equal."""
+        variance = float(self._squares - self._total.square().sum() / max(1, self.n_tokens))
+        if not variance > 0:
+            raise InputError(
+                "the SAE's quality needs at least two different tokens",
+                value=self.n_tokens,
+                remedy="Measure on more text.",
+            )
+        return SaeQuality(
+            fvu=None if self._coder.info.is_transcoder else float(self._error) / variance,
+            l0=float(self._n_active) / self.n_tokens,
+            dead_share=1 - float(self._active_once.sum()) / len(self._active_once),
+            n_tokens=self.n_tokens,
         )
-    return SaeQuality(
-        fvu=None if coder.info.is_transcoder else float(error) / variance,
-        l0=float(n_active) / n_tokens,
-        dead_share=1 - float(active_once.sum()) / n_latents,
-        n_tokens=n_tokens,
-    )
+
+
+def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
+    """Measure on batches (n, D) of float activations; see `QualitySums`. Raises InputError."""
+    sums = QualitySums(coder)
+    for batch in batches:
+        sums.add(batch)
+    return sums.quality()
 
 
 L0_TOLERANCE = 0.5

@@ -6,17 +6,16 @@ computed from a pool.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.config.jobs import VectorJob
 from flows.config.model import SaeConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, renderer_of
-from selection.activations.batching import iter_activations
+from selection.activations.batching import each_batch
 from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
@@ -27,11 +26,8 @@ from selection.representation.heads import Head
 from selection.representation.represent import Calibration, calibrate_head
 from selection.sae.coder import SparseCoder, card
 from selection.sae.metadata import SaeInfo
-from selection.sae.quality import SaeQuality, measure, misses_declared_l0, problems
+from selection.sae.quality import QualitySums, SaeQuality, misses_declared_l0, problems
 from storage.files.atomic import read_json
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +101,13 @@ def measure_sae(
 ) -> SaeQuality:
     """FVU and L0 on the first batches of the samples, at least 4,096 tokens where there are."""
     with stage("check SAE") as handle:
-        batches = _first_batches(model, samples, tokens_per_batch, hookpoint)
-        quality = measure(coder.to(model.device), batches)
+        sums, number = QualitySums(coder.to(model.device)), model.hookpoints.index(hookpoint)
+        for _ in each_batch(
+            model, samples, tokens_per_batch, lambda batch: sums.add(batch.at(number))
+        ):
+            if sums.n_tokens >= CHECK_TOKENS:
+                break
+        quality = sums.quality()
         facts = dict(card(coder))
         fvu = "not defined" if quality.fvu is None else f"{quality.fvu:.2f}"
         handle.detail = (
@@ -138,17 +139,3 @@ def check_declared_quality(config: SaeConfig, sae: SaeInfo, quality: SaeQuality)
             " --sae PATH`), or set `sae: {check: warn}`.",
         )
     log.warning("the SAE may not suit this model, hookpoint or text: %s", reasons)
-
-
-def _first_batches(
-    model: ActivationModel,
-    samples: Sequence[Rendered],
-    tokens_per_batch: int | None,
-    hookpoint: Hookpoint,
-) -> Iterator["Tensor"]:
-    n_tokens, number = 0, model.hookpoints.index(hookpoint)
-    for batch in iter_activations(model, samples, tokens_per_batch):
-        yield batch.at(number)
-        n_tokens += len(batch.token_ids)
-        if n_tokens >= CHECK_TOKENS:
-            return

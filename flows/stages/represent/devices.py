@@ -1,13 +1,14 @@
 """One job per GPU: the first model that a process loads on CUDA claims a device for its lifetime.
 
-The claim is a locked file of the workspace, named after the device, so it ends with the process,
-whatever ends it. Selections that load no model, and those on CPU, wait for nobody.
+The claim is a locked file of the machine, named after the device: jobs of all workspaces see it, and
+it ends with the process, whatever ends it. Selections that load no model, and those on CPU, wait
+for nobody. Containers see each other's claims where they share the folder.
 """
 
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from selection.core.errors import InputError
@@ -15,16 +16,15 @@ from storage.files import locks as lock
 
 log = logging.getLogger(__name__)
 
+LOCKS = Path("/tmp/saelect-gpus")
+"""Of this machine: a job may set another TMPDIR, and accounts have other homes."""
 POLL_S = 1.0
 _claims = ExitStack()  # closed by the end of the process alone
-_claimed: dict[Path, int] = {}
+_claimed: dict[Path, int] = {}  # by folder of the locks
 
 
-def claim_device(folder: Path, device: str) -> None:
-    """Wait for a free GPU and make it this process's; nothing where `device` means no GPU.
-
-    folder: of the locks, seen by all jobs that share the devices.
-    """
+def claim_device(device: str) -> None:
+    """Wait for a free GPU and make it this process's; nothing where `device` means no GPU."""
     if device not in ("auto", "cuda"):
         return
     import torch
@@ -33,13 +33,15 @@ def claim_device(folder: Path, device: str) -> None:
         return
     devices = range(torch.cuda.device_count())
     names = [str(torch.cuda.get_device_properties(number).uuid) for number in devices]
-    torch.cuda.set_device(claim(folder, names))
+    torch.cuda.set_device(claim(LOCKS, names))
 
 
 def claim(folder: Path, names: Sequence[str]) -> int:
     """Number of the device that this process has claimed; waits as long as all are taken."""
     if folder not in _claimed:
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            folder.chmod(0o1777)  # every account locks here, and removes its own files alone
         is_told = False
         while (number := _first_free(folder, names)) is None:
             if not is_told:

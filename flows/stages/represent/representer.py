@@ -69,7 +69,7 @@ class Representer:
 
     def claim_device(self) -> None:
         """Before any lease whose holder loads the model: who holds one must not wait for a GPU."""
-        claim_device(self.workspace.leases, self.config.model.device)
+        claim_device(self.config.model.device)
 
     def load_model(self) -> None:
         """Claim a device and load the weights now, as a stage of its own."""

@@ -51,7 +51,7 @@ def ensure_sae(session: Session, pool_id: str) -> str:
         return session.given_sae.path
     folder = trained_folder(settings, config, workspace.saes, session.model_input)
     if family_of(folder) is None:
-        claim_device(workspace.leases, config.model.device)
+        claim_device(config.model.device)
     run_once(
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
