@@ -1,8 +1,8 @@
 """One job per GPU: the first model that a process loads on CUDA claims a device for its lifetime.
 
-The claim is a locked file of the machine, named after the device: jobs of all workspaces see it, and
-it ends with the process, whatever ends it. Selections that load no model, and those on CPU, wait
-for nobody. Containers see each other's claims where they share the folder.
+The claim is a locked file of the machine, named after the device: jobs of all workspaces see it,
+and it ends with the process, whatever ends it. Selections that load no model, and those on CPU,
+wait for nobody. Containers see each other's claims where they share the folder.
 """
 
 import logging
