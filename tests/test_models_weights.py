@@ -120,6 +120,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
                      r"1 of 2 parts.*: model-00002-of-00002\.safetensors"),
     "missing index": (lambda f: without(f, f"{WEIGHTS}.index.json"), "index of these parts.*missi"),
     "grown embedding": (grow, "the weights know 408 tokens, the configuration 400.*vocab_size"),
+    "fewer blocks": (lambda f: edit(f, num_hidden_layers=2),
+                     r"config\.json: `num_hidden_layers`: .*hold 4 blocks, .* 2.*Set it to 4"),
     "fsdp": (lambda f: only(f, "pytorch_model_fsdp.bin"), "only a checkpoint of FSDP.*save_pretr"),
     "gguf": (lambda f: only(f, "model-q4.gguf"), "only GGUF files.*safetensors"),
     "another name": (lambda f: only(f, "weights.safetensors"), "Call it model.safetensors"),

@@ -1,6 +1,8 @@
 """Where a model is watched: the outputs of blocks, and of the MLP and attention inside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import permutations
 from typing import Any
 
 import torch
@@ -16,11 +18,15 @@ _POST_NORMS = (
 """Norms of what a module adds to the residual stream, by site. A block has both or none of a pair:
 the second name of the first pair alone is Llama's norm before the MLP."""
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
-
-
+_BEFORE_SUM = {"mlp": ("mlp.dense_4h_to_h", "ffn.down_proj"), "attn": ("self_attention.dense",)}
+"""Of Bloom and MPT, whose modules give their own output plus the stream, by site."""
+_FACTORS = ("residual_scale", "residual_multiplier")
+"""A number of a block by which what its parts add is multiplied: MiniCPM 3, Granite."""
 _MLP_NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2", "ffn_norm", "norm_2")
 """Norms before an MLP; of a block that has several of them the first."""
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+ADDED = ("mlp", "attn")
+"""Sites that are what a part adds to the stream."""
 _INSIDE = ("resid_mid", "mlp_norm", "mlp_in", "heads")
 """Sites that are the input of a part, not its output."""
 
@@ -43,6 +49,8 @@ def watch(
             states = states[0] if states.ndim == 4 else states
             # Falcon adds attention's output to that of the MLP in place, after the hook.
             outputs[at] = states if at.site == "resid" else states.clone()
+            if at.site in ADDED:
+                outputs[at] *= _factor(blocks[at.block])
 
         def keep_input(module: Any, inputs: Any, named: Any, at: Hookpoint = hookpoint) -> None:
             states = inputs[0] if inputs else next(iter(named.values()))
@@ -60,10 +68,8 @@ def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
     if site == "resid":
         return block
     for name in _names_of(block, site):
-        part: Any = block
-        for step in name.split("."):
-            part = getattr(part, step, None)
-        if isinstance(part, torch.nn.Module):
+        part = _at(block, name)
+        if part is not None:
             return part
     raise InputError(
         f"the blocks of this model have no part that is known as `{site}`",
@@ -89,7 +95,99 @@ def _names_of(block: torch.nn.Module, site: str) -> tuple[str, ...]:
     names = ("output.dense", *_MLPS) if kind == "mlp" else _ATTENTIONS
     if kind == "attn":
         names = ("attention.output.dense", *names)  # BERT's attention adds the stream itself
-    return names if is_module else (*_post_norms(block, kind), *names)
+    return names if is_module else (*_post_norms(block, kind), *_before_sum(block, kind), *names)
+
+
+def _at(block: torch.nn.Module, name: str) -> torch.nn.Module | None:
+    """The module inside the block with this name, where there is one."""
+    part: Any = block
+    for step in name.split("."):
+        part = getattr(part, step, None)
+    return part if isinstance(part, torch.nn.Module) else None
+
+
+def _before_sum(block: torch.nn.Module, site: str) -> tuple[str, ...]:
+    """What the site is in a block whose modules are given the stream to add it themselves."""
+    kind = type(block).__name__
+    return _BEFORE_SUM[site] if kind.startswith(("Bloom", "Mpt")) else ()
+
+
+def _factor(block: torch.nn.Module) -> float:
+    return float(next((getattr(block, name) for name in _FACTORS if hasattr(block, name)), 1.0))
+
+
+def added_errors(
+    blocks: torch.nn.ModuleList,
+    hookpoints: Sequence[Hookpoint],
+    run: Callable[[], object],
+    rounding: float,
+) -> dict[Hookpoint, float]:
+    """How far what is read as added by a part is from the change of the stream; above 1 is wrong.
+
+    The stream is seen at the block's ends and at its norms: between two of these, what was added
+    makes the difference, alone or beside what the other part adds.
+    run: a forward pass. rounding: of the stream, relative. Only hookpoints of ADDED are named.
+    """
+    watched = {}
+    for hookpoint in hookpoints:
+        if hookpoint.site in ADDED:
+            block = torch.nn.ModuleList([blocks[hookpoint.block]])
+            sites = [Hookpoint(hookpoint.site, 0)]
+            with suppress(InputError):
+                other = ADDED[hookpoint.site == ADDED[0]]
+                part_of(block[0], other)
+                sites.append(Hookpoint(other, 0))
+            stream = _watch_stream(block[0], [part_of(block[0], at.site) for at in sites])
+            watched[hookpoint] = (sites, watch(block, sites), stream)
+    if watched:
+        run()
+    errors = {}
+    for hookpoint, (sites, outputs, stream) in watched.items():
+        added, *others = (_flat(outputs[at]) for at in sites if at in outputs)
+        steps = [added, *(added + other for other in others if other.shape == added.shape)]
+        errors[hookpoint] = min(
+            (
+                _relative(after - before - step, added, after, rounding)
+                for before, after in permutations(stream, 2)
+                if before.shape == after.shape == added.shape
+                for step in steps
+            ),
+            default=float("inf"),
+        )
+    return errors
+
+
+def _watch_stream(block: torch.nn.Module, parts: Sequence[torch.nn.Module]) -> list[torch.Tensor]:
+    """Filled by a pass with what goes into the block and its norms, and comes out of them.
+
+    parts: what adds to the stream; a norm among these gives what is added, not the stream.
+    """
+    seen: list[torch.Tensor] = []
+
+    def keep(part: object, inputs: Any, named: Any, out: Any) -> None:
+        if not any(part is one for one in parts):
+            states = inputs[0] if inputs else next(iter(named.values()))
+            seen.extend(map(_flat, (states, out)))
+
+    for part in block.modules():
+        if part is block or "norm" in type(part).__name__.lower():
+            part.register_forward_hook(keep, with_kwargs=True)
+    return seen
+
+
+def _flat(states: Any) -> torch.Tensor:
+    """(tokens, width) float32; of several streams the first."""
+    tensor: torch.Tensor = states if isinstance(states, torch.Tensor) else states[0]
+    tensor = tensor[0] if tensor.ndim == 4 else tensor
+    return tensor.reshape(-1, tensor.shape[-1]).float()
+
+
+def _relative(
+    off: torch.Tensor, added: torch.Tensor, stream: torch.Tensor, rounding: float
+) -> float:
+    """Median over tokens of an error, in parts of what rounding explains."""
+    allowed = max(1e-3, 5 * rounding) * added.norm(dim=1) + rounding * stream.norm(dim=1)
+    return float((off.norm(dim=1) / allowed.clamp_min(1e-12)).median())
 
 
 def _normed(norm: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:

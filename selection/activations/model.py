@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.activations.capture import part_of, watch
+from selection.activations.capture import added_errors, part_of, watch
 from selection.activations.loading import (
     DTYPES,
     KINDS_OF_TRUE_DEPTH,
@@ -136,6 +136,11 @@ class ActivationModel:
         outputs, positions = self._run(tokens)
         outputs = [part.float().cpu() for part in outputs]
         return [[part[torch.from_numpy(at)] for part in outputs] for at in positions]
+
+    def added_errors(self, tokens: NDArray[np.uint32], rounding: float) -> dict[Hookpoint, float]:
+        """See `selection.activations.capture.added_errors`; of the pass over one sample."""
+        with torch.inference_mode():
+            return added_errors(self.blocks, self.hookpoints, lambda: self._run([tokens]), rounding)
 
     def read_tokens(
         self, tokens: Sequence[NDArray[np.uint32]], masks: Sequence[NDArray[np.bool_]]

@@ -8,7 +8,7 @@ hookpoints stay the same. What a model needs is kept by the hash of its weights.
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -36,7 +36,12 @@ sample at a time."""
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
 """Largest difference of a token's activations, relative to their norm. Those of 16 bits are not
 measured on a GPU."""
-VERSION = 2
+_ROUNDING = {
+    "float32": 1e-5,
+    "bfloat16": 0.01,
+    "float16": 2e-3,
+}  # of the stream, where it is added to
+VERSION = 3
 _PREFIX, _LENGTHS = 12, (5, 23, 40, 31, 64)
 _LOOKS_AHEAD = "tokens see those behind them, though the model is called causal"
 _MAX_WINDOW = 512  # longer sliding windows are not exercised
@@ -73,6 +78,9 @@ class Runnable(Protocol):
 
     def read_samples(self, tokens: Sequence[NDArray[np.uint32]]) -> list[list[torch.Tensor]]:
         """Activations of each sample at each hookpoint."""
+
+    def added_errors(self, tokens: NDArray[np.uint32], rounding: float) -> dict[Hookpoint, float]:
+        """Of hookpoints that are what a part adds to the stream; above 1 is wrong."""
 
 
 Build = Callable[[RunPlan], Runnable]
@@ -195,6 +203,7 @@ def _plain_activations(
             for parts, tokens in zip(expected, begun, strict=True)
         ]
         unlike = _difference(plain.read_samples(begun), cut)
+        added = plain.added_errors(samples[-1], _ROUNDING[dtype])
     except InputError:
         raise
     except _FAILURES as error:
@@ -203,6 +212,7 @@ def _plain_activations(
             file=resolved.path,
             remedy="Use another model, or another version of transformers.",
         ) from error
+    _refuse_what_is_not_added(added, resolved.path)
     if not all(bool(part.isfinite().all()) for parts in expected for part in parts):
         raise InputError(
             "the model's activations are not finite",
@@ -217,6 +227,20 @@ def _plain_activations(
             remedy="Such a model cannot represent samples; use another.",
         )
     return samples, expected, resolved.kind == "causal" and not unlike <= TOLERANCES[dtype]
+
+
+def _refuse_what_is_not_added(errors: Mapping[Hookpoint, float], folder: Path) -> None:
+    for hookpoint, error in errors.items():
+        if not error <= 1:
+            raise InputError(
+                "what this part of the model gives is not what is added to the residual stream: the"
+                " block changes it first",
+                file=folder,
+                field="hookpoint",
+                value=str(hookpoint),
+                remedy=f"Use {hookpoint.site}_module@{hookpoint.block}, the module's own output,"
+                " or a resid hookpoint.",
+            )
 
 
 def _difference(

@@ -15,7 +15,7 @@ from selection.core.hashing import file_sha256
 from selection.models.adapters import CONFIG as ADAPTER_CONFIG
 from selection.models.adapters import Adapter, read_adapter
 from selection.models.hub import TOKENIZER_FILES, fetch
-from selection.models.weights import check_gguf, hash_weights, weight_files
+from selection.models.weights import check_depth, check_gguf, hash_weights, weight_files
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -93,6 +93,9 @@ def resolve_model(
         merged = read_adapter(files, hash_file)
         sha256 = hashlib.sha256(f"{sha256}{merged.sha256}".encode()).hexdigest()
     text = _text_config(config)
+    n_layers = _n_layers(text, snapshot.path)
+    if not gguf_file:
+        check_depth(snapshot.path, text, n_layers)
     kind = _kind(config, snapshot.path, trust_remote_code)
     return ResolvedModel(
         path=snapshot.path,
@@ -100,7 +103,7 @@ def resolve_model(
         revision=snapshot.revision,
         weights_sha256=sha256,
         d_model=_size(text, snapshot.path, "hidden_size", "n_embd", "d_model", "dim"),
-        n_layers=_n_layers(text, snapshot.path),
+        n_layers=n_layers,
         max_positions=_max_positions(text),
         kind=kind,
         licence=_licence(snapshot.path),

@@ -29,6 +29,8 @@ _QUANTISED = re.compile(
 )
 """Names of tensors beside quantised weights: GPTQ, AWQ, FP8, compressed-tensors, bnb, HQQ."""
 _MOST_EDGE = 64  # bytes of a matrix that are looked at, at both ends and in the middle
+_BLOCK = re.compile(r"^(.*?(?:^|\.)(?:layers|layer|h|blocks))\.(\d+)\.")
+_SEES_OR_HEARS = re.compile(r"vis|image|img|audio|speech|sound|depth_")
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
 _ROWS_BEYOND = {"mllama": 8, "mllama_text_model": 8, "moshi": 1}
 """Rows of the embedding that these models have beyond their vocabulary, for pictures and starts."""
@@ -270,6 +272,30 @@ def _check_tensors(file: Path, config: Mapping[str, Any]) -> None:
                 field=name,
                 remedy=_AGAIN,
             )
+
+
+def check_depth(folder: Path, config: Mapping[str, Any], n_blocks: int) -> None:
+    """Raise InputError where safetensors files hold more blocks than the configuration says.
+
+    The rest would be left out unsaid. Blocks that predict further tokens stand behind the others.
+    """
+    stacks: dict[str, set[int]] = {}
+    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
+    names = [name for file in files for name in check_file(file)]
+    for match in filter(None, map(_BLOCK.match, names)):
+        if not _SEES_OR_HEARS.search(match[1]):
+            stacks.setdefault(match[1], set()).add(int(match[2]))
+    n_more = config.get("num_nextn_predict_layers")
+    n_allowed = n_blocks + (n_more if isinstance(n_more, int) else 0)
+    n_held = len(max(stacks.values(), key=len, default=set()))
+    if n_held > n_allowed:
+        raise InputError(
+            f"the weights hold {n_held} blocks, the configuration {n_blocks}",
+            file=folder / "config.json",
+            field="num_hidden_layers",
+            value=n_blocks,
+            remedy=f"Set it to {n_held}, or save the shorter model with transformers.",
+        )
 
 
 def _ends(tensor: Mapping[str, Any]) -> tuple[int, int]:
