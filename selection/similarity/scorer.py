@@ -102,7 +102,7 @@ class Scorer:
                 row_norms = np.empty(last - first, np.int64) if norms is None else norms[first:last]
                 if norms is None:
                     fill_norms(block, self.weights, row_norms)
-                memory = row_memory(int(np.diff(block.indptr).max(initial=0)))
+                memory = row_memory(int(np.diff(block.indptr).max(initial=0)), width)
                 sum_minima(block, self._tables, memory, sums)
                 use(sums, row_norms, first)
 

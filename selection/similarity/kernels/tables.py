@@ -31,7 +31,7 @@ class QueryEntries(NamedTuple):
 class QueryTables(NamedTuple):
     """The same entries by column; a column is a latent that at least one query has.
 
-    has_column:  (n_latents,) bool.
+    in_query:    (n_latents / 8,) uint8, one bit a latent: whether a query has it.
     columns:     (n_latents,) uint32, where there is one.
     weights:     (n_columns,) int64 weight of its latent.
     lines:       (n_lines, width) uint32, limits of all queries for columns below n_lines.
@@ -42,7 +42,7 @@ class QueryTables(NamedTuple):
     multipliers: (m,) int64.
     """
 
-    has_column: NDArray[np.bool_]
+    in_query: NDArray[np.uint8]
     columns: NDArray[np.uint32]
     weights: NDArray[np.int64]
     lines: NDArray[np.uint32]
@@ -78,7 +78,7 @@ def query_tables(entries: QueryEntries, weights: NDArray[np.int64]) -> QueryTabl
     listed = listed[np.argsort(columns[latents[listed]], kind="stable")]
     sizes = counts[named[n_lines:]]
     return QueryTables(
-        counts > 0,
+        np.packbits(counts > 0, bitorder="little"),
         columns,
         weights[named],
         lines,
