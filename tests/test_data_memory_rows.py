@@ -56,14 +56,17 @@ def test_a_long_line_is_held_in_memory_as_few_times_as_it_takes(tmp_path: Path) 
     row = {"prompt": "Say it.", "completion": answer}
     line = json.dumps(row, ensure_ascii=False)
     path = tmp_path / "pool.jsonl"
-    path.write_text(line + "\n" + json.dumps({**row, "completion": "Short."}) + "\n")
+    short = json.dumps({**row, "completion": "Short."}) + "\n"
+    path.write_text(line + "\n" + short)
+    (tmp_path / "short.jsonl").write_text(short)
+    list(read_pool(PoolSource(str(tmp_path / "short.jsonl"))))  # what is imported late
     tracemalloc.start()
     try:
         [batch] = read_pool(PoolSource(str(path)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 3.5 * 4 * len(answer)
+    assert peak < 2.2 * 4 * len(answer)
     messages = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": answer}]
     assert batch.rows["example_id"][0].as_py() == example_id(messages)
     assert batch.rows["messages"][0].as_py() == canonical_json(messages)

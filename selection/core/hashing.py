@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+_PIECE = 1 << 16  # characters of a long text that are written at once
+
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys, no spaces and UTF-8 text: one spelling for one value.
@@ -30,11 +32,17 @@ def example_id(messages: object, tools: object = None) -> str:
 
 
 def canonical_bytes(value: object) -> bytes:
-    """`canonical_json` as UTF-8, of values with long texts: it holds one of these at a time."""
-    encoder = json.JSONEncoder(
-        sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return b"".join(piece.encode() for piece in encoder.iterencode(value))
+    """`canonical_json` as UTF-8, of values with long texts: these are written piece by piece."""
+    if isinstance(value, str) and len(value) > _PIECE:
+        starts = range(0, len(value), _PIECE)
+        pieces = (canonical_json(value[at : at + _PIECE])[1:-1].encode() for at in starts)
+        return b'"%b"' % b"".join(pieces)
+    if isinstance(value, list):
+        return b"[%b]" % b",".join(map(canonical_bytes, value))
+    if isinstance(value, dict):
+        items = (b"%b:%b" % (canonical_bytes(k), canonical_bytes(value[k])) for k in sorted(value))
+        return b"{%b}" % b",".join(items)
+    return canonical_json(value).encode()
 
 
 def example_id_of_json(messages: str | bytes, tools: str) -> str:

@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from selection.core.errors import InputError
 from selection.core.hashing import canonical_bytes, canonical_json, example_id_of_json
+from selection.core.json_text import LONG
 from selection.data.checks import check_mapped, check_source, check_tables, refuse_broken, shape_of
 from selection.data.containers.files import iter_file
 from selection.data.containers.listing import Skipped, is_dataset_name, list_files, source_name
 from selection.data.containers.memory import iter_memory
-from selection.data.containers.rows import LONG, RawRow
+from selection.data.containers.rows import RawRow
 from selection.data.containers.streams import plain_suffix
 from selection.data.coverage import FileCoverage, ReadReport
 from selection.data.messages.problems import Drop, Example

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from selection.core.json_text import LONG, decoded_utf8
 from selection.data.messages.contents import count_characters
 from selection.data.messages.normalize import plain_text
 from selection.data.read import ReadBatch
@@ -31,8 +32,14 @@ def conversations_of(
     rows: pa.Table | pa.RecordBatch,
 ) -> Iterator[tuple[list[dict[str, Any]], list[Any] | None]]:
     """Messages and tools of rows that hold both as JSON; one row's JSON is in memory at a time."""
-    for messages, tools in zip(rows["messages"], rows["tools"].to_pylist(), strict=True):
-        yield json.loads(messages.as_py()), json.loads(tools) if tools else None
+    column = rows["messages"]
+    for number, tools in enumerate(rows["tools"].to_pylist()):
+        cell = column[number]
+        text = cell.as_buffer()
+        is_long = len(text) > LONG
+        messages = decoded_utf8(text.to_pybytes())[0] if is_long else json.loads(cell.as_py())
+        del cell, text  # copies of the row's text
+        yield messages, json.loads(tools) if tools else None
 
 
 def texts_of(rows: pa.Table | pa.RecordBatch) -> list[str]:

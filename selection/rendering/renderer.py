@@ -8,7 +8,7 @@ is 0 or that says `train: false`. Reasoning and tool calls are content of their 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,12 @@ class Renderer:
         return self.render_batch([(messages, tools)])[0]
 
     def render_batch(
-        self, samples: Sequence[tuple[Sequence[Mapping[str, Any]], Tools | None]]
+        self, samples: Iterable[tuple[Sequence[Mapping[str, Any]], Tools | None]]
     ) -> list[Rendered]:
-        """Render (messages, tools) pairs, in their order; a sample's result is its own alone."""
+        """Render (messages, tools) pairs, in their order; a sample's result is its own alone.
+
+        Of an iterator each sample is let go once it is written.
+        """
         written = [
             self._writer.write(normalize_messages(messages), tools or None)
             for messages, tools in samples

@@ -20,6 +20,7 @@ from storage.files.atomic import sync_file
 
 GROUP_ROWS = 1024
 PART_ROWS = 128 * GROUP_ROWS
+_MUCH = 32 << 20  # bytes of a row group behind which pyarrow gives back what reading it took
 
 
 @contextmanager
@@ -111,16 +112,13 @@ class PartReader:
         self, columns: Sequence[str] | None = None, start_row: int = 0, batch_rows: int = 4096
     ) -> Iterator[pa.RecordBatch]:
         """The rows from `start_row` on, in order, at most `batch_rows` at a time."""
-        first_group, skip = divmod(start_row, GROUP_ROWS)
-        first_part, first_group = divmod(first_group, PART_ROWS // GROUP_ROWS)
-        for path in self._paths[first_part:]:
-            with damage_explained(path), pq.ParquetFile(path, pre_buffer=False) as part:
-                groups = list(range(first_group, part.num_row_groups))
-                for batch in part.iter_batches(batch_rows, groups, columns, use_threads=False):
-                    if skip < batch.num_rows:
-                        yield batch.slice(skip)
-                    skip = max(0, skip - batch.num_rows)
-            first_group = 0
+        first, skip = divmod(start_row, GROUP_ROWS)
+        with damage_explained(self._paths[-1]):
+            n_groups = pq.read_metadata(self._paths[-1]).num_row_groups
+        n_groups += (len(self._paths) - 1) * (PART_ROWS // GROUP_ROWS)
+        for table in self._read_groups(np.arange(first, n_groups), columns):
+            yield from table.slice(skip).to_batches(batch_rows)
+            skip = 0
 
     def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
         """The given rows in the given order; each row group that holds one is read once."""
@@ -157,7 +155,10 @@ class PartReader:
             path = self._paths[part]
             with damage_explained(path), pq.ParquetFile(path, pre_buffer=False) as file:
                 for group in groups[parts == part] % (PART_ROWS // GROUP_ROWS):
-                    yield file.read_row_group(int(group), columns=columns, use_threads=False)
+                    table = file.read_row_group(int(group), columns=columns, use_threads=False)
+                    if table.nbytes > _MUCH:
+                        pa.default_memory_pool().release_unused()
+                    yield table
 
     def _empty(self, columns: Sequence[str] | None) -> pa.Table:
         names = self.schema.names if columns is None else columns

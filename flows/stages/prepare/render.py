@@ -187,4 +187,4 @@ def _fallbacks(renderer: Renderer) -> str:
 
 def render_rows(renderer: Renderer, rows: pa.RecordBatch | pa.Table) -> list[Rendered]:
     """Render rows that hold `messages` and `tools` as JSON."""
-    return renderer.render_batch(list(conversations_of(rows)))
+    return renderer.render_batch(conversations_of(rows))

@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
-from selection.core.json_text import DECODER, is_unicode
-
-LONG = 1 << 20
-"""Bytes or characters of a text that is held in memory as rarely as possible."""
+from selection.core.json_text import DECODER, LONG, decoded_utf8, is_unicode
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
@@ -75,8 +72,7 @@ def parse_row(line: bytes, file: str, row: int) -> RawRow:
     NaN and infinities, which JSON does not have but Python writes, are read as null.
     """
     try:
-        text = line.decode("utf-8")
-        value = DECODER.decode(text)
+        value, text = decoded_utf8(line)
     except UnicodeDecodeError as error:
         problem = f"byte {error.start + 1} is not UTF-8 text"
         return RawRow(file, row, None, problem, line=row)
