@@ -53,13 +53,13 @@ def _decoded_long(line: bytes) -> tuple[object, str]:
 def _long_strings(line: bytes) -> list[tuple[int, int]]:
     """Where the insides of JSON's long strings begin and end."""
     plain = line.replace(rb"\\", b"__").replace(rb"\"", b"__")  # now every quote begins or ends one
-    found, at = [], 0
+    spans, at = [], 0
     while start := plain.find(b'"', at) + 1:
         end = plain.find(b'"', start)
         if end - start > LONG:
-            found.append((start, end))
+            spans.append((start, end))
         at = end + 1 or len(plain)
-    return found
+    return spans
 
 
 def _long_text(line: bytes, start: int, end: int) -> str:
