@@ -158,7 +158,7 @@ def _by_similarity(
         scored[target] = FoldScores(samples, own[np.arange(len(own)), fold_of])
     for first in range(0, len(rows), BLOCK):
         chunk = rows[first : first + BLOCK]
-        joined = ranking.spaces.rows(ranking.vectors.gather(chunk))
+        joined = ranking.joined(chunk)
         for target, scorer in scorers.items():
             scored[target].samples[first : first + len(chunk)] = scorer(joined)
         advance(len(chunk))

@@ -196,7 +196,7 @@ def _walked(
     near, nearest = np.zeros(m, np.int64), np.zeros(m, np.int64)
     for first in range(0, len(rows), BLOCK):
         chunk = rows[first : first + BLOCK]
-        joined = ranking.spaces.rows(ranking.vectors.gather(chunk))
+        joined = ranking.joined(chunk)
         own, drawn = reference.similarities(chunk, joined)
         thresholds = draw_thresholds(drawn, sets, m, statistic)
         beats = np.concatenate([beats, closeness(own, size, statistic) > thresholds])
@@ -218,7 +218,7 @@ def _candidates(
     """Random rows of those `below` that have a vector, and their vectors."""
     rng = np.random.default_rng(seed_of(seed, "check", target, "candidates"))
     rows = np.sort(rng.choice(below, min(CANDIDATES, len(below)), replace=False))
-    joined = ranking.spaces.rows(ranking.vectors.gather(rows))
+    joined = ranking.joined(rows)
     filled = np.flatnonzero(weighted_norms(joined, ranking.spaces.weights) > 0)
     return rows[filled], take(joined, filled)
 

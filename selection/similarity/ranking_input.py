@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
+from selection.core.sparse import take
 from selection.records import Exemplars, SparseRows
 from selection.similarity.queries import (
     ExemplarQueries,
@@ -21,6 +22,7 @@ from selection.similarity.spaces import JoinedSpaces
 from selection.similarity.weights import SpaceCounts
 
 _CHUNK = 4096  # rows that are compared with all exemplars of a target at once
+_FEW_ROWS = 16_384  # Of so small a pool the joined vectors stay in memory: some 100 MB at most.
 
 Scores = dict[str, NDArray[np.float64]]
 """Target -> (n,) scores; (n, m), one for each exemplar, where exemplars take turns."""
@@ -109,6 +111,21 @@ class RankingInput:
     shares: NDArray[np.float64]
     own: int = 0
 
+    def joined(self, rows: NDArray[np.int64]) -> SparseRows:
+        """Vectors of a few pool rows in the joined spaces, in their order."""
+        if self._whole is not None:
+            return take(self._whole, rows)
+        return self.spaces.rows(self.vectors.gather(rows))
+
+    @cached_property
+    def _whole(self) -> SparseRows | None:
+        """The joined vectors of all rows of a small pool: every target's check asks for them."""
+        source = self.vectors.parts[0]
+        n_rows = len(source.spread(np.zeros(source.n_vectors, np.bool_), fill=False))
+        if n_rows > _FEW_ROWS:
+            return None
+        return self.spaces.rows(self.vectors.gather(np.arange(n_rows)))
+
     @property
     def own_weights(self) -> NDArray[np.int64]:
         """(n_latents,) weights of the own space."""
@@ -136,8 +153,7 @@ class RankingInput:
         """(position in `rows`, nearest exemplar, similarity) of pool rows at least this similar."""
         queries = self.queries(target, "max")
         for first in range(0, len(rows), _CHUNK):
-            joined = self.spaces.rows(self.vectors.gather(rows[first : first + _CHUNK]))
-            scores, _ = score_each(joined, queries)
+            scores, _ = score_each(self.joined(rows[first : first + _CHUNK]), queries)
             for i in np.flatnonzero(scores.max(axis=1) >= least).tolist():
                 nearest = int(scores[i].argmax())
                 yield first + i, nearest, float(scores[i, nearest])
