@@ -87,6 +87,24 @@ def saelens(folder: Path, architecture: str, **config: object) -> Made:
         return dense, loaded.decode(dense)
 
 
+def saelens_inference(folder: Path, architecture: str, hook: str, **config: object) -> Made:
+    """An SAE of sae-lens of an architecture that it only reads, saved and encoded by it."""
+    import sae_lens
+    from sae_lens.registry import SAE_CLASS_REGISTRY
+
+    kind, made = SAE_CLASS_REGISTRY[architecture]
+    meta = sae_lens.saes.sae.SAEMetadata(model_name="org/tiny", hook_name=hook)
+    sae = kind(made(d_in=D, d_sae=M, metadata=meta, **config))
+    randomize(sae)
+    if "threshold" in dict(sae.named_parameters()):
+        sae.threshold.data.copy_(torch.linspace(0.1, 2, M))
+    sae.save_model(folder)
+    with torch.no_grad():
+        loaded = sae_lens.SAE.load_from_disk(folder)
+        dense = loaded.encode(tokens())
+        return dense, loaded.decode(dense)
+
+
 def saelens_flat(folder: Path, **config: object) -> Made:
     """A flat config from before version 6 beside weights of version 6; read by sae-lens."""
     import sae_lens
@@ -433,6 +451,17 @@ CASES: dict[str, Callable[[Path], Made]] = {
     "saelens_flat": lambda f: saelens_flat(f),
     "saelens_flat_topk": lambda f: saelens_flat(
         f, activation_fn_str="topk", activation_fn_kwargs={"k": K}
+    ),
+    "saelens_heads": lambda f: saelens_inference(f, "topk", "blocks.2.attn.hook_z", k=K),
+    "saelens_skip_transcoder": lambda f: saelens_inference(
+        f, "skip_transcoder", "blocks.2.hook_mlp_in", d_out=D, apply_b_dec_to_input=False
+    ),
+    "saelens_jumprelu_transcoder": lambda f: saelens_inference(
+        f,
+        "jumprelu_transcoder",
+        "blocks.2.ln2.hook_normalized",
+        d_out=D,
+        apply_b_dec_to_input=False,
     ),
     "dictionary_AutoEncoder": lambda f: dictionary(f, "AutoEncoder"),
     "dictionary_AutoEncoderNew": lambda f: dictionary(f, "AutoEncoderNew"),
