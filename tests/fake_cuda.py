@@ -22,6 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda:0")
 UUID = f"GPU-fake-{os.getpid()}"  # one a process: jobs on the same device would wait
+_WAITING = ("nonzero", "masked_select", "bincount", "unique_consecutive", "_unique2", "unique_dim")
+"""Operations whose result has a size that the host must ask for."""
 _NOT_ARRIVED = 77  # every byte of a copy that nobody has waited for
 
 
@@ -54,6 +56,8 @@ class FakeCuda:
     copies:               between host and device, in order; a number read by `.item()` is one.
     n_bytes_when_emptied: in use at each call of `torch.cuda.empty_cache`.
     chosen:               numbers given to `torch.cuda.set_device`, with the copies before.
+    waits:                what the host waited for, in order: copies, and operations of a size that
+                          only the device knows.
     """
 
     capacity: int | None = None
@@ -62,8 +66,14 @@ class FakeCuda:
     copies: list[Copy] = field(default_factory=list)
     n_bytes_when_emptied: list[int] = field(default_factory=list)
     chosen: list[tuple[int, int]] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
     _late: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _blocks: "WeakValueDictionary[int, _Block]" = field(default_factory=WeakValueDictionary)
+
+    @property
+    def n_free(self) -> int:
+        """Bytes that still fit; of a device without a limit as many as a large one has."""
+        return (1 << 37 if self.capacity is None else self.capacity) - self.n_bytes
 
     def to_host(self) -> list[Copy]:
         """Copies from the device."""
@@ -75,6 +85,7 @@ class FakeCuda:
 
     def synchronize(self) -> None:
         """Every copy arrives."""
+        self.waits.append("synchronize")
         for into, value in self._late:
             into.copy_(value)
         self._late.clear()
@@ -206,6 +217,11 @@ def _run(device: FakeCuda, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
         raise RuntimeError(f"{name}: expected all tensors on one device, found cuda:0 and cpu")
     if where is not None:
         given["device"] = torch.device("cpu")
+    is_mask = name.startswith("index") and any(
+        each.dtype == torch.bool for each in tree_leaves(args[1:]) if isinstance(each, _OnDevice)
+    )
+    if mine and (name in _WAITING or is_mask):
+        device.waits.append(name)
     is_pinned = bool(given.pop("pin_memory", False))
     plain_args, plain_kwargs = tree_map(_behind, (args, given))
     known = {id(_behind(each)): each for each in tensors}
@@ -215,7 +231,15 @@ def _run(device: FakeCuda, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
             return known.get(id(found), found)
         return _OnDevice(found, device) if stays else _pinned(found) if is_pinned else found
 
-    return tree_map(shown, func(*plain_args, **plain_kwargs))
+    return tree_map(shown, _ON_CUDA_ALONE.get(func, func)(*plain_args, **plain_kwargs))
+
+
+def _mm_of_two_dtypes(a: torch.Tensor, b: torch.Tensor, dtype: Any, *, out: torch.Tensor) -> Any:
+    """Products of bfloat16 are exact in float32."""
+    return out.copy_(a.to(dtype) @ b.to(dtype))
+
+
+_ON_CUDA_ALONE = {torch.ops.aten.mm.dtype_out: _mm_of_two_dtypes}
 
 
 def _memory(
@@ -294,6 +318,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, capacity: int | None = None) -> I
         "set_device": lambda number: device.chosen.append((number, len(device.copies))),
         "current_stream": lambda *given: SimpleNamespace(synchronize=device.synchronize),
         "empty_cache": device.empty_cache,
+        "mem_get_info": lambda *given: (device.n_free, device.n_free + device.n_bytes),
     }
     with monkeypatch.context() as patch, _Places(), _Operations(device):
         for name, value in replaced.items():

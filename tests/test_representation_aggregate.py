@@ -18,7 +18,7 @@ from selection.representation.aggregate import (
     keep_top,
     quantize,
 )
-from selection.representation.aggregate_kernels import aggregate_cpu, aggregate_device
+from selection.representation.aggregate_kernels import aggregate_cpu, aggregate_device, cells_of
 
 M, K = 30, 4
 
@@ -106,9 +106,16 @@ def test_the_device_gives_the_bits_of_the_cpu() -> None:
     lengths = [5, 0, 1, 90, 3, 0, 200]
     acts, indices, sample = tokens(lengths, seed=4)
     cpu = aggregate_cpu(acts, indices, np.array(lengths), M)
-    device = aggregate_device(
-        torch.from_numpy(acts), torch.from_numpy(indices).long(), torch.from_numpy(sample), 7, M
+    there = cells_of(
+        torch.from_numpy(acts),
+        torch.from_numpy(indices).long(),
+        torch.ones(len(acts)),
+        torch.from_numpy(sample),
+        7,
+        M,
     )
+    [(device, norms), _] = aggregate_device([there, there])
+    assert norms.tolist() == [1.0] * len(acts)
     for name in cpu._fields:
         mine, other = getattr(cpu, name), getattr(device, name)
         assert mine.dtype == other.dtype

@@ -61,8 +61,9 @@ def halved(rows: list[int], fits: Callable[[list[int]], bool]) -> list[list[int]
         (ActivationModel, "_run"),
         (selection.representation.heads, "encode"),
         (selection.representation.heads, "aggregate_device"),
+        (selection.representation.heads, "cells_of"),
     ],
-    ids=["model", "encode", "aggregate"],
+    ids=["model", "encode", "aggregate", "cells"],
 )
 def test_a_batch_that_does_not_fit_is_halved_wherever_memory_ends(
     place: Any,

@@ -241,12 +241,16 @@ class ActivationModel:
         return [row * width + np.arange(n) for row, n in enumerate(lengths.tolist())]
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Copied while the device computes, where it is another one than the CPU."""
-        if self.device.type == "cpu":
-            return tensor
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return to_device(tensor, self.device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor there: copied while the device computes, where it is another one than the CPU."""
+    if device.type == "cpu":
+        return tensor
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def load_activation_model(

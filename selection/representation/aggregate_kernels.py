@@ -1,5 +1,6 @@
-"""Token latents of samples to sums and maxima on the CPU, in float64 and in token order."""
+"""Token latents of samples to sums and maxima, in float64 and in token order."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,28 +79,81 @@ def _aggregate(
         indptr[sample + 1] = end
 
 
-def aggregate_device(
-    acts: torch.Tensor, indices: torch.Tensor, sample_of_token: torch.Tensor, n: int, n_latents: int
-) -> Aggregates:
-    """Aggregates on any device of torch: cells are sorted stably, then reduced one by one.
+class Cells(NamedTuple):
+    """Latents of tokens on a device, by sample and latent; nothing has been waited for.
 
-    acts: (t, w) float32; indices: (t, w) int64; sample_of_token: (t,) int64; n samples.
+    cells:   (c,) int64 sample times width plus latent, ascending; those of no latent at the end.
+    values:  (c,) float64 activations in that order. segment: (c,) int64 number of the cell.
+    sizes:   (3,) int64 activations above 0, distinct cells, and whether everything is finite.
+    norms:   (t,) float32 of the tokens. n_samples, width: of the aggregates.
     """
-    cells = (sample_of_token[:, None] * n_latents + indices).ravel()
-    filled = acts.ravel() > 0
-    cells, order = cells[filled].sort(stable=True)
-    values = acts.ravel()[filled][order].to(torch.float64)
-    distinct, counts = cells.unique_consecutive(return_counts=True)
-    # Unchecked: the check waits for the device, and fails where no latent is active at all.
-    sums = torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
-    maxima = torch.segment_reduce(values, "max", lengths=counts, unsafe=True)
-    rows = torch.bincount(distinct // n_latents, minlength=n)
-    sparse = [rows, (distinct % n_latents).to(torch.int32), sums, maxima]
-    lengths, latents, sums_out, maxima_out = _to_host(sparse)
-    return Aggregates(indptr_of(lengths), latents, sums_out, maxima_out)
+
+    cells: torch.Tensor
+    values: torch.Tensor
+    segment: torch.Tensor
+    sizes: torch.Tensor
+    norms: torch.Tensor
+    n_samples: int
+    width: int
 
 
-def _to_host(tensors: list[torch.Tensor]) -> list[NDArray[Any]]:
+def cells_of(
+    acts: torch.Tensor,
+    indices: torch.Tensor,
+    norms: torch.Tensor,
+    sample_of_token: torch.Tensor,
+    n_samples: int,
+    width: int,
+) -> Cells:
+    """Cells are sorted stably, so that each is reduced in the order of its tokens.
+
+    acts: (t, w) float32; indices: (t, w) int64; norms, sample_of_token: (t,).
+    """
+    finite = torch.isfinite(norms).all() & torch.isfinite(acts).all()
+    beyond = n_samples * width
+    cells = (sample_of_token[:, None] * width + indices).masked_fill_(~(acts > 0), beyond).ravel()
+    cells, order = cells.sort(stable=True)
+    values = acts.ravel()[order].to(torch.float64)
+    is_new = torch.ones_like(cells, dtype=torch.bool)
+    is_new[1:] = cells[1:] != cells[:-1]
+    is_latent = cells < beyond
+    sizes = torch.stack([is_latent.sum(), (is_new & is_latent).sum(), finite.long()])
+    return Cells(cells, values, is_new.cumsum(0) - 1, sizes, norms, n_samples, width)
+
+
+def aggregate_device(works: Sequence[Cells]) -> list[tuple[Aggregates, NDArray[np.float32]]]:
+    """Aggregates and norms of several works, on any device of torch, waiting for it twice in all.
+
+    First for the sizes of all, then for their values. Raises FloatingPointError where something is
+    not finite.
+    """
+    if not works:
+        return []
+    sizes = _to_host([torch.stack([work.sizes for work in works])])[0]
+    if not sizes[:, 2].all():
+        raise FloatingPointError("activations that are not finite")
+    tensors: list[torch.Tensor] = []
+    for work, (n, n_distinct, _) in zip(works, sizes.tolist(), strict=True):
+        segment, ones = work.segment[:n], torch.ones_like(work.segment[:n])
+        counts = ones.new_zeros(n_distinct).scatter_add_(0, segment, ones)
+        distinct = ones.new_empty(n_distinct).scatter_(0, segment, work.cells[:n])
+        # Unchecked: the check waits for the device, and fails where no latent is active at all.
+        sums, maxima = (
+            torch.segment_reduce(work.values[:n], kind, lengths=counts, unsafe=True)
+            for kind in ("sum", "max")
+        )
+        rows = ones.new_zeros(work.n_samples).scatter_add_(
+            0, distinct // work.width, torch.ones_like(distinct)
+        )
+        tensors += [rows, (distinct % work.width).to(torch.int32), sums, maxima, work.norms]
+    arrays = iter(_to_host(tensors))
+    return [
+        (Aggregates(indptr_of(rows), latents, sums, maxima), norms)
+        for rows, latents, sums, maxima, norms in zip(*[arrays] * 5, strict=True)
+    ]
+
+
+def _to_host(tensors: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
     """All copies are under way before one is waited for, through pinned memory on CUDA."""
     if tensors[0].device.type != "cuda":
         return [tensor.cpu().numpy() for tensor in tensors]

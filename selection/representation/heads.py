@@ -18,7 +18,7 @@ from selection.activations.batching import (
     mask_in_batch,
     with_union_mask,
 )
-from selection.activations.model import ActivationModel
+from selection.activations.model import ActivationModel, to_device
 from selection.core.errors import InputError
 from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered
@@ -28,7 +28,12 @@ from selection.representation.aggregate import (
     float_rows,
     in_sample_order,
 )
-from selection.representation.aggregate_kernels import Aggregates, aggregate_cpu, aggregate_device
+from selection.representation.aggregate_kernels import (
+    Aggregates,
+    aggregate_cpu,
+    aggregate_device,
+    cells_of,
+)
 from selection.sae.coder import SparseCoder
 from selection.sae.encode import TopActs, encode
 
@@ -78,26 +83,29 @@ def aggregate_heads(
 
     on_batch, samples_by_head: see `selection.representation.represent.represent_heads`.
     """
-    groups = _group_heads(samples, samples_by_head or [samples] * len(heads))
-    ran = samples if len(groups) == 1 else with_union_mask([variant for variant, _ in groups])
+    samples_by_head = samples_by_head or [samples] * len(heads)
+    variants = list({id(each): each for each in (samples, *samples_by_head)}.values())
+    ran = samples if len(variants) == 1 else with_union_mask(variants)
     heads = [replace(head, coder=head.coder.to(model.device)) for head in heads]
 
-    def aggregate(batch: ActivationBatch) -> tuple[NDArray[np.int64], dict[int, HeadRows]]:
-        by_number: dict[int, HeadRows] = {}
-        latents = _BatchLatents(batch, model)
-        for variant, numbers in groups:
-            mask = None if ran is variant else mask_in_batch(batch, ran, variant)
-            if on_batch is not None and variant is samples:
-                on_batch(batch if mask is None else batch.only(mask))
-            rows = _rows_of_batch(latents, mask, [heads[number] for number in numbers])
-            by_number |= dict(zip(numbers, rows, strict=True))
-        return batch.rows, by_number
+    def aggregate(batch: ActivationBatch) -> tuple[NDArray[np.int64], list[HeadRows]]:
+        latents, tokens = _BatchLatents(batch, model), {id(samples): batch}
+        for variant in variants:
+            if variant is not ran:
+                tokens[id(variant)] = batch.only(mask_in_batch(batch, ran, variant))
+        if on_batch is not None:
+            on_batch(tokens[id(samples)])
+        works = [
+            _Work(tokens[id(variant)], head)
+            for variant, head in zip(samples_by_head, heads, strict=True)
+        ]
+        return batch.rows, _rows_of_batch(latents, works)
 
     batches = list(each_batch(model, ran, tokens_per_batch, aggregate))
     order = [rows for rows, _ in batches]
     result = []
     for number, head in enumerate(heads):
-        parts = [by_number[number] for _, by_number in batches]
+        parts = [by_head[number] for _, by_head in batches]
         width = len(head.coder.encoder_bias)
         rows = in_sample_order([part.rows for part in parts], order, len(samples), width)
         norms = np.concatenate([np.zeros(0, np.float32), *(part.norms for part in parts)])
@@ -105,14 +113,21 @@ def aggregate_heads(
     return result
 
 
-def _group_heads(
-    samples: Sequence[Rendered], samples_by_head: Sequence[Sequence[Rendered]]
-) -> list[tuple[Sequence[Rendered], list[int]]]:
-    """Each variant of the samples, `samples` first, with the numbers of the heads that read it."""
-    groups: dict[int, tuple[Sequence[Rendered], list[int]]] = {id(samples): (samples, [])}
-    for number, variant in enumerate(samples_by_head):
-        groups.setdefault(id(variant), (variant, []))[1].append(number)
-    return list(groups.values())
+class _Work(NamedTuple):
+    """A batch with the content tokens of a head."""
+
+    batch: ActivationBatch
+    head: Head
+
+    @property
+    def key(self) -> object:
+        """Equal where the same latents are aggregated of the same tokens."""
+        return id(self.batch), *_encoding(self.head)
+
+
+def _encoding(head: Head) -> tuple[object, ...]:
+    """What decides the latents of a token."""
+    return head.hookpoint, head.coder.info.sae_id, head.coder.inputs, head.max_norm
 
 
 class _BatchLatents:
@@ -135,62 +150,100 @@ class _BatchLatents:
 
     def latents(self, head: Head) -> TopActs:
         """Of all of them by the head's SAE; of those above its largest norm they mean nothing."""
-        key = (head.hookpoint, head.coder.info.sae_id, head.max_norm)
+        key = _encoding(head)
         if key not in self._latents:
             hidden = self.hidden(head.hookpoint)
             if head.max_norm is not None:
-                # Attention sinks have thousands of latents, and every row is as wide as the widest.
-                above = self.norms(head.hookpoint) > head.max_norm
-                hidden = hidden.masked_fill(above[:, None], 0.0)
+                hidden = without_sinks(hidden, self.norms(head.hookpoint), head.max_norm)
             self._latents[key] = encode(head.coder, hidden)
         return self._latents[key]
 
 
-def _rows_of_batch(
-    latents: _BatchLatents, mask: NDArray[np.bool_] | None, heads: Sequence[Head]
-) -> list[HeadRows]:
-    """Rows of one batch for each head; equal work is done once.
+def without_sinks(hidden: torch.Tensor, norms: torch.Tensor, max_norm: float) -> torch.Tensor:
+    """Activations (u, d_model) with zeros for those of a larger norm.
 
-    mask: (n,) the content tokens of these heads; None for all.
+    Attention sinks have thousands of latents, and every row of latents is as wide as the widest.
     """
-    done: dict[object, tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]] = {}
-    result = []
-    for head in heads:
-        key = (head.hookpoint, head.coder.info.sae_id, head.max_norm)
-        if key not in done:
-            done[key] = _aggregate_batch(latents, mask, head)
-        sums, n_tokens, n_outliers, norms = done[key]
-        width = len(head.coder.encoder_bias)
-        rows = float_rows(sums, n_tokens, width, head.token_aggregate)
-        result.append(HeadRows(rows, n_outliers, norms))
-    return result
+    return hidden.masked_fill((norms > max_norm)[:, None], 0.0)
 
 
-def _aggregate_batch(
-    latents: _BatchLatents, mask: NDArray[np.bool_] | None, head: Head
-) -> tuple[Aggregates, NDArray[np.int64], int, NDArray[np.float32]]:
-    """Sums and maxima, the tokens of each sample, outliers, and the norms of the content tokens."""
-    batch = latents.batch if mask is None else latents.batch.only(mask)
-    sample, n_samples, n_outliers = batch.sample_of_token, len(batch.rows), 0
-    index = torch.from_numpy(batch.index).to(latents.hidden(head.hookpoint).device)
-    norms = latents.norms(head.hookpoint)[index]
-    if head.max_norm is not None:
-        kept = norms <= head.max_norm
-        n_outliers = int((norms > head.max_norm).sum())
-        index, sample = index[kept], sample[kept.cpu().numpy()]
-    distinct = latents.latents(head)
-    top = TopActs(distinct.top_acts[index], distinct.top_indices[index])
-    if not bool(torch.isfinite(norms).all() & torch.isfinite(top.top_acts).all()):
+class _Sums(NamedTuple):
+    """Sums and maxima of a batch's samples, and how many tokens of each went into them.
+
+    n_outliers: tokens above the head's largest norm. norms: (n,) of the content tokens.
+    """
+
+    sums: Aggregates
+    n_tokens: NDArray[np.int64]
+    n_outliers: int
+    norms: NDArray[np.float32]
+
+
+def _rows_of_batch(latents: _BatchLatents, works: Sequence[_Work]) -> list[HeadRows]:
+    """Rows of one batch for each work; equal ones are done once."""
+    distinct = {work.key: work for work in works}
+    summed = _sums_here if latents.batch.distinct[0].device.type == "cpu" else _sums_on_device
+    try:
+        done = dict(zip(distinct, summed(latents, list(distinct.values())), strict=True))
+    except FloatingPointError:
         raise InputError(
             "the model's activations are not finite",
             field="model.dtype",
             remedy="Use bfloat16 or float32; float16 overflows in many models.",
+        ) from None
+    result = []
+    for work in works:
+        sums, n_tokens, n_outliers, norms = done[work.key]
+        width = len(work.head.coder.encoder_bias)
+        rows = float_rows(sums, n_tokens, width, work.head.token_aggregate)
+        result.append(HeadRows(rows, n_outliers, norms))
+    return result
+
+
+def _sums_here(latents: _BatchLatents, works: Sequence[_Work]) -> list[_Sums]:
+    """On the CPU; tokens above the largest norm are taken out."""
+    result = []
+    for batch, head in works:
+        index, sample = torch.from_numpy(batch.index), batch.sample_of_token
+        norms = latents.norms(head.hookpoint)[index]
+        n_content = len(index)
+        if head.max_norm is not None:
+            kept = norms <= head.max_norm
+            index, sample = index[kept], sample[kept.numpy()]
+        acts, indices = (part[index] for part in latents.latents(head))
+        if not bool(torch.isfinite(norms).all() & torch.isfinite(acts).all()):
+            raise FloatingPointError("activations that are not finite")
+        n_tokens = np.bincount(sample, minlength=len(batch.rows))
+        width = len(head.coder.encoder_bias)
+        sums = aggregate_cpu(acts.numpy(), indices.numpy(), n_tokens, width)
+        result.append(_Sums(sums, n_tokens, n_content - len(index), norms.numpy()))
+    return result
+
+
+def _sums_on_device(latents: _BatchLatents, works: Sequence[_Work]) -> list[_Sums]:
+    """On another device, which is waited for twice, however many works there are.
+
+    Tokens above the largest norm keep their place and lose their latents.
+    """
+    cells = []
+    for batch, head in works:
+        device = latents.hidden(head.hookpoint).device
+        index, sample = (
+            to_device(torch.from_numpy(each), device)
+            for each in (batch.index, batch.sample_of_token)
         )
-    n_tokens, width = np.bincount(sample, minlength=n_samples), len(head.coder.encoder_bias)
-    if top.top_acts.device.type == "cpu":
-        acts, indices = top.top_acts.numpy(), top.top_indices.numpy()
-        sums = aggregate_cpu(acts, indices, n_tokens, width)
-    else:
-        sample_on_device = torch.from_numpy(sample).to(top.top_acts.device)
-        sums = aggregate_device(*top, sample_on_device, n_samples, width)
-    return sums, n_tokens, n_outliers, norms.cpu().numpy()
+        norms = latents.norms(head.hookpoint).index_select(0, index)
+        acts, indices = (part.index_select(0, index) for part in latents.latents(head))
+        if head.max_norm is not None:
+            acts = without_sinks(acts, norms, head.max_norm)
+        width = len(head.coder.encoder_bias)
+        cells.append(cells_of(acts, indices, norms, sample, len(batch.rows), width))
+    result = []
+    for (batch, head), (sums, norms_here) in zip(works, aggregate_device(cells), strict=True):
+        sample_here = batch.sample_of_token
+        if head.max_norm is not None:
+            sample_here = sample_here[norms_here <= np.float32(head.max_norm)]
+        n_tokens = np.bincount(sample_here, minlength=len(batch.rows))
+        n_outliers = len(norms_here) - len(sample_here)
+        result.append(_Sums(sums, n_tokens, n_outliers, norms_here))
+    return result

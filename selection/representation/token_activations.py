@@ -15,7 +15,7 @@ from selection.activations.batching import iter_activations
 from selection.activations.model import ActivationModel
 from selection.records import Rendered
 from selection.rendering.offsets import TurnPositions
-from selection.representation.heads import Head
+from selection.representation.heads import Head, without_sinks
 from selection.sae.encode import encode
 
 
@@ -62,7 +62,9 @@ def token_activations(
         number, sample = batch.positions, batch.rows[local]
         distinct = batch.distinct[hookpoint]
         if head.max_norm is not None:
-            kept = (distinct.norm(dim=1) <= head.max_norm).cpu()[which]
+            norms = distinct.norm(dim=1)
+            kept = (norms <= head.max_norm).cpu()[which]
+            distinct = without_sinks(distinct, norms, head.max_norm)
             which, mask = which[kept], kept.numpy()
             number, sample = number[mask], sample[mask]
         latents = encode(coder, distinct)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class SparseCoder:
     magnitude_scale, magnitude_bias: (M,) float32, for gated.
     act_scale:       (M,) float32 > 0, or None: factor on values after the selection. The decoder
                      is for the scaled values.
+    inputs:          to which precision the encoder's product rounds x and encoder_weight, one of
+                     INPUTS; its sums are float32 always. See `rounded`.
     """
 
     encoder_weight: Tensor
@@ -47,6 +50,17 @@ class SparseCoder:
     magnitude_scale: Tensor | None = None
     magnitude_bias: Tensor | None = None
     act_scale: Tensor | None = None
+    inputs: str = "float32"
+
+    def rounded(self, inputs: str) -> "SparseCoder":
+        """The same coder with the encoder's product in another precision of its inputs.
+
+        With bfloat16 the weights are kept in it, in half the memory.
+        """
+        weight = self.encoder_weight
+        if inputs == "bfloat16":
+            weight = weight.to(torch.bfloat16)
+        return replace(self, encoder_weight=weight, inputs=inputs)
 
     def to(self, device: torch.device | str) -> "SparseCoder":
         """The same coder with its weights on another device."""
@@ -61,6 +75,8 @@ class SparseCoder:
         return replace(self, info=info)
 
 
+INPUTS = ("float32", "tf32", "bfloat16")
+"""24, 11 and 8 bits of the inputs of the encoder's product; the last two for tensor cores."""
 _MAIN = ("encoder_weight", "encoder_bias", "decoder_weight", "decoder_bias")
 _EXTRA = ("threshold", "magnitude_scale", "magnitude_bias", "act_scale")
 _NEEDED = {"jumprelu": ("threshold",), "gated": ("magnitude_scale", "magnitude_bias")}
@@ -90,7 +106,9 @@ def make_coder(
     needed = _NEEDED.get(info.activation, ())
     if {*given} - {*_MAIN, "act_scale"} != {*needed}:
         raise ValueError(f"{info.activation} has the tensors {sorted(given)}, needs also {needed}")
-    tensors = {n: t.detach().to(torch.float32).contiguous() for n, t in given.items()}
+    tensors: dict[str, Any] = {
+        n: t.detach().to(torch.float32).contiguous() for n, t in given.items()
+    }
     matrix = (info.num_latents, info.d_in)
     shapes = dict(zip(_MAIN, (matrix, matrix[:1], matrix, matrix[1:]), strict=True))
     for name, tensor in tensors.items():

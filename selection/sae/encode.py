@@ -144,13 +144,13 @@ def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Ten
 
 def _select(coder: SparseCoder, x: Tensor, latents: slice, pre: Tensor) -> TopActs:
     """Active latents among a slice; indices count from the slice's start. `pre` is scratch."""
-    activation, weight = coder.info.activation, coder.encoder_weight[latents]
-    bias = coder.encoder_bias[latents]
+    activation, bias = coder.info.activation, coder.encoder_bias[latents]
+    _product(
+        coder, x, coder.encoder_weight[latents].T, None if activation == "gated" else bias, pre
+    )
     if activation == "gated":
-        torch.mm(x, weight.T, out=pre)
         pre = _magnitudes(coder, pre, latents)
     else:
-        torch.addmm(bias, x, weight.T, out=pre)
         if coder.threshold is not None:
             pre.masked_fill_(pre <= coder.threshold[latents], 0.0)
         pre.relu_()
@@ -160,6 +160,40 @@ def _select(coder: SparseCoder, x: Tensor, latents: slice, pre: Tensor) -> TopAc
         width = coder.info.num_latents // coder.k
         return choose(pre, pre.shape[1] // width, "groupmax")
     return choose(pre, _widest(pre), "topk")
+
+
+def _product(
+    coder: SparseCoder, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
+) -> None:
+    """Put x @ weight + bias into `out`: sums in float32 of inputs in the coder's precision.
+
+    A CPU has no such product: there the inputs are rounded, and the rest is the same.
+    """
+    if coder.inputs == "float32":
+        torch.mm(x, weight, out=out) if bias is None else torch.addmm(bias, x, weight, out=out)
+        return
+    if x.device.type != "cuda":
+        torch.mm(rounded(x, coder.inputs), rounded(weight.float(), coder.inputs), out=out)
+    elif coder.inputs == "bfloat16":
+        torch.mm(x.to(torch.bfloat16), weight, out_dtype=torch.float32, out=out)
+    else:
+        before = torch.backends.cuda.matmul.fp32_precision
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        try:
+            torch.mm(x, weight, out=out)
+        finally:
+            torch.backends.cuda.matmul.fp32_precision = before
+    if bias is not None:
+        out.add_(bias)
+
+
+def rounded(x: Tensor, inputs: str) -> Tensor:
+    """float32 values that bfloat16 or TF32 can hold, the nearest ones, ties to even."""
+    if inputs == "bfloat16":
+        return x.to(torch.bfloat16).float()
+    bits = x.contiguous().view(torch.int32)
+    bits = bits + 0xFFF + ((bits >> 13) & 1)
+    return (bits & ~0x1FFF).view(torch.float32)
 
 
 def _magnitudes(coder: SparseCoder, pre: Tensor, latents: slice) -> Tensor:
