@@ -239,8 +239,11 @@ def test_a_calibration_on_the_device_is_that_of_the_cpu(
     assert found.ever_present == expected.ever_present
 
 
+@pytest.mark.parametrize("inputs", ["float32", "bfloat16"])
 @pytest.mark.parametrize("activation", ["topk", "groupmax", "relu", "jumprelu", "gated"])
-def test_every_kind_of_sae_encodes_on_the_device(device: FakeCuda, activation: str) -> None:
+def test_every_kind_of_sae_encodes_on_the_device(
+    device: FakeCuda, activation: str, inputs: str
+) -> None:
     g = torch.Generator().manual_seed(0)
     d, m = 16, 96
     extra = {
@@ -258,12 +261,13 @@ def test_every_kind_of_sae_encodes_on_the_device(device: FakeCuda, activation: s
         info=SaeInfo("", None, d, m, 6 if activation in ("topk", "groupmax") else 0, activation),
         act_scale=torch.rand(m, generator=g) + 0.5,
         **extra.get(activation, {}),
-    )
+    ).rounded(inputs)
     x = torch.randn(50, d, generator=g)
     found, expected = encode(made.to(CUDA), x.to(CUDA)), encode(made, x)
     assert (found.top_acts.device, found.top_indices.device) == (CUDA, CUDA)
     dense = torch.zeros(50, m).scatter_(1, found.top_indices.cpu(), found.top_acts.cpu())
-    assert torch.equal(dense, torch.zeros(50, m).scatter_(1, *expected[::-1]))
+    here = torch.zeros(50, m).scatter_(1, *expected[::-1])
+    torch.testing.assert_close(dense, here, rtol=0, atol=0 if inputs == "float32" else 1e-5)
 
 
 # Memory of the device.

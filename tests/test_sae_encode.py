@@ -1,13 +1,18 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from selection.sae.coder import SparseCoder, make_coder
-from selection.sae.encode import chunk_rows, decode, encode
+from selection.sae.encode import TopActs, chunk_rows, decode, encode, rounded
+from selection.sae.formats.load import load_sae
 from selection.sae.metadata import SaeInfo
 
 D, M, K = 16, 96, 6
+DEMO_SAE = Path(__file__).parents[1] / "flows" / "demo" / "sae" / "layers.2"
 
 
 def coder(activation: str = "topk", bias: float = 0.0) -> SparseCoder:
@@ -97,3 +102,44 @@ def test_cuda_agrees_with_the_cpu() -> None:
     found = encode(c.to("cuda"), x.cuda())
     dense = torch.zeros(300, M).scatter_(1, found.top_indices.cpu(), found.top_acts.cpu())
     torch.testing.assert_close(dense, scattered(c, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("inputs", "n_bits"), [("bfloat16", 8), ("tf32", 11)])
+def test_inputs_of_the_product_are_rounded_to_so_many_bits(inputs: str, n_bits: int) -> None:
+    x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(2)) * 1e3
+    mantissa, exponent = np.frexp(x.double().numpy())
+    expected = np.ldexp(np.round(mantissa * 2**n_bits) / 2**n_bits, exponent)
+    assert np.array_equal(rounded(x, inputs).double().numpy(), expected)
+
+
+@pytest.mark.parametrize("inputs", ["bfloat16", "tf32"])
+@pytest.mark.parametrize("activation", ["topk", "groupmax"])
+def test_a_product_of_rounded_inputs_is_summed_in_float32(activation: str, inputs: str) -> None:
+    c = coder(activation)
+    x = torch.randn(40, D, generator=torch.Generator().manual_seed(1)) * 2
+    exact = replace(
+        c, encoder_weight=rounded(c.encoder_weight, inputs), decoder_bias=torch.zeros(D)
+    )
+    rough = rounded(x - c.decoder_bias, inputs)
+    expected = slowly(exact, rough.double().numpy(), activation)
+    found = scattered(c.rounded(inputs), x).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(found, scattered(c, x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_rounded_inputs_leave_the_latents_of_the_packaged_sae_almost_as_they_are() -> None:
+    """Activations of that SAE's width with its own directions in them, as in the model."""
+    c = load_sae(DEMO_SAE)
+    g = torch.Generator().manual_seed(3)
+    chosen = torch.randint(0, c.info.num_latents, (400, c.k), generator=g)
+    x = decode(c, TopActs(torch.rand(400, c.k, generator=g) * 4, chosen))
+    x += 0.3 * torch.randn(x.shape, generator=g)
+    exact = encode(c, x)
+    for inputs, least in (("tf32", 0.98), ("bfloat16", 0.9)):
+        rough = encode(c.rounded(inputs), x)
+        a, b = (
+            torch.zeros(400, c.info.num_latents).scatter_(1, t.top_indices, t.top_acts) > 0
+            for t in (exact, rough)
+        )
+        jaccard = float(((a & b).sum(1) / (a | b).sum(1)).mean())
+        assert least < jaccard < 1, (inputs, jaccard)

@@ -68,6 +68,7 @@ CHANGES = [
     Change("representation.token_aggregate", "max", REPRESENT, ALL_VECTORS),
     Change("representation.spaces", ["sae", "words"], {"count words"}),
     Change("representation.keep_top", 3, {"embed", "index"}, ALL_VECTORS),
+    Change("representation.encoder_inputs", "bfloat16", {"embed", "index"}, ALL_VECTORS),
     Change("representation.max_norm_ratio", 2.0, REPRESENT, ALL_VECTORS),
     Change("representation.drop_ever_present", 0.9, REPRESENT, ALL_VECTORS),
     Change("faiss.n_dims", 32, {"index"}),

@@ -62,6 +62,11 @@ class RepresentationConfig(Strict):
     keep_top: int | None = Field(
         None, ge=1, description="Keep the largest latents of a sample; the lost mass is recorded."
     )
+    encoder_inputs: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="Precision of what the SAE's encoder multiplies, summed in float32; the others"
+        " are faster on a GPU, and change some latents.",
+    )
     max_norm_ratio: float | None = Field(
         10.0,
         gt=1,

@@ -106,7 +106,11 @@ class Representer:
         """The SAE where the model runs: copied there once, not with every unit."""
         device = self.model.device
         with fitting("the SAE beside the model", "sae"):
-            return self.sae.coder.to(device)
+            return self._coder.to(device)
+
+    @cached_property
+    def _coder(self) -> SparseCoder:
+        return self.sae.coder.rounded(self.config.representation.encoder_inputs)
 
     @property
     def unit(self) -> float:
@@ -152,7 +156,7 @@ class Representer:
         options, calibration = self.config.representation, self.calibration
         return Head(
             self.model_input.hookpoint,
-            self.sae.coder,
+            self._coder,
             options.token_aggregate,
             calibration.unit,
             options.keep_top,
@@ -173,6 +177,7 @@ class Representer:
     @cached_property
     def representation_id(self) -> str:
         """Names the folder of shards; everything that changes a vector is in it."""
+        inputs = self.config.representation.encoder_inputs
         return representation_id(
             model_sha256=self.model_input.model.weights_sha256,
             hookpoint=str(self.model_input.hookpoint),
@@ -184,6 +189,7 @@ class Representer:
             limits={
                 "largest_norm": self._largest_norm,
                 "excluded": list(self.calibration.ever_present),
+                **({} if inputs == "float32" else {"encoder_inputs": inputs}),
             },
         )
 
