@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from flows.stages.estimate import count_tokens, estimate_run, estimate_vectors
+from flows.stages.estimate import (
+    Estimate,
+    Tokens,
+    VectorCost,
+    count_tokens,
+    estimate_run,
+    estimate_vectors,
+    keep_top_that_fits,
+)
 from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import open_model_input, render
@@ -106,3 +114,24 @@ def test_a_pool_of_which_no_token_counts_is_refused_before_the_model(
     )  # fmt: skip
     with pytest.raises(InputError, match=r"48 responses lie behind the cut"):
         estimate_run(config, open_workspace(tmp_path / "workspace"))
+
+
+@pytest.mark.parametrize(
+    ("n", "bytes_each", "free", "kept"),
+    [
+        (1_000_000, 6_000, 12_000_000_000, None),  # exactly half
+        (1_000_000, 6_000, 11_999_999_998, 512),
+        (1_000_000, 6_000, 2 * (256 * 6 + 24) * 1_000_000, 256),
+        (1_000_000, 6_000, 2 * (256 * 6 + 23) * 1_000_000, 128),
+        (1_000_000, 6_000, 1_000, 1),
+    ],
+)
+def test_what_is_kept_of_a_large_pool_leaves_half_of_the_disk(
+    n: int, bytes_each: int, free: int, kept: int | None
+) -> None:
+    assert keep_top_that_fits(n, n * bytes_each, free) == kept
+    cost = VectorCost((1.0, 2.0, 3.0), n * bytes_each, Tokens(9, 9, 9))
+    totals = dict.fromkeys(("n_tokens", "n_counted", "n_truncated", "n_response_lost"), 0)
+    lines = estimate_lines(Estimate(n, n, (), n, totals, free, None, 0, n, 1, cost))
+    [line] = [line for line in lines if line.startswith("  keep_top")]
+    assert (f"{{keep_top: {kept}}}" in line) == (kept is not None)

@@ -60,6 +60,18 @@ class VectorCost:
     tokens: Tokens
 
 
+def keep_top_that_fits(n_vectors: int, n_bytes: int, n_free_bytes: int) -> int | None:
+    """The power of two of latents to keep of each vector so that half of the disk stays free.
+
+    n_bytes: of the vectors with all their latents; None where these leave half of it free.
+    """
+    room = n_free_bytes / 2
+    if n_bytes <= room:
+        return None
+    most = (room / n_vectors - BYTES_PER_ROW) / BYTES_PER_POSTING
+    return 1 << max(0, int(most).bit_length() - 1) if most >= 1 else 1
+
+
 @dataclass(frozen=True)
 class TrainingCost:
     """Of an SAE that is to be trained first: its tokens, and seconds of forward passes."""

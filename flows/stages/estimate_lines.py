@@ -1,7 +1,9 @@
 """An estimate as lines, for `saelect run --dry-run` and for the page of a dry run."""
 
-from flows.stages.estimate import PROBES, Estimate, Tokens
+from flows.stages.estimate import PROBES, Estimate, Tokens, VectorCost, keep_top_that_fits
 from selection.core.numbers import duration, size
+
+LARGE_POOL = 1_000_000
 
 
 def estimate_lines(estimate: Estimate) -> list[str]:
@@ -44,8 +46,23 @@ def _cost_lines(estimate: Estimate) -> list[str]:
         f"{cached}, {estimate.n_missing:,} would be computed{spaces}",
         f"  forward    {_forward(vectors.tokens)}",
         f"  disk       about {size(vectors.n_bytes)} of vectors; {free} free",
+        *_keep_top(estimate, vectors),
         f"  time       about {middle} for the vectors ({time_range})",
     ]
+
+
+def _keep_top(estimate: Estimate, vectors: VectorCost) -> list[str]:
+    """Whether all latents of a sample can be kept: said of large pools, and of those too large."""
+    n_vectors = estimate.n_missing * estimate.n_spaces
+    fits = keep_top_that_fits(n_vectors, vectors.n_bytes, estimate.n_free_bytes)
+    if fits is not None:
+        return [
+            "  keep_top   these would fill more than half of the disk: with `representation:"
+            f" {{keep_top: {fits}}}`",
+            "             they would not (docs/keep-top.md says what that costs)",
+        ]
+    large = n_vectors >= LARGE_POOL
+    return ["  keep_top   as set: more than half of the disk stays free"] if large else []
 
 
 def _forward(tokens: Tokens) -> str:

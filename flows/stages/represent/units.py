@@ -224,8 +224,9 @@ def _ensure_room(
     """Refuse before the first unit when the vectors cannot fit on the disk."""
     info = representer.sae.info
     k, width = info.expected_l0 or min(256, info.num_latents), info.num_latents
+    most = representer.config.representation.keep_top or width
     # Tokens of a sample share most of their latents: at most a third of the possible postings.
-    postings = np.minimum(rendered.n_counted()[missing] * k / 3, width).sum()
+    postings = np.minimum(rendered.n_counted()[missing] * k / 3, min(most, width)).sum()
     ensure_free(representer.workspace.root, int(postings) * BYTES_PER_POSTING, "the new vectors")
 
 
