@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selection.core.hashing import canonical_json
 from selection.data.read import read_pool, read_rows
 from selection.records import PoolSource
 from tests.fuzz_cases import fuzz
@@ -116,3 +117,19 @@ def test_every_container_gives_the_same_ids(
     for data in (made, table, pl.from_arrow(table)):
         batches = read_rows(data, source)
         assert [i for b in batches for i in b.rows["example_id"].to_pylist()] == expected
+
+
+def test_a_bare_definition_of_a_tool_is_the_same_as_one_in_the_form_of_openai() -> None:
+    talk = [{"role": "user", "content": "Weigh it."}, {"role": "assistant", "content": "Done."}]
+    schema = {"type": "object", "properties": {"grams": {"type": "integer"}}}
+    spec = {"name": "weigh", "description": "To weigh.", "parameters": schema}
+    anthropic = {"name": "weigh", "description": "To weigh.", "input_schema": schema}
+    spellings: list[Any] = [
+        [{"type": "function", "function": spec}], [spec], spec, [{"type": "function", **spec}],
+        [anthropic], json.dumps([spec]), [json.dumps(spec)], [{"functionDeclarations": [spec]}],
+    ]  # fmt: skip
+    [batch] = read_rows(
+        [{"messages": talk, "tools": tools} for tools in spellings], PoolSource("m")
+    )
+    assert set(batch.rows["tools"].to_pylist()) == {canonical_json(spellings[0])}
+    assert len(set(batch.rows["example_id"].to_pylist())) == 1

@@ -53,7 +53,7 @@ def _decoded_long(line: bytes) -> tuple[object, str]:
 def _long_strings(line: bytes) -> list[tuple[int, int]]:
     """Where the insides of JSON's long strings begin and end."""
     plain = line.replace(rb"\\", b"__").replace(rb"\"", b"__")  # now every quote begins or ends one
-    spans, at = [], 0
+    spans, at = list[tuple[int, int]](), 0
     while start := plain.find(b'"', at) + 1:
         end = plain.find(b'"', start)
         if end - start > LONG:

@@ -9,7 +9,7 @@ from selection.data.containers.listing import TABLES, find_files, has_many_files
 from selection.data.containers.rows import RawRow
 from selection.data.containers.streams import plain_suffix
 from selection.data.messages.names import CONTENT_LIKE, TURN_COLUMNS, fold
-from selection.data.messages.problems import Drop
+from selection.data.messages.problems import Drop, kind_with_article
 from selection.data.remedies import REMEDIES
 from selection.data.shapes.columns import TEXT_ROLES, check_columns, names_in, unknown_column
 from selection.data.shapes.read_row import SHAPES, RowReader, check_shape, detect_shape
@@ -164,6 +164,8 @@ def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSour
             remedy="Write it as JSON, e.g. `frame[NAME] = frame[NAME].map(lambda x: json.dumps("
             "list(x)))` before `to_csv`, or write Parquet or JSONL.",
         )
+    if source.shape == "auto" and (error := _no_turns(file, values)):
+        return error
     wanted = "one of the known shapes" if source.shape == "auto" else f"the shape {source.shape}"
     mapping = {"prompt": "question", "response": "answer"}
     for name in columns:
@@ -179,6 +181,35 @@ def no_shape(file: str, values: Sequence[Mapping[str, object]], source: PoolSour
         f" columns: {{{example}}}; for turns under another name"
         f" `turns: {{column: NAME, role: KEY, content: KEY}}`.{header}",
     )
+
+
+def _no_turns(file: str, values: Sequence[Mapping[str, object]]) -> InputError | None:
+    """The error for a column of turns in which nobody's name is known; None for no such column."""
+    columns = [(name, v) for row in values for name, v in row.items() if fold(name) in TURN_COLUMNS]
+    name, value = next(((n, v) for n, v in columns if isinstance(v, list | dict) and v), ("", None))
+    if not name:
+        return None
+    remedy = 'Write it as a list of {"role": ..., "content": ...}.'
+    first = value[0] if isinstance(value, list) else _first_cells(value)
+    if isinstance(first, dict) and len(first) > 1:
+        content = max(first, key=lambda key: len(str(first[key])))
+        role = next(key for key in first if key != content)
+        remedy = f"Name its keys: `turns: {{column: {name}, role: {role}, content: {content}}}`"
+        is_flag = isinstance(first[role], bool)
+        remedy += ' and `roles: {"true": user, "false": assistant}`.' if is_flag else "."
+    return InputError(
+        f"`{name}` is {kind_with_article(value)}, in which it is not known who speaks",
+        file=file,
+        field=name,
+        remedy=remedy,
+    )
+
+
+def _first_cells(value: object) -> dict[str, object]:
+    """The first cell of each column of an object of columns; none for any other value."""
+    columns = value.items() if isinstance(value, dict) else ()
+    cells = {key: cell[0] for key, cell in columns if isinstance(cell, list) and cell}
+    return cells if len(cells) == len(columns) else {}
 
 
 def _is_spelled_list(row: Mapping[str, object], name: str) -> bool:

@@ -105,6 +105,8 @@ def _may_be_text(name: str, value: object) -> bool:
     """Whether a value under such a name says something; a name that only ends so needs words."""
     if value in (None, "", [], {}, "[]", "{}"):
         return False
+    if role_of_column(name) == "turns" and isinstance(value, int | float):
+        return False  # how many there are
     if isinstance(value, list) and fold(name) not in CONTENT_LIKE:
         return any(isinstance(item, dict) or _has_words(item) for item in value)
     return fold(name) in CONTENT_LIKE or _has_words(value)
@@ -185,6 +187,9 @@ def _lines_of(coverage: FileCoverage) -> list[str]:
 
 def _config_line(column: str, example: str) -> str:
     role = role_of_column(column)
+    if role == "response" and example.startswith(("['", '["')):
+        mapped = f"columns: {{prompt: PROMPT, response: {column}}}"
+        return f"; `{mapped}` with `answers: first` would use it"
     if role in ("prompt", "response", "reasoning") and example.startswith(("[", "{")):
         return "; it holds no text: write it as one to use it"
     if role == "turns":

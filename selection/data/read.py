@@ -14,7 +14,7 @@ from selection.data.containers.files import iter_file
 from selection.data.containers.listing import Skipped, is_dataset_name, list_files, source_name
 from selection.data.containers.memory import iter_memory
 from selection.data.containers.rows import RawRow
-from selection.data.containers.streams import plain_suffix
+from selection.data.containers.streams import is_link_text, plain_suffix
 from selection.data.coverage import FileCoverage, ReadReport
 from selection.data.messages.problems import Drop, Example
 from selection.data.shapes.columns import ColumnKinds, role_text
@@ -101,6 +101,9 @@ def open_files(source: PoolSource, report: ReadReport) -> Iterator[tuple[str, It
     for file in listing.files:
         rows = iter_file(file, source)
         if len(listing.files) > 1:
+            if is_link_text(file):
+                report.skipped.append(Skipped(file.name, "link that was copied as text"))
+                continue
             first = list(itertools.islice(rows, 2))
             if why := _why_no_data(file.name, first, source):
                 report.skipped.append(Skipped(file.name, why))

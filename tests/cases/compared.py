@@ -93,6 +93,37 @@ def _conversation_cases() -> list[Case]:
     return cases
 
 
+def _ranked_cases() -> list[Case]:
+    """Lists of answers with numbers: the best one is the answer, wherever it stands."""
+    shapes: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
+        "ranks": ("prompt", "answers", "rank", (3, 1, 2)),
+        "scores": ("instruction", "completions", "overall_score", (4.5, 9, -1)),
+        "columns of scores": ("question", "generations", "ratings", (1, 5, 5)),
+        "columns of ranks": ("instruction", "responses", "ranks", (2, 1, 3)),
+    }
+    cases = []
+    for number, (name, (prompt, column, verdict, numbers)) in enumerate(shapes.items()):
+        talks = pairs(9850 + 10 * number)
+        rows: list[Row] = []
+        for talk in [*talks, talks[0]]:
+            texts = [_BAD, talk[1]["text"], "No."]
+            given = numbers if len(rows) < len(talks) else (1, 1, 1)
+            beside = {column: texts, verdict: list(given)}
+            inside = {column: [{"model": "m", "response": text, verdict: value}
+                               for text, value in zip(texts, given, strict=True)]}  # fmt: skip
+            rows.append({prompt: talk[0]["text"], **(beside if "column" in name else inside)})
+        cases.append(Case(f"ranked answers: {name}", jsonl(rows), talks,
+                          drops={"rejected_answer": 1}, says=("as preference",)))  # fmt: skip
+    talks = pairs(9890)
+    rows = [{"prompt": t[0]["text"], "response": t[1]["text"], "responses": ["No.", "Never, no."],
+             "scores": [1, 2]} for t in talks]  # fmt: skip
+    cases.append(Case("ranked answers beside the answer", jsonl(rows), talks,
+                      says=("`responses` looks", "`answers: first` would use it")))  # fmt: skip
+    rows = [{"prompt": t[0]["text"], "answers": [{"answer": "a"}, {"answer": "b"}]} for t in talks]
+    cases.append(Case("answers of no rank", jsonl(rows), refused="a list of 2 objects with answer"))
+    return cases
+
+
 def _nodes(talk: Talk, other: str) -> Row:
     """A chat of two turns, of which the second was written twice."""
 
@@ -184,4 +215,10 @@ def _reply_cases() -> list[Case]:
     return cases
 
 
-COMPARED_CASES = [*_verdict_cases(), *_conversation_cases(), *_export_cases(), *_reply_cases()]
+COMPARED_CASES = [
+    *_ranked_cases(),
+    *_verdict_cases(),
+    *_conversation_cases(),
+    *_export_cases(),
+    *_reply_cases(),
+]

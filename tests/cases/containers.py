@@ -8,6 +8,8 @@ import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from tests.cases.case import Case, Row, files, jsonl, lines, raw, table
-from tests.cases.talks import Talk, assistant, openai, pairs, user, with_tools
+from tests.cases.talks import Talk, assistant, openai, pairs, question, user, with_tools
 
 BOM = b"\xef\xbb\xbf"
 
@@ -234,6 +236,11 @@ def _arrow() -> list[Case]:
     cases.append(Case("texts stored as bytes", arrow(rows, "pool.parquet"), talks))
     talks = pairs(8360)
     cases.append(Case("maps in a table", _maps(talks), talks))
+    for value, said in ((date(2020, 2, 29), "date 2020-02-29"), (Decimal("0.50"), "decimal 0.50"),
+                        (time(7, 30), "time 07:30:00")):  # fmt: skip
+        dated: list[Row] = [{"question": question(1), "answer": value}]
+        cases.append(Case(f"answers of a {said}", arrow(dated, "pool.parquet"),
+                          refused=f"`answer` is the {said}, not a text"))  # fmt: skip
     talks = pairs(8340)
     cases.append(Case("a saved dataset", saved(_rows(talks), splits=False), talks))
     talks = pairs(8350)
@@ -265,7 +272,14 @@ def _folders() -> list[Case]:
                 for n, code in enumerate(("de", "en"))}  # fmt: skip
     cases.append(Case("partitions", files(contents), [*pairs(8470), *pairs(8480)],
                       says=("language",)))  # fmt: skip
-    cases.append(Case("links", _links, pairs(8490), says=("linked folder", "link to nothing")))
+    cases.append(
+        Case(
+            "links",
+            _links,
+            pairs(8490),
+            says=("linked folder", "link to nothing", "link that was copied"),
+        )
+    )
     return cases
 
 
@@ -319,7 +333,7 @@ def _patterns() -> list[Case]:
     )  # fmt: skip
     says = ("language", "format .txt", "folder that the pattern matches", "empty", "split test")
     cases = [Case("a pattern", of("pool/lang*/*", folder), talks, says=says)]
-    linked = ("in a linked folder", "link to nothing")
+    linked = ("in a linked folder", "link to nothing", "link that was copied")
     cases.append(Case("a pattern at every depth", of("pool/**/*.jsonl", _links), pairs(8490),
                       says=linked))  # fmt: skip
     return cases
@@ -332,6 +346,7 @@ def _links(folder: Path) -> Path:
     (folder / "elsewhere/part-2.jsonl").write_bytes(lines(_rows(pairs(8500))))
     (folder / "pool/sub").symlink_to(folder / "elsewhere")
     (folder / "pool/part-3.jsonl").symlink_to(folder / "gone.jsonl")
+    (folder / "pool/part-4.jsonl").write_text("../elsewhere/part-2.jsonl")
     return folder / "pool"
 
 

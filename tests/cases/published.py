@@ -43,6 +43,8 @@ def _transcripts() -> list[Case]:
                      ("user", "assistant")}, "<|end_of_text|>\n"),
         "nemo": ({"user": "<extra_id_1>User\n", "assistant": "<extra_id_1>Assistant\n"}, "\n"),
         "metharme": ({"user": "<|user|>", "assistant": "<|model|>"}, ""),
+        "moss": ({"user": "[Human]: ", "assistant": "[MOSS]: "}, "<eoh> "),
+        "baize": ({"user": "Two talk.\n[|Human|] ", "assistant": "[|AI|] "}, "\n"),
         "alpaca and its end": ({"user": "Do it.\n\n### Instruction:\n",
                                 "assistant": "\n\n### Response:\n"}, "<|end_of_text|>"),
     }  # fmt: skip
@@ -54,6 +56,9 @@ def _transcripts() -> list[Case]:
             rows = [{"text": row["text"].replace("<|end_of_text|>\n\n###", "\n\n###")}
                     for row in rows]  # fmt: skip
             talks = [[system("Do it."), *talk] for talk in talks]
+        if name == "baize":
+            rows = [{"input": row["text"] + "[|Human|] "} for row in rows]
+            talks = [[system("Two talk."), *talk] for talk in talks]
         cases.append(Case(f"text of {name}", jsonl(rows), talks))
     rows = [{"text": f"<|start|>user<|message|>{question(i)}<|end|><|start|>assistant"
              f"<|message|>{answer(i)}<|return|>"} for i in range(3)]  # fmt: skip
@@ -168,6 +173,18 @@ def _providers() -> list[Case]:
                                                          else {})}]}
             for i, t in enumerate(talks)]  # fmt: skip
     cases.append(Case("refusals", jsonl(rows), talks))
+    talks = [[assistant("Hello."), *talk] for talk in pairs(9590)]
+    rows = [{"conversation": [{"message": t["text"], "is_human": t["role"] == "user"}
+                              for t in talk]} for talk in talks]  # fmt: skip
+    told = "turns: {column: conversation, role: is_human, content: message}` and `roles"
+    cases.append(Case("turns that say whether a human speaks", jsonl(rows), refused=told))
+    settings = {"turns": {"column": "conversation", "role": "is_human", "content": "message"},
+                "roles": {"true": "user", "false": "assistant"}}  # fmt: skip
+    cases.append(Case("turns of a human or not", jsonl(rows), talks, settings=settings))
+    rows = [{"chat": {"turn_1": {"Human": question(1), "MOSS": answer(1)}}}]
+    cases.append(
+        Case("turns under numbers", jsonl(rows), refused="`chat` is an object with turn_1")
+    )
     rows = [
         {
             "messages": openai([user(f"<image> {question(1)}"), assistant(answer(1))]),

@@ -309,6 +309,19 @@ def _tool_cases() -> list[Case]:
     rows = [{"conversations": _sharegpt(t), "tools": json.dumps(tool)}
             for t, tool in zip(talks, tools, strict=True)]  # fmt: skip
     cases.append(Case("tools: ShareGPT", jsonl(rows), talks, tools))
+    talks, tools = with_tools(7070)
+    bare: list[Any] = [
+        tools[0],
+        [{**tools[1][0], "type": "function"}],
+        [{"name": "weigh", "description": "To weigh.", "input_schema": tools[3][0]["parameters"]}],
+        [json.dumps(tools[3][0])],
+    ]
+    rows = [{"messages": openai(t), "tools": tool} for t, tool in zip(talks, bare, strict=False)]
+    tools = [tools[0], tools[1], tools[3], tools[3]]
+    cases.append(Case("tools: bare definitions", jsonl(rows), talks[:4], tools))
+    talks, _ = with_tools(7080)
+    rows = [{"messages": openai(t), "tools": ["polish", "sweep"]} for t in talks]
+    cases.append(Case("tools: names alone", jsonl(rows), talks, says=("`tools` looks",)))
     talks, tools = with_tools(7060)
     turns = [openai(t) for t in talks]
     for number, many in enumerate(turns):

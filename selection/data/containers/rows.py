@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 from selection.core.json_text import DECODER, LONG, decoded_utf8, is_unicode
+from selection.data.messages.problems import Typed
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
@@ -130,12 +131,12 @@ def jsonable(value: object) -> object:
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, datetime | date | time):
-        return value.isoformat()
+        return Typed.of(value, value.isoformat())
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bytes | bytearray):
         return _text_of_bytes(bytes(value))
-    return str(value) if isinstance(value, Decimal) else _unknown(value)
+    return Typed.of(value, str(value)) if isinstance(value, Decimal) else _unknown(value)
 
 
 def _text_of_bytes(value: bytes) -> object:

@@ -22,6 +22,7 @@ COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tar\.(?:gz|bz2|xz))$", re.I)
 BOM = codecs.BOM_UTF8
 _CHUNK = 1 << 18  # bytes read at once
+_LONGEST_PATH = 4096  # bytes
 _UNPACKED = {".gz": 4, ".zst": 4, ".bz2": 5, ".xz": 5, ".parquet": 8}  # text bytes per file byte
 _DAMAGE = (
     gzip.BadGzipFile,
@@ -242,6 +243,15 @@ def refuse_stranger(file: DataFile) -> None:
     for mark, (what, remedy) in _STRANGERS.items():
         if start.startswith(mark.lower()) and not (mark == b"PAR1" and file.suffix == ".parquet"):
             raise InputError(f"this is {what}", file=file.name, remedy=remedy)
+
+
+def is_link_text(file: DataFile) -> bool:
+    """Whether a local file holds one path alone, as Git writes a link where it makes none."""
+    if is_url(file.location) or file.n_bytes() > _LONGEST_PATH:
+        return False
+    with file.opened() as stream:
+        text = stream.read()
+    return text.startswith((b"/", b"./", b"../")) and text.split() == [text]
 
 
 def refuse_empty(file: DataFile) -> None:

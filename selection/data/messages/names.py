@@ -14,7 +14,7 @@ _ALIASES = {
     "user": "human prompter person customer client student student_user inquirer asker questioner"
     " instruction question query usr",
     "assistant": "gpt ai bot model chatgpt bing bard claude gemini llama llm chatbot agent"
-    " ai_assistant assistant_bot gpt4 gpt_4 gpt_3.5 gpt_3.5_turbo chatgpt_4 answer response"
+    " ai_assistant assistant_bot gpt4 gpt_4 gpt_3.5 gpt_3.5_turbo chatgpt_4 moss answer response"
     " responder asst aimessage ai_message",
     "developer": "",
     "tool": "function observation ipython tool_response function_response tool_result tool_results"
@@ -65,7 +65,7 @@ ASSISTANT_KEYS = (
 
 SYSTEM_COLUMNS = (
     "system", "system_prompt", "systemprompt", "system_message", "system_instruction",
-    "systeminstruction", "system_text", "preamble",
+    "systeminstruction", "system_text", "preamble", "meta_instruction",
 )  # fmt: skip
 
 CHOSEN = (

@@ -34,8 +34,23 @@ def not_text(name: str, value: object) -> RowProblem:
     return RowProblem(DropReason.NOT_TEXT, f"`{name}` is {kind_with_article(value)}, not a text")
 
 
+class Typed(str):
+    """The text of a date or a decimal of a table; it says nothing of how it is to be written."""
+
+    kind: str
+
+    @classmethod
+    def of(cls, value: object, text: str) -> "Typed":
+        """A text that remembers what it was."""
+        typed = cls(text)
+        typed.kind = type(value).__name__.lower()
+        return typed
+
+
 def kind_with_article(value: object) -> str:
-    """What JSON calls a value, with its beginning."""
+    """What JSON calls a value, with its beginning; a table's own kinds by their names."""
+    if isinstance(value, Typed):
+        return f"the {value.kind} {value}"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, int | float):
@@ -43,7 +58,8 @@ def kind_with_article(value: object) -> str:
     if isinstance(value, dict):
         return f"an object with {', '.join(map(str, list(value)[:4])) or 'no key'}"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        keys = list(value[0])[:4] if value and isinstance(value[0], dict) else []
+        return f"a list of {len(value)}{' objects with ' if keys else ''}{', '.join(keys)}"
     return "a text"
 
 

@@ -56,8 +56,9 @@ def _has_a_key_twice(node: ast.AST) -> bool:
 def definitions(tools: object, functions: object) -> list[object] | None:
     """Tool definitions of a row from its columns `tools` and `functions`; None for no tools.
 
-    Each is a list, one object, or either as JSON text. Legacy functions become tools; Gemini's
-    lists of declarations are taken apart.
+    Each is a list, one object, or either as JSON text. Legacy functions and definitions without
+    the object `function` around them become tools; Gemini's lists of declarations are taken apart.
+    Names alone define nothing.
     """
     declared = [_declared(item) for item in _listed(tools, "tools")]
     legacy = _listed(functions, "functions")
@@ -66,7 +67,7 @@ def definitions(tools: object, functions: object) -> list[object] | None:
     return [compact(item) for item in both] or None
 
 
-def _listed(value: object, name: str) -> list[object]:
+def _listed(value: object, name: str) -> list[dict[str, object]]:
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -74,22 +75,28 @@ def _listed(value: object, name: str) -> list[object]:
             raise not_this_shape(f"`{name}` is a text that is not JSON")
     if isinstance(value, dict):
         value = [value]
-    return [item for item in value if item is not None] if isinstance(value, list) else []
+    values = value if isinstance(value, list) else []
+    items = [parsed(item) if isinstance(item, str) else item for item in values if item is not None]
+    objects = [item for item in items if isinstance(item, dict)]
+    return objects if len(objects) == len(items) else []
 
 
-def _declared(tool: object) -> list[object]:
-    if isinstance(tool, dict):
-        for name in _DECLARATIONS:
-            if isinstance(declared := tool.get(name), list):
-                return [_as_function(item) for item in declared if item is not None]
-    return [tool]
+def _declared(tool: dict[str, object]) -> list[object]:
+    for name in _DECLARATIONS:
+        if isinstance(declared := tool.get(name), list):
+            return [_as_function(item) for item in declared if item is not None]
+    is_bare = isinstance(tool.get("name"), str) and tool.get("type") in (None, "function", "custom")
+    return [_as_function(tool) if is_bare else tool]
 
 
 def _as_function(definition: object) -> object:
     if isinstance(definition, dict) and isinstance(spec := definition.get("toolSpec"), dict):
         definition = spec
     if isinstance(definition, dict) and "function" not in definition:
-        return {"type": "function", "function": definition}
+        function = {key: value for key, value in definition.items() if key != "type"}
+        if "parameters" not in function and "input_schema" in function:
+            function["parameters"] = function.pop("input_schema")
+        return {"type": "function", "function": function}
     return definition
 
 

@@ -30,6 +30,8 @@ _STYLES = (
     _Style(re.compile(r"<\uff5c(User|Assistant)\uff5c>"), preamble=True),
     _Style(re.compile(r"<\|start_of_role\|>(\w+)<\|end_of_role\|>")),
     _Style(re.compile(r"<extra_id_[01]>(System|User|Assistant)\n")),
+    _Style(re.compile(r"\[\|(Human|AI)\|\][ \t]*"), preamble=True),
+    _Style(re.compile(r"\[(Human|MOSS)\]: *"), preamble=True),
     _Style(re.compile(rf"<\|({_NAMES}|observation|tool|model)\|>\s*", re.I)),
     _Style(
         re.compile(r"(?:^|\n)#{2,3} *(instruction|input|response|question|answer) *: *\n?", re.I),
@@ -47,7 +49,7 @@ _STYLES = (
 )
 _ENDS = (
     "</s> <|endoftext|> <|end_of_text|> <|end|> <|im_end|> <|eot_id|> <|eom_id|> <end_of_turn>"
-    " <eos> <extra_id_1> <|END_OF_TURN_TOKEN|> <\uff5cend▁of▁sentence\uff5c>"
+    " <eos> <eoh> <eoa> <extra_id_1> <|END_OF_TURN_TOKEN|> <\uff5cend▁of▁sentence\uff5c>"
 )
 _CLOSING = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, _ENDS.split()))}))*\s*\Z")
 _START = re.compile(
@@ -120,7 +122,8 @@ def _in_style(text: str, style: _Style) -> list[Message] | None:
         joins = fold(mark[1]) == "input" and messages and messages[-1]["role"] == "user"
         if joins:
             content = f"{messages.pop()['content']}\n{content}".strip()
-        messages.append({"role": role, "content": content})
+        if content or after is not None or role == "assistant":  # else a mark that asks for more
+            messages.append({"role": role, "content": content})
     roles = [message["role"] for message in messages]
     if "assistant" not in roles or "user" not in roles or roles[0] == "assistant":
         return None

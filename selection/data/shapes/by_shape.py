@@ -28,6 +28,7 @@ from selection.data.shapes.exported_chats import tree_of_nodes
 from selection.records import DropReason, PoolSource
 
 Conversations = list[list[Message]]
+_TRANSCRIPTS = ("text", "content", "prompt", "transcript", "input", "plain_text")
 _OTHER_TEXTS = ("text", "prompt", "instruction", "question")  # with one, bare texts are no turns
 
 
@@ -264,7 +265,7 @@ def _history(cells: Cells) -> list[Message]:
 
 def read_transcript(cells: Cells, source: PoolSource) -> Conversations:
     """One text with marks of who speaks, such as `### Human:`."""
-    for name in cells.all_of(("text", "content", "prompt", "transcript", *TURN_COLUMNS)):
+    for name in cells.all_of((*_TRANSCRIPTS, *TURN_COLUMNS)):
         value = cells.peek(name)
         if isinstance(value, str) and (messages := transcript_of(value)):
             cells.take(name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from selection.data.messages.names import PROMPTS, REJECTED, TURN_COLUMNS, fold
+from selection.data.messages.names import ANSWERS, PROMPTS, REJECTED, TURN_COLUMNS, fold
 from selection.data.messages.problems import RowProblem, not_this_shape
 from selection.data.messages.turns import as_list
 from selection.data.shapes.cells import Cells
@@ -20,6 +20,14 @@ _NAMED = (
     "chosen_id",
     "choice",
 )
+_LISTS = ("answers", "completions", "responses", "candidates", "generations", "outputs")
+_TEXTS = ("answer", "response", "text", "completion", "output", "content", "generation")
+_VERDICTS = {
+    **dict.fromkeys(("rank", "ranks", "ranking"), -1),
+    **dict.fromkeys(("overall_score", "score", "scores", "rating", "ratings", "reward",
+                     "rewards", "pm_score"), 1),
+}  # fmt: skip
+"""Names of numbers that say how good an answer is -> whether more is better (1) or worse."""
 _TIES = ("tie", "both", "neither", "none", "equal")
 _CONTEXTS = ("context", "history", "post")
 
@@ -40,6 +48,10 @@ def judged_row(cells: Cells) -> tuple[Row, set[str]] | None:
             return None
         row["chosen"] = chosen
         return row, {cells.own_name(turns), cells.own_name(rejected)}
+    if ranked := _ranked(cells):
+        read, row["chosen"], row["rejected"] = ranked
+        row, prompt = _with_prompt(cells, {k: row[k] for k in row if k not in read})
+        return row, {*read, *prompt}
     for first, second, pair in _sides(cells):
         better, verdict = _better(cells, pair)
         names = [cells.own_name(first), cells.own_name(second)]
@@ -47,6 +59,27 @@ def judged_row(cells: Cells) -> tuple[Row, set[str]] | None:
         row["chosen"], row["rejected"] = sides[better], sides[1 - better]
         row, prompt = _with_prompt(cells, row)
         return row, {*names, *map(cells.own_name, verdict), *prompt}
+    return None
+
+
+def _ranked(cells: Cells) -> tuple[list[str], object, object] | None:
+    """Columns of a list of answers and of numbers for them, the best answer and the worst."""
+    if cells.first(name for name in ANSWERS if name not in _LISTS):
+        return None
+    for name in cells.all_of(_LISTS):
+        answers = as_list(cells.peek(name)) or []
+        objects = [answer for answer in answers if isinstance(answer, dict)]
+        lists = [[each.get(key) for each in objects] for key in _TEXTS] if objects else [answers]
+        texts = next((t for t in lists if t and all(isinstance(text, str) for text in t)), [])
+        for verdict, sign in _VERDICTS.items() if 1 < len(texts) == len(answers) else ():
+            beside = [each.get(verdict) for each in objects] or as_list(cells.peek(verdict)) or []
+            numbers = [sign * x for x in beside if isinstance(x, int | float)]
+            if len(numbers) == len(texts):
+                best, worst = numbers.index(max(numbers)), numbers.index(min(numbers))
+                if best == worst:
+                    raise RowProblem(DropReason.REJECTED_ANSWER, f"`{name}`: no answer is the best")
+                columns = [name] if objects else [name, verdict]
+                return [*map(cells.own_name, columns)], texts[best], texts[worst]
     return None
 
 

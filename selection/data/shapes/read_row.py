@@ -15,7 +15,7 @@ from selection.data.messages.names import (
     SPEAKER_KEYS,
     fold,
 )
-from selection.data.messages.problems import Drop, Example, Message, RowProblem, not_text
+from selection.data.messages.problems import Drop, Example, Message, RowProblem, Typed, not_text
 from selection.data.messages.tools import definitions
 from selection.data.messages.turns import TurnKeys
 from selection.data.shapes.by_shape import BY_SHAPE, prompt_and_side
@@ -195,6 +195,7 @@ class RowReader:
         try:
             conversations = self._conversations(cells, shape)
             conversations = [self._with_mapped(cells, turns) for turns in conversations]
+            _refuse_typed(row, conversations)
             tools = None if shape == "text" else self._tools(cells)
             rejected = self._rejected(cells, shape)
         except RowProblem as error:
@@ -246,8 +247,10 @@ class RowReader:
                 if isinstance(inner := cells.peek(name), dict):
                     holder = Cells(inner, self._keys)
                     break
-        tools = holder.take("tools" if holder.has_column("tools") else "toolconfig")
-        return definitions(tools, holder.take("functions"))
+        names = ("tools" if holder.has_column("tools") else "toolconfig", "functions")
+        if tools := definitions(*map(holder.peek, names)):
+            holder.take(names[0]), holder.take(names[1])
+        return tools
 
     def _rejected(self, cells: Cells, shape: str) -> list[Message] | None:
         if shape == "preference":
@@ -260,6 +263,14 @@ class RowReader:
                 for turn in side(value, "assistant", name, self._keys, self._source.answers)
             ]
         return None
+
+
+def _refuse_typed(row: Row, conversations: list[list[Message]]) -> None:
+    """Raise RowProblem for a content that a table holds as a date or a decimal."""
+    for content in (m["content"] for messages in conversations for m in messages):
+        if isinstance(content, Typed):
+            name = next((name for name, value in row.items() if value is content), "content")
+            raise not_text(name, content)
 
 
 def _is_strange(result: list[Example] | Drop) -> bool:
