@@ -63,7 +63,9 @@ def test_an_untouched_workspace_is_ok(workspace: Workspace) -> None:
         "ranking",
         "export",
         "pool",
+        "rendering",
         "shards",
+        "unit",
     }
 
 
@@ -98,6 +100,9 @@ def change_scores(workspace: Workspace) -> None:
         (change_scores, "ranking"),
         (lambda w: flip(next(w.shards.glob("*/*/values.npy"))), "shards"),
         (lambda w: flip(next(w.pools.glob("*/occurrences-*.parquet"))), "pool"),
+        (lambda w: flip(next(w.pools.glob("*/renderings/*/part-*.parquet"))), "rendering"),
+        (lambda w: flip(next(w.pools.glob("*/renderings/*/manifest.json"))), "rendering"),
+        (lambda w: flip(next(w.units.glob("*.json"))), "unit"),
         (lambda w: flip(next(w.exports.glob("*/README.md"))), "export"),
         (lambda w: flip(next(w.reports.glob("*.html"))), "report"),
         (lambda w: (next(w.exports.glob("*")) / "more.jsonl").write_text("x"), "export"),
@@ -109,11 +114,21 @@ def test_whatever_is_changed_is_found(workspace: Workspace, change: Any, kind: s
     assert states(workspace)[ALTERED] == {kind}
 
 
-@pytest.mark.parametrize("kind", ["pool", "shards", "ranking", "export", "report"])
-def test_what_is_deleted_is_missing(workspace: Workspace, kind: str) -> None:
-    homes = {"pool": workspace.pools, "ranking": workspace.scores}
-    shutil.rmtree(homes.get(kind) or workspace.root / f"{kind.removesuffix('s')}s")
-    assert states(workspace)[MISSING] == {kind}
+@pytest.mark.parametrize(
+    ("folder", "kinds"),
+    [
+        ("pools", {"pool", "rendering"}),
+        ("pools/*/renderings", {"rendering"}),
+        ("units", {"unit"}),
+        ("shards", {"shards"}),
+        ("scores", {"ranking"}),
+        ("exports", {"export"}),
+        ("reports", {"report"}),
+    ],
+)
+def test_what_is_deleted_is_missing(workspace: Workspace, folder: str, kinds: set[str]) -> None:
+    shutil.rmtree(next(workspace.root.glob(folder)))
+    assert states(workspace)[MISSING] == kinds
 
 
 def test_a_cut_or_rewritten_history_is_seen_by_whoever_kept_its_head(workspace: Workspace) -> None:
@@ -183,7 +198,7 @@ def test_a_forgotten_sample_is_nowhere_left_and_all_else_is_as_it_was(
     assert list(tomb.rows) == [(gone.example_id, "asked by the author", True)]
     found = states(workspace)
     assert ALTERED not in found
-    assert found[REDACTED] == {"catalog", "pool", "shards", "export"}
+    assert found[REDACTED] == {"catalog", "pool", "rendering", "shards", "export"}
 
 
 def test_pages_with_words_of_a_forgotten_exemplar_are_written_again(workspace: Workspace) -> None:

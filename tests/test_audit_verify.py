@@ -107,6 +107,16 @@ def add_shard(workspace: Workspace) -> Path:
     return Path(shutil.copytree(unit, unit.with_name("f" * 24)))
 
 
+def add_rendering(workspace: Workspace) -> Path:
+    (rendering,) = workspace.pools.glob("*/renderings/*")
+    return Path(shutil.copytree(rendering, rendering.with_name("f" * 16)))
+
+
+def add_unit(workspace: Workspace) -> Path:
+    (unit,) = workspace.units.glob("*.json")
+    return Path(shutil.copy(unit, unit.with_name(f"{'f' * 16}.json")))
+
+
 def add_scores(workspace: Workspace) -> Path:
     file = next(iter_scores_files(workspace.scores))
     return Path(shutil.copy(file, file.with_name("made-up.parquet")))
@@ -123,7 +133,9 @@ def add_temp(workspace: Workspace) -> Path:
     ("add", "state", "words"),
     [
         (add_part, ALTERED, "examples-00009.parquet: nobody recorded it"),
-        (add_shard, UNCHECKED, "1 shard that no recorded run has ranked"),
+        (add_rendering, UNCHECKED, "1 rendering that no recorded run has used"),
+        (add_unit, UNCHECKED, "1 unit that no recorded run has used"),
+        (add_shard, UNCHECKED, "1 shard that no recorded run has used"),
         (add_scores, UNCHECKED, "of no recorded selection"),
         (add_temp, UNCHECKED, "a later one removes it"),
     ],

@@ -37,7 +37,7 @@ from storage.catalog.connection import (
     quoted,
 )
 from storage.catalog.integrity import new_redactions
-from storage.catalog.recorded import POOL, REPORT, SHARDS, file_row, files_in, recorded_files
+from storage.catalog.recorded import NAMING, REPORT, file_row, files_in, recorded_files
 from storage.catalog.rows import NewRows
 from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
@@ -260,7 +260,7 @@ def _as_recorded(workspace: Workspace) -> list[str]:
     with open_snapshot(workspace) as connection:
         recorded = recorded_files(connection)
     paths = {name: workspace.root / name for name, file in recorded.items()
-             if file.kind in (POOL, SHARDS) and (workspace.root / name).is_file()}  # fmt: skip
+             if file.kind in NAMING and (workspace.root / name).is_file()}  # fmt: skip
     return [name for name, path in paths.items() if file_sha256(path) == recorded[name].sha256]
 
 
@@ -323,14 +323,13 @@ def _announced(
     rows: list[dict[str, object]] = []
     for name, sha256 in journal.files.items():
         path = workspace.root / name
-        if path.name != MANIFEST:
+        if path.name != MANIFEST or name not in recorded:
             continue  # its hash stands in the manifest
-        kind = POOL if path.parent.parent == workspace.pools else SHARDS
-        before = recorded.get(name)
-        if not path.exists() and before is not None and before.sha256 is not None:
+        kind, before = recorded[name]
+        if not path.exists() and before is not None:
             removed = {"path": name, "kind": kind, "sha256": None}
             rows.append({**removed, "recorded_at": journal.at})  # stopped while it was replaced
-        elif path.exists() and file_sha256(path) == sha256 and before != (kind, sha256):
+        elif path.exists() and file_sha256(path) == sha256 != before:
             rows.append(file_row(workspace, kind, path, journal.at))
     return rows
 

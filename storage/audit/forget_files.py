@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -129,21 +130,44 @@ def forget_in_pool(workspace: Workspace, folder: Path, journal: Journal) -> None
     rows = _rows_of(open_pool(folder), wanted)
     if not len(rows):
         return
-    for part, inside in _rendered_parts(folder, rows):
-        _blank_rendering(workspace, part, inside)
+    rendered = groupby(_rendered_parts(folder, rows), lambda each: each[0].parent)
+    for rendering, parts in rendered:
+        blank = ((part, _blank_rendering(part, inside)) for part, inside in parts)
+        _write_parts(rendering, blank, len(rows), workspace, journal)
+    tables = (
+        (part, _blanked(part, wanted, values))
+        for stem, values in _BLANK_POOL.items()
+        for part in sorted(folder.glob(f"{stem}-*.parquet"))
+    )
+    _write_parts(folder, tables, len(rows), workspace, journal)
+
+
+def _write_parts(
+    folder: Path,
+    tables: Iterable[tuple[Path, pa.Table | None]],
+    n_redacted: int,
+    workspace: Workspace,
+    journal: Journal,
+) -> None:
+    """Write parts of a folder again, and its manifest with their hashes, where it has one.
+
+    tables: (part, what it will hold); None for a part that stays.
+    """
     path = folder / MANIFEST
-    is_trusted, manifest = journal.trusts(workspace, path), read_json(path)
+    is_whole = path.exists()  # a rendering may be unfinished
+    is_trusted, manifest = is_whole and journal.trusts(workspace, path), {}
+    if is_whole:
+        manifest = read_json(path)
     recorded = manifest.get("sha256")
     hashes = dict(recorded) if isinstance(recorded, dict) else {}
-    for stem, values in _BLANK_POOL.items():
-        for part in sorted(folder.glob(f"{stem}-*.parquet")):
-            if (table := _blanked(part, wanted, values)) is None:
-                continue
-            is_known = journal.trusts(workspace, part, str(hashes.get(part.name)))
-            _write_part(part, table, workspace, journal if is_known else None)
-            hashes[part.name] = journal.files.get(workspace.relative(part), hashes.get(part.name))
-    if hashes != recorded:
-        content = json_bytes({**manifest, "redacted": len(rows), "sha256": hashes})
+    for part, table in tables:
+        if table is None:
+            continue
+        is_known = journal.trusts(workspace, part, str(hashes.get(part.name)))
+        _write_part(part, table, workspace, journal if is_known else None)
+        hashes[part.name] = journal.files.get(workspace.relative(part), hashes.get(part.name))
+    if is_whole and hashes != recorded:
+        content = json_bytes({**manifest, "redacted": n_redacted, "sha256": hashes})
         if is_trusted:
             journal.announce(workspace, path, hashlib.sha256(content).hexdigest())
         write_bytes(path, content)
@@ -196,15 +220,15 @@ def _rendered_parts(folder: Path, rows: NDArray[np.int64]) -> list[tuple[Path, l
     return parts
 
 
-def _blank_rendering(workspace: Workspace, path: Path, inside: Sequence[int]) -> None:
-    """Empty the tokens of rows of a part."""
+def _blank_rendering(path: Path, inside: Sequence[int]) -> pa.Table:
+    """A part of a rendering without the tokens of some rows."""
     with damage_explained(path):
         table = pq.read_table(path)
     lines = table.to_pylist()
     blank = {"n_full": 0, "n_counted": 0, "truncated": False, "response_lost": False}
     for at in inside:
         lines[at] = {"key": bytes(16), **blank, "tokens": [], "runs": []}
-    _write_part(path, pa.Table.from_pylist(lines, schema=table.schema), workspace)
+    return pa.Table.from_pylist(lines, schema=table.schema)
 
 
 def drop_vectors(workspace: Workspace, folder: Path, journal: Journal) -> None:

@@ -1,9 +1,9 @@
 """`saelect verify`: hash again what is in a workspace and compare with what was recorded.
 
 Both files of the catalog against their chain of commits, which covers every row, table and view;
-every file that the catalog vouches for against its hash: exports, reports, bundles, and the
-manifests of pools and shards with all files that these name; rankings and SAEs. Where `saelect
-forget` removed something, the finding says "redacted", not "altered".
+every file that the catalog vouches for against its hash: exports, reports, bundles, units, and
+the manifests of pools, renderings and shards with all files that these name; rankings and SAEs.
+Where `saelect forget` removed something, the finding says "redacted", not "altered".
 """
 
 import json
@@ -20,9 +20,12 @@ from storage.catalog.integrity import Head, differences, head_of
 from storage.catalog.recorded import (
     BUNDLE,
     EXPORT,
+    NAMING,
     POOL,
+    RENDERING,
     REPORT,
     SHARDS,
+    UNIT,
     files_in,
     recorded_files,
 )
@@ -80,7 +83,7 @@ def _check(workspace: Workspace, expected: Head | None) -> Iterator[Finding]:
             yield from _scores(connection, workspace)
             yield from _saes(connection)
             yield from _files(connection, workspace)
-            yield from _unrecorded_shards(connection, workspace)
+            yield from _unrecorded(connection, workspace)
     except InputError as error:  # pages of the file are damaged
         yield Finding("catalog", workspace.snapshot.name, ALTERED, error.problem)
 
@@ -194,7 +197,7 @@ def _files(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
                 yield Finding(file.kind, name, ALTERED, "it was removed and is there again")
             continue
         state, detail = _state(path, file.sha256), ""
-        if state == OK and file.kind in (POOL, SHARDS):
+        if state == OK and file.kind in NAMING:
             state, detail = check_named_files(path)
         yield Finding(
             file.kind, name, REDACTED if state == OK and name in rewritten else state, detail
@@ -214,15 +217,32 @@ def _files(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
                 yield Finding(kind, name, ALTERED, "nobody recorded it")
 
 
-def _unrecorded_shards(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
-    """Shards beside recorded ones that no run has ranked: the next one would read them."""
+def _unrecorded(connection: Connection, workspace: Workspace) -> Iterator[Finding]:
+    """What a later run would reuse, beside recorded files, and no recorded run has used."""
     recorded = recorded_files(connection)
-    manifests = {workspace.root / name for name, file in recorded.items() if file.kind == SHARDS}
-    for folder in sorted({manifest.parent.parent for manifest in manifests}):
-        n = len({*folder.glob(f"[!.]*/{MANIFEST}")} - manifests)
-        if n:
-            detail = f"{plural(n, 'shard')} that no recorded run has ranked"
-            yield Finding(SHARDS, workspace.relative(folder), UNCHECKED, detail)
+    for kind, pattern in _REUSED.items():
+        known = {workspace.root / name for name, file in recorded.items() if file.kind == kind}
+        others = set(workspace.root.glob(pattern)) - known
+        beside = {_home(path, kind) for path in known}
+        n = Counter(_home(path, kind) for path in others if not is_temp(path))
+        for folder in sorted(beside & n.keys()):
+            what = "shard" if kind == SHARDS else kind
+            detail = f"{plural(n[folder], what)} that no recorded run has used"
+            yield Finding(kind, workspace.relative(folder), UNCHECKED, detail)
+
+
+def _home(path: Path, kind: str) -> Path:
+    """The folder of all of a kind. path: of a file as it is recorded."""
+    return path.parent.parent if kind in NAMING else path.parent
+
+
+_REUSED = {
+    POOL: f"pools/*/{MANIFEST}",
+    RENDERING: f"pools/*/renderings/*/{MANIFEST}",
+    SHARDS: f"shards/*/*/{MANIFEST}",
+    UNIT: "units/*.json",
+}
+"""Kind -> where its files are. What else is kept is never an answer of its own (see docs)."""
 
 
 _REDACTED = """

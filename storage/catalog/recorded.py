@@ -10,8 +10,10 @@ from selection.core.hashing import file_sha256
 from storage.catalog.connection import Connection
 from storage.files.workspace import Workspace
 
-EXPORT, REPORT, BUNDLE, POOL, SHARDS = "export", "report", "bundle", "pool", "shards"
-"""Kinds of recorded files; of pools and shards it is the manifest, which has their hashes."""
+EXPORT, REPORT, BUNDLE, UNIT = "export", "report", "bundle", "unit"
+POOL, RENDERING, SHARDS = "pool", "rendering", "shards"
+NAMING = (POOL, RENDERING, SHARDS)
+"""Kinds of recorded files; of these three it is the manifest, which has their hashes."""
 
 
 class RecordedFile(NamedTuple):

@@ -21,7 +21,7 @@ CREATE TABLE redaction (
 -- Files that the catalog vouches for; the newest row of a path counts.
 CREATE TABLE recorded_file (
     path VARCHAR NOT NULL,  -- Relative to the workspace, or absolute outside of it.
-    kind VARCHAR NOT NULL,  -- export, report, bundle, scores, pool or shards.
+    kind VARCHAR NOT NULL,  -- export, report, bundle, unit, pool, rendering or shards.
     sha256 VARCHAR,  -- Of its bytes; null once saelect itself removed it.
     recorded_at TIMESTAMP NOT NULL  -- When (UTC).
 );

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from selection.activations.prefixes import sorted_by_tokens
 from selection.core.errors import InputError
+from selection.core.hashing import file_sha256
 from selection.records import Rendered
 from selection.rendering.renderer import render_key
 from storage.files.atomic import MANIFEST, is_complete, write_atomically, write_json
@@ -57,7 +58,8 @@ def write_rendering(
         write = partial(pq.write_table, _table(batch), compression="zstd")
         write_atomically(folder / f"part-{number:06}.parquet", write)
     totals = RenderedPool(folder).totals
-    write_json(folder / MANIFEST, {"settings": settings, "totals": totals})
+    hashes = {part.name: file_sha256(part) for part in _parts(folder)}
+    write_json(folder / MANIFEST, {"settings": settings, "totals": totals, "sha256": hashes})
 
 
 def open_rendering(folder: Path) -> "RenderedPool":

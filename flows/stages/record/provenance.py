@@ -19,7 +19,7 @@ from selection.core.hashing import content_id, file_sha256
 from selection.core.redaction import without_secrets
 from selection.rendering.renderer import render_key
 from selection.sae.interpret.latents_file import read_descriptions
-from storage.catalog.recorded import POOL, SHARDS, file_row
+from storage.catalog.recorded import POOL, RENDERING, SHARDS, UNIT, file_row
 from storage.files.atomic import MANIFEST
 from storage.files.workspace import user_name
 
@@ -167,14 +167,22 @@ def artifact_rows(material: Material) -> list[Row]:
     ]
 
 
-def manifest_rows(material: Material) -> list[Row]:
-    """The manifests of the pool and of all shards that were ranked, which name their files."""
+def file_rows(material: Material) -> list[Row]:
+    """Fixed-point units, and the manifests of all that was ranked, which name their files."""
     workspace, at = material.representer.workspace, datetime.now(UTC)
     parts = [material.vectors, *material.spaces.parts]
-    units = {shard.folder / MANIFEST for part in parts for shard in part.shards.shards}
+    readers = [material.representer, *(source.representer for source in material.spaces.sources)]
+    pool_id = material.pool.pool_id
+    used = {
+        POOL: {material.pool.folder / MANIFEST},
+        RENDERING: {each.rendered(pool_id).folder / MANIFEST for each in readers},
+        UNIT: {each.unit_file for each in readers},
+        SHARDS: {shard.folder / MANIFEST for part in parts for shard in part.shards.shards},
+    }
     return [
-        file_row(workspace, POOL, material.pool.folder / MANIFEST, at),
-        *(file_row(workspace, SHARDS, path, at) for path in sorted(units)),
+        file_row(workspace, kind, path, at)
+        for kind, paths in used.items()
+        for path in sorted(paths)
     ]
 
 

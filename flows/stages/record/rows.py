@@ -19,7 +19,7 @@ from flows.stages.record.provenance import (
     artifact_rows,
     description_rows,
     drop_rows,
-    manifest_rows,
+    file_rows,
     run_row,
     source_rows,
 )
@@ -74,7 +74,7 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     rows["sample"] = [{name: row[name] for name in names} for row in samples]
     rows["occurrence"] = _occurrences(material, examples)
     rows["artifact"] = artifact_rows(material)
-    rows["recorded_file"] = manifest_rows(material)
+    rows["recorded_file"] = file_rows(material)
     rows |= label_free_rows(material)
     tables = {name: to_arrow(name, values) for name, values in rows.items() if values}
     return tables | {name: pa.concat_tables(parts) for name, parts in why.items() if parts}

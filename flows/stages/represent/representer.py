@@ -122,13 +122,14 @@ class Representer:
         return calibration_key(self.config, self.model_input, self.sae.info)
 
     @property
-    def _unit_file(self) -> Path:
+    def unit_file(self) -> Path:
+        """Where the workspace keeps the calibration."""
         return self.workspace.units / f"{content_id(self._calibration_key)}.json"
 
     @cached_property
     def calibration(self) -> Calibration:
         """The calibration on the shipped texts, measured once and kept in the workspace."""
-        file = self._unit_file
+        file = self.unit_file
         if not file.exists():
             self.refuse_to_compute("the unit of the representation", file)
             self.claim_device()
@@ -143,7 +144,7 @@ class Representer:
     def _calibrate(self) -> None:
         hookpoint = self.model_input.hookpoint
         record = calibrate(self.config, hookpoint, self.sae.coder, self.model)
-        write_json(self._unit_file, {**record, **self._calibration_key})
+        write_json(self.unit_file, {**record, **self._calibration_key})
 
     @property
     def _largest_norm(self) -> float | None:
@@ -168,7 +169,7 @@ class Representer:
         """The SAE's quality here, and how it was trained if this run trained it."""
         training = self.sae.info.record.get("training")
         trained = {"sae_training": training} if self.config.sae.train and training else {}
-        quality = read_json(self._unit_file).get("sae_quality") or {}
+        quality = read_json(self.unit_file).get("sae_quality") or {}
         trust_model = self.config.sae.trust_model
         note = model_note(self.sae.info, self.model_input.model, trust_model)
         noted = {} if note is None else {"sae_model": note}
