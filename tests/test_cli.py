@@ -90,6 +90,16 @@ def test_control_characters_break_neither_csv_nor_a_terminal(workspace: Workspac
     assert "\r" not in table
 
 
+def test_an_error_that_quotes_the_data_has_no_control_characters(tmp_path: Path) -> None:
+    turns = [{"role": "\x1b[31muser", "content": "Hi"}, {"role": "\u202ebot", "content": "Ho"}]
+    (tmp_path / "pool.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    pool, out = str(tmp_path / "pool.jsonl"), str(tmp_path / "select.yaml")
+    refused = saelect("init", "--pool", pool, "--exemplars", pool, "--out", out)
+    assert refused.returncode == 2
+    assert r"role `\x1b[31muser` is not known" in refused.stderr
+    assert "\x1b" not in refused.stderr
+
+
 def test_where_used_and_why_and_diff_answer(workspace: Workspace) -> None:
     query = "SELECT example_id FROM v_selection WHERE selection = 'calm-otter' AND rank = 3"
     done = saelect("sql", query, "-f", "csv", "-w", str(workspace.root))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli.reading import neighbors
 from flows.cli.reading.neighbors import print_neighbors
 from selection.core.errors import InputError
 from selection.records import SparseRows
@@ -72,6 +73,7 @@ def test_recall_is_measured_and_recorded(
 def test_the_command_prints_the_sample_itself_first(
     indexed: tuple[Workspace, PreparedPool, PoolVectors, Path],
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workspace, _, _, _ = indexed
     print_neighbors(workspace.root, "row-3", 4)
@@ -82,6 +84,9 @@ def test_the_command_prints_the_sample_itself_first(
     assert len(lines) == 2 + 5 + 1
     with pytest.raises(InputError, match="no run has this name"):
         print_neighbors(workspace.root, "row-3", 4, run="nobody")
+    monkeypatch.setattr(neighbors, "plain_text", lambda messages: "a\x1b[2J\r\u202eb")
+    print_neighbors(workspace.root, "row-3", 4)
+    assert not {"\x1b", "\r", "\u202e"} & set(capsys.readouterr().out)
 
 
 def test_a_sample_is_found_by_id_prefix_and_own_id(

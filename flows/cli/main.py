@@ -20,6 +20,7 @@ from flows.cli.options import (
 from flows.cli.reading import catalog
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from selection.core.errors import InputError
+from selection.core.printable import printable
 from selection.core.redaction import without_secrets
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def _run() -> int:
         sys.stderr.write("\nsaelect: ended by SIGTERM; the same command resumes where it was.\n")
         return EX_TEMPFAIL
     except InputError as error:
-        sys.stderr.write(f"saelect: {without_secrets(str(error))}\n")
+        sys.stderr.write(f"saelect: {printable(without_secrets(str(error)))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nsaelect: stopped; the same command resumes where it was.\n")

@@ -105,12 +105,12 @@ class Lines(Listener):
 
     def note(self, line: str) -> None:
         """Write the sentence."""
-        self._show(line, printable(line))
+        self._show(line, line)
 
     def _show(self, what: str, line: str) -> None:
         if what not in self.shown:
             self.shown.add(what)
-            self.write(line)
+            self.write(printable(line))
 
 
 class Bars(Lines):

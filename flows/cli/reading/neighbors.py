@@ -1,10 +1,10 @@
 """`saelect neighbors`: samples of the pool that the model sees alike."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, cast
 
+from flows.orchestration.terminal import one_line, print_table, say
 from selection.core.errors import InputError
 from selection.data.messages.normalize import plain_text
 from selection.similarity.sketches import IndexSettings, gpu_is_there
@@ -17,8 +17,6 @@ from storage.pools.shards import open_shards
 from storage.pools.vectors import PoolVectors
 from storage.queries.sql import run_sql
 
-TEXT_WIDTH = 100
-
 
 def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> None:
     """Print the nearest samples with their exact similarity, the sample itself first.
@@ -27,7 +25,7 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
     """
     workspace = find_workspace(root)
     manifest, about = index_of(workspace, run)
-    sys.stdout.write(about + "\n")
+    say(about)
     pool = open_pool(workspace.pools / str(manifest["pool_id"]))
     vectors = _vectors(workspace, manifest)
     row = pool.row_named(reference)
@@ -42,15 +40,12 @@ def print_neighbors(root: Path, reference: str, n: int, run: str = "latest") -> 
     identity = {name: manifest[name] for name in ("pool_id", "rendering_id", "representation_id")}
     folder, built = ensure_index(workspace.indexes, vectors, identity, settings)
     if built:
-        sys.stdout.write("index built again: the stored vectors are not those it was made of\n")
-    lines = [f"{'similarity':>10}  {'example id':<12}  text"]
-    lines += [
-        _line(pool, other, score, is_query=other == row)
-        for other, score in nearest_rows(folder, vectors, row, n + 1, settings)
-    ]
+        say("index built again: the stored vectors are not those it was made of")
+    nearest = nearest_rows(folder, vectors, row, n + 1, settings)
+    rows = [_cells(pool, other, score, is_query=other == row) for other, score in nearest]
+    print_table(("similarity", "example id", "text"), rows)
     recall = read_json(folder / MANIFEST)["recall_at_10"]
-    lines.append(f"exact generalized Jaccard among FAISS candidates (index recall at 10: {recall})")
-    sys.stdout.write("\n".join(lines) + "\n")
+    say(f"exact generalized Jaccard among FAISS candidates (index recall at 10: {recall})")
 
 
 def index_of(workspace: Workspace, run: str) -> tuple[dict[str, object], str]:
@@ -91,9 +86,7 @@ def _vectors(workspace: Workspace, manifest: dict[str, object]) -> PoolVectors:
     return PoolVectors(shards, rendered.keys(), rendered.usable())
 
 
-def _line(pool: PreparedPool, row: int, score: float, *, is_query: bool) -> str:
+def _cells(pool: PreparedPool, row: int, score: float, *, is_query: bool) -> tuple[str, str, str]:
     example = pool.example_at(row)
-    text = plain_text(json.loads(example["messages"])).replace("\n", " ")
-    cut = text if len(text) <= TEXT_WIDTH else text[: TEXT_WIDTH - 1] + "…"
-    mark = "itself" if is_query else f"{score:.4f}"
-    return f"{mark:>10}  {example['example_id'][:12]}  {cut}"
+    text = one_line(plain_text(json.loads(example["messages"])))
+    return "itself" if is_query else f"{score:.4f}", example["example_id"][:12], text
