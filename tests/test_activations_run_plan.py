@@ -147,7 +147,7 @@ def test_a_way_that_differs_is_not_taken(
     assert "truncated, packed: activations differ by" in model.plan.reason
 
 
-def _unpacked(lengths: list[int], positions: list[Any]) -> Any:
+def _unpacked(lengths: list[int], *_: Any) -> Any:
     """All samples of a row as one, so that they see each other."""
     return packed([sum(lengths)])
 

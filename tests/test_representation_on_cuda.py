@@ -105,6 +105,21 @@ def test_batches_are_padded_and_larger_on_the_device(
     assert all(rows * longest <= 300 for rows, longest in runs)
 
 
+@pytest.mark.parametrize(
+    ("free", "n_tokens"),
+    [(1 << 50, 65_536), (2 * 128 * TINY_D_MODEL * 10_000, 8192), (100, 2048)],
+)
+def test_batches_are_as_large_as_the_free_memory_of_the_device_allows(
+    device: FakeCuda, resolved: ResolvedModel, free: int, n_tokens: int
+) -> None:
+    """Once a model: what a batch takes later changes nothing."""
+    model = loaded(resolved)
+    device.capacity = device.n_bytes + free
+    assert model.tokens_per_batch(None) == n_tokens
+    device.capacity = None
+    assert model.tokens_per_batch(None) == n_tokens
+
+
 def test_packed_batches_run_on_the_device_where_they_are_asked_for(
     device: FakeCuda, resolved: ResolvedModel, coder: SparseCoder
 ) -> None:

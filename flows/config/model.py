@@ -93,8 +93,10 @@ class ComputeConfig(Strict):
         description="Tokens in one forward batch, padding included, a shared prefix once;"
         " default: what suits the device.",
     )
-    packing: Literal["auto", "packed", "padded"] = Field(
-        "auto", description="Samples end to end in a row, or padded; auto: packed on CPU."
+    packing: Literal["auto", "packed", "padded", "flex"] = Field(
+        "auto",
+        description="Samples end to end in a row, or padded; auto: packed on CPU. flex: packed by"
+        " torch's flex attention, for GPUs; not measured.",
     )
     share_prefixes: bool = Field(
         True,

@@ -6,7 +6,7 @@ on the right where the model or device has no packed attention that is tested.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,16 @@ from selection.activations.loading import (
     load_config,
     load_module,
 )
-from selection.activations.packing import NAME, PACKED_KINDS, first_position, packed, register
+from selection.activations.packing import (
+    FLEX,
+    NAME,
+    PACKED_KINDS,
+    Visibility,
+    first_position,
+    packed,
+    register,
+    visibility_of,
+)
 from selection.activations.prefixes import positions_in_row, shared_with_previous
 from selection.activations.run_plan import RunPlan, proven_plan
 from selection.core.errors import InputError
@@ -32,12 +41,14 @@ from selection.models.adapters import merge
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 
-Packing = Literal["auto", "packed", "padded"]
+Packing = Literal["auto", "packed", "padded", "flex"]
 Positions = list[NDArray[np.int64]]
 """For each token list where its tokens are in the row that the model runs."""
 
 _CPU_TOKENS_PER_BATCH = 2048  # measured: what a batch touches stays in the caches
 _TOKENS_PER_BATCH = 8192  # elsewhere; not measured
+_CUDA_TOKENS = (2048, 65_536)  # at least and at most; not measured
+_BYTES_PER_TOKEN = 128  # of working memory, for each unit of d_model; an estimate from above
 
 
 class ActivationModel:
@@ -107,10 +118,20 @@ class ActivationModel:
         return self.resolved.kind == "causal" and not self.plan.looks_ahead
 
     def tokens_per_batch(self, limit: int | None) -> int:
-        """The limit, else what suits the kind of device; 1 where samples run one at a time."""
+        """The limit, else what suits the device; 1 where samples run one at a time."""
         if self.plan.batching == "alone":
             return 1
-        return limit or (_CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH)
+        return limit or self._suitable_tokens
+
+    @cached_property
+    def _suitable_tokens(self) -> int:
+        """On CUDA the power of two that takes at most half of what is free at first use."""
+        if self.device.type != "cuda":
+            return _CPU_TOKENS_PER_BATCH if self.device.type == "cpu" else _TOKENS_PER_BATCH
+        free, _ = torch.cuda.mem_get_info(self.device)
+        most = free // 2 // (_BYTES_PER_TOKEN * self.d_model)
+        least, largest = _CUDA_TOKENS
+        return min(largest, max(least, 1 << max(0, most.bit_length() - 1)))
 
     @torch.inference_mode()
     def hidden(self, tokens: Sequence[NDArray[np.uint32]]) -> torch.Tensor:
@@ -215,7 +236,11 @@ class ActivationModel:
             [len(each) for each in positions]
         )
         looked_up = [each if start else None for each, start in zip(on_device, starts, strict=True)]
-        with packed([len(each) for each in unshared], looked_up):
+        seen = None
+        if self.plan.flex:
+            arrays = visibility_of(positions, shared)
+            seen = Visibility(*(self._to_device(torch.from_numpy(each)) for each in arrays))
+        with packed([len(each) for each in unshared], looked_up, seen):
             self._module(
                 input_ids=self._to_device(ids)[None],
                 position_ids=self._to_device(position_ids)[None],
@@ -270,6 +295,7 @@ def load_activation_model(
     dtype:      "float32", "bfloat16" or "float16"; "auto" is float32 on CPU and bfloat16 on CUDA.
     threads:    CPU threads of torch for the whole process; None leaves them as they are.
     packing:    "packed", "padded", or "auto": packed on CPU, for the models of PACKED_KINDS.
+                "flex" is packed by flex attention, for GPUs; it was not measured on one.
     share_prefixes: run a prefix that neighbors share once, where batches are packed and the
                 model is causal.
     checks:     folder of results of `proven_plan`: how the model is run is compared with the plain
@@ -302,6 +328,7 @@ def load_activation_model(
     plan = RunPlan(
         "cut" if resolved.gguf_file or kind.startswith(KINDS_OF_TRUE_DEPTH) else "truncated",
         "shared" if shares else "packed" if packs else "padded",
+        flex=packing == "flex",
     )
     build = partial(build_model, resolved, hookpoints, where, dtype)
     if checks is not None:
@@ -321,7 +348,8 @@ def build_model(
     config = load_config(resolved, n_blocks if plan.depth == "truncated" else None)
     register()
     packs = plan.batching in ("shared", "packed")
-    module = load_module(resolved, config, DTYPES[dtype], NAME if packs else None)
+    attention = (FLEX if plan.flex else NAME) if packs else None
+    module = load_module(resolved, config, DTYPES[dtype], attention)
     if plan.depth == "cut":
         del find_blocks(module, resolved.n_layers)[n_blocks:]
     if resolved.adapter is not None:
@@ -341,7 +369,7 @@ def _packs(packing: Packing, resolved: ResolvedModel, device: torch.device) -> b
     known = resolved.model_type in PACKED_KINDS
     # The window of a bidirectional Gemma counts otherwise than packed attention does.
     known &= not (resolved.kind == "encoder" and resolved.model_type.startswith("gemma"))
-    if packing == "packed" and not known:
+    if packing in ("packed", "flex") and not known:
         raise InputError(
             f"packing is not tested for models of type {resolved.model_type}",
             remedy="Use auto or padded.",
@@ -349,4 +377,4 @@ def _packs(packing: Packing, resolved: ResolvedModel, device: torch.device) -> b
             value=packing,
         )
     # Attention sample by sample is many small kernels, which a GPU runs badly: not measured.
-    return packing == "packed" or (packing == "auto" and device.type == "cpu" and known)
+    return packing in ("packed", "flex") or (packing == "auto" and device.type == "cpu" and known)

@@ -56,6 +56,7 @@ class RunPlan:
     reason:     why faster ways are not taken; "" where they are.
     looks_ahead: whether tokens see those behind them though the model is called causal: then a
                 sample is run to its end, and masked where it is padded.
+    flex:       whether packed rows are run by flex attention, see `packing.whole_row_attention`.
     """
 
     depth: Depth
@@ -63,6 +64,7 @@ class RunPlan:
     difference: float | None = None
     reason: str = ""
     looks_ahead: bool = False
+    flex: bool = False
 
 
 class Runnable(Protocol):
@@ -109,7 +111,7 @@ def proven_plan(
         "hookpoints": [str(hookpoint) for hookpoint in hookpoints],
         "device": device.type,
         "dtype": dtype,
-        "wanted": [wanted.depth, wanted.batching],
+        "wanted": [wanted.depth, wanted.batching, wanted.flex],
         "versions": [torch.__version__, transformers.__version__, str(VERSION)],
     }
     file = folder / f"{content_id(key)}.json"
@@ -162,7 +164,8 @@ def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -
     def difference_of(depth: Depth, batching: Batching) -> float | None:
         """Where it is small enough; else what went wrong is noted."""
         try:
-            model = build(RunPlan(depth, batching, looks_ahead=looks_ahead))
+            plan = replace(wanted, depth=depth, batching=batching, looks_ahead=looks_ahead)
+            model = build(plan)
             difference = _difference(model.read_samples(samples), expected)
             problem = f"activations differ by {difference:.1g} of their norm"
         except _FAILURES as error:
@@ -178,7 +181,9 @@ def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -
         for batching in batchings:
             difference = difference_of(depth, batching)
             if difference is not None:
-                return RunPlan(depth, batching, difference, "; ".join(problems), looks_ahead)
+                return RunPlan(
+                    depth, batching, difference, "; ".join(problems), looks_ahead, wanted.flex
+                )
             # Where even single samples differ, no batching helps.
             if batching == batchings[0] != "alone" and difference_of(depth, "alone") is None:
                 break
