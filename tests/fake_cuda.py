@@ -318,6 +318,10 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, capacity: int | None = None) -> I
         "set_device": lambda number: device.chosen.append((number, len(device.copies))),
         "current_stream": lambda *given: SimpleNamespace(synchronize=device.synchronize),
         "empty_cache": device.empty_cache,
+        "synchronize": lambda *given: device.synchronize(),
+        "reset_peak_memory_stats": lambda *given: setattr(device, "peak", device.n_bytes),
+        "max_memory_allocated": lambda *given: device.peak,
+        "get_device_name": lambda *given: "fake",
         "mem_get_info": lambda *given: (device.n_free, device.n_free + device.n_bytes),
     }
     with monkeypatch.context() as patch, _Places(), _Operations(device):

@@ -191,12 +191,12 @@ def _sees(visibility: Visibility, causal: bool, window: int | None) -> Sees:
     sample, end, position = visibility
 
     def sees(_: object, __: object, at: Tensor, other: Tensor) -> Tensor:
-        found = (sample[other] <= sample[at]) & (sample[at] < end[other])
+        visible = (sample[other] <= sample[at]) & (sample[at] < end[other])
         if causal:
-            found = found & (position[other] <= position[at])
+            visible = visible & (position[other] <= position[at])
         if window is not None:
-            found = found & (position[at] - position[other] < window)
-        return found
+            visible = visible & (position[at] - position[other] < window)
+        return visible
 
     return sees
 
