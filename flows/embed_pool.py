@@ -1,9 +1,8 @@
 """Compute the vectors of a pool that no shard holds yet."""
 
-from prefect import flow
-
 from flows.config.jobs import VectorJob
 from flows.orchestration.artifacts import reported
+from flows.orchestration.run_page import Made
 from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
 from flows.stages.represent.workers import embed_all
@@ -18,16 +17,10 @@ def embed_task(config: VectorJob, workspace: str, pool_id: str, sae: str) -> dic
     return embed_all(config, open_workspace(workspace), pool_id, sae)[1]
 
 
-def run_embedding(config: VectorJob, workspace: str) -> dict[str, int]:
-    """The tasks of the flow; returns how many vectors were computed and how many reused."""
+def run_embedding(config: VectorJob, workspace: str) -> Made:
+    """The tasks of the flow; returns the pool, and how many vectors were computed and reused."""
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
         sae = sae_folder(config, workspace, pool_id)
-        return embed_task(config, workspace, pool_id, sae)
-
-
-@flow(name="embed-pool")
-def embed_pool(config: VectorJob, workspace: str = "workspace") -> dict[str, int]:
-    """Everything up to the vectors; returns how many were computed and how many reused."""
-    return run_embedding(config, workspace)
+        return {"pool": pool_id, **embed_task(config, workspace, pool_id, sae)}

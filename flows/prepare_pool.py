@@ -1,9 +1,8 @@
 """Read, normalize, deduplicate and tokenize pools into a workspace."""
 
-from prefect import flow
-
 from flows.config.jobs import PoolJob, VectorJob
 from flows.orchestration.artifacts import reported
+from flows.orchestration.run_page import Made
 from flows.orchestration.stage_task import stage_task
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render
@@ -24,15 +23,9 @@ def render_task(config: VectorJob, workspace: str, pool_id: str) -> None:
     render(session.workspace, session.pool(pool_id), session.model_input)
 
 
-def run_prepare(config: VectorJob, workspace: str) -> str:
+def run_prepare(config: VectorJob, workspace: str) -> Made:
     """The tasks of the flow; returns the pool id."""
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
-    return pool_id
-
-
-@flow(name="prepare-pool")
-def prepare_pool(config: VectorJob, workspace: str = "workspace") -> str:
-    """Prepare and tokenize the pools of a config; returns the pool id."""
-    return run_prepare(config, workspace)
+    return {"pool": pool_id}

@@ -4,6 +4,7 @@ from prefect import flow
 
 from flows.config.jobs import VectorJob
 from flows.orchestration.artifacts import reported
+from flows.orchestration.run_page import Made
 from flows.orchestration.stage_task import stage_task
 from flows.prepare_pool import prepare_task, render_task
 from flows.stages.represent.sae import ensure_sae
@@ -23,15 +24,15 @@ def sae_folder(config: VectorJob, workspace: str, pool_id: str) -> str:
     return find(config, workspace, pool_id)
 
 
-def run_training(config: VectorJob, workspace: str) -> str:
-    """The tasks of the flow; returns the SAE's folder."""
+def run_training(config: VectorJob, workspace: str) -> Made:
+    """The tasks of the flow; returns the pool and the SAE's folder."""
     with open_session(config, open_workspace(workspace)), reported():
         pool_id = prepare_task(config, workspace)
         render_task(config, workspace, pool_id)
-        return train_sae_task(config, workspace, pool_id)
+        return {"pool": pool_id, "SAE": train_sae_task(config, workspace, pool_id)}
 
 
 @flow(name="train-sae")
 def train_sae(config: VectorJob, workspace: str = "workspace") -> str:
     """Prepare the pool if needed and train; returns the SAE's folder."""
-    return run_training(config, workspace)
+    return str(run_training(config, workspace)["SAE"])

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect.utilities.callables import parameter_schema
 
-from flows.server import flows
-from flows.server.deployments import DEPLOYMENTS
+from flows.server.deployments import form_of, listed
 from tests.server_harness import ENDED, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,12 +87,13 @@ def wait_for(api: httpx.Client) -> None:
 
 def compare_forms(api: httpx.Client) -> None:
     """Every deployment asks there what it asks under `saelect serve`."""
-    for name, (function, parameters) in DEPLOYMENTS.items():
-        flow = getattr(flows, function)
-        there = api.get(f"/deployments/name/{flow.name}/{name}").raise_for_status().json()
-        form, other = parameter_schema(flow).model_dump(), there["parameter_openapi_schema"]
-        if there["parameters"] != parameters or any(
-            (other.get(part) or None) != (json.loads(json.dumps(form[part])) or None)
+    for given in listed():
+        name, flow = given["name"], given["entrypoint"].split(".")[-1].replace("_", "-")
+        there = api.get(f"/deployments/name/{flow}/{name}").raise_for_status().json()
+        form = json.loads(json.dumps(form_of(flow)["parameter_openapi_schema"]))
+        other = there["parameter_openapi_schema"]
+        if there["description"] != given["description"] or any(
+            (other.get(part) or None) != (form[part] or None)
             for part in ("properties", "required", "definitions")
         ):
             raise SystemExit(f"e2e: the form of {name} differs on the second server: {other}")

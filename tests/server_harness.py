@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from typing import Any
 import httpx
 
 from flows.server.app import LOGIN_PATH
-from flows.server.liveness import ask, live_runs
-from flows.server.settings import ServerSettings
+from flows.server.liveness import live_runs
+from flows.server.settings import ServerSettings, auth_header
 from storage.files.workspace import Workspace
 
 START_S = 240.0
@@ -49,13 +50,24 @@ class Served:
         """The address that opens its pages without a password."""
         return f"{self.url}{LOGIN_PATH}?key={self.settings.secret}"
 
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        """A client of the API, with a CSRF token as the pages have one."""
+        headers = {**auth_header(self.settings.secret), "Prefect-Csrf-Client": str(uuid.uuid4())}
+        with httpx.Client(base_url=f"{self.url}/api", headers=headers, timeout=20) as client:
+            query = {"client": headers["Prefect-Csrf-Client"]}
+            answer = client.get("/csrf-token", params=query).raise_for_status()
+            client.headers["Prefect-Csrf-Token"] = answer.json()["token"]
+            yield client
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """The answer of the API, asked again while the server is away."""
         deadline = time.monotonic() + 60
         while True:
             try:
-                with self.settings.client() as client:
-                    return ask(client, method, path, body)
+                with self.client() as client:
+                    answer = client.request(method, path, json=body).raise_for_status()
+                    return answer.json() if answer.content else None
             except httpx.HTTPStatusError as error:
                 if time.monotonic() > deadline or error.response.status_code < 500:
                     raise

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
@@ -16,12 +15,12 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
 from flows.config.jobs import SelectConfig, VectorJob
-from flows.embed_pool import embed_pool
-from flows.index_pool import index_pool
-from flows.prepare_pool import prepare_pool
+from flows.embed_pool import run_embedding
+from flows.index_pool import run_indexing
+from flows.prepare_pool import run_prepare
 from flows.select_data import select_data
 from flows.server import flows as deployed
-from flows.server.deployments import DEPLOYMENTS
+from flows.server.deployments import form_of, listed
 from flows.stages.represent import units
 from flows.stages.represent.representer import represent_samples
 from flows.train_sae import train_sae
@@ -36,7 +35,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,35 +80,34 @@ def test_select_data_leaves_selections_exports_reports_and_artifacts(
 def test_each_stage_runs_alone(config: SelectConfig, tmp_path: Path) -> None:
     job = VectorJob.model_validate(config.model_dump(include=set(VectorJob.model_fields)))
     root = str(tmp_path / "w")
-    pool_id = prepare_pool(job, root)
-    assert (tmp_path / "w" / "pools" / pool_id / "manifest.json").exists()
+    made = run_prepare(job, root)
+    assert (tmp_path / "w" / "pools" / str(made["pool"]) / "manifest.json").exists()
     assert train_sae(job, root) == job.sae.path
-    assert embed_pool(job, root)["computed"] == 60
-    assert embed_pool(job, root) == {"computed": 0, "reused": 60, "tokens": 0}
-    assert (Path(index_pool(job, root)) / "index.faiss").exists()
+    assert run_embedding(job, root)["computed"] == 60
+    assert run_embedding(job, root) == {**made, "computed": 0, "reused": 60, "tokens": 0}
+    assert (Path(str(run_indexing(job, root)["index"])) / "index.faiss").exists()
 
 
-def test_prefect_yaml_and_serve_offer_the_same_deployments() -> None:
-    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    offered = {
-        name: (f"flows.server.flows.{function}", dict(parameters))
-        for name, (function, parameters) in DEPLOYMENTS.items()
+@pytest.mark.parametrize("given", listed(), ids=lambda given: given["name"])
+def test_a_deployment_has_a_flow_and_a_form_that_is_closed_described_and_short(
+    given: dict[str, Any],
+) -> None:
+    module, function = given["entrypoint"].rsplit(".", 1)
+    flow = getattr(deployed, function)
+    schema = parameter_schema(flow).model_dump()
+    assert module == "flows.server.flows"
+    assert form_of(flow.name)["parameter_openapi_schema"] == {
+        **schema,
+        "additionalProperties": False,
     }
-    assert {d["name"]: (d["entrypoint"], d.get("parameters", {})) for d in listed} == offered
-
-
-def test_every_form_is_closed_described_and_short() -> None:
-    for function, _ in DEPLOYMENTS.values():
-        flow = getattr(deployed, function)
-        schema = parameter_schema(flow).model_dump()
-        assert flow.description
-        assert len(schema["properties"]) <= 7
-        assert schema["properties"].get("advanced", {}).get("default") is None  # folded
-        for field in schema["properties"].values():
-            assert field["title"][0].isupper()
-            assert field.get("description") or "$ref" in field
-        for model in schema["definitions"].values():
-            assert model.get("additionalProperties") is False or "enum" in model
+    assert given["description"]
+    assert len(schema["properties"]) <= 7
+    assert schema["properties"].get("advanced", {}).get("default") is None  # folded
+    for field in schema["properties"].values():
+        assert field["title"][0].isupper()
+        assert field.get("description") or "$ref" in field
+    for model in schema["definitions"].values():
+        assert model.get("additionalProperties") is False or "enum" in model
 
 
 @pytest.mark.parametrize(
@@ -155,7 +152,7 @@ def test_a_filled_page_selects_and_a_second_run_says_what_it_reused(
         artifacts = client.request("POST", "/artifacts/filter", json={"limit": 100}).json()
     pages = [a["data"] for a in artifacts if a["key"] == f"selection-{second[0]['target']}"]
     assert any("60 reused" in page for page in pages)
-    (folder,) = deployed.export_selection_flow(str(second[0]["name"]), ["ids"])
+    (folder,) = deployed.export_selection(str(second[0]["name"]), ["ids"])
     assert (Path(folder) / "ids.csv").exists()
 
 

@@ -8,12 +8,16 @@ import stat
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID, uuid4
 
-import httpx
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.types._datetime import now
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -22,7 +26,8 @@ from flows.cli.serve import refuse_taken_port, require_password
 from flows.orchestration.signals import TimeLimitExceeded, time_limit
 from flows.server import liveness
 from flows.server.app import FILE_POLICY, LOGIN_PATH, Door, WorkspaceFiles
-from flows.server.liveness import reconcile
+from flows.server.deployments import JOB_TEMPLATE
+from flows.server.keeper import CRASHED, reconcile
 from flows.server.settings import FILES_PATH, ServerSettings, auth_header, environment
 from selection.core.errors import InputError
 from storage.files.workspace import Workspace
@@ -55,14 +60,6 @@ def test_a_killed_process_is_not_alive(tmp_path: Path) -> None:
     assert liveness.live_runs(tmp_path) == []
 
 
-def test_a_stopped_process_is_alive(tmp_path: Path) -> None:
-    with holder_of(tmp_path, "a") as holder:
-        holder.send_signal(signal.SIGSTOP)
-        server = Server(("a", "RUNNING", 900))
-        assert reconcile(server.client(), tmp_path, "saelect") == []
-        holder.kill()
-
-
 def test_a_live_run_is_stopped_by_its_lock(tmp_path: Path) -> None:
     with holder_of(tmp_path, "a") as holder:
         assert liveness.stop(tmp_path, "a", 5.0)
@@ -80,97 +77,103 @@ def test_a_second_process_of_a_run_is_refused(
         holder.kill()
 
 
-class Server:
-    """Answers like the API, and remembers which states were set."""
+class Api:
+    """Answers like Prefect's client, and remembers which states were set."""
 
-    def __init__(self, *runs: tuple[str, str, float]) -> None:
-        self.runs = {run_id: (kind, age) for run_id, kind, age in runs}
-        self.set: dict[str, str] = {}
-        self.tasks: list[str] = []
+    def __init__(self, *runs: tuple[str, StateType, float]) -> None:
+        """runs: name, type of the state, and its age in seconds."""
+        self.runs = [self._run(*run) for run in runs]
+        self.set: dict[str, StateType] = {}
+        self.tasks: list[StateType] = []
         self.ended: set[str] = set()
 
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url="http://server", transport=httpx.MockTransport(self.answer))
+    def _run(self, name: str, kind: StateType, age: float) -> FlowRun:
+        state: State = State(type=kind, timestamp=now() - timedelta(seconds=age))
+        return FlowRun(name=name, flow_id=uuid4(), state=state, state_type=kind)
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        path, body = request.url.path, json.loads(request.content or b"{}")
-        if path == "/flow_runs/filter":
-            return httpx.Response(200, json=[self._run(run_id) for run_id in self.runs])
-        if path == "/task_runs/filter":
-            return httpx.Response(200, json=[{"id": "task"}])
-        if request.method == "GET":
-            run_id = path.split("/")[2]
-            completed = {"state": {"type": "COMPLETED"}}
-            return httpx.Response(
-                200, json=completed if run_id in self.ended else self._run(run_id)
-            )
-        if path.startswith("/task_runs/"):
-            self.tasks.append(body["state"]["type"])
-        else:
-            self.set[path.split("/")[2]] = body["state"]["type"]
-        return httpx.Response(201, json={})
+    def id_of(self, name: str) -> str:
+        return next(str(run.id) for run in self.runs if run.name == name)
 
-    def _run(self, run_id: str) -> dict[str, Any]:
-        kind, age = self.runs[run_id]
-        since = (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
-        return {"id": run_id, "name": run_id, "state": {"type": kind, "timestamp": since}}
+    def name_of(self, run_id: UUID) -> str:
+        return next(run.name for run in self.runs if run.id == run_id)
+
+    def read_flow_runs(self, **filters: object) -> list[FlowRun]:
+        return self.runs
+
+    def read_flow_run(self, run_id: UUID) -> FlowRun:
+        run = next(run for run in self.runs if run.id == run_id)
+        has_ended = run.name in self.ended
+        return run.model_copy(update={"state_type": StateType.COMPLETED}) if has_ended else run
+
+    def read_task_runs(self, task_run_filter: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(id=uuid4())]
+
+    def set_task_run_state(self, task_id: UUID, state: State, force: bool) -> None:
+        self.tasks.append(state.type)
+
+    def set_flow_run_state(self, run_id: UUID, state: State, force: bool) -> None:
+        self.set[self.name_of(run_id)] = state.type
+
+
+def look_after(api: Api, folder: Path) -> list[str]:
+    return reconcile(cast(SyncPrefectClient, api), folder)
 
 
 def test_every_open_run_gets_the_state_that_its_process_has(tmp_path: Path) -> None:
-    server = Server(
-        ("dead", "RUNNING", 60),
-        ("live", "RUNNING", 60),
-        ("young", "RUNNING", 0),
-        ("waits", "PENDING", 10),
-        ("lost", "PENDING", 300),
-        ("gone", "CANCELLING", 60),
+    api = Api(
+        ("dead", StateType.RUNNING, 60),
+        ("live", StateType.RUNNING, 60),
+        ("young", StateType.RUNNING, 0),
+        ("waits", StateType.PENDING, 10),
+        ("lost", StateType.PENDING, 300),
+        ("gone", StateType.CANCELLING, 60),
     )
-    with holder_of(tmp_path, "live") as holder:
-        reconcile(server.client(), tmp_path, "saelect")
+    with holder_of(tmp_path, api.id_of("live")) as holder:
+        lines = look_after(api, tmp_path)
         holder.kill()
-    assert server.set == {"dead": "CRASHED", "lost": "SCHEDULED", "gone": "CANCELLED"}
-    assert server.tasks == ["CRASHED", "CANCELLED"]
+    assert api.set == {
+        "dead": StateType.CRASHED,
+        "lost": StateType.SCHEDULED,
+        "gone": StateType.CANCELLED,
+    }
+    assert api.tasks == [StateType.CRASHED, StateType.CANCELLED]
+    assert lines[0] == f"dead: crashed: {CRASHED}"
+
+
+def test_a_stopped_process_is_alive(tmp_path: Path) -> None:
+    api = Api(("a", StateType.RUNNING, 900))
+    with holder_of(tmp_path, api.id_of("a")) as holder:
+        holder.send_signal(signal.SIGSTOP)
+        assert look_after(api, tmp_path) == []
+        holder.kill()
 
 
 def test_a_run_that_ended_meanwhile_keeps_its_state(tmp_path: Path) -> None:
-    server = Server(("a", "RUNNING", 60), ("b", "RUNNING", 60))
-    server.ended = {"a"}  # between the list of open runs and the look at its process
-    reconcile(server.client(), tmp_path, "saelect")
-    assert server.set == {"b": "CRASHED"}
-
-
-def test_at_the_start_nothing_is_given_time(tmp_path: Path) -> None:
-    server = Server(("a", "RUNNING", 0), ("b", "PENDING", 0), ("c", "CANCELLING", 0))
-    reconcile(server.client(), tmp_path, "saelect", is_start=True)
-    assert server.set == {"a": "CRASHED", "b": "SCHEDULED", "c": "CANCELLED"}
+    api = Api(("a", StateType.RUNNING, 60), ("b", StateType.RUNNING, 60))
+    api.ended = {"a"}  # between the list of open runs and the look at its process
+    look_after(api, tmp_path)
+    assert api.set == {"b": StateType.CRASHED}
 
 
 def test_a_run_of_another_host_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text('{"pid": 1, "host": "elsewhere"}')
-    server = Server(("a", "RUNNING", 900))
-    assert reconcile(server.client(), tmp_path, "saelect", is_start=True) == []
+    api = Api(("a", StateType.RUNNING, 900))
+    (tmp_path / api.id_of("a")).write_text('{"pid": 1, "host": "elsewhere"}')
+    assert look_after(api, tmp_path) == []
 
 
 def test_a_cancelled_run_whose_worker_died_is_ended(tmp_path: Path) -> None:
-    with holder_of(tmp_path, "a") as holder:
-        server = Server(("a", "CANCELLING", 60))
-        reconcile(server.client(), tmp_path, "saelect")
+    api = Api(("a", StateType.CANCELLING, 60))
+    with holder_of(tmp_path, api.id_of("a")) as holder:
+        look_after(api, tmp_path)
         assert holder.wait(5) == -signal.SIGTERM
-    assert server.set == {"a": "CANCELLED"}
+    assert api.set == {"a": StateType.CANCELLED}
 
 
-@pytest.mark.parametrize(
-    "answer", [httpx.Response(503, text="busy"), httpx.Response(200, text="?")]
-)
-def test_every_failure_of_the_api_is_one_kind_of_error(
-    tmp_path: Path, answer: httpx.Response
-) -> None:
-    transport = httpx.MockTransport(lambda request: answer)
-    with (
-        httpx.Client(base_url="http://server", transport=transport) as client,
-        pytest.raises(httpx.HTTPError),
-    ):
-        reconcile(client, tmp_path, "saelect")
+def test_no_caller_can_set_command_environment_or_folder_of_a_run() -> None:
+    assert set(JOB_TEMPLATE["variables"]["properties"]) == {"name"}
+    assert JOB_TEMPLATE["variables"]["additionalProperties"] is False
+    fixed = {k: v for k, v in JOB_TEMPLATE["job_configuration"].items() if k != "name"}
+    assert "{{" not in json.dumps(fixed)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
@@ -220,6 +223,7 @@ def test_the_secret_stays_and_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 KEY = "word: 5%"
+FILE = "/saelect/exports/a/train.jsonl"
 KNOWN = auth_header(KEY)
 
 
@@ -253,7 +257,7 @@ def files(tmp_path: Path) -> TestClient:
 def test_the_door_opens_for_own_pages_that_know_the_secret(
     files: TestClient, headers: dict[str, str], status: int
 ) -> None:
-    assert files.get("/saelect/exports/a/", headers=headers).status_code == status
+    assert files.get(FILE, headers=headers).status_code == status
 
 
 def test_the_link_and_the_form_give_a_cookie(files: TestClient) -> None:
@@ -262,24 +266,23 @@ def test_the_link_and_the_form_give_a_cookie(files: TestClient) -> None:
     assert page.status_code == 401
     assert "<form" in page.text
     assert files.get(LOGIN_PATH, params={"key": "wrong"}).status_code == 401
-    assert files.get("/saelect/exports/a/").status_code == 401
+    assert files.get(FILE).status_code == 401
     answer = files.post(LOGIN_PATH, data={"key": KEY}, follow_redirects=False)
     assert answer.status_code == 303
     assert "httponly" in answer.headers["set-cookie"].lower()
     assert "samesite=strict" in answer.headers["set-cookie"].lower()
-    assert files.get("/saelect/exports/a/").status_code == 200
+    assert files.get(FILE).status_code == 200
     files.cookies.clear()
     files.get(LOGIN_PATH, params={"key": KEY}, follow_redirects=False)
-    assert files.get("/saelect/exports/a/").status_code == 200
+    assert files.get(FILE).status_code == 200
 
 
 def test_reports_and_exports_are_served_and_nothing_else(files: TestClient) -> None:
-    listing = files.get("/saelect/exports/a/")
-    assert "train.jsonl" in listing.text
-    assert listing.headers["content-security-policy"] == FILE_POLICY
-    assert files.get("/saelect/exports/a/train.jsonl").text == "{}\n"
+    answer = files.get(FILE)
+    assert answer.text == "{}\n"
+    assert answer.headers["content-security-policy"] == FILE_POLICY
     assert files.get("/saelect/exports/.tmp-1-x").status_code == 404
-    assert ".tmp" not in files.get("/saelect/exports/").text
+    assert files.get("/saelect/exports/a/").status_code == 404
     for path in ("/saelect/exports/%2e%2e/secret.txt", "/saelect/exports/..%2fsecret.txt"):
         assert files.get(path).status_code == 404
 

@@ -146,8 +146,8 @@ def test_a_budget_has_one_unit(budget: dict[str, Any], expected: dict[str, float
 
 
 def test_half_an_example_is_refused_and_there_is_no_default_amount() -> None:
-    with pytest.raises(InputError, match="whole"):
-        BudgetForm(amount=2.5).as_mapping()
+    with pytest.raises(InputError, match=r"budget\.examples"):
+        select_config("p", "e", BudgetForm(amount=2.5), "demo", "demo", "best", None)
     with pytest.raises(ValidationError):
         BudgetForm.model_validate({})
     with pytest.raises(ValidationError):
@@ -174,10 +174,13 @@ def test_a_stage_page_gives_its_job() -> None:
 
 
 def test_a_training_page_trains() -> None:
-    job = training_job("p.jsonl", "demo", {"k": 8, "widths": None}, {"model": {"dtype": "float32"}})
+    job = training_job(
+        "p.jsonl", "demo", "mlp@1", {"k": 8, "widths": None}, {"model": {"dtype": "float32"}}
+    )
     assert job.sae.train is not None
     assert (job.sae.path, job.sae.train.k, job.model.dtype) == (None, 8, "float32")
-    untouched = training_job("p.jsonl", "demo", {}, None).sae
+    assert job.model.hookpoint == "mlp@1"
+    untouched = training_job("p.jsonl", "demo", "mlp@1", {}, None).sae
     assert (untouched.path, untouched.train) == (None, TrainSettings())
 
 

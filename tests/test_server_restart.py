@@ -1,12 +1,10 @@
-"""What people set on the server of `saelect serve` outlives a restart; shipped values fill gaps."""
+"""What people set on the server of `saelect serve` outlives a restart."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flows.server.deployments import outdated
 from tests.server_harness import Served, serving
 
 PREPARE = "prepare-pool/prepare-pool"
@@ -21,22 +19,6 @@ AUTOMATION = {
     },
     "actions": [{"type": "do-nothing"}],
 }
-
-
-@pytest.mark.parametrize(
-    ("present", "shipped", "expected"),
-    [
-        ("old", {"tags": "old"}, {"tags": "new"}),  # as an earlier version shipped it
-        ("ours", {"tags": "old"}, {}),
-        ("new", {"tags": "old"}, {}),
-        ("ours", {}, {}),
-        ("ours", None, {"tags": "new"}),  # a part of the program, which nobody sets
-    ],
-)
-def test_shipped_values_replace_only_shipped_values(
-    present: str, shipped: dict[str, str] | None, expected: dict[str, str]
-) -> None:
-    assert outdated(SimpleNamespace(tags=present), {"tags": "new"}, shipped) == expected
 
 
 def set_by_people(server: Served) -> None:

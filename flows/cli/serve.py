@@ -2,8 +2,6 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -11,10 +9,8 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import quote
 
-import httpx
-
 from flows.orchestration.terminal import say
-from flows.server.liveness import live_runs, reconcile, stop
+from flows.server.liveness import live_runs, stop
 from flows.server.processes import Child
 from flows.server.settings import LOOPBACK, POOL_NAME, ServerSettings, environment
 from selection.core.errors import InputError
@@ -22,8 +18,7 @@ from storage.files import locks
 from storage.files.workspace import open_workspace, user_name
 
 START_SECONDS = 180.0
-WATCH_SECONDS = 5.0
-CHECK_SECONDS = 0.5
+CHECK_SECONDS = 0.2
 
 
 def serve(
@@ -95,22 +90,15 @@ class _Serving:
         """Prepare the children; none is started."""
         self.settings, self.ended, self.started = settings, threading.Event(), time.monotonic()
         self.variables, folder = environment(settings), settings.folder
-        server = ["flows.server.app", settings.host, str(settings.port)]
-        worker = [
-            "prefect",
-            "worker",
-            "start",
-            "--pool",
-            POOL_NAME,
-            "--type",
-            "process",
-            "--limit",
-            str(settings.runs_at_once),
-            "--install-policy",
-            "never",
-        ]
-        self.server = Child("server", server, self.variables, folder / "server.log")
-        self.worker = Child("worker", worker, self.variables, folder / "worker.log")
+        address = [settings.host, str(settings.port), str(settings.ready)]
+        worker = ["start", "--pool", POOL_NAME, "--type", "process", "--install-policy", "never"]
+        worker += ["--limit", str(settings.runs_at_once)]
+        self.server = Child(
+            "server", ["flows.server.app", *address], self.variables, folder / "server.log"
+        )
+        self.worker = Child(
+            "worker", ["prefect", "worker", *worker], self.variables, folder / "worker.log"
+        )
 
     def run(self) -> None:
         """Start, print the address, watch, and end everything on the way out."""
@@ -129,55 +117,25 @@ class _Serving:
         self.ended.set()
 
     def _start(self) -> bool:
-        """Server, reconciliation, deployments, worker; False when told to end meanwhile."""
+        """Server with deployments, then the worker; False when told to end meanwhile."""
+        ready = self.settings.ready
+        ready.unlink(missing_ok=True)
         self.server.start()
         deadline = time.monotonic() + START_SECONDS
-        while not self._is_healthy():
+        while not ready.exists():
             if self.server.exit_code is not None or time.monotonic() > deadline:
-                raise self._failure(f"did not start (code {self.server.exit_code})")
-            if self.ended.wait(0.1):
+                raise InputError(
+                    f"the server did not start (code {self.server.exit_code}):\n"
+                    f"{self.server.log_tail()}",
+                    file=self.server.log,
+                    remedy="The log says more.",
+                )
+            if self.ended.wait(CHECK_SECONDS):
                 return False
-        self._reconcile(is_start=True)
-        self._register()
-        self.worker.start()
-        return not self.ended.is_set()
-
-    def _register(self) -> None:
-        """Create or update the deployments, in a process that has the server's environment."""
-        folder = self.settings.folder
-        command = [
-            sys.executable,
-            "-m",
-            "flows.server.deployments",
-            str(Path.cwd()),
-            str(folder / "shipped.json"),
-        ]
-        done = subprocess.run(
-            command, env=self.variables, capture_output=True, text=True, check=False
-        )
-        (folder / "deployments.log").write_text(done.stdout + done.stderr, encoding="utf-8")
-        if done.returncode:
-            raise InputError(
-                f"the deployments could not be registered:\n{done.stderr[-1500:]}",
-                file=folder / "deployments.log",
-                remedy="Run the command again.",
-            )
-        for line in done.stdout.splitlines():
+        for line in ready.read_text(encoding="utf-8").splitlines():
             say(f"  changed     {line}")
-
-    def _is_healthy(self) -> bool:
-        try:
-            with self.settings.client():
-                return True
-        except (httpx.HTTPError, ValueError, KeyError):
-            return False
-
-    def _failure(self, problem: str) -> InputError:
-        return InputError(
-            f"the server {problem}:\n{self.server.log_tail()}",
-            file=self.server.log,
-            remedy="The log says more.",
-        )
+        self.worker.start()
+        return True
 
     def _print_address(self) -> None:
         settings, port, here = self.settings, self.settings.port, socket.gethostname()
@@ -195,36 +153,20 @@ class _Serving:
         )
 
     def _watch(self) -> None:
-        """Restart what died and keep run states true, until told to end."""
-        last = time.monotonic()
+        """Restart what died, until told to end."""
         while not self.ended.wait(CHECK_SECONDS):
             for child in (self.server, self.worker):
                 code = child.restart_if_dead()
                 if code is not None:
                     say(f"  restarted   {child.name} (it had ended with code {code})")
-            if time.monotonic() - last > WATCH_SECONDS:
-                last = time.monotonic()
-                self._reconcile()
-
-    def _reconcile(self, is_start: bool = False) -> None:
-        try:
-            with self.settings.client() as client:
-                for line in reconcile(client, self.settings.live, POOL_NAME, is_start=is_start):
-                    say(f"  reconciled  {line}")
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            # The server restarts or its database is busy; the next round asks again.
-            with (self.settings.folder / "serve.log").open("a", encoding="utf-8") as log:
-                log.write(f"{time.strftime('%F %T')} not reconciled: {error!r}\n")
 
     def _stop(self) -> None:
-        """Worker, runs, their states while the server answers, then the server."""
+        """Worker and runs, which tell their states while the server answers, then the server."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         say("\nsaelect: stopping ...")
         self.worker.stop()
         for run_id in live_runs(self.settings.live):
             stop(self.settings.live, run_id, 5.0)
-        if self.server.process and self.server.exit_code is None:
-            self._reconcile(is_start=True)
         self.server.stop()
         say("saelect: stopped.")

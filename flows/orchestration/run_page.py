@@ -5,6 +5,9 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+from prefect.client.schemas.actions import ArtifactCreate
 
 from flows.orchestration.artifacts import markdown, publish, table
 from flows.orchestration.prefect_settings import FILES_URL
@@ -17,6 +20,8 @@ from storage.report.charts import ScoreCurve
 from storage.report.records import ReportFacts, ShownPick
 from storage.wording.checks import in_lines
 
+Made = Mapping[str, str | int]
+"""What a stage made: label -> id, folder, file or number; `pool` is the id of its pool."""
 SHOWN_PICKS = 12
 TEXT_CHARACTERS = 160
 SOURCES = 10
@@ -37,9 +42,10 @@ def explain_run(
         markdown(
             f"selection-{report.facts.selection['target']}",
             selection_page(workspace, report, stages),
-            f"Picks of {report.facts.name}, with reasons",
+            f"{_link(workspace, file, 'Report')} and picks of {report.facts.name}",
         )
         for report in reports
+        for file in (_report(workspace, report),)
     ]
     publish(table("selections", results, f"Selections of {run_name}"), *pages)
 
@@ -51,7 +57,8 @@ def selection_page(workspace: Workspace, report: ReportFacts, stages: Sequence[S
         f"## {name}: {selection['n_selected']:,} of {selection['n_eligible']:,} eligible examples",
         f"Target `{selection['target']}`, method {selection['method']},"
         f" {selection['n_tokens']:,} tokens.",
-        _links(workspace, report),
+        f"Report: {_link(workspace, _report(workspace, report))}",
+        f"Training files: {_links(workspace, _files(workspace.exports / file_name(name)))}",
     ]
     if report.check:
         parts += ["### Label-free check", _check(report)]
@@ -70,53 +77,47 @@ def plan_page(lines: Sequence[str]) -> str:
 
 def export_page(workspace: Workspace, folders: Sequence[Path]) -> str:
     """Links to training files as markdown."""
-    lines = [f"- {_link(workspace, folder)}" for folder in folders]
+    lines = [f"- {_links(workspace, _files(folder))}" for folder in folders]
     return "\n".join(["## Training files, with manifest, card and trainer settings\n", *lines])
 
 
-def _link(workspace: Workspace, path: Path) -> str:
-    """A link to a report or an export where a server serves it, else the path as code."""
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("[!.]*") if file.is_file())
+
+
+def _links(workspace: Workspace, paths: Sequence[Path]) -> str:
+    return " · ".join(_link(workspace, path) for path in paths)
+
+
+def _link(workspace: Workspace, path: Path, words: str = "") -> str:
+    """A link to a report or a training file where a server serves it, else the path as code."""
     base, relative = os.environ.get(FILES_URL), workspace.relative(path)
     is_served = base and relative.split("/")[0] in ("reports", "exports")
-    return f"[{relative}]({base}/{relative})" if is_served else f"`{path}`"
+    return f"[{words or relative}]({base}/{quote(relative)})" if is_served else f"`{path}`"
 
 
-def stage_page(
-    key: str, workspace: Workspace, pool_id: str | None, values: Mapping[str, object]
-) -> None:
-    """Publish what a stage made, with what the next stage needs of it.
-
-    values: label -> number or path. pool_id: of a prepared pool, whose rows are listed.
-    """
-    rows = [
-        (name, _link(workspace, Path(value)) if isinstance(value, str) else f"{value:,}")
-        for name, value in values.items()
-    ]
-    if pool_id is not None:
-        pool = open_pool(workspace.pools / pool_id)
-        rows += [
-            ("pool id", pool_id),
-            ("folder", f"`{workspace.pools / pool_id}`"),
-            ("rows", f"{pool.n_rows:,}"),
-            ("unique examples", f"{pool.n_examples:,}"),
-        ]
-        rows += [(f"dropped: {reason}", f"{n:,}") for reason, n in pool.drops.items()]
-    lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    text = f"## {key}\n\n| | |\n| --- | --- |\n{lines}"
-    publish(markdown(key, text, f"Result of {key}"))
+def stage_page(key: str, workspace: Workspace, made: Made) -> ArtifactCreate:
+    """What a stage made, with what the next stage needs of it; lines, which narrow pages wrap."""
+    values: dict[str, object] = {
+        name: _link(workspace, Path(str(value))) if os.sep in str(value) else value
+        for name, value in made.items()
+    }
+    if "pool" in made:
+        folder = workspace.pools / str(made["pool"])
+        pool = open_pool(folder)
+        values |= {"folder of the pool": f"`{folder}`", "rows": f"{pool.n_rows:,}"}
+        values["unique examples"] = f"{pool.n_examples:,}"
+        values |= {f"dropped: {reason}": f"{n:,}" for reason, n in pool.drops.items()}
+    lines = "\n".join(f"- {name}: {value}" for name, value in values.items())
+    return markdown(key, f"## {key}\n\n{lines}", f"Result of {key}")
 
 
 def _check(report: ReportFacts) -> str:
     return "\n".join(f"- {cell(line)}" for line in in_lines(report.check))
 
 
-def _links(workspace: Workspace, report: ReportFacts) -> str:
-    """Links where a server serves the files, else paths."""
-    name, base = file_name(report.facts.name), os.environ.get(FILES_URL)
-    page, export = f"reports/{name}.html", f"exports/{name}/"
-    if base:
-        return f"[Report]({base}/{page}) · [Training files and their card]({base}/{export})"
-    return f"Report `{workspace.root / page}`, training files `{workspace.root / export}`"
+def _report(workspace: Workspace, report: ReportFacts) -> Path:
+    return workspace.reports / f"{file_name(report.facts.name)}.html"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -136,13 +137,13 @@ def _sources(report: ReportFacts) -> str:
     rows = [
         (
             bar.source,
-            f"{bar.n_pool:,} ({bar.share_pool:.1%})",
-            f"{bar.n_selected:,} ({bar.share_selected:.1%})",
+            f"{bar.n_pool:,} ({bar.share_pool:.0%})",
+            f"{bar.n_selected:,} ({bar.share_selected:.0%})",
             "" if bar.factor is None else f"x {bar.factor:.2g}",
         )
         for bar in report.sources[:SOURCES]
     ]
-    return _table(("source", "eligible pool", "selected", "change"), rows)
+    return _table(("source", "pool", "picks", "change"), rows)
 
 
 def _drops(report: ReportFacts) -> str:
@@ -151,21 +152,21 @@ def _drops(report: ReportFacts) -> str:
 
 
 def _picks(picks: Sequence[ShownPick]) -> str:
-    """A list, since the UI cuts wide tables off."""
+    """A list, since the UI cuts wide tables off, and the numbers of an ordered list too."""
     lines = []
-    for pick in picks[:SHOWN_PICKS]:
+    for rank, pick in enumerate(picks[:SHOWN_PICKS], 1):
         text = next((t.text for t in pick.turns if t.role == "user"), "")
         shared = "; ".join(f"{each.words} ({each.share:.0%})" for each in pick.reasons(2))
         score = "" if pick.score is None else f"{pick.score:.4f}"
         facts = " · ".join(cell(fact) for fact in (score, pick.source or "") if fact)
         why = f"  \n   shares {cell(shared)}" if shared else ""
-        lines.append(f"1. **{facts}** {cell(text[:TEXT_CHARACTERS])}{why}")
+        lines.append(f"- **{rank} · {facts}** {cell(text[:TEXT_CHARACTERS])}{why}")
     return "\n".join(lines)
 
 
 def _stages(stages: Sequence[StageRecord]) -> str:
-    rows = [(each.name, each.detail, duration(each.seconds)) for each in stages]
-    return _table(("stage", "result", "time"), rows)
+    rows = [(each.name, duration(each.seconds), each.detail) for each in stages]
+    return _table(("stage", "time", "result"), rows)
 
 
 def _sql(workspace: Workspace, report: ReportFacts) -> str:

@@ -5,15 +5,15 @@ from a browser, an own origin.
 """
 
 import hmac
-import html
 import ipaddress
 import os
 import socket
 import sys
 from http.cookies import SimpleCookie
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import uvicorn
@@ -26,6 +26,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.orchestration.prefect_settings import LIVE
+from flows.server.keeper import keep
 from flows.server.settings import FILES_PATH, LOOPBACK, PAGE, SECRET, auth_header
 from storage.files.workspace import ENVIRONMENT_VARIABLE
 from storage.report.page import SCRIPT, policy
@@ -38,12 +40,9 @@ PAGE_POLICY = (
 )
 # Files made from data may run nothing and ask nobody; the reports' own script runs by its hash.
 FILE_POLICY = policy(SCRIPT) + "; img-src data:"
-STYLE = (
-    "<style>body{font:16px/1.6 sans-serif;margin:3em auto;max-width:46em;padding:0 1em}"
-    "td{padding:.1em 2em .1em 0}</style>"
-)
 LOGIN_PAGE = (
-    f"<!doctype html><meta charset=utf-8><title>saelect</title>{STYLE}<h1>saelect</h1>"
+    "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    "<title>saelect</title><style>body{font:16px/1.6 sans-serif;margin:3em}</style><h1>saelect</h1>"
     f"<form method=post action={LOGIN_PATH}><label>Password <input name=key type=password"
     " autofocus></label> <button>Open</button></form><p>`saelect serve` prints a link that needs"
     " no password.</p>"
@@ -115,7 +114,7 @@ class Door:
         key = request.query_params.get("key") or form.get("key", [""])[0]
         if not hmac.compare_digest(key.encode(), self.secret.encode()):
             return HTMLResponse(LOGIN_PAGE, 401)
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse("/deployments", 303)
         response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
         return response
 
@@ -134,36 +133,16 @@ def _with_policy(send: Send) -> Send:
 
 
 class WorkspaceFiles(StaticFiles):
-    """Files of one folder of the workspace; a folder is listed, hidden names are not served."""
+    """Files of one folder of the workspace; hidden names are not served."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """A file, or the list of a folder."""
-        if any(part.startswith(".") and part != "." for part in Path(path).parts):
+        """A file."""
+        if any(part.startswith(".") for part in Path(path).parts):
             raise HTTPException(404)
-        full, status = self.lookup_path(path)
-        if status is not None and Path(full).is_dir():
-            if not scope["path"].endswith("/"):
-                return RedirectResponse(scope["path"] + "/")
-            response: Response = HTMLResponse(_listing(Path(full), path))
-        else:
-            response = await super().get_response(path, scope)
+        response = await super().get_response(path, scope)
         response.headers["Content-Security-Policy"] = FILE_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def _listing(folder: Path, path: str) -> str:
-    entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
-    rows = "".join(
-        f'<tr><td><a href="{quote(e.name)}{"/" if e.is_dir() else ""}">{html.escape(e.name)}</a>'
-        f"<td align=right>{'' if e.is_dir() else f'{e.stat().st_size:,} bytes'}"
-        for e in entries
-    )
-    title = html.escape(f"{folder.parent.name}/{folder.name}" if path != "." else folder.name)
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{title}</title>{STYLE}"
-        f"<h1>{title}</h1><table>{rows or '<tr><td>Nothing here yet.'}</table>"
-    )
 
 
 def _queue_writers() -> None:
@@ -223,12 +202,14 @@ def create_app(port: int) -> Any:
     return app
 
 
-def main(host: str, port: int) -> None:
-    """Serve until SIGTERM."""
+def main(host: str, port: int, ready: str) -> None:
+    """Serve until SIGTERM. ready: file that tells when the deployments are there."""
+    watch = Thread(target=keep, args=(Path(os.environ[LIVE]), Path(ready)), daemon=True)
+    watch.start()
     uvicorn.run(
         create_app(port), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2
     )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

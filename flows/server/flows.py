@@ -6,7 +6,7 @@ The workspace is that of the worker (`SAELECT_WORKSPACE`).
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -14,27 +14,29 @@ from typing import Any
 
 import transformers  # noqa: F401 - slow to import; with the others, before a run is Running
 from prefect import flow, get_client, runtime
+from prefect.states import Failed
 from pydantic.fields import FieldInfo
 
 from flows.config.data import BenchRequest
-from flows.config.jobs import SelectConfig, VectorJob
+from flows.config.jobs import ExportFormat, SelectConfig
 from flows.embed_pool import run_embedding
 from flows.index_pool import run_indexing
 from flows.orchestration.artifacts import best_effort, markdown, publish
 from flows.orchestration.prefect_settings import LIVE
-from flows.orchestration.run_page import export_page, plan_page, stage_page
+from flows.orchestration.run_page import Made, export_page, plan_page, stage_page
 from flows.orchestration.signals import time_limit
 from flows.prepare_pool import run_prepare
 from flows.select_data import run_selection
-from flows.server import forms
+from flows.server.forms import FORMS
 from flows.server.liveness import hold
 from flows.server.settings import PAGE
 from flows.stages.estimate import estimate_run
 from flows.stages.estimate_lines import estimate_lines
 from flows.stages.prepare.inputs import is_demo_model_on_foreign_pool
 from flows.train_sae import run_training
-from storage.export.export import export_selection
-from storage.files.workspace import Workspace, chosen_root, find_workspace, open_workspace
+from selection.core.errors import InputError
+from storage.export.export import export_selection as export_selection_files
+from storage.files.workspace import chosen_root, find_workspace, open_workspace
 from storage.queries.lookup import find_selections
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def run_title() -> str:
 
 
 def mark_run(*tags: str) -> str:
-    """Add tags to the flow run; returns what started it: ui, api, schedule; cli without one."""
+    """Add tags to the flow run; returns what started it: cli, ui, api, schedule or automation."""
     if not runtime.flow_run.id or not runtime.deployment.id:
         return "cli"
     with best_effort(), get_client(sync_client=True) as client:
@@ -77,16 +79,17 @@ def mark_run(*tags: str) -> str:
         client.update_flow_run(run.id, tags=sorted({*run.tags, *tags}))
         if run.auto_scheduled:
             return "schedule"
-        if run.created_by is not None and run.created_by.type == PAGE:
-            return "ui"
-        query = {"flow_run_id": str(run.id)}
-        states = client.request("GET", "/flow_run_states/", params=query).json()
-        return "ui" if any("UI" in (each.get("message") or "") for each in states) else "api"
+        by = run.created_by.type if run.created_by else None
+        return {PAGE: "ui", "AUTOMATION": "automation"}.get(by or "", "api")
     return "api"
 
 
-def form_flow(name: str, form: Callable[..., Any], run: Callable[[Any], Any]) -> Any:
-    """A flow that asks for what `form` takes and runs its result, alive and within its hours."""
+def form_flow(name: str, run: Callable[[Any], Any]) -> Any:
+    """The flow of a deployment: it runs what its form gives, alive and within its hours.
+
+    A mistake of the form or the data is a failed run with one sentence, and no traceback.
+    """
+    form = FORMS[name]
 
     @wraps(form, assigned=())  # Prefect makes the form of the parameters that it sees.
     def fill_and_run(*given: Any, **named: Any) -> Any:
@@ -96,23 +99,34 @@ def form_flow(name: str, form: Callable[..., Any], run: Callable[[Any], Any]) ->
             key: value.default if isinstance(value, FieldInfo) else value
             for key, value in bound.arguments.items()
         }
-        request = form(**fields)
         hours = (fields.get("advanced") or fields).get("max_hours") or 0
         if runtime.flow_run.id and os.environ.get(LIVE):
             hold(Path(os.environ[LIVE]), runtime.flow_run.id)
-        with time_limit(float(hours) * 3600 or None):
-            return run(request)
+        try:
+            with time_limit(float(hours) * 3600 or None):
+                return run(form(**fields))
+        except InputError as error:
+            if not runtime.deployment.id:
+                raise
+            log.error("%s", error)
+            return Failed(message=str(error))
 
-    return flow(name=name, description=run.__doc__, flow_run_name=run_title)(fill_and_run)
+    return flow(name=name, flow_run_name=run_title)(fill_and_run)
 
 
-def _workspace() -> tuple[Workspace, str]:
-    """The worker's workspace, and its folder as it is written."""
-    return open_workspace(None), str(chosen_root(None))
+def _stage(name: str, run: Callable[[Any, str], Made]) -> Any:
+    """The flow of a stage, which leaves a page of what it made."""
+
+    def run_stage(job: Any) -> Made:
+        workspace = open_workspace(None)
+        made = run(job, str(chosen_root(None)))
+        publish(stage_page(name, workspace, made))
+        return made
+
+    return form_flow(name, run_stage)
 
 
 def _select(config: SelectConfig) -> list[dict[str, object]]:
-    """Select samples: pool and exemplars in; selections, training files and a report out."""
     tags = [f"preset: {config.preset}", f"method: {config.ranking.method}"]
     if is_demo_model_on_foreign_pool(config):
         log.warning(DEMO_WARNING)
@@ -127,71 +141,33 @@ def _select(config: SelectConfig) -> list[dict[str, object]]:
 
 
 def _plan(config: SelectConfig) -> list[str]:
-    """Estimate what a selection would read, drop, compute and write, without selecting."""
     lines = estimate_lines(estimate_run(config, open_workspace(None)))
     publish(markdown("plan", plan_page(lines), "What a run would do"))
     return lines
 
 
-def _prepare(job: VectorJob) -> str:
-    """Read, normalize, deduplicate and tokenize a pool; returns the pool id."""
-    workspace, root = _workspace()
-    pool_id = run_prepare(job, root)
-    stage_page("prepare-pool", workspace, pool_id, {})
-    return pool_id
-
-
-def _train(job: VectorJob) -> str:
-    """Train an SAE on a pool; it is then frozen under its own id. Returns its folder."""
-    workspace, root = _workspace()
-    folder = run_training(job, root)
-    stage_page("train-sae", workspace, None, {"SAE": folder})
-    return folder
-
-
-def _embed(job: VectorJob) -> dict[str, int]:
-    """Compute the vectors of a pool that are not stored yet."""
-    workspace, root = _workspace()
-    counts = run_embedding(job, root)
-    stage_page("embed-pool", workspace, None, counts)
-    return counts
-
-
-def _index(job: VectorJob) -> str:
-    """Build the FAISS index of a pool, for `saelect neighbors`; returns its folder."""
-    workspace, root = _workspace()
-    folder = run_indexing(job, root)
-    stage_page("index-pool", workspace, None, {"index": folder})
-    return folder
-
-
-def _bench(request: BenchRequest) -> str:
-    """Compare ranking methods on a labelled pool; returns the path of the report."""
+def _bench(request: BenchRequest, workspace: str) -> Made:
     from flows.bench_retrieval import run_bench  # Baselines and their libraries, for this alone.
 
-    workspace, root = _workspace()
-    report = run_bench(request, root)[1]
-    stage_page("bench-retrieval", workspace, None, {"report": report})
-    return report
+    return {"report": run_bench(request, workspace)[1]}
 
 
-def _export(request: forms.ExportRequest) -> list[str]:
-    """Write the training files of recorded selections again; returns their folders."""
-    workspace = find_workspace(None)
+def _export(request: tuple[str, Sequence[ExportFormat]]) -> list[str]:
+    workspace, (selection, formats) = find_workspace(None), request
     folders = [
-        export_selection(workspace, row.selection_id, formats=request.formats).folder
-        for row in find_selections(workspace, request.selection)
+        export_selection_files(workspace, row.selection_id, formats=formats).folder
+        for row in find_selections(workspace, selection)
     ]
     publish(markdown("export", export_page(workspace, folders), "Training files"))
     return [str(folder) for folder in folders]
 
 
-select_data = form_flow("select-data", forms.select_config, _select)
-select_from_config = form_flow("select-data-from-config", forms.file_config, _select)
-plan = form_flow("plan", forms.select_config, _plan)
-prepare_pool = form_flow("prepare-pool", forms.pool_job, _prepare)
-train_sae = form_flow("train-sae", forms.training_job, _train)
-embed_pool = form_flow("embed-pool", forms.vector_job, _embed)
-index_pool = form_flow("index-pool", forms.vector_job, _index)
-bench_retrieval = form_flow("bench-retrieval", forms.bench_request, _bench)
-export_selection_flow = form_flow("export-selection", forms.export_request, _export)
+select_data = form_flow("select-data", _select)
+select_data_from_config = form_flow("select-data-from-config", _select)
+plan = form_flow("plan", _plan)
+prepare_pool = _stage("prepare-pool", run_prepare)
+train_sae = _stage("train-sae", run_training)
+embed_pool = _stage("embed-pool", run_embedding)
+index_pool = _stage("index-pool", run_indexing)
+bench_retrieval = _stage("bench-retrieval", _bench)
+export_selection = form_flow("export-selection", _export)

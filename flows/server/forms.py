@@ -9,9 +9,9 @@ secret: hub tokens come from the worker's environment.
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -66,6 +66,11 @@ PRESET = shown(
     " short texts).",
     "best",
 )
+HOOKPOINT = shown(
+    "Hookpoint",
+    "Where the SAE reads the model: `resid@`, `mlp@` or `attn@`, and a block or a relative depth.",
+    "resid@0.66",
+)
 HOURS = shown(
     "Max hours",
     "Stop after this time; finished work is kept and the next run resumes. 0: no limit.",
@@ -96,17 +101,8 @@ class BudgetForm(Strict):
     model_config = ConfigDict(json_schema_extra=_RANGES)
 
     def as_mapping(self) -> dict[str, object]:
-        """The budget as a config writes it. Raises InputError for a part of an example."""
-        if self.unit == "fraction":
-            return {self.unit: self.amount}
-        if self.amount != int(self.amount):
-            raise InputError(
-                f"a number of {self.unit} is whole",
-                field="budget.amount",
-                value=self.amount,
-                remedy="Give a whole number, or choose the unit `fraction`.",
-            )
-        return {self.unit: int(self.amount)}
+        """The budget as a config writes it."""
+        return {self.unit: self.amount}
 
 
 def filled(fields: Any) -> Any:
@@ -118,28 +114,22 @@ def filled(fields: Any) -> Any:
 
 
 def settings_schema(
-    model: type[BaseModel], without: Mapping[str, Collection[str]], preset: Any = _BEST
+    model: type[BaseModel], without: Collection[str] = (), preset: Any = _BEST
 ) -> dict[str, Any]:
     """The JSON schema of a config or a section of it with every field empty, at every depth.
 
-    without: fields that are left out -> which fields of theirs; none: the whole field.
-    preset: values that are described as the default.
+    without: dotted names of fields that are left out.
+    preset:  values that are described as the default.
     """
     schema = model.model_json_schema()
-    definitions, fields = schema.get("$defs", {}), schema["properties"]
+    definitions = schema.get("$defs", {})
     if "PoolConfig" in definitions:
-        fields["pool"] = {"$ref": "#/$defs/PoolConfig"}  # a form has one pool
-    section = _emptied(schema, definitions, preset)
-    for name, keys in without.items():
-        for key in keys:
-            del section["properties"][name]["anyOf"][0]["properties"][key]
-        if not keys:
-            del section["properties"][name]
-    return section
+        schema["properties"]["pool"] = {"$ref": "#/$defs/PoolConfig"}  # a form has one pool
+    return _section(_resolved(schema, definitions), preset, without, "")
 
 
-def _emptied(
-    section: Mapping[str, Any], definitions: Mapping[str, Any], preset: Any
+def _section(
+    section: Mapping[str, Any], preset: Any, without: Collection[str], at: str
 ) -> dict[str, Any]:
     preset = preset if isinstance(preset, Mapping) else {}
     return {
@@ -147,19 +137,19 @@ def _emptied(
         "title": "Settings",  # of the tab that opens the section
         "description": section["description"].split("\n")[0],
         "properties": {
-            key: _empty_field(key, field, definitions, preset.get(key))
+            key: _empty_field(key, field, preset.get(key), without, f"{at}{key}.")
             for key, field in section["properties"].items()
+            if f"{at}{key}" not in without
         },
         "additionalProperties": False,
     }
 
 
 def _empty_field(
-    key: str, field: Mapping[str, Any], definitions: Mapping[str, Any], preset: object
+    key: str, field: Mapping[str, Any], preset: object, without: Collection[str], at: str
 ) -> dict[str, Any]:
     """A field that is empty by default; its description names the real default."""
-    kinds = [_resolved(k, definitions) for k in field.get("anyOf", [field])]
-    kinds = [kind for kind in kinds if kind.get("type") != "null"]
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
     default = field.get("default") if preset is None else preset
     is_simple = isinstance(default, str | int | float) and default != ""
     words = field.get("description") or kinds[0].get("description", "").split("\n")[0]
@@ -170,7 +160,7 @@ def _empty_field(
         "description": (words + (f" Default: {default}." if is_simple else "")).strip(),
     }
     choices = [
-        _emptied(kind, definitions, preset)
+        _section(kind, preset, without, at)
         if "properties" in kind
         else {k: v for k, v in kind.items() if k not in ("default", *about)}
         for kind in kinds
@@ -194,7 +184,7 @@ def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def _folded(
-    model: type[BaseModel], without: Mapping[str, Collection[str]], preset: Any = _BEST
+    model: type[BaseModel], without: Collection[str], preset: Any = _BEST
 ) -> WithJsonSchema:
     """The schema of a form's folded fields: those of the config, and `max_hours`."""
     schema = settings_schema(model, without, preset)
@@ -203,16 +193,17 @@ def _folded(
     return WithJsonSchema(schema)
 
 
-_PATHS: dict[str, list[str]] = {"pool": ["path"], "model": ["name"], "sae": ["path"]}
-_REQUEST: dict[str, list[str]] = {
-    "exemplars": ["path"],
-    "budget": ["examples", "fraction", "tokens"],
-    "preset": [],
-}
-SelectSettings = Annotated[dict[str, Any], _folded(SelectConfig, {**_PATHS, **_REQUEST})]
-VectorSettings = Annotated[dict[str, Any], _folded(VectorJob, _PATHS)]
-BenchSettings = Annotated[dict[str, Any], _folded(BenchRequest, {"pool": [], "targets": []}, {})]
-TrainingSettings = Annotated[dict[str, Any], WithJsonSchema(settings_schema(TrainSettings, {}, {}))]
+_NAMED = ("pool.path", "model.name", "sae.path")  # on the first screen
+_BUDGET = ("budget.examples", "budget.fraction", "budget.tokens")
+SelectSettings = Annotated[
+    dict[str, Any], _folded(SelectConfig, (*_NAMED, "exemplars.path", *_BUDGET, "preset"))
+]
+VectorSettings = Annotated[dict[str, Any], _folded(VectorJob, _NAMED)]
+TrainingJob = Annotated[dict[str, Any], _folded(VectorJob, (*_NAMED, "model.hookpoint", "sae"))]
+BenchSettings = Annotated[dict[str, Any], _folded(BenchRequest, ("pool", "targets"), {})]
+TrainingSettings = Annotated[
+    dict[str, Any], WithJsonSchema(settings_schema(TrainSettings, preset={}))
+]
 
 
 def select_config(
@@ -245,6 +236,16 @@ def file_config(
     return _allowed(load_config(config_path, merge({}, overrides)))
 
 
+def vector_job(
+    pool: Text = POOL,
+    model: Text = MODEL,
+    sae: Text = SAE,
+    advanced: VectorSettings | None = ADVANCED,
+) -> VectorJob:
+    """What is to be done with the vectors of a pool; raises as `select_config`."""
+    return _allowed(resolve_job(_config(_vectors(pool, model, sae), advanced), source=SOURCE))
+
+
 def pool_job(
     pool: Text = POOL, model: Text = MODEL, advanced: VectorSettings | None = ADVANCED
 ) -> VectorJob:
@@ -255,22 +256,14 @@ def pool_job(
 def training_job(
     pool: Text = POOL,
     model: Text = MODEL,
+    hookpoint: Text = HOOKPOINT,
     training: TrainingSettings = TRAINING,
-    advanced: VectorSettings | None = ADVANCED,
+    advanced: TrainingJob | None = ADVANCED,
 ) -> VectorJob:
     """The training of an SAE; raises as `select_config`."""
-    given = {**_config(_vectors(pool, model, DEMO), advanced), "sae": {"train": filled(training)}}
-    return _allowed(resolve_job(given, source=SOURCE))
-
-
-def vector_job(
-    pool: Text = POOL,
-    model: Text = MODEL,
-    sae: Text = SAE,
-    advanced: VectorSettings | None = ADVANCED,
-) -> VectorJob:
-    """What is to be done with the vectors of a pool; raises as `select_config`."""
-    return _allowed(resolve_job(_config(_vectors(pool, model, sae), advanced), source=SOURCE))
+    first = _vectors(pool, model, DEMO)
+    first |= {"model": {"name": model, "hookpoint": hookpoint}, "sae": {"train": filled(training)}}
+    return _allowed(resolve_job(_config(first, advanced), source=SOURCE))
 
 
 def bench_request(
@@ -283,21 +276,14 @@ def bench_request(
     return _allowed(validated(BenchRequest, given, SOURCE, {}))
 
 
-class ExportRequest(NamedTuple):
-    """Which selections to write again, and in which formats."""
-
-    selection: str
-    formats: Sequence[ExportFormat]
-
-
 def export_request(
     selection: Text = shown("Selection", "Name, id, prefix of an id, or `latest`.", "latest"),
     formats: Annotated[list[ExportFormat], Field(min_length=1)] = shown(
         "Formats", "Formats of the training files.", ["messages"]
     ),
-) -> ExportRequest:
-    """Selections that are recorded."""
-    return ExportRequest(selection, formats)
+) -> tuple[str, list[ExportFormat]]:
+    """Which recorded selections to write again, and in which formats."""
+    return selection, formats
 
 
 def _vectors(pool: str, model: str, sae: str) -> dict[str, Mapping[str, Any]]:
@@ -316,11 +302,9 @@ def _config(
     """The filled fields as a config writes them. first: sections of the first screen."""
     given = filled(advanced or {})
     given.pop("max_hours", None)
-    for section, fields in first.items():
-        settings = given.get(section, {})
-        named = {} if "train" in settings else fields  # an SAE is trained or named
-        given[section] = {**named, **settings}
-    return given
+    if "train" in given.get("sae", {}):  # an SAE is trained or named
+        first = {**first, "sae": {}}
+    return given | {name: {**fields, **given.get(name, {})} for name, fields in first.items()}
 
 
 def _allowed(config: Model) -> Model:
@@ -331,13 +315,11 @@ def _allowed(config: Model) -> Model:
 
 
 def _texts(value: object) -> Iterator[str]:
+    """All texts of a value that JSON can write."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(inner)
 
 
@@ -356,8 +338,22 @@ def refuse_outside(text: str) -> None:
     folders = [*data, os.getcwd(), str(chosen_root(None))]
     if not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
         raise InputError(
-            "is outside of the folders that forms may read",
+            "this path is outside of the folders that forms may read",
             value=text,
             remedy="Start `saelect serve --data FOLDER` with its folder, or set"
             f" {DATA_FOLDERS} for the worker.",
         )
+
+
+FORMS: Mapping[str, Callable[..., Any]] = {
+    "select-data": select_config,
+    "select-data-from-config": file_config,
+    "plan": select_config,
+    "prepare-pool": pool_job,
+    "train-sae": training_job,
+    "embed-pool": vector_job,
+    "index-pool": vector_job,
+    "bench-retrieval": bench_request,
+    "export-selection": export_request,
+}
+"""By the name of the flow that runs what a form gives."""

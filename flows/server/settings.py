@@ -4,13 +4,10 @@ import base64
 import json
 import os
 import secrets
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from flows import SETTINGS
 from flows.orchestration.prefect_settings import DATA_FOLDERS, FILES_URL, LIVE
@@ -53,6 +50,11 @@ class ServerSettings:
         return self.folder / "live"
 
     @property
+    def ready(self) -> Path:
+        """File that is there once the deployments are; it tells what changed."""
+        return self.folder / "ready"
+
+    @property
     def url(self) -> str:
         """Address for processes of this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "localhost") else self.host
@@ -62,16 +64,6 @@ class ServerSettings:
     def secret(self) -> str:
         """The password, or a random one that stays the same over restarts."""
         return self.password or kept_secret(self.folder)
-
-    @contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        """A client of the API, with a CSRF token. Raises httpx.HTTPError without a server."""
-        headers = {**auth_header(self.secret), "Prefect-Csrf-Client": str(uuid.uuid4())}
-        with httpx.Client(base_url=f"{self.url}/api", headers=headers, timeout=20) as client:
-            query = {"client": headers["Prefect-Csrf-Client"]}
-            answer = client.get("/csrf-token", params=query).raise_for_status()
-            client.headers["Prefect-Csrf-Token"] = answer.json()["token"]
-            yield client
 
 
 def kept_secret(folder: Path) -> str:
@@ -121,6 +113,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         ENVIRONMENT_VARIABLE: str(settings.workspace.root.resolve()),
         SECRET: settings.secret,
         FILES_URL: FILES_PATH,
