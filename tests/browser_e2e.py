@@ -3,7 +3,7 @@
 Run: python -m tests.browser_e2e [pages] [api] [second]; without a name all of them. `pages` starts
 `saelect serve` on a free port, drives Debian's Chromium with Playwright, keeps screenshots at 1280
 and 400 pixels in .build/e2e/, and fails if a page asks for anything that is not on this machine.
-`api` waits for a schedule, cancels, retries and restarts the server. `second` deploys
+`api` waits for a schedule and an automation, cancels, retries and restarts the server. `second` deploys
 `prefect.yaml` on a server of Prefect's own.
 """
 
@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -182,6 +182,7 @@ def through_the_api(server: Served) -> str:
             raise SystemExit("e2e: the schedule did not fire")
         time.sleep(1)
     say(f"e2e: a schedule fired and its run completed after {time.monotonic() - begun:.0f} s")
+    starts_by_an_automation(server, parameters)
     config = {"config_path": str(server.workspace / "faults.yaml")}
     run_id = server.start_run("select-data-from-config/select-data-from-config", config)
     time.sleep(5)
@@ -197,6 +198,38 @@ def through_the_api(server: Served) -> str:
     if not any("nowhere.jsonl" in line for line in lines):
         raise SystemExit(f"e2e: the Logs of a failed run do not say why: {lines}")
     return run_id
+
+
+def starts_by_an_automation(server: Served, parameters: Mapping[str, str]) -> None:
+    """Whoever prepares a pool gets the plan of a selection."""
+    prepare = server.deployment("prepare-pool/prepare-pool")["id"]
+    plan = server.deployment("plan/plan")["id"]
+    form = {**parameters, "exemplars": "demo:exemplars.jsonl", "budget": {"amount": 5}}
+    automation = {
+        "name": "plan what was prepared",
+        "trigger": {
+            "type": "event",
+            "posture": "Reactive",
+            "expect": ["prefect.flow-run.Completed"],
+            "match_related": {
+                "prefect.resource.role": "deployment",
+                "prefect.resource.id": f"prefect.deployment.{prepare}",
+            },
+            "threshold": 1,
+            "within": 0,
+        },
+        "actions": [{"type": "run-deployment", "deployment_id": plan, "parameters": form}],
+    }
+    made = server.ask("POST", "/automations/", automation)
+    server.start_run("prepare-pool/prepare-pool", parameters)
+    begun = time.monotonic()
+    while not (planned := [run for run in server.runs() if run["deployment_id"] == plan]):
+        if time.monotonic() - begun > SCHEDULE_S:
+            raise SystemExit("e2e: the automation started nothing")
+        time.sleep(1)
+    server.ask("DELETE", f"/automations/{made['id']}")
+    say(f"e2e: an automation started {planned[0]['name']}")
+    expect_state(server, planned[0]["id"], "COMPLETED")
 
 
 def survives_a_restart(before: Served, run_id: str) -> None:
@@ -250,9 +283,10 @@ def read_artifact_and_report(page: Page, server: Served, run_id: str) -> None:
     page.goto(url + urlsplit(link).path)
     page.get_by_role("heading").first.wait_for()
     shot(page, "6-report")
-    for folder in ("reports", "exports"):
-        if page.request.get(f"{url}/saelect/{folder}/").status != 200:
-            raise SystemExit(f"e2e: {folder} are not served")
+    page.goto(f"{url}/artifacts/artifact/{artifact['id']}")
+    train = page.get_by_role("link", name="train.jsonl").first.get_attribute("href") or ""
+    if page.request.get(url + urlsplit(train).path).status != 200:
+        raise SystemExit(f"e2e: the training file is not served: {train}")
 
 
 def submit(page: Page) -> str:

@@ -182,7 +182,7 @@ def _name_pages(api: Any, cookie: str) -> None:
     api.dependency_overrides[get_created_by] = creator
 
 
-def create_app(port: int) -> Any:
+def create_app(port: int) -> Door:
     """Prefect's application with our routes before its own, behind the door."""
     import prefect
     from prefect.server.api.server import create_app as prefect_app
@@ -198,8 +198,8 @@ def create_app(port: int) -> Any:
         (root / name).mkdir(parents=True, exist_ok=True)
         files.append(Mount(f"/{name}", WorkspaceFiles(directory=root / name)))
     app.router.routes.insert(0, Mount(FILES_PATH, routes=files))
-    app.add_middleware(Door, secret=os.environ[SECRET], port=port)
-    return app
+    # Around the application, not in it: automations call it within this process, without a door.
+    return Door(app, os.environ[SECRET], port)
 
 
 def main(host: str, port: int, ready: str) -> None:
