@@ -3,8 +3,8 @@
 Run: python -m tests.browser_e2e [pages] [api] [second]; without a name all of them. `pages` starts
 `saelect serve` on a free port, drives Debian's Chromium with Playwright, keeps screenshots at 1280
 and 400 pixels in .build/e2e/, and fails if a page asks for anything that is not on this machine.
-`api` waits for a schedule and an automation, cancels, retries and restarts the server. `second` deploys
-`prefect.yaml` on a server of Prefect's own.
+`api` waits for a schedule and an automation, cancels, retries and restarts the server. `second`
+deploys `prefect.yaml` on a server of Prefect's own.
 """
 
 import re

@@ -71,7 +71,7 @@ def run_title() -> str:
 
 
 def mark_run(*tags: str) -> str:
-    """Add tags to the flow run; returns what started it: cli, ui, api, schedule or automation."""
+    """Add tags to the flow run; returns what started it: cli, ui, api or schedule."""
     if not runtime.flow_run.id or not runtime.deployment.id:
         return "cli"
     with best_effort(), get_client(sync_client=True) as client:
@@ -79,8 +79,8 @@ def mark_run(*tags: str) -> str:
         client.update_flow_run(run.id, tags=sorted({*run.tags, *tags}))
         if run.auto_scheduled:
             return "schedule"
-        by = run.created_by.type if run.created_by else None
-        return {PAGE: "ui", "AUTOMATION": "automation"}.get(by or "", "api")
+        if run.created_by and run.created_by.type == PAGE:
+            return "ui"
     return "api"
 
 
