@@ -26,6 +26,11 @@ SIZES = {
 KINDS: dict[str, dict[str, Any]] = {
     "bloom": {}, "mpt": {}, "bert": {}, "minicpm3": {"scale_depth": 1.4},
     "granite": {"residual_multiplier": 0.22},
+    "gemma4_text": {
+        "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+        "global_head_dim": 8, "enable_moe_block": False,
+    },
     "gemma3n_text": {
         "vocab_size_per_layer_input": 96, "hidden_size_per_layer_input": 8, "laurel_rank": 4,
         "layer_types": ["sliding_attention", "full_attention", "full_attention"],
@@ -44,6 +49,8 @@ TRUTH: dict[str, dict[str, Callable[[Seen], torch.Tensor]]] = {
     **{kind: {"mlp": lambda s: s[".out"] - s["post_attention_layernorm.0"],
               "attn": lambda s: s["post_attention_layernorm.0"] - s[".0"]}
        for kind in ("minicpm3", "granite")},
+    "gemma4_text": {"mlp": lambda s: s[".out"] / 0.5 - s["pre_feedforward_layernorm.0"],
+                    "attn": lambda s: s["pre_feedforward_layernorm.0"] - s[".0"]},
 }  # fmt: skip
 """From everything that goes into and out of a block's parts: positional inputs, first output."""
 
@@ -57,6 +64,9 @@ def saved(kind: str, folder: Path) -> Path:
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3 if weight.ndim > 1 else 1)
+        for name, value in model.named_buffers():
+            if name.endswith("layer_scalar"):  # by which Gemma 4 multiplies its whole stream
+                value.fill_(0.5)
     model.save_pretrained(folder)
     return folder
 

@@ -168,9 +168,13 @@ def _watch_stream(block: torch.nn.Module, parts: Sequence[torch.nn.Module]) -> l
         if not any(part is one for one in parts):
             states = inputs[0] if inputs else next(iter(named.values()))
             seen.extend(map(_flat, (states, out)))
+            if part is block and isinstance(scale, torch.Tensor):
+                seen.append(_flat(out) / scale)
 
-    for part in block.modules():
-        if part is block or "norm" in type(part).__name__.lower():
+    scale = getattr(block, "layer_scalar", None)  # Gemma 4 multiplies its whole stream
+    for name, part in block.named_modules():
+        is_norm = "norm" in type(part).__name__.lower()
+        if part is block or is_norm or name == "per_layer_input_gate":
             part.register_forward_hook(keep, with_kwargs=True)
     return seen
 
