@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from selection.core.sparse import document_frequency, from_lists, take
-from selection.core.words import words
+from selection.core.words import search_words
 from selection.evaluation.baselines.cosine import (
     REDUCTIONS,
     cosine_scores,
@@ -51,8 +51,8 @@ def test_tfidf_is_cosine_of_sublinear_counts() -> None:
     found = products(pool, tfidf_values(pool, idf, unit=True), queries)
 
     def vector(text: str) -> dict[str, float]:
-        counts = Counter(word for word in words(text) if word in vocabulary)
-        df = {word: sum(word in words(other) for other in POOL) for word in counts}
+        counts = Counter(word for word in search_words(text) if word in vocabulary)
+        df = {word: sum(word in search_words(other) for other in POOL) for word in counts}
         raw = {
             w: (1 + math.log(c)) * (math.log((1 + len(POOL)) / (1 + df[w])) + 1)
             for w, c in counts.items()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from selection.core.words import word_spans, words
+from selection.core.words import search_words, word_spans, words
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.picking.controls import random_scores
 from tests.oracles import bm25_lucene
@@ -33,19 +33,32 @@ def bm25(texts: Iterable[str], exemplars: list[str], **more: float) -> NDArray[n
 
 def test_bm25_is_the_lucene_formula() -> None:
     found = bm25(TEXTS, EXEMPLARS, k1=1.2, b=0.6)
-    tokens = [words(text) for text in TEXTS]
-    by_exemplar = [bm25_lucene(tokens, words(e), k1=1.2, b=0.6) for e in EXEMPLARS]
+    tokens = [search_words(text) for text in TEXTS]
+    by_exemplar = [bm25_lucene(tokens, search_words(e), k1=1.2, b=0.6) for e in EXEMPLARS]
     np.testing.assert_allclose(found, np.mean(by_exemplar, axis=0), rtol=1e-12, atol=1e-12)
 
 
 def test_bm25_agrees_with_bm25s_over_several_batches() -> None:
     texts, exemplars = many_texts(9_000), many_texts(9_007)[9_000:]
     peer = bm25s.BM25(method="lucene", k1=1.5, b=0.75, dtype="float64")
-    peer.index([words(text) for text in texts], show_progress=False)
-    theirs = np.array([peer.get_scores(words(exemplar)) for exemplar in exemplars])
+    peer.index([search_words(text) for text in texts], show_progress=False)
+    theirs = np.array([peer.get_scores(search_words(exemplar)) for exemplar in exemplars])
     np.testing.assert_allclose(bm25(iter(texts), exemplars), theirs.mean(axis=0), rtol=1e-9)
     one_by_one, _ = bm25_of_sets(iter(texts), exemplars, np.split(np.arange(len(exemplars)), 7))
     np.testing.assert_allclose(one_by_one.T, theirs, rtol=1e-9)
+
+
+def test_words_of_a_search_are_those_that_bm25s_takes_by_default() -> None:
+    texts = [
+        "It was the best of times: a 7 x 42, not I!",
+        "THE END",
+        "if y then z, as such",
+        "né à 7",
+    ]
+    theirs = bm25s.tokenize(texts, return_ids=False, show_progress=False)
+    assert [search_words(text) for text in texts[:3]] == theirs[:3]
+    assert search_words(texts[0]) == ["best", "times", "42"]
+    assert search_words(texts[3]) == ["né", "à"]  # One letter of another script may be a word.
 
 
 def test_bm25_without_texts_words_or_matches_gives_zeros() -> None:

@@ -72,9 +72,9 @@ BASELINES: dict[str, Method] = {
     method.name: method
     for method in (
         Method("random", "random", ("seed0", "seed1", "seed2"), {}, "mean"),
-        Method("length", "length", ("log",), {}),
-        Method("tfidf", "tfidf", REDUCTIONS, {"tf": "1 + ln", "idf": "smooth"}),
-        Method("bm25", "bm25", BY_SCORES, {"k1": 1.5, "b": 0.75}),
+        Method("length", "length", ("log",), {"words": "search"}),
+        Method("tfidf", "tfidf", REDUCTIONS, {"tf": "1 + ln", "idf": "smooth", "words": "search"}),
+        Method("bm25", "bm25", BY_SCORES, {"k1": 1.5, "b": 0.75, "words": "search"}),
         Method("dsir", "dsir", tuple(DSIR_SMOOTHING), {"grams": 2, "buckets": 10_000}),
         Method("rds", "dense", _DENSE, {"tokens": "mean"}),
         Method("rds+", "dense", _DENSE, {"tokens": "position"}),

@@ -11,6 +11,11 @@ UNSPACED = (
 """Kana, Han, Thai, Lao, Myanmar, Khmer: ranges for the inside of brackets."""
 
 
+_ENGLISH = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then "
+    "there these they this to was will with"
+)
+_STOP_WORDS = frozenset(re.findall("[a-z]+", _ENGLISH))
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -29,6 +34,14 @@ def words(text: str) -> list[str]:
         else:
             in_text.append(run)
     return in_text
+
+
+def search_words(text: str) -> list[str]:
+    """Words that a search looks for: no English stop words, no single letters or digits.
+
+    As `bm25s.tokenize` takes them by default; the stop words are Lucene's.
+    """
+    return [w for w in words(text) if w not in _STOP_WORDS and (len(w) > 1 or not w.isascii())]
 
 
 def word_spans(text: str) -> list[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.sparse import document_frequency, to_dense
-from selection.core.words import words
+from selection.core.words import search_words
 from selection.records import SparseRows
 from selection.representation.lexical import count_rows
 
@@ -46,7 +46,7 @@ def bm25_of_sets(
     One pass over the texts. Returns (n, len(sets)) and (m, len(sets)) float64, 0 where no word is
     shared.
     """
-    known = sorted({word for text in exemplar_texts for word in words(text)})
+    known = sorted({word for text in exemplar_texts for word in search_words(text)})
     vocabulary = {word: i for i, word in enumerate(known)}
     of_exemplars, exemplar_lengths = _count(exemplar_texts, vocabulary)
     profiles = np.concatenate([to_dense(rows) for rows in of_exemplars]).astype(np.float64)
@@ -109,7 +109,7 @@ def _count(
     batches: list[SparseRows] = []
     lengths: list[int] = []
     iterator = iter(texts)
-    while batch := [words(text) for text in islice(iterator, _BATCH)]:
+    while batch := [search_words(text) for text in islice(iterator, _BATCH)]:
         lengths += map(len, batch)
         columns = [[vocabulary[word] for word in text if word in vocabulary] for text in batch]
         counts = [np.array(column, np.int64) for column in columns]

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.core.sparse import concatenate
-from selection.core.words import words
+from selection.core.words import search_words
 from selection.records import SparseRows
 from selection.representation.lexical import count_rows
 
@@ -33,7 +33,7 @@ def count_terms(texts: Iterable[str], vocabulary: dict[str, int], *, grow: bool)
     """
 
     def numbers(text: str) -> NDArray[np.int64]:
-        in_text = words(text)
+        in_text = search_words(text)
         if grow:
             return np.array([vocabulary.setdefault(w, len(vocabulary)) for w in in_text], np.int64)
         return np.array([vocabulary[w] for w in in_text if w in vocabulary], np.int64)
