@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+from selection.core.errors import InputError
 from selection.picking.eligibility import Eligibility
 from selection.picking.ranking import rank
 from selection.picking.rules.from_settings import Rules
-from selection.picking.selections import JOINT, Selection, rankings_of, select
+from selection.picking.selections import JOINT, Selection, rankings_of, refuse_zeros, select
 from selection.records import Budget, DropReason, Ranking
 from storage.files.scores import read_ids, scores_table, write_scores
 
@@ -118,3 +120,12 @@ def test_an_example_counts_for_its_first_reason() -> None:
         DropReason.TOO_LONG: 1,
     }
     assert before.n == 3
+
+
+def test_a_ranking_of_zeros_is_refused_and_one_score_is_enough() -> None:
+    eligible = np.array([True, True, False])
+    for nothing in (np.zeros(3), np.zeros((3, 2)), np.array([0.0, 0.0, 0.7])):
+        with pytest.raises(InputError, match="`alone`: every score is 0"):
+            refuse_zeros(rankings_of({"like": np.ones(3), "alone": nothing}, eligible))
+    refuse_zeros(rankings_of({"like": np.array([0.0, 0.1, 0.0])}, eligible))
+    refuse_zeros(rankings_of({"nobody": np.zeros(3)}, np.zeros(3, np.bool_)))

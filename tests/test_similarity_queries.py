@@ -179,6 +179,10 @@ def test_exemplars_that_cannot_be_ranked_against_are_refused() -> None:
         InputError, match=r"2 of 3 exemplars have an empty vector \(first: number 1"
     ):
         exemplar_queries(sparse_rows([{}, {1: 1}, {}]), ONES, "mean")
+    weights = ONES.copy()
+    weights[2] = 0
+    with pytest.raises(InputError, match="exemplar 2 of 3 has only latents of weight 0"):
+        exemplar_queries(sparse_rows([{1: 1}, {2: 7}, {1: 1, 2: 1}]), weights, "mean")
 
 
 def test_sums_that_are_not_exact_in_float64_are_refused() -> None:

@@ -19,7 +19,7 @@ from selection.picking.eligibility import (
     eligible_by_rendering,
 )
 from selection.picking.item_runs import as_item, item_runs
-from selection.picking.selections import rankings_of
+from selection.picking.selections import rankings_of, refuse_zeros
 from selection.records import Ranking
 from selection.similarity.queries import ExemplarReduction
 from selection.similarity.ranking_input import RankingInput, ranking_input
@@ -128,7 +128,8 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
     left = _eligible_after_rendering(promised, vectors, contaminated, rules, has_column)
     scorer = given.scorer(rules.exemplar_reduction, rules.threads)
     scores = scorer.scores(spaces)
-    ranking = rankings_of(scores, left.eligible)[target]
+    rankings = rankings_of(scores, left.eligible)
+    refuse_zeros(rankings)
     return Ranked(
         target,
         vectors,
@@ -137,7 +138,7 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
         promised.n,
         left,
         given,
-        ranking,
+        rankings[target],
         scores[target],
         unsearched,
     )

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from selection.core.errors import InputError
 from selection.picking.budget import Cut, TokenCount
 from selection.picking.controls import length_matched
 from selection.picking.pick import choose
@@ -156,6 +157,22 @@ def rankings_of(
         target: rank(values, eligible) if values.ndim == 1 else take_turns(values, eligible)
         for target, values in scores.items()
     }
+
+
+def refuse_zeros(rankings: Mapping[str, Ranking]) -> None:
+    """Refuse a ranking in which every score is 0: its order would be that of the ids.
+
+    Raises InputError.
+    """
+    for target, ranking in rankings.items():
+        if len(ranking.rows) and not ranking.scores.max() > 0:
+            raise InputError(
+                f"nothing that may be picked has anything in common with the exemplars of"
+                f" `{target}`: every score is 0",
+                field="ranking",
+                remedy="Raise `ranking.max_document_frequency`, take another representation, or"
+                " look whether these exemplars belong to this pool.",
+            )
 
 
 def combined(

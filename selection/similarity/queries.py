@@ -83,6 +83,11 @@ def exemplar_queries(
     counts = np.bincount(owner, minlength=m)
     empty = np.flatnonzero(counts == 0)
     if empty.size:
+        if np.diff(exemplars.indptr)[empty[0]]:
+            raise InputError(
+                f"exemplar {empty[0] + 1} of {m} has only latents of weight 0",
+                remedy="Raise `ranking.max_document_frequency`, or remove the exemplar.",
+            )
         raise InputError(
             f"{empty.size} of {m} exemplars have an empty vector (first: number {empty[0] + 1})",
             remedy="Remove them, or give exemplars with text that counts.",

@@ -14,7 +14,7 @@ from flows.stages.represent.spaces import SpaceVectors
 from selection.data.samples import texts_of
 from selection.evaluation.controls import control_scores
 from selection.picking.budget import TokenCount
-from selection.picking.selections import Selection, rankings_of, select
+from selection.picking.selections import Selection, rankings_of, refuse_zeros, select
 from selection.records import Exemplars, Ranking
 from storage.files.scores import scores_file, write_scores
 from storage.pools.pool import PreparedPool
@@ -56,11 +56,17 @@ def decide(
             by_similarity, eligible if retrieved is None else eligible & retrieved.rows
         )
 
+    def rankings_to_cut(method: str) -> Mapping[str, Ranking]:
+        rankings = rankings_by(method)
+        if method == config.ranking.method:
+            refuse_zeros(rankings)
+        return rankings
+
     own = vectors.parts[vectors.own]
     selections = select(
         run,
         (config.ranking.method, *config.controls),
-        rankings_by,
+        rankings_to_cut,
         config.budget.as_budget(),
         n_eligible,
         eligible,
