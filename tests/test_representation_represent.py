@@ -184,6 +184,20 @@ def test_activations_that_are_not_finite_are_refused(
         vectors(SAMPLES, model, coder)
 
 
+def test_an_sae_whose_values_overflow_is_named_and_not_the_model(
+    model: ActivationModel, coder: SparseCoder
+) -> None:
+    huge = make_coder(
+        coder.encoder_weight * 1e38,
+        coder.encoder_bias,
+        coder.decoder_weight,
+        coder.decoder_bias,
+        info=SaeInfo("saes/huge", None, 32, 64, 4),
+    )
+    with pytest.raises(InputError, match="`sae`: an SAE makes values that are not finite"):
+        calibrate_head(SAMPLES, model, Head(model.hookpoint, huge, "mean"))
+
+
 def test_several_heads_of_one_pass_equal_each_alone(
     tiny_model_dir: Path, coder: SparseCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

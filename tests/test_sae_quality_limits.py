@@ -51,6 +51,9 @@ def test_the_config_decides_between_silence_a_warning_and_a_refusal(
         check_declared_quality(SaeConfig(path="x"), published, bad)
     check_declared_quality(SaeConfig(path="x"), published, SaeQuality(1.2, 14.0, 0.0, 4096))
     check_declared_quality(SaeConfig(path="x", check="warn"), published, bad)
+    for fvu in (10.0, 5e6, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="of the variance unexplained"):
+            check_declared_quality(SaeConfig(path="x"), coder.info, SaeQuality(fvu, 10.0, 0, 9))
 
 
 @pytest.mark.parametrize("fault", ["none", "no subtraction", "transposed decoder", "no norm"])

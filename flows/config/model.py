@@ -48,7 +48,8 @@ class SaeConfig(Strict):
     check: Literal["auto", "warn", "refuse", "off"] = Field(
         "auto",
         description="What to do if L0 or FVU on a few thousand tokens differ from those declared;"
-        " auto: refuse where a published L0 is missed by more than half, else warn.",
+        " auto: refuse where a published L0 is missed by more than half or FVU is 10 or more, else"
+        " warn.",
     )
     trust_model: bool = Field(
         False,

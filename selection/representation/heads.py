@@ -186,6 +186,13 @@ def _rows_of_batch(latents: _BatchLatents, works: Sequence[_Work]) -> list[HeadR
     try:
         done = dict(zip(distinct, summed(latents, list(distinct.values())), strict=True))
     except FloatingPointError:
+        norms = [latents.norms(work.head.hookpoint) for work in distinct.values()]
+        if all(bool(torch.isfinite(each).all()) for each in norms):
+            raise InputError(
+                "an SAE makes values that are not finite of the model's activations",
+                field="sae",
+                remedy="Its weights are damaged or too large: download or train it again.",
+            ) from None
         raise InputError(
             "the model's activations are not finite",
             field="model.dtype",

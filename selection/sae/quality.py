@@ -100,12 +100,17 @@ def measure(coder: SparseCoder, batches: Iterable[Tensor]) -> SaeQuality:
 
 L0_TOLERANCE = 0.5
 FVU_LIMIT = 0.9
+FVU_ABSURD = 10.0
 
 
-def misses_declared_l0(info: SaeInfo, quality: SaeQuality) -> bool:
-    """Whether active latents are more than half off what was published for the SAE."""
-    expected = info.declared_l0
-    return expected is not None and abs(quality.l0 - expected) > L0_TOLERANCE * expected
+def is_wrong(info: SaeInfo, quality: SaeQuality) -> bool:
+    """Whether active latents are more than half off what was published, or FVU is absurd.
+
+    Ten times the variance: even another model's activations are not that far off.
+    """
+    expected, fvu = info.declared_l0, quality.fvu
+    misses = expected is not None and abs(quality.l0 - expected) > L0_TOLERANCE * expected
+    return misses or (fvu is not None and not fvu < FVU_ABSURD)
 
 
 def problems(info: SaeInfo, quality: SaeQuality) -> list[str]:

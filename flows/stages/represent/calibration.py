@@ -26,7 +26,7 @@ from selection.representation.heads import Head
 from selection.representation.represent import Calibration, calibrate_head
 from selection.sae.coder import SparseCoder, card
 from selection.sae.metadata import SaeInfo
-from selection.sae.quality import QualitySums, SaeQuality, misses_declared_l0, problems
+from selection.sae.quality import QualitySums, SaeQuality, is_wrong, problems
 from storage.files.atomic import read_json
 
 log = logging.getLogger(__name__)
@@ -123,13 +123,13 @@ def measure_sae(
 def check_declared_quality(config: SaeConfig, sae: SaeInfo, quality: SaeQuality) -> None:
     """Warn of an SAE that does not do what was declared, or refuse it, as the config says.
 
-    Raises InputError with `sae.check: refuse`, and with `auto` where the declared L0 is missed.
+    Raises InputError with `sae.check: refuse`, and with `auto` where it is plainly wrong.
     """
     clauses = [] if config.check == "off" else problems(sae, quality)
     if not clauses:
         return
     reasons = "; ".join(clauses)
-    refuses = config.check == "auto" and misses_declared_l0(sae, quality)
+    refuses = config.check == "auto" and is_wrong(sae, quality)
     if config.check == "refuse" or refuses:
         raise InputError(
             f"the SAE does not do on this model what it should: {reasons}",
