@@ -43,10 +43,7 @@ def watch(
         part = part_of(blocks[hookpoint.block], hookpoint.site)
 
         def keep(module: object, inputs: object, output: Any, at: Hookpoint = hookpoint) -> None:
-            # Blocks return a tensor, or a tuple that starts with it, by model and version.
-            states = output if isinstance(output, torch.Tensor) else output[0]
-            # Blocks of Gemma 3n hand on several streams; the first is the one they compute.
-            states = states[0] if states.ndim == 4 else states
+            states = _states(output)
             # Falcon adds attention's output to that of the MLP in place, after the hook.
             outputs[at] = states if at.site == "resid" else states.clone()
             if at.site in ADDED:
@@ -179,11 +176,19 @@ def _watch_stream(block: torch.nn.Module, parts: Sequence[torch.nn.Module]) -> l
     return seen
 
 
-def _flat(states: Any) -> torch.Tensor:
-    """(tokens, width) float32; of several streams the first."""
-    tensor: torch.Tensor = states if isinstance(states, torch.Tensor) else states[0]
-    tensor = tensor[0] if tensor.ndim == 4 else tensor
-    return tensor.reshape(-1, tensor.shape[-1]).float()
+def _states(output: Any) -> torch.Tensor:
+    """What a module gives: a tensor, or a tuple that starts with it, by model and version.
+
+    Blocks of Gemma 3n hand on several streams; the first is the one they compute.
+    """
+    states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return states[0] if states.ndim == 4 else states
+
+
+def _flat(output: Any) -> torch.Tensor:
+    """(tokens, width) float32."""
+    states = _states(output)
+    return states.reshape(-1, states.shape[-1]).float()
 
 
 def _relative(
