@@ -163,6 +163,15 @@ def test_files_that_are_no_part_of_the_model_change_neither_hash_nor_activations
     assert torch.equal(activations(folder), hidden)
 
 
+def test_a_pickle_with_more_blocks_is_refused_when_it_is_loaded(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+    load_activation_model(resolve_model(folder), Hookpoint("resid", 1))
+    edit(folder, num_hidden_layers=2)
+    with pytest.raises(InputError, match=r"hold 4 blocks, the configuration 2.*Set it to 4"):
+        load_activation_model(resolve_model(folder), Hookpoint("resid", 1))
+
+
 def test_parts_are_the_same_model_under_another_hash(folder: Path) -> None:
     before, hidden = resolve_model(folder).weights_sha256, activations(folder)
     shard(folder)

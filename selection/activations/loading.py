@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from selection.core.errors import InputError
 from selection.models.resolve import ResolvedModel
+from selection.models.weights import check_depth
 
 DTYPES = {
     "float32": torch.float32,
@@ -130,7 +131,10 @@ def load_module(
             file=resolved.path,
             value=missing or sorted(str(key) for key in report["mismatched_keys"]),
         )
-    if config.get_text_config() is not config:  # The language part of a model with pictures.
+    text = config.get_text_config()
+    if (resolved.path / "pytorch_model.bin").is_file():  # what a pickle holds is known only here
+        check_depth(report["unexpected_keys"], text.to_dict(), resolved.n_layers, resolved.path)
+    if text is not config:  # The language part of a model with pictures.
         module = module.get_decoder()
     return module
 

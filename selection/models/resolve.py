@@ -15,7 +15,13 @@ from selection.core.hashing import file_sha256
 from selection.models.adapters import CONFIG as ADAPTER_CONFIG
 from selection.models.adapters import Adapter, read_adapter
 from selection.models.hub import TOKENIZER_FILES, fetch
-from selection.models.weights import check_depth, check_gguf, hash_weights, weight_files
+from selection.models.weights import (
+    check_depth,
+    check_gguf,
+    hash_weights,
+    tensor_names,
+    weight_files,
+)
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -95,7 +101,7 @@ def resolve_model(
     text = _text_config(config)
     n_layers = _n_layers(text, snapshot.path)
     if not gguf_file:
-        check_depth(snapshot.path, text, n_layers)
+        check_depth(tensor_names(snapshot.path), text, n_layers, snapshot.path)
     kind = _kind(config, snapshot.path, trust_remote_code)
     return ResolvedModel(
         path=snapshot.path,

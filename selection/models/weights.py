@@ -10,7 +10,7 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -274,20 +274,28 @@ def _check_tensors(file: Path, config: Mapping[str, Any]) -> None:
             )
 
 
-def check_depth(folder: Path, config: Mapping[str, Any], n_blocks: int) -> None:
-    """Raise InputError where safetensors files hold more blocks than the configuration says.
+def tensor_names(folder: Path) -> list[str]:
+    """Of a folder's safetensors files; those of pickles are known when they are loaded."""
+    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
+    return [name for file in files for name in check_file(file)]
+
+
+def check_depth(
+    names: Iterable[str], config: Mapping[str, Any], n_blocks: int, folder: Path
+) -> None:
+    """Raise InputError where weights hold more blocks than the configuration says.
 
     The rest would be left out unsaid. Blocks that predict further tokens stand behind the others.
+    names: of tensors.
     """
-    stacks: dict[str, set[int]] = {}
-    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
-    names = [name for file in files for name in check_file(file)]
+    stacks: dict[str, list[int]] = {}
     for match in filter(None, map(_BLOCK.match, names)):
         if not _SEES_OR_HEARS.search(match[1]):
-            stacks.setdefault(match[1], set()).add(int(match[2]))
+            stacks.setdefault(match[1], []).append(int(match[2]))
     n_more = config.get("num_nextn_predict_layers")
     n_allowed = n_blocks + (n_more if isinstance(n_more, int) else 0)
-    n_held = len(max(stacks.values(), key=len, default=set()))
+    largest: list[int] = max(stacks.values(), key=len, default=[])
+    n_held = 1 + max(largest, default=-1)
     if n_held > n_allowed:
         raise InputError(
             f"the weights hold {n_held} blocks, the configuration {n_blocks}",
