@@ -186,18 +186,7 @@ def _rows_of_batch(latents: _BatchLatents, works: Sequence[_Work]) -> list[HeadR
     try:
         done = dict(zip(distinct, summed(latents, list(distinct.values())), strict=True))
     except FloatingPointError:
-        norms = [latents.norms(work.head.hookpoint) for work in distinct.values()]
-        if all(bool(torch.isfinite(each).all()) for each in norms):
-            raise InputError(
-                "an SAE makes values that are not finite of the model's activations",
-                field="sae",
-                remedy="Its weights are damaged or too large: download or train it again.",
-            ) from None
-        raise InputError(
-            "the model's activations are not finite",
-            field="model.dtype",
-            remedy="Use bfloat16 or float32; float16 overflows in many models.",
-        ) from None
+        raise _not_finite(latents, works) from None
     result = []
     for work in works:
         sums, n_tokens, n_outliers, norms = done[work.key]
@@ -205,6 +194,22 @@ def _rows_of_batch(latents: _BatchLatents, works: Sequence[_Work]) -> list[HeadR
         rows = float_rows(sums, n_tokens, width, work.head.token_aggregate)
         result.append(HeadRows(rows, n_outliers, norms))
     return result
+
+
+def _not_finite(latents: _BatchLatents, works: Sequence[_Work]) -> InputError:
+    """The error for values that are not finite; it says of what."""
+    norms = [latents.norms(work.head.hookpoint) for work in works]
+    if all(bool(torch.isfinite(each).all()) for each in norms):
+        return InputError(
+            "an SAE makes values that are not finite of the model's activations",
+            field="sae",
+            remedy="Its weights are damaged or too large: download or train it again.",
+        )
+    return InputError(
+        "the model's activations are not finite",
+        field="model.dtype",
+        remedy="Use bfloat16 or float32; float16 overflows in many models.",
+    )
 
 
 def _sums_here(latents: _BatchLatents, works: Sequence[_Work]) -> list[_Sums]:
