@@ -11,6 +11,19 @@ LONG = 1 << 20
 _PIECE = 1 << 16  # bytes of a long text that are decoded at once
 
 
+class Typed(str):
+    """The text of a date or a decimal of a table; it says nothing of how it is to be written."""
+
+    kind: str
+
+    @classmethod
+    def of(cls, value: object, text: str) -> "Typed":
+        """A text that remembers what it was."""
+        typed = cls(text)
+        typed.kind = type(value).__name__.lower()
+        return typed
+
+
 def decoded(text: str) -> object:
     """The value of a JSON text that a cell holds.
 

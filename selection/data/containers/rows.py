@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
-from selection.core.json_text import DECODER, LONG, decoded_utf8, is_unicode
-from selection.data.messages.problems import Typed
+from selection.core.json_text import DECODER, LONG, Typed, decoded_utf8, is_unicode
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")

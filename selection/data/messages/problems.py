@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from selection.core.json_text import Typed
 from selection.records import DropReason
 
 Message = dict[str, object]
@@ -32,19 +33,6 @@ def not_this_shape(detail: str) -> RowProblem:
 def not_text(name: str, value: object) -> RowProblem:
     """Something stands where a text must stand; it would be altered if it was made one."""
     return RowProblem(DropReason.NOT_TEXT, f"`{name}` is {kind_with_article(value)}, not a text")
-
-
-class Typed(str):
-    """The text of a date or a decimal of a table; it says nothing of how it is to be written."""
-
-    kind: str
-
-    @classmethod
-    def of(cls, value: object, text: str) -> "Typed":
-        """A text that remembers what it was."""
-        typed = cls(text)
-        typed.kind = type(value).__name__.lower()
-        return typed
 
 
 def kind_with_article(value: object) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from selection.core.errors import InputError
 from selection.core.hashing import canonical_json
+from selection.core.json_text import Typed
 from selection.data.messages.contents import count_characters, media_in, says_something
 from selection.data.messages.names import (
     CONTENT_KEYS,
@@ -15,7 +16,7 @@ from selection.data.messages.names import (
     SPEAKER_KEYS,
     fold,
 )
-from selection.data.messages.problems import Drop, Example, Message, RowProblem, Typed, not_text
+from selection.data.messages.problems import Drop, Example, Message, RowProblem, not_text
 from selection.data.messages.tools import definitions
 from selection.data.messages.turns import TurnKeys
 from selection.data.shapes.by_shape import BY_SHAPE, prompt_and_side

@@ -41,8 +41,9 @@ class RowMemory(NamedTuple):
 
 def row_memory(longest: int, width: int) -> RowMemory:
     """Memory for rows of at most `longest` entries and lines of `width` queries."""
-    entries = np.empty((4, longest + 4), np.uint32)
-    return RowMemory(*entries, np.empty(longest + 4, np.int64), np.empty(width, np.uint32))
+    positions, lined, listed, line_amounts = np.empty((4, longest + 4), np.uint32)
+    list_amounts, part = np.empty(longest + 4, np.int64), np.empty(width, np.uint32)
+    return RowMemory(positions, lined, listed, line_amounts, list_amounts, part)
 
 
 @njit(nogil=True, cache=True)
