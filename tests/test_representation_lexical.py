@@ -1,8 +1,11 @@
+import random
 from collections import Counter
 
 import numpy as np
+import pytest
 
-from selection.core.words import words
+from selection.core import words as words_module
+from selection.core.words import text_pieces, words
 from selection.records import Rendered
 from selection.representation.lexical import (
     WORD_COLUMNS,
@@ -29,6 +32,15 @@ def test_word_rows_count_the_words_of_any_language() -> None:
         expected: Counter[int] = Counter(word_column(word) for word in words(text))
         assert as_counts(rows, i) == expected
         assert (np.diff(rows.latents[rows.indptr[i] : rows.indptr[i + 1]]) > 0).all()
+
+
+def test_the_words_of_pieces_are_those_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "_PIECE", 3)
+    rng, signs = random.Random(0), [*"aZ9_é猫ずς\u0301\u0308\u0345ﬁ½\n.", *"    "]
+    for length in range(300):
+        text = "".join(rng.choices(signs, k=length))
+        assert [word for piece in text_pieces(text) for word in words(piece)] == words(text)
+    assert list(text_pieces("")) == []
 
 
 def test_columns_are_named_by_the_words_that_were_met() -> None:

@@ -11,14 +11,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from selection.core.words import words
+from selection.core.words import text_pieces, words
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # Odd, so that every word keeps its weight mod 2^64.
 
 
 def word_hashes(text: str) -> NDArray[np.uint64]:
     """(t,) one hash per word of the text, in order."""
-    return np.array([_hash(word) for word in words(text)], np.uint64)
+    pieces = [
+        np.array([_hash(word) for word in words(piece)], np.uint64) for piece in text_pieces(text)
+    ]
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)
 
 
 @lru_cache(maxsize=1 << 19)

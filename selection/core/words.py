@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 
 UNSPACED = (
@@ -16,6 +17,7 @@ _ENGLISH = (
     "there these they this to was will with"
 )
 _STOP_WORDS = frozenset(re.findall("[a-z]+", _ENGLISH))
+_PIECE = 1 << 20  # characters whose words are in memory at once
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -42,6 +44,15 @@ def search_words(text: str) -> list[str]:
     As `bm25s.tokenize` takes them by default; the stop words are Lucene's.
     """
     return [w for w in words(text) if w not in _STOP_WORDS and (len(w) > 1 or not w.isascii())]
+
+
+def text_pieces(text: str) -> Iterator[str]:
+    """A text in pieces that have all its words: a long one is cut behind spaces."""
+    start = 0
+    while start < len(text):
+        end = text.find(" ", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 def word_spans(text: str) -> list[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.sparse import document_frequency, to_dense
-from selection.core.words import search_words
+from selection.core.words import search_words, text_pieces
 from selection.records import SparseRows
 from selection.representation.lexical import count_rows
 
@@ -109,9 +109,17 @@ def _count(
     batches: list[SparseRows] = []
     lengths: list[int] = []
     iterator = iter(texts)
-    while batch := [search_words(text) for text in islice(iterator, _BATCH)]:
-        lengths += map(len, batch)
-        columns = [[vocabulary[word] for word in text if word in vocabulary] for text in batch]
-        counts = [np.array(column, np.int64) for column in columns]
-        batches.append(count_rows(counts, len(vocabulary)))
+    while batch := [_numbers(text, vocabulary) for text in islice(iterator, _BATCH)]:
+        lengths += [n_words for _, n_words in batch]
+        batches.append(count_rows([numbers for numbers, _ in batch], len(vocabulary)))
     return batches, np.array(lengths, np.int64)
+
+
+def _numbers(text: str, vocabulary: Mapping[str, int]) -> tuple[NDArray[np.int64], int]:
+    """Numbers of those words of a text that the vocabulary has, and how many words it has."""
+    numbers, n_words = list[int](), 0
+    for piece in text_pieces(text):
+        of_piece = search_words(piece)
+        numbers += [vocabulary[word] for word in of_piece if word in vocabulary]
+        n_words += len(of_piece)
+    return np.array(numbers, np.int64), n_words
