@@ -136,13 +136,15 @@ def test_descriptions_name_the_value_of_the_preset() -> None:
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        ({"amount": 40}, {"examples": 40}),
-        ({"unit": "fraction", "amount": 0.05}, {"fraction": 0.05}),
-        ({"unit": "tokens", "amount": 1e6}, {"tokens": 1_000_000}),
+        ({"amount": 40}, (40, None, None)),
+        ({"unit": "fraction", "amount": 0.05}, (None, 0.05, None)),
+        ({"unit": "tokens", "amount": 1e6}, (None, None, 1_000_000)),
     ],
 )
-def test_a_budget_has_one_unit(budget: dict[str, Any], expected: dict[str, float]) -> None:
-    assert BudgetForm.model_validate(budget).as_mapping() == expected
+def test_a_budget_has_one_unit(budget: dict[str, Any], expected: tuple[float | None, ...]) -> None:
+    form = BudgetForm.model_validate(budget)
+    given = select_config("p", "e", form, "demo", "demo", "best", None).budget
+    assert (given.examples, given.fraction, given.tokens) == expected
 
 
 def test_half_an_example_is_refused_and_there_is_no_default_amount() -> None:

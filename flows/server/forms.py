@@ -100,10 +100,6 @@ class BudgetForm(Strict):
     )
     model_config = ConfigDict(json_schema_extra=_RANGES)
 
-    def as_mapping(self) -> dict[str, object]:
-        """The budget as a config writes it."""
-        return {self.unit: self.amount}
-
 
 def filled(fields: Any) -> Any:
     """The fields of a form without those that are empty, at every depth."""
@@ -217,7 +213,7 @@ def select_config(
 ) -> SelectConfig:
     """The config of a selection. Raises InputError for contradictions and forbidden paths."""
     first = _vectors(pool, model, sae)
-    first |= {"exemplars": {"path": exemplars}, "budget": budget.as_mapping()}
+    first |= {"exemplars": {"path": exemplars}, "budget": {budget.unit: budget.amount}}
     given = _config(first, advanced)
     return _allowed(resolve({**given, "preset": preset}, source=SOURCE))
 
