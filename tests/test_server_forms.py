@@ -205,8 +205,9 @@ def test_untouched_fields_of_a_page_are_left_out() -> None:
     assert forms.filled(page) == {}
 
 
-def test_a_preset_brings_no_columns_of_its_own_pool() -> None:
+def test_a_preset_brings_no_columns_and_no_name_of_its_own_pool() -> None:
     assert filled("demo").pool[0].columns == {}
+    assert filled("demo").name is None
     config = select_config(
         "demo:pool.jsonl", "e", BudgetForm(amount=5), "demo", "demo", "best", None
     )

@@ -214,8 +214,10 @@ def select_config(
     """The config of a selection. Raises InputError for contradictions and forbidden paths."""
     first = _vectors(pool, model, sae)
     first |= {"exemplars": {"path": exemplars}, "budget": {budget.unit: budget.amount}}
-    given = _config(first, advanced)
-    return _allowed(resolve({**given, "preset": preset}, source=SOURCE))
+    given = _config(first, advanced) | {"preset": preset}
+    if not pool.startswith(f"{DEMO}:"):
+        given.setdefault("name", None)  # not that of the preset
+    return _allowed(resolve(given, source=SOURCE))
 
 
 def file_config(
