@@ -1,4 +1,4 @@
-"""Flows, config, orchestration, commands: what runs the other rooms. One Prefect flow a file.
+"""Flows, config, orchestration, commands: what runs the other rooms. One stage a file.
 
 Prefect reads its settings when it is imported, so they are set here, before any module of this
 package: nothing leaves the machine, and a slow first start is no error. What the user has set wins.
