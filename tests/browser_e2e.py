@@ -31,6 +31,7 @@ from tests.server_harness import Served, serving, start_serving, stop_serving
 
 OUT = Path(".build/e2e")
 RUN_S, PAGE_MS, SUBMIT_MS, SCHEDULE_S = 900.0, 120_000, 60_000, 150.0
+LOGS_S = 15.0
 # Without these Chromium itself calls home at every start.
 FLAGS = (
     "--no-sandbox",
@@ -194,9 +195,11 @@ def through_the_api(server: Served) -> str:
     wrong = {**config, "overrides": {"pool.path": str(server.workspace / "nowhere.jsonl")}}
     failed = server.start_run("select-data-from-config/select-data-from-config", wrong)
     expect_state(server, failed, "FAILED")
-    lines = [log["message"] for log in server.logs(failed)]
-    if not any("nowhere.jsonl" in line for line in lines):
-        raise SystemExit(f"e2e: the Logs of a failed run do not say why: {lines}")
+    begun = time.monotonic()  # a run sends its Logs every two seconds, and the last ones as it ends
+    while not any("nowhere.jsonl" in log["message"] for log in server.logs(failed)):
+        if time.monotonic() - begun > LOGS_S:
+            raise SystemExit(f"e2e: the Logs of a failed run do not say why: {server.logs(failed)}")
+        time.sleep(0.5)
     return run_id
 
 
