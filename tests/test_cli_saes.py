@@ -96,7 +96,7 @@ def test_position_numbers_behind_the_padding_id_shorten_the_longest_input(tmp_pa
 def test_sizes_of_a_model_with_pictures_are_those_of_its_text(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    text = {"hidden_size": 48, "num_hidden_layers": 3, "model_type": "gemma3_text"}
+    text = {"hidden_size": 48, "num_hidden_layers": 5, "model_type": "gemma3_text"}
     model = copy_with(
         tiny_model_dir,
         tmp_path / "m",
@@ -105,7 +105,7 @@ def test_sizes_of_a_model_with_pictures_are_those_of_its_text(
         text_config=text,
     )
     resolved = resolve_model(model)
-    assert (resolved.kind, resolved.d_model, resolved.n_layers) == ("causal", 48, 3)
+    assert (resolved.kind, resolved.d_model, resolved.n_layers) == ("causal", 48, 5)
 
 
 @pytest.mark.parametrize(
