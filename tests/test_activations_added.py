@@ -114,3 +114,17 @@ def test_what_a_block_changes_before_it_adds_it_is_refused(tmp_path: Path) -> No
         load_activation_model(resolved, Hookpoint("attn", 1), checks=tmp_path)
     model = load_activation_model(resolved, Hookpoint("attn_module", 1), checks=tmp_path)
     assert model.plan.reason == ""
+
+
+@pytest.mark.parametrize("kind", ["minicpm3", "granite", "gemma4_text"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_stream_before_the_mlp_is_proven_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve_model(saved(kind, tmp_path / "model"))
+    places = [Hookpoint("resid_mid", BLOCK), Hookpoint("mlp_norm", BLOCK)]
+    assert load_activation_model(resolved, places, checks=tmp_path / "a").plan.reason == ""
+    monkeypatch.setattr("selection.activations.capture._MLP_NORMS", ("input_layernorm",))
+    for place in places:
+        with pytest.raises(InputError, match="something else than the MLP is given"):
+            load_activation_model(resolved, place, checks=tmp_path / "b")

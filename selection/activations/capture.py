@@ -14,6 +14,7 @@ _ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 _POST_NORMS = (
     {"mlp": "post_feedforward_layernorm", "attn": "post_attention_layernorm"},  # Gemma 2 on, OLMo 2
     {"mlp": "post_mlp_layernorm", "attn": "post_self_attn_layernorm"},  # GLM 4
+    {"mlp": "post_mlp_layernorm", "attn": "post_attention_layernorm"},  # AFMoE
 )
 """Norms of what a module adds to the residual stream, by site. A block has both or none of a pair:
 the second name of the first pair alone is Llama's norm before the MLP."""
@@ -22,7 +23,10 @@ _BEFORE_SUM = {"mlp": ("mlp.dense_4h_to_h", "ffn.down_proj"), "attn": ("self_att
 """Of Bloom and MPT, whose modules give their own output plus the stream, by site."""
 _FACTORS = ("residual_scale", "residual_multiplier")
 """A number of a block by which what its parts add is multiplied: MiniCPM 3, Granite."""
-_MLP_NORMS = ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2", "ffn_norm", "norm_2")
+_MLP_NORMS = (
+    *("pre_feedforward_layernorm", "pre_mlp_layernorm", "post_attention_layernorm"),
+    *("ln_2", "ffn_norm", "norm_2"),
+)
 """Norms before an MLP; of a block that has several of them the first."""
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 ADDED = ("mlp", "attn")
@@ -122,11 +126,15 @@ def added_errors(
     """How far what is read as added by a part is from the change of the stream; above 1 is wrong.
 
     The stream is seen at the block's ends and at its norms: between two of these, what was added
-    makes the difference, alone or beside what the other part adds.
-    run: a forward pass. rounding: of the stream, relative. Only hookpoints of ADDED are named.
+    makes the difference, alone or beside what the other part adds. Of what stands before the MLP's
+    norm, the error says whether the MLP is given what that norm makes.
+    run: a forward pass. rounding: of the stream, relative. Other hookpoints are not named.
     """
-    watched = {}
+    watched, handed_on = {}, {}
     for hookpoint in hookpoints:
+        if hookpoint.site in ("resid_mid", "mlp_norm"):
+            with suppress(InputError):  # of a block whose MLP is no module
+                handed_on[hookpoint] = _watch_mlp(blocks[hookpoint.block])
         if hookpoint.site in ADDED:
             block = torch.nn.ModuleList([blocks[hookpoint.block]])
             sites = [Hookpoint(hookpoint.site, 0)]
@@ -136,9 +144,12 @@ def added_errors(
                 sites.append(Hookpoint(other, 0))
             stream = _watch_stream(block[0], [part_of(block[0], at.site) for at in sites])
             watched[hookpoint] = (sites, watch(block, sites), stream)
-    if watched:
+    if watched or handed_on:
         run()
-    errors = {}
+    errors = {
+        hookpoint: 0.0 if len(seen) == 2 and torch.equal(*seen) else float("inf")
+        for hookpoint, seen in handed_on.items()
+    }
     for hookpoint, (sites, outputs, stream) in watched.items():
         added, *others = (_flat(outputs[at]) for at in sites if at in outputs)
         steps = [added, *(added + other for other in others if other.shape == added.shape)]
@@ -152,6 +163,19 @@ def added_errors(
             default=float("inf"),
         )
     return errors
+
+
+def _watch_mlp(block: torch.nn.Module) -> list[torch.Tensor]:
+    """Filled by a pass with what the norm of the MLP gives, and what the MLP is given."""
+    seen: list[torch.Tensor] = []
+
+    def keep_input(_: object, inputs: Any, named: Any) -> None:
+        seen.append(_flat(inputs[0] if inputs else next(iter(named.values()))))
+
+    mlp = part_of(block, "mlp_in")
+    part_of(block, "mlp_norm").register_forward_hook(lambda _, __, out: seen.append(_flat(out)))
+    mlp.register_forward_pre_hook(keep_input, with_kwargs=True)
+    return seen
 
 
 def _watch_stream(block: torch.nn.Module, parts: Sequence[torch.nn.Module]) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.capture import ADDED
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.models.hookpoints import Hookpoint
@@ -41,7 +42,7 @@ _ROUNDING = {
     "bfloat16": 0.01,
     "float16": 2e-3,
 }  # of the stream, where it is added to
-VERSION = 3
+VERSION = 4
 _PREFIX, _LENGTHS = 12, (5, 23, 40, 31, 64)
 _LOOKS_AHEAD = "tokens see those behind them, though the model is called causal"
 _MAX_WINDOW = 512  # longer sliding windows are not exercised
@@ -236,16 +237,22 @@ def _plain_activations(
 
 def _refuse_what_is_not_added(errors: Mapping[Hookpoint, float], folder: Path) -> None:
     for hookpoint, error in errors.items():
-        if not error <= 1:
-            raise InputError(
-                "what this part of the model gives is not what is added to the residual stream: the"
-                " block changes it first",
-                file=folder,
-                field="hookpoint",
-                value=str(hookpoint),
-                remedy=f"Use {hookpoint.site}_module@{hookpoint.block}, the module's own output,"
-                " or a resid hookpoint.",
+        if error <= 1:
+            continue
+        problem = "the norm that seems to be the MLP's gives something else than the MLP is given"
+        remedy = "Use a resid hookpoint."
+        if hookpoint.site in ADDED:
+            problem = (
+                "what this part of the model gives is not what is added to the residual stream:"
+                " the block changes it first"
             )
+            remedy = (
+                f"Use {hookpoint.site}_module@{hookpoint.block}, the module's own output, or a"
+                " resid hookpoint."
+            )
+        raise InputError(
+            problem, file=folder, field="hookpoint", value=str(hookpoint), remedy=remedy
+        )
 
 
 def _difference(
