@@ -4,7 +4,8 @@
 
 Every exemplar of every target is planted in several ways in rows of the pool's own making: whole,
 between other words, with its last quarter missing; and its question with the answer of another
-task: as it stands, without the instruction, and under another task's instruction. Then the whole
+task: as it stands, without the instruction (where other exemplars of the target have it too), and
+under another task's instruction. Then the whole
 pool and the plants are searched. The pool holds none of the exemplars, so every row of it that is
 dropped is a false alarm, unless it holds a copy. The last line is one JSON object.
 """
@@ -12,6 +13,7 @@ dropped is a false alarm, unless it holds a copy. The last line is one JSON obje
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,9 +37,13 @@ def text_of(row: Row) -> str:
     return lines(row["instruction"], row["input"], row["output"])
 
 
-def planted(row: Row, other: Row) -> dict[str, str]:
-    """Ways to copy a row; `other` is of another task."""
-    text, bare = text_of(row), row["input"] or row["instruction"]
+def planted(row: Row, other: Row, *, is_shared: bool) -> dict[str, str]:
+    """Ways to copy a row; `other` is of another task.
+
+    is_shared: whether other exemplars have the row's instruction; else it is part of the question.
+    """
+    text = text_of(row)
+    bare = row["input"] if is_shared and row["input"] else lines(row["instruction"], row["input"])
     words = text.split()
     filler = "And so it went on."
     return {
@@ -61,7 +67,11 @@ def measure(pool: pl.DataFrame, targets: Sequence[Mapping[str, object]]) -> dict
         rows += [{name: row[name] or "" for name in COLUMNS} for row in exemplars]
         files += [number] * len(exemplars)
     others = [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
-    plants = [planted(*pair) for pair in zip(rows, others, strict=True)]
+    n_with = Counter(zip(files, (row["instruction"] for row in rows), strict=True))
+    plants = [
+        planted(row, other, is_shared=n_with[file, row["instruction"]] > 1)
+        for row, other, file in zip(rows, others, files, strict=True)
+    ]
     started = time.process_time()
     runs = item_runs([(lines(r["instruction"], r["input"]), r["output"]) for r in rows], files)
     everything = [*texts, *(text for each in plants for text in each.values())]

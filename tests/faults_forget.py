@@ -115,8 +115,9 @@ def what_is_left(workspace: Workspace, person: Person, unnamed: Collection[str] 
 
     unnamed: files that were recorded, and stopped before they got their names: they may be missing.
     """
-    problems = [f"{needle!r} in {files_with(workspace.root, needle)}" for needle in person.needles
-                if files_with(workspace.root, needle)]  # fmt: skip
+    traces = {(needle, path.name) for path, text in every_text(workspace.root)
+              for needle in person.needles if needle in text}  # fmt: skip
+    problems = [f"{needle!r} in {name}" for needle, name in sorted(traces)]
     for file in workspace.shards.glob("*/*/keys.npy"):
         if {bytes(key) for key in np.load(file)} & person.keys:
             problems.append(f"a vector in {file.parent.name}")

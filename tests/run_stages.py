@@ -14,7 +14,7 @@ from flows.stages.record.material import RunFacts
 from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import representer_in
 from flows.stages.represent.sae import ensure_sae
-from flows.stages.represent.spaces import count_terms, representers_of
+from flows.stages.represent.spaces import count_exemplars, count_terms, representers_of
 from flows.stages.represent.units import embed_rendered
 from flows.stages.select_samples import refuse_large_token_budget, select_and_record
 from flows.stages.session import session_of
@@ -67,6 +67,7 @@ def compute_job(config: SelectConfig, workspace: Workspace) -> tuple[str, str]:
     embed_rendered(representers_of(config, representer), rendered)
     count_terms(config, representer, rendered)
     embed_targets(representer, config, session.targets)
+    count_exemplars(config, representer)
     if config.index:
         index_pool_vectors(workspace, representer, pool.pool_id)
     return pool.pool_id, sae

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from selection.core.errors import InputError
+from storage.audit.forget import meant
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
+from storage.queries.lookup import free_run_name
 from tests.catalog_fixture import made_workspace, make_tables
 
 NOTHING = {"event": to_arrow("event", [])}
@@ -66,7 +68,11 @@ def test_files_with_different_histories_are_refused(tmp_path: Path) -> None:
 
 def test_the_catalog_is_read_where_only_the_snapshot_is_missing(tmp_path: Path) -> None:
     workspace = made_workspace(tmp_path)
+    with open_snapshot(workspace) as connection:
+        (exemplar,) = connection.execute("SELECT exemplar_id FROM exemplar LIMIT 1").fetchall()[0]
     workspace.snapshot.unlink()
     assert runs(workspace) == ["calm-otter"]
+    assert free_run_name(workspace, "calm-otter") == "calm-otter-2"
+    assert meant(workspace, [exemplar], None) == [exemplar]
     commit(workspace, NOTHING)
     assert workspace.snapshot.exists()

@@ -151,6 +151,11 @@ def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
         load_config(write(tmp_path, "[" * 3000 + "]" * 3000))
 
 
+def test_a_file_too_long_for_a_config_is_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"larger than 4 MB.*files of their own"):
+        load_config(write(tmp_path, f"note: '{'x' * 4_000_000}'"))
+
+
 def test_an_alias_means_the_value_of_its_anchor(tmp_path: Path) -> None:
     text = "pool: &file p.jsonl\nexemplars: *file\nbudget: {examples: 3}\n"
     assert load_config(write(tmp_path, text)).exemplars.path == "p.jsonl"

@@ -18,10 +18,15 @@ from tests.run_stages import run_job, tiny_config
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
-PAPER = yaml.safe_load((PAGE.parent.parent / "flows/config/presets/paper.yaml").read_text())
+PRESETS = PAGE.parent.parent / "flows/config/presets"
+PAPER = yaml.safe_load((PRESETS / "paper.yaml").read_text())
+BEST = yaml.safe_load((PRESETS / "best.yaml").read_text())
 MAY_BE_EMPTY = {
     "Was anything changed by hand?", "What entered only because of one exemplar?",
     "Does a stored score follow from its parts?",
+    "Which samples left one by one, and which was kept instead?",
+    "Which samples hold an evaluation item or an exemplar, and how much of it?",
+    "What was forgotten, when, by whom and why?",
 }  # fmt: skip  # a list of names
 
 Names = dict[str, str]
@@ -172,22 +177,59 @@ def test_where_a_sample_was_used_names_selection_and_export(
         assert any(str(row["export"]).endswith("train.jsonl") for row in found)
 
 
-def test_a_prototypes_scores_are_made_again_by_hand(
+def recipe(name: str) -> Any:
+    """A function of the page's Python."""
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.S):
+        exec(code, names)
+    return names[name]
+
+
+JOINED = {
+    "representation": {"spaces": [{"kind": "words", "weight": 3}, "sae"]},
+    "ranking": {"exemplar_reduction": "max", "weights": "idf", "normalize": "l1"},
+}
+COMMON = {
+    "representation": {"spaces": ["sae", {"token_aggregate": "max"}, "tokens"]},
+    "ranking": {
+        "exemplar_reduction": "prototype", "normalize": "pool", "max_document_frequency": 0.5
+    },
+}  # fmt: skip  # as a config has them
+
+
+@pytest.mark.parametrize("settings", [PAPER, BEST, JOINED, COMMON])
+def test_scores_are_made_again_by_hand_from_vectors(
+    settings: dict[str, Any],
     tiny_pool_path: Path,
     tiny_exemplars_path: Path,
     tiny_model_dir: Path,
     tiny_sae_dir: Path,
     tmp_path: Path,
 ) -> None:
-    """The settings of the preset `paper`, by the recipe of the page alone."""
+    """By the recipe of the page alone: of the presets, and of settings that neither has."""
     inputs = (tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir)
-    rendering = {**PAPER["rendering"], "max_length": 128}
-    config = tiny_config(*inputs, **{**PAPER, "rendering": rendering}, index=False)
+    rendering = {**settings.get("rendering", {}), "max_length": 128}
+    config = tiny_config(*inputs, **{**settings, "rendering": rendering}, index=False)
     workspace, results = run_job(config, tmp_path)
-    recipe = re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.S)[-1]
-    names: dict[str, Any] = {}
-    exec(recipe, names)
-    rows = names["scores_again"](workspace.root, str(results[0]["name"]))
+    rows = recipe("scores_again")(workspace.root, str(results[0]["name"]))
     assert len(rows) > 5
     assert [made for _, _, made in rows] == [recorded for _, recorded, _ in rows]
     assert len({recorded for _, recorded, _ in rows}) > 3
+
+
+def test_scores_of_controls_are_made_again_by_hand(
+    tiny_pool_path: Path,
+    tiny_exemplars_path: Path,
+    tiny_model_dir: Path,
+    tiny_sae_dir: Path,
+    tmp_path: Path,
+) -> None:
+    inputs = (tiny_pool_path, tiny_exemplars_path, tiny_model_dir, tiny_sae_dir)
+    controls = ["random", "length_matched", "bm25"]
+    config = tiny_config(*inputs, controls=controls, index=False)
+    workspace, results = run_job(config, tmp_path)
+    for result in results[1:]:
+        rows = recipe("control_again")(workspace.root, str(result["name"]))
+        recorded, made = [row[1] for row in rows], [row[2] for row in rows]
+        assert len(set(recorded)) > 3
+        assert made == pytest.approx(recorded, rel=1e-12 if "bm25" in str(result["name"]) else 0)

@@ -14,7 +14,7 @@ from flows.config.jobs import SelectConfig, VectorJob
 from selection.core.errors import InputError, shorten
 
 PRESETS = ("best", "paper", "demo")
-MAX_VALUES = 100_000
+MAX_VALUES, MAX_BYTES = 100_000, 4_000_000
 _BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float"))
 
 KeyPath = tuple[str | int, ...]
@@ -191,7 +191,7 @@ def _read(path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], L
     """The mapping in a file or preset with overrides set, and the line of each of its keys."""
     try:
         is_preset = path in PRESETS and not Path(path).exists()
-        text = preset_text(path) if is_preset else Path(path).read_text(encoding="utf-8")
+        text = preset_text(path) if is_preset else _text_of(path)
     except FileNotFoundError:
         raise InputError(
             "no such config file",
@@ -209,6 +209,19 @@ def _read(path: str, overrides: Mapping[str, object]) -> tuple[dict[str, Any], L
     for key, value in overrides.items():
         _set(given, key, _parse(value, field=key)[0] if isinstance(value, str) else value)
     return given, lines
+
+
+def _text_of(path: str) -> str:
+    """The text of a config file. Raises InputError where it is too long to be one."""
+    with Path(path).open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(
+            f"is larger than {MAX_BYTES / 1e6:.0f} MB",
+            file=path,
+            remedy="A config is a short YAML file; long lists of ids go into files of their own.",
+        )
+    return content.decode("utf-8")
 
 
 def _parse(text: str, file: str | None = None, field: str | None = None) -> tuple[Any, Lines]:

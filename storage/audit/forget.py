@@ -102,7 +102,7 @@ def _ids_of(workspace: Workspace, pools: Sequence[PreparedPool], wanted: str) ->
         names = pool.example_ids().astype(str)
         rows = pool.rows_of_ids([wanted])[0]
         example_ids |= set(names[rows].tolist())
-    if workspace.snapshot.exists():
+    if workspace.has_catalog:
         with open_snapshot(workspace) as connection:
             known = connection.execute(
                 "SELECT example_id FROM sample WHERE example_id = $1 UNION"
@@ -171,7 +171,7 @@ def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
     _remove(workspace.token_activations)  # asked of the model again when needed
     rewritten: list[str] = []
     outside: list[str] = []
-    if workspace.snapshot.exists() or workspace.catalog.exists():
+    if workspace.has_catalog:
         exports = _exports_with(workspace, wanted)
         _forget_in_catalog(workspace, journal, [path for path, *_ in exports])
         root = workspace.root.resolve()
@@ -230,7 +230,7 @@ def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str
 
 def _are_exemplars(workspace: Workspace, wanted: Sequence[str]) -> bool:
     """Whether one of the examples was an exemplar of a run."""
-    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+    if not workspace.has_catalog:
         return False
     with open_snapshot(workspace) as connection:
         query = "SELECT count(*) FROM exemplar WHERE list_contains(?::VARCHAR[], exemplar_id)"
@@ -255,7 +255,7 @@ def _flow_runs_with(workspace: Workspace, wanted: Sequence[str]) -> list[str]:
 
 def _as_recorded(workspace: Workspace) -> list[str]:
     """Manifests of pools and shards that are as the catalog has them."""
-    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+    if not workspace.has_catalog:
         return []
     with open_snapshot(workspace) as connection:
         recorded = recorded_files(connection)
@@ -266,7 +266,7 @@ def _as_recorded(workspace: Workspace) -> list[str]:
 
 def _bundles_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, bool]]:
     """(folder, selection_id, with_text) of bundles that are still there and hold the examples."""
-    if not (workspace.snapshot.exists() or workspace.catalog.exists()):
+    if not workspace.has_catalog:
         return []
     with open_snapshot(workspace) as connection:
         rows = connection.execute(

@@ -98,7 +98,7 @@ def quoting_latents(workspace: Workspace, wanted: Sequence[str]) -> list[str]:
         for messages in pool.examples_at(_rows_of(pool, wanted))["messages"].to_pylist():
             turns = [text.replace("\n", "⏎") for text in turn_texts(json.loads(messages))]
             texts += [*turns, "".join(turns)]
-    if texts and (workspace.snapshot.exists() or workspace.catalog.exists()):
+    if texts and workspace.has_catalog:
         with open_snapshot(workspace) as connection:
             rows = connection.execute(
                 "SELECT sae, latent, description FROM latent_description"

@@ -49,6 +49,11 @@ class Workspace:
         return self.root / "snapshot.duckdb"
 
     @property
+    def has_catalog(self) -> bool:
+        """Whether anything was recorded here: either of the two can be read."""
+        return self.snapshot.exists() or self.catalog.exists()
+
+    @property
     def pools(self) -> Path:
         """Prepared pools, `pools/<pool_id>/`."""
         return self.root / "pools"

@@ -36,7 +36,7 @@ def described(row: str) -> str:
 
 def run_names(workspace: Workspace) -> list[str]:
     """Names of all runs, oldest first; empty where nothing has been recorded yet."""
-    if not workspace.snapshot.exists():
+    if not workspace.has_catalog:
         return []
     with open_snapshot(workspace) as connection:
         rows = connection.execute("SELECT name FROM run ORDER BY created_at, rowid").fetchall()

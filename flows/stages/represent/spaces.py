@@ -8,8 +8,11 @@ so a sample has the same vector number in each.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.config.ranking import SpaceConfig
@@ -19,13 +22,14 @@ from flows.stages.represent.representer import Representer, another_representer
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.records import Exemplars, Rendered, SparseRows
+from selection.rendering.renderer import render_key
 from selection.representation.lexical import VERSION, lexical_report, lexical_rows, lexical_terms
 from selection.similarity.ranking_input import RankingInput, ranking_input
 from selection.similarity.sources import PoolSpaces, VectorMask, VectorNumbers
 from selection.similarity.spaces import SpaceRule, join_spaces
 from selection.similarity.weights import document_frequencies
 from storage.files.leases import run_once
-from storage.pools.renderings import RenderedPool
+from storage.pools.renderings import RenderedPool, first_of_each
 from storage.pools.shards import open_shards, write_shard
 from storage.pools.vectors import PoolVectors
 
@@ -59,11 +63,15 @@ class Source:
         kind = self.settings.kind
         return content_id({"kind": kind, "tokenizer": tokenizer, "version": VERSION})
 
+    @property
+    def folder(self) -> Path:
+        """The folder of shards."""
+        return self.representer.workspace.shards / self.shards_id
+
     def vectors(self, pool_id: str) -> PoolVectors:
         """The pool's vectors, which were made before."""
         rendered = self.representer.rendered(pool_id)
-        shards = open_shards(self.representer.workspace.shards / self.shards_id)
-        return PoolVectors(shards, rendered.keys(), rendered.usable())
+        return PoolVectors(open_shards(self.folder), rendered.keys(), rendered.usable())
 
     def counts(self, samples: Sequence[Rendered]) -> SparseRows:
         """Lexical vectors of some samples."""
@@ -135,8 +143,7 @@ def count_terms(config: VectorJob, representer: Representer, rendered: RenderedP
 
 
 def _count_pool(source: Source, rendered: RenderedPool) -> None:
-    folder = source.representer.workspace.shards / source.shards_id
-    size = source.representer.config.compute.unit_examples
+    folder, size = source.folder, source.representer.config.compute.unit_examples
 
     def waiting() -> list[VectorNumbers]:
         rows = open_shards(folder).rows_missing(rendered.keys(), rendered.first_rows())
@@ -146,13 +153,33 @@ def _count_pool(source: Source, rendered: RenderedPool) -> None:
         units, keys = waiting(), rendered.keys()
         with stage(source.name, sum(map(len, units)), "examples") as handle:
             for unit in units:
-                counted = source.counts(rendered.samples(unit))
-                unit_id = content_id([source.name, keys[unit].tobytes().hex()], n_hex=24)
-                write_shard(folder, unit_id, keys[unit], counted, lexical_report(counted))
+                _write_counts(source, keys[unit], rendered.samples(unit))
                 handle.advance(len(unit))
             handle.detail = f"{sum(map(len, units)):,} examples counted"
 
     run_once(folder / ".leases", "count", lambda: not waiting(), count)
+
+
+def count_exemplars(config: SelectConfig, representer: Representer) -> None:
+    """Vectors of the exemplars in the lexical spaces, where they are missing.
+
+    A run counts them anew; they are kept so that its scores can be made again from what is kept.
+    """
+    session = representer.session
+    samples = [each for table in session.targets.values() for each in session.samples(table)]
+    keys = np.stack([np.frombuffer(render_key(sample), np.uint8) for sample in samples])
+    usable = np.array([sample.content_mask.any() for sample in samples])
+    for source in open_sources(config, representer):
+        if source.is_lexical:
+            missing = open_shards(source.folder).rows_missing(keys, first_of_each(keys, usable))
+            if len(missing):
+                _write_counts(source, keys[missing], [samples[row] for row in missing])
+
+
+def _write_counts(source: Source, keys: NDArray[np.uint8], samples: Sequence[Rendered]) -> None:
+    counted = source.counts(samples)
+    unit_id = content_id([source.name, keys.tobytes().hex()], n_hex=24)
+    write_shard(source.folder, unit_id, keys, counted, lexical_report(counted))
 
 
 @dataclass(frozen=True)

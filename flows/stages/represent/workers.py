@@ -19,7 +19,7 @@ from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import Job, Representer, open_representer
-from flows.stages.represent.spaces import count_terms, representers_of
+from flows.stages.represent.spaces import count_exemplars, count_terms, representers_of
 from flows.stages.represent.units import embed_rendered, n_waiting
 from storage.files.atomic import temp_path, write_json
 from storage.files.workspace import Workspace
@@ -40,6 +40,7 @@ def embed_all(
     count_terms(config, representer, representer.rendered(pool_id))
     if isinstance(config, SelectConfig):
         embed_targets(representer, config, representer.session.targets)
+        count_exemplars(config, representer)
     return representer, counts
 
 
