@@ -181,6 +181,10 @@ def test_the_result_is_kept_by_the_hash_of_the_weights(
         assert model.plan.batching == "alone"
         assert model.tokens_per_batch(1000) == 1
     assert len(list(tmp_path.iterdir())) == 3
+    for damage in ("[" * 100_000, "{}", '{"a": 1}'):
+        file.write_text(damage)  # as good as none
+        model = load_activation_model(resolved, Hookpoint("resid", 2), checks=tmp_path)
+        assert model.plan.batching == "alone"
 
 
 def test_a_model_that_gives_something_else_every_time_is_refused(

@@ -8,7 +8,7 @@ import pytest
 
 from selection.core import json_text
 from selection.core.hashing import canonical_bytes, canonical_json
-from selection.core.json_text import DECODER, decoded_utf8
+from selection.core.json_text import DECODER, decoded_utf8, parsed
 
 PARTS = ["a", " ", "  ", "\\", '"', "\n", "é", "猫", "🙂", "\u2028", "\\u0041", "word ", '\\"']
 
@@ -84,3 +84,9 @@ def test_one_wide_character_does_not_make_the_line_wide() -> None:
         tracemalloc.stop()
     assert value == {"prompt": "Say it.", "completion": text}
     assert peak < 7 * len(text)  # twice four would be the line and its value
+
+
+@pytest.mark.parametrize("text", ["[" * 1_000_000, '{"a":' * 100_000, "9" * 10_000, b"\xff", "{"])
+def test_what_is_no_json_of_a_file_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parsed(text)

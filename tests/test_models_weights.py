@@ -290,6 +290,21 @@ def test_a_header_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun < 100_000  # kB
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"num_hidden_layers": 1000000000, "hidden_size": 8}', "no model has so many blocks"),
+        ('{"a":' * 100_000, "no JSON.*nested too deeply"),
+        ("9" * 10_000, "no JSON"),
+    ],
+)
+def test_an_absurd_config_is_refused_at_once(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / WEIGHTS).write_bytes(struct.pack("<Q", 2) + b"{}")
+    with pytest.raises(InputError, match=words):
+        resolve_model(tmp_path)
+
+
 def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "params.npz"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -5,7 +5,6 @@ alive and a reused process id is never mistaken for a run. Prefect's own heartbe
 to notice a death, and take a stopped process for dead.
 """
 
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from selection.core.json_text import parsed
 from storage.files import locks
 
 WAIT_S = 5.0  # Another process may be testing whether the run is alive.
@@ -40,7 +40,7 @@ def is_elsewhere(folder: Path, run_id: str) -> bool:
 def _holder(folder: Path, run_id: str) -> dict[str, Any]:
     """Process id and host that hold the lock of a run."""
     try:
-        note = json.loads((folder / run_id).read_text(encoding="utf-8"))
+        note = parsed((folder / run_id).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from selection.activations.capture import ADDED
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
+from selection.core.json_text import parsed
 from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 
@@ -116,8 +118,8 @@ def proven_plan(
         "versions": [torch.__version__, transformers.__version__, str(VERSION)],
     }
     file = folder / f"{content_id(key)}.json"
-    if file.is_file():
-        return RunPlan(**json.loads(file.read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError):  # not there, or damaged: proven anew
+        return RunPlan(**parsed(file.read_text(encoding="utf-8")))
     plan = _prove(resolved, dtype, wanted, build)
     if plan.reason:
         log.warning(

@@ -24,6 +24,14 @@ class Typed(str):
         return typed
 
 
+def parsed(text: str | bytes) -> Any:
+    """The value of a JSON text of a file. Raises ValueError for no JSON, and for one too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def decoded(text: str) -> object:
     """The value of a JSON text that a cell holds.
 

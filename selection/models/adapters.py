@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 from selection.models.weights import check_file
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_adapter(folder: Path, hash_file: Callable[[Path], str]) -> Adapter:
     """The adapter of a folder, its weights unread. Raises InputError for what is not merged."""
     config_file = folder / CONFIG
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = parsed(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _refused(folder, "there is no adapter_config.json", None) from None
     except ValueError:

@@ -1,7 +1,6 @@
 """Which model is meant, whether it can be read here, and where in it activations are read."""
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import yaml
 
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
+from selection.core.json_text import parsed
 from selection.models.adapters import CONFIG as ADAPTER_CONFIG
 from selection.models.adapters import Adapter, read_adapter
 from selection.models.hub import TOKENIZER_FILES, fetch
@@ -141,7 +141,7 @@ def _read_gguf(file: Path, hash_file: Callable[[Path], str]) -> tuple[dict[str, 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         remedy = "Give the folder that holds config.json and the weights."
         if (folder / "adapter_config.json").is_file():
@@ -245,7 +245,19 @@ def _n_layers(config: dict[str, Any], folder: Path) -> int:
     kinds = config.get("layers_block_type") or config.get("layer_types")
     if "num_hidden_layers" not in config and isinstance(kinds, list) and kinds:
         return len(kinds)
-    return _size(config, folder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    n_layers = _size(config, folder, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if n_layers > _MAX_LAYERS:
+        raise InputError(
+            "no model has so many blocks",
+            file=folder / "config.json",
+            field="num_hidden_layers",
+            value=n_layers,
+            remedy="The config is damaged: download the model again.",
+        )
+    return n_layers
+
+
+_MAX_LAYERS = 10_000  # transformers makes a list of them before any weight is looked at
 
 
 def _max_positions(config: dict[str, Any]) -> int | None:

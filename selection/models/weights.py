@@ -6,7 +6,6 @@ its hash.
 """
 
 import hashlib
-import json
 import re
 import struct
 import zipfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 
 _STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
 _AGAIN = "Download it again, for example with `hf download`."
@@ -130,7 +130,7 @@ def check_file(file: Path) -> dict[str, Any]:
                 remedy=_AGAIN,
             )
         try:
-            header = json.loads(opened.read(length))
+            header = parsed(opened.read(length))
             header.pop("__metadata__", None)
             end = 8 + length + max((_ends(tensor)[1] for tensor in header.values()), default=0)
         except (ValueError, LookupError, TypeError, AttributeError):
@@ -147,7 +147,7 @@ def check_file(file: Path) -> dict[str, Any]:
 def _parts(index: Path) -> list[Path]:
     """The files that an index names, all of them there. Raises InputError."""
     try:
-        names = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        names = sorted({*parsed(index.read_text(encoding="utf-8"))["weight_map"].values()})
         parts = [index.parent / name for name in names]
     except (ValueError, LookupError, TypeError, AttributeError):
         raise InputError(

@@ -1,7 +1,6 @@
 """Texts to token ids with character offsets: the one file that meets a tokenizer."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 
 Tokens = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
@@ -110,7 +110,7 @@ def load_tokenizer(folder: Path, gguf_file: str | None = None) -> TokenReader:
 def _is_generic(folder: Path) -> bool:
     """Whether the folder's tokenizer.json is all there is to its tokenizer."""
     try:
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = parsed((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     has_file = (folder / "tokenizer.json").is_file()

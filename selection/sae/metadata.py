@@ -3,13 +3,13 @@
 No torch here, so a run can be refused at once.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 
 RECORD = "saelect.json"
 """What saelect knows of an SAE that it trained, beside its weights."""
@@ -84,8 +84,8 @@ class SaeInfo:
 def read_object(file: Path) -> dict[str, object]:
     """Read a JSON object. Raises InputError naming the file (and line) when it is not one."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        value = parsed(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(
             f"not readable as JSON ({error})",
             file=file,

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 from selection.core.numbers import size
 
 log = logging.getLogger(__name__)
@@ -79,12 +80,12 @@ def json_bytes(value: object) -> bytes:
 def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object that saelect wrote. Raises InputError when it is missing or altered."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             "the file is missing", file=path, remedy="Run the step that writes it again."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(
             f"not readable as JSON ({error})",
             file=path,

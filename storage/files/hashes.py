@@ -4,13 +4,13 @@ One small JSON file of the workspace. Processes may write it at once: what one o
 of another is hashed again.
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from selection.core.hashing import content_id, file_sha256
+from selection.core.json_text import parsed
 from storage.files.atomic import write_json
 
 SETTLED_S = 2.0  # a file changed later than this ago may change again within one tick of its clock
@@ -48,7 +48,7 @@ class FileHashes:
 
     def _read(self) -> dict[str, object]:
         try:
-            content = json.loads(self._file.read_text(encoding="utf-8")) if self._file else {}
+            content = parsed(self._file.read_text(encoding="utf-8")) if self._file else {}
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}

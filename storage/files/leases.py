@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from selection.core.json_text import parsed
 from storage.files.atomic import (
     full_disk_explained,
     process_has_ended,
@@ -174,7 +175,7 @@ def _create(file: Path) -> bool:
 def _owner_is_gone(file: Path) -> bool:
     """Whether the lease is of a process of this host that has ended; False when unsure."""
     try:
-        owner = json.loads(file.read_text())
+        owner = parsed(file.read_text())
         if owner["host"] != socket.gethostname():
             return False
         return process_has_ended(int(owner["pid"]))

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 
 _MODE = 0o666  # as files are made otherwise: the umask says who else of a team may lock
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
@@ -186,7 +187,7 @@ def _write_holder(descriptor: int) -> None:
 
 def _holder(descriptor: int) -> str:
     try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
+        note = parsed(os.pread(descriptor, 4096, 0))
         return f"PID {note['pid']} on {note['host']} since {note['since']}"
     except (ValueError, KeyError, TypeError):
         return "an unknown process"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selection.core.errors import InputError
+from selection.core.json_text import parsed
 
 FILE = "latents.parquet"
 _KEY = b"saelect"
@@ -81,7 +82,7 @@ def read_about(file: Path) -> dict[str, object]:
     """What `write_latents` was given about the rows. Raises InputError for a damaged file."""
     with _damage_explained(file):
         metadata = pq.read_schema(file).metadata or {}
-        about: dict[str, object] = json.loads(metadata.get(_KEY, b"{}"))
+        about: dict[str, object] = parsed(metadata.get(_KEY, b"{}"))
     return about
 
 
