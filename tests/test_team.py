@@ -35,7 +35,9 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def saelect(user: int, *arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+def saelect(
+    user: int, *arguments: str, home: Path, prefect: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     root = Path(__file__).parents[1]
     return subprocess.run(
         [sys.executable, "-c", "from flows.cli.main import main; main()", *arguments],
@@ -44,7 +46,12 @@ def saelect(user: int, *arguments: str, home: Path) -> "subprocess.CompletedProc
         extra_groups=[],
         umask=0o002,
         cwd=root,
-        env={**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "HOME": str(home),
+            "PREFECT_HOME": str(prefect or home / "prefect"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -63,7 +70,11 @@ def test_what_one_user_wrote_another_goes_on_with(folder: Path) -> None:
             assert done.returncode == 0, (user, command, done.stderr)
     listed = saelect(SECOND, "sql", query, "-f", "csv", "-w", str(workspace), home=folder)
     example = listed.stdout.split()[1]
-    done = saelect(SECOND, "forget", "--id", example, "--yes", "-w", str(workspace), home=folder)
+    (closed_to_others := folder / "closed").mkdir(mode=0o700)
+    forget = ["forget", "--id", example, "--yes", "-w", str(workspace)]
+    refused = saelect(SECOND, *forget, home=folder, prefect=closed_to_others)
+    assert (refused.returncode, "you may not look" in refused.stderr) == (2, True), refused.stderr
+    done = saelect(SECOND, *forget, home=folder)
     assert done.returncode == 0, done.stderr
     closed = [path for path in workspace.rglob("*") if not path.stat().st_mode & 0o020]
     assert closed == []

@@ -138,6 +138,7 @@ def forget(
             who=user_name(),
             at=datetime.now(UTC),
         )
+        databases(workspace)  # refused before anything is touched
         keys = keys_of(workspace, journal.example_ids)
         if _are_exemplars(workspace, journal.example_ids):
             keys |= keys_beside_pools(workspace)

@@ -14,10 +14,20 @@ _TIMEOUT_S = 60.0
 
 
 def databases(workspace: Workspace) -> list[Path]:
-    """The database of `saelect serve` and that of runs without a server, where they are there."""
+    """The database of `saelect serve` and that of runs without a server, where they are there.
+
+    Raises InputError for a folder of Prefect that this user may not look into.
+    """
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     files = [folder / "prefect.db" for folder in (workspace.root / ".server", home)]
-    return [file for file in (*files, *sorted(home.glob("saelect-*.db"))) if file.is_file()]
+    try:
+        return [file for file in (*files, *sorted(home.glob("saelect-*.db"))) if file.is_file()]
+    except PermissionError as error:
+        raise InputError(
+            "pages of runs may be here, and you may not look",
+            file=error.filename,
+            remedy="Let the user do it whose folder it is, or set PREFECT_HOME to yours.",
+        ) from None
 
 
 def forget_pages(file: Path, flow_runs: Sequence[str]) -> int:
