@@ -197,6 +197,8 @@ def _no_turns(file: str, values: Sequence[Mapping[str, object]]) -> InputError |
         remedy = f"Name its keys: `turns: {{column: {name}, role: {role}, content: {content}}}`"
         is_flag = isinstance(first[role], bool)
         remedy += ' and `roles: {"true": user, "false": assistant}`.' if is_flag else "."
+    if isinstance(first, str | list):
+        remedy = f"`turns: {{column: {name}}}` reads it as texts of user and assistant in turn."
     return InputError(
         f"`{name}` is {kind_with_article(value)}, in which it is not known who speaks",
         file=file,

@@ -108,6 +108,10 @@ def _turn_column_cases() -> list[Case]:
     talks = pairs(4020)
     rows = [{"id": i, "data": [turn["text"] for turn in talk]} for i, talk in enumerate(talks)]
     cases.append(Case("texts that alternate under data", jsonl(rows), talks))
+    rows = [{"id": row["id"], "turns": row["data"]} for row in rows]
+    cases.append(Case("texts under turns", jsonl(rows), refused="`turns: {column: turns}` reads"))
+    cases.append(Case("texts under turns, named", jsonl(rows), talks,
+                      settings={"turns": {"column": "turns"}}))  # fmt: skip
     talks = pairs(4030)
     rows = [{"chatter": [{"who_speaks": t["role"], "utters": t["text"]} for t in talk]}
             for talk in talks]  # fmt: skip

@@ -37,10 +37,10 @@ TURN_COLUMNS = (
 """Columns that hold a list of turns, in order of preference."""
 
 TEXT_TURN_COLUMNS = (
-    "conversations", "conversation", "dialogue", "dialog", "turns", "utterances", "chat",
-    "messages", "data",
+    "conversations", "conversation", "dialogue", "dialog", "utterances", "chat", "messages", "data",
 )  # fmt: skip
-"""Those of them whose list of bare texts, or of pairs, is taken for turns."""
+"""Those of them whose list of bare texts, or of pairs, is taken for turns. Texts under `turns` are
+questions in benchmarks."""
 
 HISTORIES = ("history", "chat_history", "conversation_history", "history_messages")
 """Columns of earlier turns, where a prompt and an answer stand beside them."""
