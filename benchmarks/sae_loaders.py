@@ -111,7 +111,7 @@ _NOTES = [
     " variance stays unexplained (FVU), it warns; `sae: {check: refuse}` stops it instead.",
     "An SAE whose model, width or hookpoint is not the config's is refused, with those that fit.",
     "`sae.check` is `auto` unless set otherwise: a *published* L0 that is missed by more than half"
-    " refuses the run, all else warns.",
+    " refuses the run, and so does an FVU of 10 or more; all else warns.",
     "",
     "## Transcoders, and places inside a block",
     "",

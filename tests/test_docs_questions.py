@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from storage.audit.explain import explain
+from storage.export.outcome import record_outcome
 from storage.files.workspace import Workspace
 from storage.queries.lookup import find_selection, picks
 from storage.queries.sql import run_sql
@@ -51,6 +52,7 @@ def asked(
     )
     workspace, results = run_job(config, tmp_path_factory.mktemp("questions"))
     chosen = find_selection(workspace, str(results[0]["name"]))
+    record_outcome(workspace, chosen.selection_id, "accuracy", 0.5)
     first = picks(workspace, chosen.selection_id)[0]
     nearest = explain(workspace, chosen.name, first.example_id).exemplars[0].exemplar_id
     names = {

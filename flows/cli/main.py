@@ -308,6 +308,7 @@ for _command in (
     catalog.sql,
     catalog.export,
     catalog.report,
+    catalog.outcome,
     audit.verify,
     audit.forget,
     audit.bundle,

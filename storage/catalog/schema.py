@@ -81,7 +81,7 @@ _REFERRING = {
     "run": "selection run_drop run_source exemplar occurrence artifact event contamination"
     " target_latent run_stage",
     "selection": "pick near_miss explanation export explanation_exemplar selection_drop"
-    " held_out_check held_out_exemplar token_activations event",
+    " held_out_check held_out_exemplar token_activations event outcome",
     "sample": "pick near_miss occurrence",
 }
 _COLUMN = {"run": "run_id", "selection": "selection_id", "sample": "example_id"}

@@ -317,6 +317,15 @@ CREATE TABLE export (
     created_at TIMESTAMP NOT NULL  -- When (UTC).
 );
 
+-- What training on a selection gave, as its user measured it.
+CREATE TABLE outcome (
+    selection_id VARCHAR NOT NULL,  -- The selection that was trained on.
+    metric VARCHAR NOT NULL,  -- What was measured.
+    "value" DOUBLE NOT NULL,  -- The figure.
+    trainee VARCHAR,  -- The model that was trained.
+    recorded_at TIMESTAMP NOT NULL  -- When it was recorded (UTC).
+);
+
 -- What happened later: exports, reports, notes.
 CREATE TABLE event (
     "at" TIMESTAMP NOT NULL,  -- Write event.at or "at": a bare at is reserved in DuckDB.
@@ -595,3 +604,36 @@ SELECT
     m.behind_hi,  -- Upper end of it.
     m.best_wins  -- Share of targets where best is strictly ahead.
 FROM benchmark_mean m JOIN benchmark b USING (benchmark_id);
+
+-- Which selections helped, by how much, with what: beside the random control of the same run.
+CREATE VIEW v_outcome AS
+WITH measured AS (
+    SELECT
+        o.selection_id, o.metric, o.trainee, count(*) AS times, avg(o.value) AS mean,
+        min(o.value) AS least, max(o.value) AS most
+    FROM outcome o GROUP BY ALL
+)
+SELECT
+    s.selection_id,  -- The selection.
+    s.name,  -- Its name.
+    s.run_id,  -- Its run.
+    s.target,  -- Target task, or joint.
+    s.method,  -- What ranked.
+    s.role,  -- main or control.
+    s.n_selected,  -- Picks.
+    s.n_tokens,  -- Tokens of all picks as the budget counts them.
+    m.metric,  -- What was measured.
+    m.trainee,  -- The model that was trained.
+    m.times,  -- How often it was recorded: seeds, for instance.
+    m.mean,  -- Mean of what was recorded.
+    m.least,  -- Least of it.
+    m.most,  -- Most of it.
+    r.mean AS random_mean,  -- Mean for the random control of the same run and target.
+    m.mean - r.mean AS gain  -- Mean less that of the random control.
+FROM measured m JOIN selection s ON s.selection_id = m.selection_id
+LEFT JOIN (
+    SELECT c.run_id, c.target, x.metric, x.trainee, x.mean
+    FROM measured x JOIN selection c ON c.selection_id = x.selection_id
+    WHERE c.role = 'control' AND c.method = 'random'
+) r ON r.run_id = s.run_id AND r.target IS NOT DISTINCT FROM s.target
+    AND r.metric = m.metric AND r.trainee IS NOT DISTINCT FROM m.trainee;

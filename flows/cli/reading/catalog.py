@@ -250,6 +250,20 @@ def report(
         say(str(write_report(root, row.name)))
 
 
+def outcome(
+    selection: SelectionArgument,
+    metric: Annotated[str, typer.Option(help="What was measured.")],
+    value: Annotated[float, typer.Option(help="The figure.")],
+    trainee: Annotated[str | None, typer.Option(help="The model that was trained.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Record what training on a selection gave; `v_outcome` compares it with the random control."""
+    from storage.export.outcome import record_outcome
+
+    name = record_outcome(find_workspace(workspace), selection, metric, value, trainee)
+    say(f"{name}: {metric} {value:g} recorded")
+
+
 def _table_text(result: "SqlResult") -> str:
     cells = [[_cell(value) for value in row] for row in result.rows]
     return table_text(result.columns, cells) + f"{len(result.rows):,} rows\n"
