@@ -35,8 +35,9 @@ def pool_rows() -> list[dict[str, Any]]:
             {"role": "user", "content": f"Question {n}?"},
             {"role": "assistant", "content": "word " * int(generator.integers(1, 30))},
         ]
+        tool = {"type": "function", "function": {"name": "f"}}
         row = {"messages": talk, "id": n, "license": "MIT" if n % 2 else "CC0", "extra": {"n": n}}
-        rows.append(row | ({"tools": [{"name": "f"}]} if n % 5 == 0 else {}))
+        rows.append(row | ({"tools": [tool]} if n % 5 == 0 else {}))
         if n % 4 == 0:
             rows.append(row | {"id": f"{n}-again", "license": "GPL", "from": "elsewhere"})
             rows[-1]["tools"] = rows[-2].get("tools")
