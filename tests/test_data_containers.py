@@ -325,3 +325,16 @@ def test_a_look_refuses_what_reading_would(
     columns = {"licence": "licence"} if "column" in words else {}
     with pytest.raises(InputError, match=words):
         look_at(PoolSource(str(write(tmp_path / name, content)), columns=columns))
+
+
+def test_a_line_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selection.data.containers.json_files.LONGEST_LINE", 1000)
+    long = json.dumps({"instruction": "Add.", "output": "x" * 1000})
+    fits = json.dumps({"instruction": "Add.", "output": "x" * 900})
+    path = write(tmp_path / "pool.jsonl.gz", gzip.compress(f"{fits}\n{fits}\n{long}".encode()))
+    with pytest.raises(InputError, match=r"line 3: a line is longer"):
+        raw_rows(str(path))
+    write(path, gzip.compress(f"{fits}\n{fits}\n".encode()))
+    assert len(raw_rows(str(path))) == 2

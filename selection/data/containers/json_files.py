@@ -46,13 +46,32 @@ def iter_lines(stream: BinaryIO, name: str) -> Iterator[RawRow]:
 
     A byte order mark may begin any line: joined files have one in the middle.
     """
-    for number, line in enumerate(stream, 1):
+    number = 0
+    while line := _next_line(stream, name, number := number + 1):
         content = line.removeprefix(BOM).strip()
         del line  # the row is kept while others work on it; a line may be long
         if content:
             row = [parse_row(content, name, number)]
             del content
             yield row.pop()
+
+
+def _next_line(stream: BinaryIO, name: str, number: int) -> bytes:
+    """One line; empty at the end. Raises InputError for one that would fill the memory."""
+    line = stream.readline(LONGEST_LINE + 1)
+    if len(line) > LONGEST_LINE:
+        raise InputError(
+            f"a line is longer than {LONGEST_LINE >> 20} MB",
+            file=name,
+            line=number,
+            remedy="A row is one line. Is this another kind of file, or an archive made to fill"
+            " the memory?",
+        )
+    return line
+
+
+LONGEST_LINE = 1 << 28
+"""Bytes of a line of JSON: more than any sample has."""
 
 
 def _is_lines(file: DataFile, encoding: str | None) -> bool:
@@ -62,8 +81,8 @@ def _is_lines(file: DataFile, encoding: str | None) -> bool:
     """
     is_named = file.suffix != ".json"
     with open_utf8(file, encoding) as stream:
-        first = b""
-        for line in stream:
+        first, number = b"", 0
+        while line := _next_line(stream, file.name, number := number + 1):
             if not (content := line.removeprefix(BOM).strip()):
                 continue
             if first or (is_named and not content.startswith(b"[")):
