@@ -32,7 +32,7 @@ def test_every_dropped_row_is_in_the_catalog_and_said_with_its_remedy(
         ("read", "not_text", 1, str(pool), 8, "turn 1: `content` is the number 7, not a text"),
         ("read", "not_text", 1, str(pool), 10, "turn 1: `content` is the number 7, not a text"),
         ("read", "unknown_role", 1, str(pool), 5, "turn 2: role `critic` is not known"),
-        ("filter", "no_response", 1, None, None, None),
+        ("filter", "no_response", 1, str(pool), 12, None),
     ]
     lines = "\n".join(said)
     assert f"dropped 2 not_text (first: {pool}, row 8" in lines

@@ -63,7 +63,7 @@ CREATE TABLE run_drop (
     stage VARCHAR NOT NULL,  -- Where they left: read, filter, ...
     reason VARCHAR NOT NULL,  -- One of a closed set, see docs/failures.md.
     n BIGINT NOT NULL,  -- Rows (stage read) or examples.
-    file VARCHAR,  -- File of a row that was dropped while reading.
+    file VARCHAR,  -- File of the row; of several examples, of the first.
     "row" BIGINT,  -- Its 1-based line or row number.
     detail VARCHAR  -- What is wrong with it.
 );
@@ -485,7 +485,7 @@ SELECT
     d.reason,  -- Why.
     d.n,  -- How many.
     NULL::VARCHAR AS example_id,  -- The example, where known.
-    d.file,  -- File of a row that was dropped while reading, where known.
+    d.file,  -- File of the row, where known; of several examples, of the first.
     d."row",  -- Its 1-based line or row number.
     d.detail,  -- More of the reason.
     NULL::VARCHAR AS other_id  -- The better example that it nearly repeats.

@@ -104,20 +104,25 @@ def _git(*words: str) -> str:
 
 
 def drop_rows(material: Material) -> list[Row]:
-    """Rows dropped while reading, each for itself, then counts of all others by reason."""
+    """Rows dropped while reading, each for itself; then counts by reason, and the first of them."""
     run_id, pool = material.facts.run_id, material.pool
     named = pool.dropped_rows(_NAMED_DROPS)
     rows: list[Row] = [{"run_id": run_id, "stage": "read", "n": 1, **row} for row in named]
     left = Counter(pool.drops)
     left.subtract(str(row["reason"]) for row in named)
-    counts = [("read", reason, n) for reason, n in left.items()]
-    drops = material.given.eligibility.drops.items()
-    counts += [("filter", str(reason), n) for reason, n in drops]
-    return rows + [
-        {"run_id": run_id, "stage": stage, "reason": reason, "n": n}
-        for stage, reason, n in counts
+    rows += [
+        {"run_id": run_id, "stage": "read", "reason": reason, "n": n}
+        for reason, n in left.items()
         if n
     ]
+    eligibility = material.given.eligibility
+    for reason, n in eligibility.drops.items():
+        row: Row = {"run_id": run_id, "stage": "filter", "reason": str(reason), "n": n}
+        if reason in eligibility.first:
+            first = pool.first_occurrence(eligibility.first[reason])
+            row |= {"file": first["file"], "row": first["row"]}
+        rows.append(row)
+    return [row for row in rows if row["n"]]
 
 
 def source_rows(material: Material) -> list[Row]:
