@@ -23,6 +23,7 @@ PRESETS = PAGE.parent.parent / "flows/config/presets"
 PAPER = yaml.safe_load((PRESETS / "paper.yaml").read_text())
 BEST = yaml.safe_load((PRESETS / "best.yaml").read_text())
 MAY_BE_EMPTY = {
+    "Which picks stand in several rows of the files?",
     "Was anything changed by hand?", "What entered only because of one exemplar?",
     "Does a stored score follow from its parts?",
     "Which samples left one by one, and which was kept instead?",

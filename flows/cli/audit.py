@@ -44,6 +44,8 @@ def verify(
     print_table(("state", "what", "name", "detail"), rows)
     counts = summary(findings)
     say(", ".join(f"{n:,} {state}" for state, n in sorted(counts.items())))
+    if expect and not counts.get(ALTERED):
+        say(f"the chain still has {expect}")
     if counts.get(ALTERED) or counts.get(MISSING):
         raise typer.Exit(1)
     if counts.get(IN_PROGRESS):

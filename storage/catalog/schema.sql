@@ -56,8 +56,7 @@ CREATE TABLE run (
     data_licences JSON  -- Ranked examples by licence; "" where the data names none.
 );
 
--- Rows and examples that left before ranking: rows dropped while reading one by one, up to 1,000 of
--- a reason, all others counted by reason.
+-- What left before ranking: of a reason up to 1,000 rows one by one, all others as a count.
 CREATE TABLE run_drop (
     run_id VARCHAR NOT NULL,  -- The run.
     stage VARCHAR NOT NULL,  -- Where they left: read, filter, ...
@@ -189,7 +188,7 @@ CREATE TABLE sample (
     tools JSON  -- Tools as canonical JSON, if any.
 );
 
--- Every row of the pool that holds an example and passes `where`.
+-- Every row of the pool that holds a pick or near miss; all are in pools/<pool id>.
 CREATE TABLE occurrence (
     run_id VARCHAR NOT NULL,  -- The run that read the row.
     example_id VARCHAR NOT NULL,  -- Hash of the content; rows of one content share it.

@@ -140,7 +140,7 @@ def dataset_card(
         n_selected=f"{facts.n_selected:,}",
         n_eligible=f"{facts.selection['n_eligible']:,}",
         targets=_targets(facts),
-        method=_method(facts.selection),
+        method=_method(facts),
         datasets="3.6" if is_plain and not has_tools else "4.7",
         warning=_DEMO_WARNING if facts.run["is_demo"] else "",
         sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
@@ -191,12 +191,16 @@ def _targets(facts: SelectionFacts) -> str:
     return f"the target task{'s' * (len(parts) != 1)} " + ", ".join(parts)
 
 
-def _method(selection: Mapping[str, object]) -> str:
+def _method(facts: SelectionFacts) -> str:
+    selection, config = facts.selection, facts.run["config"]
     if selection["method"] != "jaccard":
         return f"{selection['method']} (a {selection['role']} selection)"
+    assert isinstance(config, Mapping), "the run's config is recorded whole"
+    spaces = " and ".join(str(space["kind"]) for space in config["representation"]["spaces"])
     return (
-        "generalized Jaccard similarity of SAE latents to the exemplars"
-        f" (reduction `{selection['exemplar_reduction']}`, weights `{selection['weights']}`)"
+        f"generalized Jaccard similarity to the exemplars, of the space{'s' * (' ' in spaces)}"
+        f" {spaces.replace('sae', 'SAE latents')} (reduction `{selection['exemplar_reduction']}`,"
+        f" weights `{selection['weights']}`, normalize `{config['ranking']['normalize']}`)"
     )
 
 
