@@ -138,7 +138,7 @@ def sql(
         str, typer.Option("--format", "-f", help="table, csv, json (one object a line), parquet.")
     ] = "table",
     out: Annotated[Path | None, typer.Option(help="File for `-f parquet`.")] = None,
-    seconds: Annotated[float, typer.Option(help="Give up after this time.", min=0.1)] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Give up after this time.", min=0.1)] = 8.0,
     memory: Annotated[int, typer.Option(help="Megabytes that the query may use.", min=64)] = 1000,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
