@@ -38,13 +38,14 @@ sample at a time."""
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02}
 """Largest difference of a token's activations, relative to their norm. Those of 16 bits are not
-measured on a GPU."""
+measured on a GPU, and leave out a quarter of a sample's tokens: in SmolLM2-135M and bfloat16,
+rounding alone changes single tokens by 64 %. What runs a model wrongly changes more of them."""
 _ROUNDING = {
     "float32": 1e-5,
     "bfloat16": 0.01,
     "float16": 2e-3,
 }  # of the stream, where it is added to
-VERSION = 4
+VERSION = 5
 _PREFIX, _LENGTHS = 12, (5, 23, 40, 31, 64)
 _LOOKS_AHEAD = "tokens see those behind them, though the model is called causal"
 _MAX_WINDOW = 512  # longer sliding windows are not exercised
@@ -169,7 +170,7 @@ def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -
         try:
             plan = replace(wanted, depth=depth, batching=batching, looks_ahead=looks_ahead)
             model = build(plan)
-            difference = _difference(model.read_samples(samples), expected)
+            difference = _difference(model.read_samples(samples), expected, dtype)
             problem = f"activations differ by {difference:.1g} of their norm"
         except _FAILURES as error:
             difference, first = float("inf"), (str(error).splitlines() or [""])[0]
@@ -204,13 +205,13 @@ def _plain_activations(
         plain = build(RunPlan("whole", "alone"))
         samples = check_samples(plain.n_vocab, plain.sliding_window, resolved.max_positions)
         expected = plain.read_samples(samples)
-        again = _difference(plain.read_samples(samples), expected)
+        again = _difference(plain.read_samples(samples), expected, dtype)
         begun = [sample[: max(1, len(sample) // 2)] for sample in samples]
         cut = [
             [part[: len(tokens)] for part in parts]
             for parts, tokens in zip(expected, begun, strict=True)
         ]
-        unlike = _difference(plain.read_samples(begun), cut)
+        unlike = _difference(plain.read_samples(begun), cut, dtype)
         added = plain.added_errors(samples[-1], _ROUNDING[dtype])
     except InputError:
         raise
@@ -258,15 +259,20 @@ def _refuse_what_is_not_added(errors: Mapping[Hookpoint, float], folder: Path) -
 
 
 def _difference(
-    computed: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]]
+    computed: Sequence[Sequence[torch.Tensor]],
+    expected: Sequence[Sequence[torch.Tensor]],
+    dtype: str,
 ) -> float:
     """Largest over samples, hookpoints and tokens, relative to the token's norm; NaN is infinite.
 
-    Both hold, for each sample, one (t, d_model) tensor for each hookpoint.
+    Both hold, for each sample, one (t, d_model) tensor for each hookpoint. See TOLERANCES for what
+    16 bits leave out.
     """
     largest = 0.0
     for ours, theirs in zip(computed, expected, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             relative = (one - other).norm(dim=1) / other.norm(dim=1).clamp_min(1e-6)
-            largest = max(largest, float(relative.nan_to_num(float("inf")).max()))
+            ordered = relative.nan_to_num(float("inf"), float("inf")).sort().values
+            left_out = 0 if dtype == "float32" else len(ordered) // 4
+            largest = max(largest, float(ordered[len(ordered) - 1 - left_out]))
     return largest
