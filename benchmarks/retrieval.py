@@ -1,10 +1,12 @@
 r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the winners.
 
     python -m benchmarks.retrieval --pool pool.parquet --targets targets.jsonl --workspace DIR \
-        [--subpool ids.txt --encoder FOLDER] [--page docs/retrieval.md]
+        [--subpool ids.txt] [--encoder FOLDER] [--causal-lm FOLDER --sae FOLDER] [--page PAGE]
 
 The packaged model reads the whole pool in both settings. With `--encoder`, a pretrained sentence
-encoder reads the rows of `--subpool`, through an SAE that is first trained on its activations.
+encoder reads the rows of `--subpool`, through an SAE that is first trained on its activations; with
+`--causal-lm`, a causal language model reads them, in bfloat16, through the SAE that is given (see
+benchmarks.causal_lm). With both, the packaged model reads these rows too, and the three are pooled.
 Vectors, results and the SAE stay in the workspace: a killed run goes on, a second one only reads.
 """
 
@@ -12,6 +14,8 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from flows.bench_retrieval import bench_retrieval
 from flows.benchmark.methods import DEFAULT
@@ -23,7 +27,7 @@ from flows.config.model import ComputeConfig
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.train_sae import train_sae
-from selection.evaluation.metrics import N_RESAMPLES
+from selection.evaluation.metrics import N_RESAMPLES, bootstrap_mean
 from selection.evaluation.summary import BEST, MethodSummary
 from storage.catalog.snapshot import open_snapshot
 from storage.files.atomic import write_bytes
@@ -71,25 +75,36 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True, help="keeps vectors and results")
     parser.add_argument("--subpool", type=Path, help="ids of the rows that the encoder reads")
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder")
+    parser.add_argument("--causal-lm", type=Path, help="folder of a causal language model")
+    parser.add_argument("--sae", type=Path, help="folder of its SAE")
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
     workspace = open_workspace(arguments.workspace)
     start_prefect()()
     with listening(for_terminal()):
-        packaged = of_packaged_model(arguments, workspace)
+        packaged = of_packaged_model(arguments, workspace, None)
         encoder = of_encoder(arguments, workspace) if arguments.encoder else None
-    text = "".join(page(packaged, encoder, _seconds(workspace, packaged)))
+        causal = of_causal_lm(arguments, workspace) if arguments.causal_lm else None
+        pooled = []
+        if encoder is not None and causal is not None:
+            pooled = [of_packaged_model(arguments, workspace, arguments.subpool), encoder, causal]
+    text = "".join(page(packaged, encoder, causal, pooled, _seconds(workspace, packaged)))
     print(text)
     if arguments.page is not None:
         write_bytes(arguments.page, text.encode())
 
 
-def of_packaged_model(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
-    """All methods on the packaged model, both settings, all rows."""
+def of_packaged_model(
+    arguments: argparse.Namespace, workspace: Workspace, subpool: Path | None
+) -> Outcome:
+    """All methods on the packaged model, both settings; all rows, or those of a sub-pool."""
     bos = workspace.root / "bench" / "paper_bos.yaml"
     write_bytes(bos, PAPER_BOS.encode())
     request = BenchRequest(
-        pool=str(arguments.pool), targets=str(arguments.targets), methods=(*DEFAULT, str(bos))
+        pool=str(arguments.pool),
+        targets=str(arguments.targets),
+        subpool=None if subpool is None else str(subpool),
+        methods=(*DEFAULT, str(bos)),
     )
     return bench_retrieval(request, str(workspace.root))[0]
 
@@ -116,9 +131,29 @@ def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
     return bench_retrieval(request, str(workspace.root))[0]
 
 
-def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -> Iterator[str]:
+def of_causal_lm(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
+    """All methods on a causal language model, on the rows of the sub-pool."""
+    request = BenchRequest(
+        pool=str(arguments.pool),
+        targets=str(arguments.targets),
+        subpool=None if arguments.subpool is None else str(arguments.subpool),
+        model=str(arguments.causal_lm),
+        sae=str(arguments.sae),
+        dtype="bfloat16",
+    )
+    return bench_retrieval(request, str(workspace.root))[0]
+
+
+def page(
+    packaged: Outcome,
+    encoder: Outcome | None,
+    causal: Outcome | None,
+    pooled: Sequence[Outcome],
+    seconds: Sequence[float],
+) -> Iterator[str]:
     """The Markdown page, piece by piece.
 
+    pooled:  one comparison a model, of the same rows and targets; they are averaged.
     seconds: what runs of the packaged model's comparison took, from an empty workspace and again.
     """
     yield INTRO.format(
@@ -138,6 +173,44 @@ def page(packaged: Outcome, encoder: Outcome | None, seconds: Sequence[float]) -
             " compared with those above); the SAE was trained on 800,000 tokens of the pool.\n\n"
         )
         yield from _tables(encoder)
+    if causal is not None:
+        yield (
+            f"\n## A causal language model\n\n`{Path(causal.request.model).name}` in bfloat16, read"
+            f" where its SAE was trained, the same {len(causal.pool):,} rows.\n\n"
+        )
+        yield from _tables(causal)
+    if pooled:
+        yield (
+            f"\n## Three models together\n\nThe same {len(pooled[0].pool):,} rows and targets. A"
+            " target's value is the mean over models and settings; intervals resample targets."
+            " A baseline stands by its best variant on each model and setting.\n\n"
+        )
+        yield _together(pooled)
+
+
+def _together(outcomes: Sequence[Outcome]) -> str:
+    """Methods that every model was compared with: means, and how far `best` is ahead."""
+    tables = [
+        {summary.method: summary.measures["ndcg"] for summary in summaries}
+        for outcome in outcomes
+        for summaries in outcome.summaries.values()
+    ]
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    values = {name: np.mean([table[name] for table in tables], axis=0) for name in names}
+    rows = []
+    for name in sorted(names, key=lambda name: -float(values[name].mean())):
+        behind = bootstrap_mean(values[BEST] - values[name])
+        ahead = f"{behind.mean:+.3f} [{behind.lo:+.3f}, {behind.hi:+.3f}]"
+        losses = sum(float(table[BEST].mean()) < float(table[name].mean()) for table in tables)
+        rows.append(
+            [
+                f"**{name}**" if name == BEST else name,
+                f"{values[name].mean():.3f}",
+                "" if name == BEST else ahead,
+                "" if name == BEST else f"{losses} of {len(tables)}",
+            ]
+        )
+    return _markdown(["method", "nDCG@1000", "best - it", "best behind it"], rows)
 
 
 def _tables(outcome: Outcome) -> Iterator[str]:

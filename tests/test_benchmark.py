@@ -15,9 +15,11 @@ from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
 from flows.benchmark.methods import BASELINES, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
-from flows.benchmark.run import Outcome, run_benchmark
+from flows.benchmark.run import Outcome, _identity, run_benchmark
+from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
 from flows.cli.bench import comparison_lines
+from flows.config.base import Dtype
 from flows.config.data import BenchRequest
 from selection.core.errors import InputError
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets, turns_of
@@ -308,7 +310,7 @@ def test_losers_are_named(outcome: Outcome) -> None:
 
 
 def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome) -> None:
-    text = "".join(retrieval.page(outcome, None, [600.0, 6.0]))
+    text = "".join(retrieval.page(outcome, None, outcome, [outcome] * 3, [600.0, 6.0]))
     for setting, summaries in outcome.summaries.items():
         part = text.partition(f"### Setting {setting}")[2].partition("### ")[0]
         for summary in summaries:
@@ -319,6 +321,12 @@ def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome)
         for target in outcome.targets:
             assert f"| {target.name} | " in part
     assert "took 10 minutes" in text
+    together = text.partition("## Three models together")[2]
+    for name in ("best", "bm25"):  # one outcome three times: the mean of its settings
+        found = [s for each in outcome.summaries.values() for s in each if s.method == name]
+        mean = np.mean([summary.ndcg["all"].mean for summary in found])
+        rows = [row for row in together.splitlines() if row.startswith("|") and name in row]
+        assert f"{mean:.3f}" in rows[0]
 
 
 def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None:
@@ -334,6 +342,25 @@ def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None
 def resolved(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of a method, defaults filled in."""
     return _ranking("cell", {"preset": "best", **config}, UnderTest(), "cell").settings
+
+
+def test_the_dtype_is_that_of_every_method_and_of_its_results(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Results in one are never taken for those in another."""
+    pool, targets = read_labelled_pool(files[0]), read_labelled_targets(files[1])
+    identities = []
+    dtypes: tuple[Dtype, ...] = ("auto", "bfloat16")
+    for dtype in dtypes:
+        given = UnderTest(dtype=dtype)
+        bench = BenchPool(pool, targets, "full", open_workspace(tmp_path), given)
+        methods = find_methods(["best", "rds"], given)
+        reading = Scorers(bench, methods).reading
+        assert reading.config.model.dtype == dtype
+        assert {each.config.model.dtype for each in reading.representers} == {dtype}
+        assert reading.model.dtype == ("float32" if dtype == "auto" else dtype)
+        identities.append([_identity(method, bench) for method in methods])
+    assert [a == b for a, b in zip(*identities, strict=True)] == [False, False]
 
 
 def test_the_best_split_is_where_relatives_outnumber_the_others_by_most() -> None:

@@ -20,6 +20,7 @@ from selection.models.resolve import resolve_model
 from selection.rendering.renderer import renderer_for
 from selection.sae.formats.load import load_sae
 from selection.sae.quality import measure
+from selection.sae.training.train import train_sae
 
 N_ROWS = 600
 BLOCKS = (Hookpoint("resid", 0), Hookpoint("resid", 2))
@@ -75,6 +76,10 @@ def test_kept_activations_are_the_models_and_a_second_run_goes_on(
     quality = measure(coder, kept.chunks(BLOCKS[1], held_out=True))
     assert first["topk-64-4/layers.2"]["fvu"] == round(quality.fvu or 0.0, 4)
     assert first["topk-64-4/layers.2"]["l0"] == 4.0
+    # Each is trained on its own activations, whatever was trained before it.
+    settings = causal_lm.settings_of("topk:64:4", 20_000)
+    alone, _ = train_sae(kept.batches(BLOCKS[1], settings.batch_tokens, settings.seed), settings)
+    torch.testing.assert_close(coder.encoder_weight, alone.encoder_weight)
     lost = kept.file(1, BLOCKS[1])
     before = lost.read_bytes()
     lost.unlink()

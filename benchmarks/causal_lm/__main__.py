@@ -98,7 +98,7 @@ def trained(
         coder, report = train_sae(
             kept.batches(hookpoint, settings.batch_tokens, settings.seed),
             settings,
-            checkpoint=folder.with_suffix(".pt"),
+            checkpoint=folder.with_name(f"{folder.name}.pt"),
             checkpoint_every=50,
         )
         coder = coder.trained_on(model.name, model.weights_sha256, f"layers.{hookpoint.block}")

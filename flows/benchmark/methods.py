@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.config.base import Dtype
 from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
 from selection.core.errors import InputError
@@ -58,6 +59,7 @@ class UnderTest:
     model: str = "demo"
     sae: str = "demo"
     hookpoint: str = ""
+    dtype: Dtype = "auto"
     encoder: str | None = None
     scores: Mapping[str, str] | None = None
 
@@ -166,7 +168,8 @@ def _ranking(name: str, config: Mapping[str, Any], given: UnderTest, source: str
     """A method from a config; the model and SAE under test stand where it names none."""
     rendering = {**config.get("rendering", {})}
     rendering.setdefault("max_length", MAX_LENGTH)
-    under = {"model": {"name": given.model, "hookpoint": given.hookpoint}, "sae": given.sae}
+    model = {"name": given.model, "hookpoint": given.hookpoint, "dtype": given.dtype}
+    under = {"model": model, "sae": given.sae}
     resolved = resolve(
         {
             **under,

@@ -78,7 +78,12 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     """Measure what is not measured yet, and summarize all of it."""
     started, clock = datetime.now(UTC), time.monotonic()
     given = UnderTest(
-        request.model, request.sae, request.hookpoint, request.encoder, request.scores
+        model=request.model,
+        sae=request.sae,
+        hookpoint=request.hookpoint,
+        dtype=request.dtype,
+        encoder=request.encoder,
+        scores=request.scores,
     )
     methods = find_methods(request.methods, given)
     with stage("labels", unit="rows") as handle:
@@ -166,6 +171,7 @@ def _identity(method: Method, bench: BenchPool) -> list[object]:
             model_input.model.weights_sha256,
             str(model_input.hookpoint),
             model_input.renderer.settings,
+            config.model.dtype,
         ]
         if method.config is not None:
             identity.append(load_sae(sae_path(config)).info.sae_id)

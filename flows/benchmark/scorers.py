@@ -78,7 +78,7 @@ class Scorers:
                 "pool": "benchmark",
                 "exemplars": "benchmark",
                 "budget": {"examples": 1},
-                "model": {"name": given.model, "hookpoint": given.hookpoint},
+                "model": {"name": given.model, "hookpoint": given.hookpoint, "dtype": given.dtype},
                 "sae": {"path": given.sae},
                 "rendering": {"max_length": MAX_LENGTH},
             }

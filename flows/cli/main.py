@@ -274,6 +274,7 @@ def bench_retrieval(
     model: Annotated[str, typer.Option(help="Model under test.")] = "demo",
     sae: Annotated[str, typer.Option(help="SAE under test.")] = "demo",
     hookpoint: Annotated[str, typer.Option(help="Default: where the SAE was trained.")] = "",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "auto",
     encoder: Annotated[str | None, typer.Option(help="Folder of a sentence encoder.")] = None,
     scores: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE with columns id, score and maybe target.")
@@ -293,6 +294,7 @@ def bench_retrieval(
         model=model,
         sae=sae,
         hookpoint=hookpoint,
+        dtype=dtype,
         encoder=encoder,
         scores=parse_overrides(scores),
     )

@@ -1,11 +1,14 @@
 """The base of all config sections: unknown keys are errors, short forms are accepted."""
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 DEMO = "demo"
 """Name of the packaged demonstration model and SAE."""
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Of a model's weights and activations."""
 
 
 class Strict(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from flows.config.base import DEMO, Strict, as_list
+from flows.config.base import DEMO, Dtype, Strict, as_list
 from selection.records import PoolSource
 
 
@@ -121,6 +121,7 @@ class BenchRequest(Strict):
     model: str = Field(DEMO, description="Model that every method reads.")
     sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")
     hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
+    dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
     encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
     scores: dict[str, str] = Field(
         default_factory=dict, description="Name -> file with columns id, score, maybe target."

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from flows.config.base import DEMO, Strict
+from flows.config.base import DEMO, Dtype, Strict
 from selection.sae.training.settings import TrainSettings
 
 
@@ -24,9 +24,7 @@ class ModelConfig(Strict):
         "",
         description="`resid@4` (block) or `resid@0.5` (relative depth); empty: that of the SAE.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: float32 on CPU, bfloat16 on CUDA."
-    )
+    dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: CUDA where there is a GPU, else the CPU."
     )
