@@ -165,7 +165,7 @@ class Runs:
     def sorted_loop(self) -> SparseRows:
         """(b)."""
         order = np.argsort(-self.lengths, kind="stable")
-        return self._loop(DenseLoop(self.cut._module, self.shape.block, self.head), order)
+        return self._loop(DenseLoop(self.cut.module, self.shape.block, self.head), order)
 
     def _loop(self, loop: DenseLoop, order: np.ndarray[Any, np.dtype[np.int64]]) -> SparseRows:
         samples = self.renderer.render_batch(self.messages)

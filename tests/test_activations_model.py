@@ -180,7 +180,7 @@ def test_only_blocks_up_to_the_hookpoint_are_built(saved_model: Path) -> None:
     resolved = resolve_model(saved_model)
     shallow = load_activation_model(resolved, Hookpoint("resid", 0), device="cpu")
     deep = load_activation_model(resolved, Hookpoint("resid", 3), device="cpu")
-    sizes = [sum(w.numel() for w in model._module.parameters()) for model in (shallow, deep)]
+    sizes = [sum(w.numel() for w in model.module.parameters()) for model in (shallow, deep)]
     assert sizes[0] < sizes[1]
 
 

@@ -242,7 +242,7 @@ def test_a_model_that_adds_tokens_of_its_own_is_refused(
     """As CPMAnt does: what would be read for a token is another one's."""
     model = load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 1), "cpu")
     watched = model._outputs
-    run = model._module.forward
+    run = model.module.forward
 
     def longer(*args: Any, **options: Any) -> Any:
         out = run(*args, **options)
@@ -250,7 +250,7 @@ def test_a_model_that_adds_tokens_of_its_own_is_refused(
             watched[hookpoint] = torch.cat([states[:, :3], states], dim=1)
         return out
 
-    monkeypatch.setattr(model._module, "forward", longer)
+    monkeypatch.setattr(model.module, "forward", longer)
     with pytest.raises(InputError, match="gives 8 activations at resid@1 for 5 tokens"):
         model.read_samples([np.arange(7, 12, dtype=np.uint32)])
 

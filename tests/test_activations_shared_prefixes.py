@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selection.activations.batching import ActivationBatch, iter_activations, tokens_to_run
 from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.sparse import to_dense
-from selection.evaluation.baselines.dense import GateReader
+from selection.evaluation.baselines.dense import OutputReader, gate_of
 from selection.models.hookpoints import Hookpoint, parse_hookpoint
 from selection.models.resolve import resolve_model
 from selection.records import Rendered
@@ -61,7 +61,7 @@ class Ran:
 
     def __init__(self, model: ActivationModel) -> None:
         self.rows: list[int] = []
-        model._module.register_forward_pre_hook(self._keep, with_kwargs=True)
+        model.module.register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def _keep(self, module: object, args: object, kwargs: dict[str, Any]) -> None:
         self.rows.append(kwargs["input_ids"].shape[1])
@@ -130,7 +130,7 @@ def test_gates_are_read_at_the_tokens_of_every_sample(tiny_model_dir: Path) -> N
     for share in (True, False):
         model = load_activation_model(resolved, Hookpoint("resid", 1), "cpu", share_prefixes=share)
         gates: dict[int, torch.Tensor] = {}
-        with GateReader(model, 1) as reader:
+        with OutputReader(gate_of(model.blocks[1])) as reader:
             for batch in iter_activations(model, samples, 1000):
                 values = reader.counted(batch)
                 assert len(values) == len(batch.token_ids)

@@ -273,7 +273,7 @@ def test_a_damaged_folder_is_the_same_model_or_refused(
     except InputError:
         return
     if resolved.weights_sha256 == before.weights_sha256:
-        ours = dict(model._module.named_parameters())
+        ours = dict(model.module.named_parameters())
         stored = load_file(tiny_model_dir / WEIGHTS)
         for name, tensor in ours.items():
             assert torch.equal(tensor, stored[f"model.{name}"].to(tensor.dtype))

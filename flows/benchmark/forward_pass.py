@@ -19,6 +19,7 @@ from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows
 from flows.stages.represent.representer import Representer
+from selection.activations.batching import ActivationBatch, mask_in_batch
 from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.hashing import content_id
 from selection.core.sparse import take
@@ -31,7 +32,7 @@ from storage.files.atomic import write_atomically
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import as_bytes, open_shards, write_shard
 
-VERSION = 2
+VERSION = 3
 UNIT = 2048
 
 
@@ -40,13 +41,15 @@ class ForwardPass:
     """What one pass reads of one model.
 
     representers: of SAE vectors, all of the same model; their renderings differ in what they count.
-    blocks:       block number of each dense reading, `sae` and `last`.
-    gate_k:       gate neurons kept per token at the block of the SAE; None reads no gate.
+    dense:        whether dense vectors are read too: `last`, and `sae` where sae_block is given.
+    sae_block:    the block of the SAE.
+    gate_k:       gate neurons kept per token there; None reads no gate.
     """
 
     bench: BenchPool
     config: SelectConfig
-    blocks: Mapping[str, int]
+    dense: bool
+    sae_block: int | None
     gate_k: int | None
     representers: tuple[Representer, ...] = ()
 
@@ -74,7 +77,11 @@ class ForwardPass:
     @property
     def hookpoints(self) -> list[Hookpoint]:
         """Everything that is read, shallow first."""
-        hookpoints = {Hookpoint("resid", block) for block in self.blocks.values()}
+        hookpoints = set()
+        if self.dense:
+            last = self._model_input.model.n_layers - 1
+            blocks = {last} if self.sae_block is None else {last, self.sae_block}
+            hookpoints = {Hookpoint("resid", block) for block in blocks}
         hookpoints |= {representer.model_input.hookpoint for representer in self.representers}
         return sorted(hookpoints, key=lambda each: (each.block, each.site))
 
@@ -113,7 +120,7 @@ class ForwardPass:
                 "model": self._model_input.model.weights_sha256,
                 "rendering": self._model_input.renderer.rendering_id,
                 "pool": self.bench.prepared.pool_id,
-                "blocks": dict(self.blocks),
+                "sae_block": self.sae_block,
                 "gate_k": self.gate_k,
                 "dtype": self.config.model.dtype,
                 "version": VERSION,
@@ -137,7 +144,7 @@ class ForwardPass:
         return self.folder / f"unit-{first:09d}.npz"
 
     def _is_complete(self, rows: NDArray[np.int64]) -> bool:
-        if self.blocks and not self._file(int(rows[0])).exists():
+        if self.dense and not self._file(int(rows[0])).exists():
             return False
         for representer, rendered in zip(self.representers, self.rendered_for, strict=True):
             keys = rendered.keys()[rows][rendered.usable()[rows]]
@@ -168,12 +175,18 @@ class ForwardPass:
 
         samples_by_head: the samples with each representer's content mask; default: as they are.
         """
-        tables = DenseTables(len(samples), self.model, self.blocks, self.gate_k)
-        budget = self.config.compute.tokens_per_batch
+        budget, by_head = self.config.compute.tokens_per_batch, samples_by_head
+        if not self.dense:
+            return {}, represent_heads(samples, self.model, self.heads, budget, None, by_head)
+        tables = DenseTables(len(samples), self.model, self.sae_block, self.gate_k)
+        whole = [replace(each, content_mask=_everything(each)) for each in samples]
+
+        def add(batch: ActivationBatch) -> None:
+            tables.add(batch, mask_in_batch(batch, whole, samples))
+
+        by_head = by_head or [samples] * len(self.heads)
         with tables:
-            sparse = represent_heads(
-                samples, self.model, self.heads, budget, tables.add, samples_by_head
-            )
+            sparse = represent_heads(whole, self.model, self.heads, budget, add, by_head)
         return tables.by_name, sparse
 
     def exemplars(self) -> dict[str, dict[str, NDArray[np.float32]]]:
@@ -200,6 +213,11 @@ class ForwardPass:
         for first in range(0, self.bench.prepared.n_examples, UNIT):
             with np.load(self._file(first)) as stored:
                 yield stored[name]
+
+
+def _everything(sample: Rendered) -> NDArray[np.bool_]:
+    """The mask that counts all tokens, where any is counted."""
+    return np.full_like(sample.content_mask, sample.content_mask.any())
 
 
 def _save(temp: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -64,6 +64,7 @@ class UnderTest:
     scores: Mapping[str, str] | None = None
 
 
+_LAST = "hidden_states[-1], all tokens"
 _DENSE = tuple(f"{at}/{reduction}" for at in ("sae", "last") for reduction in REDUCTIONS)
 _PLAIN_AND_IDF = tuple(
     f"{weighting}/{reduction}" for weighting in ("plain", "idf") for reduction in REDUCTIONS
@@ -78,9 +79,9 @@ BASELINES: dict[str, Method] = {
         Method("tfidf", "tfidf", REDUCTIONS, {"tf": "1 + ln", "idf": "smooth", "words": "search"}),
         Method("bm25", "bm25", BY_SCORES, {"k1": 1.5, "b": 0.75, "words": "search"}),
         Method("dsir", "dsir", tuple(DSIR_SMOOTHING), {"grams": 2, "buckets": 10_000}),
-        Method("rds", "dense", _DENSE, {"tokens": "mean"}),
-        Method("rds+", "dense", _DENSE, {"tokens": "position"}),
-        Method("rds_centered", "dense", _DENSE, {"tokens": "mean", "center": True}),
+        Method("rds", "dense", _DENSE, {"tokens": "mean", "last": _LAST}),
+        Method("rds+", "dense", _DENSE, {"tokens": "position", "last": _LAST}),
+        Method("rds_centered", "dense", _DENSE, {"tokens": "mean", "last": _LAST, "center": True}),
         Method("tokens", "tokens", (*_PLAIN_AND_IDF, *_COSINE), {}),
         Method("gate", "gate", (*REDUCTIONS, *_COSINE), {"k": 32}),
         Method("split_relu", "split_relu", REDUCTIONS, {}),
@@ -105,7 +106,9 @@ def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
             methods.append(_by_name(name, given))
     if given.encoder:
         where = Path(given.encoder)
-        methods.append(Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean"}, path=where))
+        methods.append(
+            Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean", "last": _LAST}, path=where)
+        )
     for name, file in (given.scores or {}).items():
         methods.append(Method(name, "external", ("given",), {}, path=Path(file)))
     known = [method.name for method in methods]

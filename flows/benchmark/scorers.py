@@ -95,10 +95,7 @@ class Scorers:
     def reading(self) -> ForwardPass:
         """The one pass over the model under test."""
         model_input = open_model_input(self.base)
-        blocks: dict[str, int] = {}
-        wanted = {method.kind for method in self.methods}
-        if wanted & {"dense", "gate", "split_relu"}:
-            blocks = {"sae": model_input.hookpoint.block, "last": model_input.model.n_layers - 1}
+        dense = any(m.kind in ("dense", "gate", "split_relu") for m in self.methods)
         representers = {
             each.representation_id: each
             for own in self.representers.values()
@@ -107,7 +104,8 @@ class Scorers:
             and tokens_of(each.model_input) == tokens_of(model_input)
         }
         gate = next((int(m.settings["k"]) for m in self.methods if m.kind == "gate"), None)
-        reading = ForwardPass(self.bench, self.base, blocks, gate, tuple(representers.values()))
+        block, own = model_input.hookpoint.block, tuple(representers.values())
+        reading = ForwardPass(self.bench, self.base, dense, block, gate, own)
         reading.run()
         return reading
 
@@ -116,8 +114,7 @@ class Scorers:
         if method.kind != "encoder":
             return self.reading
         config = self.config_of(method)
-        last = open_model_input(config).model.n_layers - 1
-        reading = ForwardPass(self.bench, config, {"last": last}, None)
+        reading = ForwardPass(self.bench, config, dense=True, sae_block=None, gate_k=None)
         reading.run()
         return reading
 

@@ -57,6 +57,7 @@ class ActivationModel:
     resolved:     the model's files and sizes.
     hookpoints:   where activations are read, all in one pass.
     plan:         how it is run.
+    module:       what is run, of transformers.
     device:       where it runs.
     dtype:        of its weights, e.g. "float32".
     n_vocab:      token ids that it knows.
@@ -78,7 +79,7 @@ class ActivationModel:
         self.packs = plan.batching in ("shared", "packed")
         self.shares = plan.batching == "shared" and self.is_causal
         self.plan_reduced = False
-        self._module = module
+        self.module = module
         weights = next(module.parameters())
         self.device = weights.device
         self.dtype = str(weights.dtype).removeprefix("torch.")
@@ -99,12 +100,12 @@ class ActivationModel:
     def module_name(self, hookpoint: Hookpoint) -> str:
         """How the part of the model is called whose output this hookpoint is."""
         part = part_of(self.blocks[hookpoint.block], hookpoint.site)
-        return next(name for name, module in self._module.named_modules() if module is part)
+        return next(name for name, module in self.module.named_modules() if module is part)
 
     @property
     def sliding_window(self) -> int | None:
         """Tokens that local attention sees; None without any."""
-        window = getattr(self._module.config, "sliding_window", None)
+        window = getattr(self.module.config, "sliding_window", None)
         return window if isinstance(window, int) and window > 0 else None
 
     @property
@@ -241,7 +242,7 @@ class ActivationModel:
             arrays = visibility_of(positions, shared)
             seen = Visibility(*(self._to_device(torch.from_numpy(each)) for each in arrays))
         with packed([len(each) for each in unshared], looked_up, seen):
-            self._module(
+            self.module(
                 input_ids=self._to_device(ids)[None],
                 position_ids=self._to_device(position_ids)[None],
                 **options,
@@ -261,7 +262,7 @@ class ActivationModel:
         if needs_mask and lengths.min() < lengths.max():
             real = np.arange(padded.shape[1]) < lengths[:, None]
             masked["attention_mask"] = self._to_device(torch.from_numpy(real.astype(np.int64)))
-        self._module(input_ids=self._to_device(torch.from_numpy(padded)), **masked, **options)
+        self.module(input_ids=self._to_device(torch.from_numpy(padded)), **masked, **options)
         width = padded.shape[1]
         return [row * width + np.arange(n) for row, n in enumerate(lengths.tolist())]
 

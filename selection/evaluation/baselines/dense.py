@@ -2,9 +2,12 @@
 
 A baseline must not cost another pass over the same model: `represent_heads` shows its batches,
 and the functions here make of them what baselines compare.
+
+The last states are read as RDS and RDS+ are published: `hidden_states[-1]` of transformers, which
+is after the final norm where a model has one, of all tokens of a sample, template included.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,28 +22,28 @@ from selection.models.hookpoints import Hookpoint
 from selection.representation.aggregate import FloatRows
 
 
-class GateReader:
-    """Reads what gates one block's MLP while a model runs; use it in a `with` block."""
+class OutputReader:
+    """Reads the output of a part of a model while it runs; use it in a `with` block."""
 
-    def __init__(self, model: ActivationModel, block: int) -> None:
-        """Watch block `block`. Raises InputError when the MLP has no gate."""
-        self._gate = gate_of(model.blocks[block])
+    def __init__(self, part: torch.nn.Module) -> None:
+        """Watch a module: a tensor, or the first of several."""
+        self._part = part
         self._output: torch.Tensor | None = None
 
-    def __enter__(self) -> "GateReader":
+    def __enter__(self) -> "OutputReader":
         """Begin to watch."""
-        self._handle = self._gate.register_forward_hook(self._keep)
+        self._handle = self._part.register_forward_hook(self._keep)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop watching."""
         self._handle.remove()
 
-    def _keep(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        self._output = output
+    def _keep(self, module: torch.nn.Module, inputs: object, output: Any) -> None:
+        self._output = output if isinstance(output, torch.Tensor) else output[0]
 
     def counted(self, batch: ActivationBatch) -> torch.Tensor:
-        """Inputs of the gate's nonlinearity at the tokens of the last batch, (n, d_mlp) float32."""
+        """Output at the tokens of the last batch, (n, d) float32."""
         if self._output is None:
             raise RuntimeError("the model has not run")
         index = torch.from_numpy(batch.row_positions[batch.index]).to(self._output.device)
@@ -51,46 +54,66 @@ class GateReader:
 class DenseTables:
     """Dense readings of n samples, gathered from the batches of a model; use it in a `with` block.
 
-    by_name: (n, d) float32 each: `<block>/mean` and `<block>/position` for every named block; at
-    the block `sae` also `split_relu`, and `gate` where gate neurons are read.
+    by_name: (n, d) float32 each: `<reading>/mean` and `<reading>/position` of every reading; with
+    `sae` also `split_relu`, and `gate` where gate neurons are read.
     """
 
     def __init__(
-        self, n: int, model: ActivationModel, blocks: Mapping[str, int], gate_k: int | None
+        self, n: int, model: ActivationModel, sae_block: int | None, gate_k: int | None
     ) -> None:
-        """Start empty. gate_k: gate neurons kept per token; None reads no gate."""
+        """Start empty; the model must be read to its last block.
+
+        sae_block: the block of the reading `sae`, beside `last`; None reads `last` alone.
+        gate_k:    gate neurons kept per token at that block; None reads no gate.
+        """
         self.by_name: dict[str, NDArray[np.float32]] = {}
-        self._n, self._model, self._blocks, self._gate_k = n, model, blocks, gate_k
-        self._gate = None if gate_k is None else GateReader(model, blocks["sae"])
+        self._n, self._model, self._sae_block, self._gate_k = n, model, sae_block, gate_k
+        self._final = OutputReader(model.module)
+        self._gate = None
+        if gate_k is not None and sae_block is not None:
+            self._gate = OutputReader(gate_of(model.blocks[sae_block]))
 
     def __enter__(self) -> "DenseTables":
-        """Begin to watch the gate."""
-        if self._gate is not None:
-            self._gate.__enter__()
+        """Begin to watch."""
+        for reader in filter(None, (self._final, self._gate)):
+            reader.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop watching."""
-        if self._gate is not None:
-            self._gate.__exit__(*error)
+        for reader in filter(None, (self._final, self._gate)):
+            reader.__exit__(*error)
 
-    def add(self, batch: ActivationBatch) -> None:
-        """Write what a batch gives its samples."""
-        for name, values in self._means(batch):
+    def add(self, batch: ActivationBatch, content: NDArray[np.bool_]) -> None:
+        """Write what a batch of all tokens gives its samples; content: (n,) its content tokens."""
+        self._write(batch, _by_token("last", self._final.counted(batch), batch))
+        if self._sae_block is not None:
+            self._write(batch, self._of_content(batch.only(content)))
+
+    def _write(
+        self, batch: ActivationBatch, means: Iterator[tuple[str, NDArray[np.float32]]]
+    ) -> None:
+        for name, values in means:
             table = self.by_name.setdefault(name, np.zeros((self._n, values.shape[1]), np.float32))
             table[batch.rows] = values
 
-    def _means(self, batch: ActivationBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def _of_content(self, batch: ActivationBatch) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        assert self._sae_block is not None
+        hidden = batch.at(self._model.hookpoints.index(Hookpoint("resid", self._sae_block)))
+        yield from _by_token("sae", hidden, batch)
         sizes = (batch.sample_of_token, len(batch.rows))
-        for name, block in self._blocks.items():
-            hidden = batch.at(self._model.hookpoints.index(Hookpoint("resid", block)))
-            yield f"{name}/mean", token_means(hidden, *sizes, by_position=False)
-            yield f"{name}/position", token_means(hidden, *sizes, by_position=True)
-            if name == "sae":
-                yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
+        yield "split_relu", token_means(split_by_sign(hidden), *sizes, by_position=False)
         if self._gate is not None and self._gate_k is not None:
             top = top_gates(self._gate.counted(batch), self._gate_k)
             yield "gate", token_means(top, *sizes, by_position=False)
+
+
+def _by_token(
+    name: str, hidden: torch.Tensor, batch: ActivationBatch
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    sizes = (batch.sample_of_token, len(batch.rows))
+    yield f"{name}/mean", token_means(hidden, *sizes, by_position=False)
+    yield f"{name}/position", token_means(hidden, *sizes, by_position=True)
 
 
 def gate_of(block: torch.nn.Module) -> torch.nn.Module:
