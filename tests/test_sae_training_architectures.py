@@ -39,7 +39,7 @@ def parameters(seed: int = 0) -> Parameters:
 def by_autograd(
     p: Parameters, x: Tensor, dead: Tensor, alpha: float, widths: tuple[int, ...]
 ) -> tuple[float, list[Tensor]]:
-    """The loss by its definition, with dense latents, in float64."""
+    """The loss by its definition, with dense latents, in float64; widths are summed."""
     w_enc, b_enc, w_dec, b_dec = (t.double().requires_grad_() for t in p.tensors())
     x = x.double()
     pre = torch.relu((x - b_dec) @ w_enc.T + b_enc)
@@ -51,7 +51,7 @@ def by_autograd(
         first = torch.arange(M) < width
         error = (acts * first) @ w_dec + b_dec - x
         losses.append(error.square().sum() / variance)
-    loss = torch.stack(losses).mean()
+    loss = torch.stack(losses).sum()
     if dead.any() and alpha:
         k_aux, n_dead = min(D // 2, int(dead.sum())), int(dead.sum())
         candidates = torch.where(dead, pre, -torch.inf)
@@ -120,9 +120,9 @@ def test_batchtopk_ends_as_an_sae_with_a_threshold(name: str) -> None:
     assert report.threshold is not None
     assert report.threshold > 0
     assert torch.equal(coder.threshold, torch.full((M,), report.threshold))
-    (x,) = sparse_data(1)
+    x = torch.cat(sparse_data(310)[300:])  # not trained on
     found = measure(coder, [x])
-    assert found.l0 == pytest.approx(K, rel=0.35)  # on average: tokens differ
+    assert found.l0 == pytest.approx(K, rel=0.05)  # on average: tokens differ
     counts = (encode(coder, x).top_acts > 0).sum(1)
     assert counts.min() < counts.max()
     assert (found.fvu or 0) < 0.25

@@ -46,9 +46,6 @@ class TrainSettings(BaseModel):
     max_norm_ratio: float = Field(
         10.0, gt=1, description="Tokens this many median distances from the mean are left out."
     )
-    threshold_rate: float = Field(
-        0.01, gt=0, le=1, description="Update rate of the running threshold of batchtopk."
-    )
     seed: int = Field(0, description="Seed of the initial weights and the order of tokens.")
 
     @model_validator(mode="after")

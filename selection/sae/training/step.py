@@ -2,7 +2,7 @@
 
 The loss is FVU + auxk_alpha * AuxK. TopK keeps the k largest latents of each token, BatchTopK the
 k n largest of a batch of n tokens, so that a token may have more than another. A Matryoshka SAE is
-a BatchTopK SAE whose FVU is the mean over several widths, each of them reconstructing with the
+a BatchTopK SAE whose FVU is the sum over several widths, each of them reconstructing with the
 first latents alone. AuxK lets dead latents predict what the living ones left over
 (the residual, a constant for this purpose), decoded without the decoder bias, which the
 reconstruction contains already; its gradient reaches the dead latents' encoder rows.
@@ -85,7 +85,7 @@ def loss_and_gradient(
         acts, indices = choose(pre, k, "topk") if cut is None else _above(pre, cut)
         for i, width in enumerate(parts):
             first_acts = acts if width == len(p.w_enc) else acts * (indices < width)
-            scale = 2 / (variance * len(parts))
+            scale = 2 / variance
             sums, act_gradient = _decode(first_acts, indices, p.w_dec, centered, scale)
             residual = sums - centered
             _add_living(grad, first_acts, act_gradient, indices, centered, residual * scale)
@@ -102,7 +102,7 @@ def loss_and_gradient(
         fvu=float(errors[-1] / variance),
         auxk=float(auxk / variance),
         l0=float(n_active / len(x)),
-        loss=float((errors.mean() + auxk_alpha * auxk) / variance),
+        loss=float((errors.sum() + auxk_alpha * auxk) / variance),
         smallest=None if cut is None else float(cut),
     )
 

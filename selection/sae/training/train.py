@@ -3,7 +3,7 @@
 Recipe: encoder and decoder start tied at random unit rows, the decoder bias at the mean of the
 first batch; Adam with warm-up and a linear end; AuxK for latents that stopped firing; decoder rows
 stay at unit norm. While training, activations are scaled to a median norm of sqrt(D). TopK,
-BatchTopK (with a running threshold, by which it selects afterwards) or Matryoshka.
+BatchTopK (with a threshold of its last steps, by which it selects afterwards) or Matryoshka.
 """
 
 import logging

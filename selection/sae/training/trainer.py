@@ -38,7 +38,7 @@ class Trainer:
         self.n_steps = self.n_tokens = self.n_skipped = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self.curve: list[tuple[float, ...]] = []
-        self.threshold: float | None = None
+        self.cuts: deque[float] = deque(maxlen=max(1, self.settings.n_steps // 10))
         x = _checked(first, self.d_in)
         mean = x.mean(0)
         distance = float((x - mean).norm(dim=1).median())
@@ -111,20 +111,22 @@ class Trainer:
         )
 
     def _threshold(self) -> float | None:
-        """The running threshold in the units of activations as they come."""
+        """In the units of activations as they come: the mean of what the last steps cut at.
+
+        The last tenth of the steps, where the rate has fallen: a slower mean lags behind the
+        weights.
+        """
         if self.settings.architecture == "topk":
             return None
-        return (self.threshold or 0.0) / self.scale
+        return sum(self.cuts) / max(1, len(self.cuts)) / self.scale
 
     def _follow(self, smallest: float | None, k: int) -> None:
-        """Move the running threshold towards the smallest value that a step kept.
+        """Keep the smallest value that a step kept.
 
-        Only steps with the final k count: earlier ones keep more, and smaller ones.
+        Only of steps with the final k: earlier ones keep more, and smaller ones.
         """
-        if smallest is None or not math.isfinite(smallest) or k != self.settings.k:
-            return
-        rate = 1.0 if self.threshold is None else self.settings.threshold_rate
-        self.threshold = (1 - rate) * (self.threshold or 0.0) + rate * smallest
+        if smallest is not None and math.isfinite(smallest) and k == self.settings.k:
+            self.cuts.append(smallest)
 
     def report(self, seconds: float) -> TrainReport:
         """Counts and training quality so far."""
@@ -147,7 +149,7 @@ class Trainer:
         """Write the whole state so that `file` is the old one or the new one, never half."""
         state = {
             "settings": self.settings.model_dump(),
-            "threshold": self.threshold,
+            "cuts": list(self.cuts),
             "curve": [list(point) for point in self.curve],
             "counts": [self.n_steps, self.n_tokens, self.n_skipped],
             "recent": [list(pair) for pair in self.recent],
@@ -198,7 +200,8 @@ def load_trainer(file: Path, first: Tensor, settings: TrainSettings) -> Trainer:
             remedy="Delete it; the training then starts from the beginning.",
         ) from None
     before, wanted = state["settings"], settings.resolved().model_dump()
-    other = {key: before.get(key) for key, value in wanted.items() if before.get(key) != value}
+    keys = {**before, **wanted}  # An older version may have had others.
+    other = {key: before.get(key) for key in keys if before.get(key) != wanted.get(key)}
     if other:
         raise InputError(
             f"the checkpoint is of a training with other settings ({', '.join(sorted(other))})",
@@ -209,7 +212,7 @@ def load_trainer(file: Path, first: Tensor, settings: TrainSettings) -> Trainer:
     trainer = Trainer(settings, first)
     trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
     trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
-    trainer.threshold = state["threshold"]
+    trainer.cuts.extend(state["cuts"])
     trainer.curve = [tuple(point) for point in state["curve"]]
     trainer.scale, trainer.center = state["scale"], state["center"]
     for tensor, saved in zip(trainer.parameters.tensors(), state["parameters"], strict=True):
