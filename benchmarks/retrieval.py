@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ablation.table import RESULTS, optimism
 from flows.bench_retrieval import bench_retrieval
 from flows.benchmark.methods import DEFAULT
 from flows.benchmark.run import Outcome
@@ -56,9 +57,12 @@ whole source is absent, only a related kind of task is there. Settings: **full**
 input and answer) and **instance** (the bare question, where wording common to a task helps least).
 nDCG@1000, means over targets with 95 % bootstrap intervals ({resamples:,} resamples of targets;
 differences are paired). A baseline stands by its best variant on these targets, which favors it;
-`random` by the mean of three seeds. *best - it*: how far `best` is ahead; *wins, ties*: on what
-share of targets `best` is strictly ahead, and equal (both at the ceiling). Nothing here says that
-training on the picks helps.
+*tried*: how many; *nested*: half of the targets choose the variant that the other half measures.
+`random` stands by the mean of three seeds. `best` itself was chosen among {tried} settings on these
+targets (`docs/ablation.md`: 12,000 rows, instance): the best of them has {plain:.3f}, nested
+{nested:.3f}; `best`, which is not that one, {best:.3f}. *best - it*: how far `best` is ahead;
+*wins, ties*: on what share of targets `best` is strictly ahead, and equal (both at the ceiling).
+Nothing here says that training on the picks helps.
 
     python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR
 
@@ -157,7 +161,10 @@ def page(
     seconds: what runs of the packaged model's comparison took, from an empty workspace and again.
     """
     yield INTRO.format(
-        n_rows=len(packaged.pool), n_targets=len(packaged.targets), resamples=N_RESAMPLES
+        n_rows=len(packaged.pool),
+        n_targets=len(packaged.targets),
+        resamples=N_RESAMPLES,
+        **optimism(json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]),
     )
     yield "## The packaged model\n\n"
     yield from _tables(packaged)
@@ -223,7 +230,8 @@ def _tables(outcome: Outcome) -> Iterator[str]:
 
 def _means(summaries: Sequence[MethodSummary]) -> str:
     kinds = [kind for kind in summaries[0].ndcg if kind != "all"]
-    head = ["method", "stands by", *kinds, "all", "R-precision", "AP", "best - it", "wins, ties"]
+    head = ["method", "stands by", *kinds, "all", "tried", "nested", "R-precision", "AP"]
+    head += ["best - it", "wins, ties"]
     rows = []
     for summary in summaries:
         everywhere, behind = summary.ndcg["all"], summary.behind.get("all")
@@ -233,6 +241,8 @@ def _means(summaries: Sequence[MethodSummary]) -> str:
                 summary.variant,
                 *(f"{summary.ndcg[kind].mean:.3f}" for kind in kinds),
                 f"{everywhere.mean:.3f} [{everywhere.lo:.3f}, {everywhere.hi:.3f}]",
+                str(summary.n_tried),
+                f"{summary.nested:.3f}",
                 f"{summary.measures['r_precision'].mean():.3f}",
                 f"{summary.measures['average_precision'].mean():.3f}",
                 f"{behind.mean:+.3f} [{behind.lo:+.3f}, {behind.hi:+.3f}]" if behind else "",

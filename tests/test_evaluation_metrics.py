@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from selection.evaluation.metrics import bootstrap_mean, grade_pool, measure, order_by_score
+from selection.evaluation.metrics import (
+    bootstrap_mean,
+    grade_pool,
+    measure,
+    nested_mean,
+    order_by_score,
+)
 
 
 def slow_dcg(grades: list[int], depth: int) -> float:
@@ -96,3 +102,18 @@ def test_the_bootstrap_resamples_targets_and_is_the_same_every_time() -> None:
     paired = bootstrap_mean(values - (values - 0.1))
     assert paired.lo == pytest.approx(0.1)
     assert paired.hi == pytest.approx(0.1)
+
+
+def test_the_nested_mean_measures_what_the_other_half_chose() -> None:
+    values = np.random.default_rng(1).normal(size=(7, 10))
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(40):
+        order = rng.permutation(10).tolist()
+        for ours, others in ((order[:5], order[5:]), (order[5:], order[:5])):
+            means = [sum(row[t] for t in ours) / len(ours) for row in values]
+            chosen = means.index(max(means))
+            seen.append(sum(values[chosen][t] for t in others) / len(others))
+    assert nested_mean(values, n_splits=40) == pytest.approx(sum(seen) / len(seen))
+    assert nested_mean(values[:1]) == pytest.approx(values[0].mean())
+    assert nested_mean(values[:, :1]) == values[:, 0].max()
+    assert nested_mean(values) < values.mean(axis=1).max()

@@ -22,7 +22,7 @@ import yaml
 from benchmarks.ablation.cells import CELLS, Cell, Exemplars
 from benchmarks.ablation.exemplars import changed_targets
 from benchmarks.ablation.saes import folder_of, train_missing
-from benchmarks.ablation.table import page
+from benchmarks.ablation.table import RESULTS, page
 from benchmarks.support.labelled_arguments import labelled_parser
 from flows.benchmark.run import Outcome, run_benchmark
 from flows.config.data import BenchRequest
@@ -30,7 +30,6 @@ from selection.evaluation.metrics import N_RESAMPLES
 from storage.files.atomic import write_bytes, write_json
 from storage.files.workspace import open_workspace
 
-RESULTS = Path(__file__).parent / "results.json"
 DEMO = Path(__file__).parents[2] / "flows" / "demo"
 LOGGER = logging.getLogger(__name__)
 

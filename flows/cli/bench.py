@@ -29,6 +29,7 @@ def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_l
         _print_per_target(outcome, summaries)
         say(f"\n{setting}: means over targets, 95 % bootstrap intervals")
         _print_means(summaries)
+        say(NESTED)
         for line in comparison_lines(summaries):
             say(line)
     say(f"\nDone in {outcome.seconds:.0f} s. Report: {report}")
@@ -54,7 +55,7 @@ def _print_per_target(outcome: Outcome, summaries: list[MethodSummary]) -> None:
 def _print_means(summaries: list[MethodSummary]) -> None:
     kinds = list(summaries[0].ndcg)
     header = ["method", "variant", *kinds, "R-prec", "rec@1%", "rec@5%", "rec@10%", "AP"]
-    header += ["best - it", "best wins, ties"]
+    header += ["tried", "nested", "best - it", "best wins, ties"]
     rows = []
     for summary in summaries:
         cells = [f"{f.mean:.3f} [{f.lo:.3f}, {f.hi:.3f}]" for f in summary.ndcg.values()]
@@ -62,6 +63,7 @@ def _print_means(summaries: list[MethodSummary]) -> None:
             f"{summary.measures[name].mean():.3f}"
             for name in ("r_precision", "recall_1", "recall_5", "recall_10", "average_precision")
         ]
+        cells += [str(summary.n_tried), f"{summary.nested:.3f}"]
         if summary.behind:
             ahead = summary.behind["all"]
             cells.append(f"{ahead.mean:+.3f} [{ahead.lo:+.3f}, {ahead.hi:+.3f}]")
@@ -70,6 +72,11 @@ def _print_means(summaries: list[MethodSummary]) -> None:
             (summary.method, summary.variant, *cells, *[""] * (2 - 2 * bool(summary.behind)))
         )
     print_table(header, rows)
+
+
+NESTED = (
+    "nested: half of the targets choose the variant that the other half measures; tried: how many"
+)
 
 
 def comparison_lines(summaries: list[MethodSummary]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.evaluation.labelled import LabelledTarget
-from selection.evaluation.metrics import Interval, bootstrap_mean
+from selection.evaluation.metrics import Interval, bootstrap_mean, nested_mean
 
 BEST = "best"
 MEASURES = ("ndcg", "r_precision", "recall_1", "recall_5", "recall_10", "average_precision")
@@ -38,6 +38,8 @@ class MethodSummary:
     """One method in one setting.
 
     variant:   what stands for the method: the best by mean nDCG over all targets, or `mean` of all.
+    n_tried:   variants that it is the best of; 1 where nothing was chosen on these targets.
+    nested:    mean nDCG where half of the targets choose the variant that the others measure.
     measures:  measure -> (t,) values, in the order of the targets.
     ndcg:      kind of target (T1, T2, all) -> mean and interval.
     behind:    kind -> nDCG of `best` minus this method's, paired; empty for best and without it.
@@ -48,6 +50,8 @@ class MethodSummary:
 
     method: str
     variant: str
+    n_tried: int
+    nested: float
     measures: Mapping[str, NDArray[np.float64]]
     ndcg: Mapping[str, Interval]
     behind: Mapping[str, Interval]
@@ -78,7 +82,7 @@ def summarize(
     best = chosen[BEST][1]["ndcg"] if BEST in chosen else None
     summaries = []
     for method in methods:
-        variant, measures = chosen[method.name]
+        variant, measures, n_tried, nested = chosen[method.name]
         ndcg = measures["ndcg"]
         behind: dict[str, Interval] = {}
         wins: dict[str, float] = {}
@@ -91,15 +95,17 @@ def summarize(
             lost = tuple(t.name for t, ahead in zip(targets, ndcg > best, strict=True) if ahead)
         means = {kind: bootstrap_mean(ndcg[mask]) for kind, mask in kinds.items()}
         summaries.append(
-            MethodSummary(method.name, variant, measures, means, behind, wins, ties, lost)
+            MethodSummary(
+                method.name, variant, n_tried, nested, measures, means, behind, wins, ties, lost
+            )
         )
     return sorted(summaries, key=lambda summary: (-summary.ndcg["all"].mean, summary.method))
 
 
 def _chosen(
     method: Compared, measured: Measured, targets: Sequence[LabelledTarget]
-) -> tuple[str, dict[str, NDArray[np.float64]]]:
-    """The variant that stands for the method, and its values per measure."""
+) -> tuple[str, dict[str, NDArray[np.float64]], int, float]:
+    """The variant that stands for the method, its values per measure, n_tried and nested."""
     values = {
         variant: {
             name: np.array([measured[target.name][variant][name] for target in targets])
@@ -112,9 +118,10 @@ def _chosen(
             name: np.mean([values[variant][name] for variant in method.variants], axis=0)
             for name in MEASURES
         }
-        return "mean", stacked
+        return "mean", stacked, 1, float(stacked["ndcg"].mean())
     variant = max(method.variants, key=lambda each: values[each]["ndcg"].mean())
-    return variant, values[variant]
+    nested = nested_mean(np.array([values[each]["ndcg"] for each in method.variants]))
+    return variant, values[variant], len(method.variants), nested
 
 
 def as_json(

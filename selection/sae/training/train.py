@@ -1,9 +1,10 @@
 """Train a sparse autoencoder on a stream of activations; resumable to the bit.
 
-Recipe: encoder and decoder start tied at random unit rows, the decoder bias at the mean of the
-first batch; Adam with warm-up and a linear end; AuxK for latents that stopped firing; decoder rows
-stay at unit norm. While training, activations are scaled to a median norm of sqrt(D). TopK,
-BatchTopK (with a threshold of its last steps, by which it selects afterwards) or Matryoshka.
+Recipe: the encoder starts as torch's nn.Linear does, the decoder at the same rows brought to unit
+norm, its bias at the mean of the first batch; Adam with warm-up and a linear end; AuxK for latents
+that stopped firing; decoder rows stay at unit norm. While training, activations are scaled to a
+median norm of sqrt(D). TopK, BatchTopK (which selects afterwards by a threshold of its last steps)
+or Matryoshka.
 """
 
 import logging

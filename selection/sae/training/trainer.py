@@ -44,10 +44,11 @@ class Trainer:
         distance = float((x - mean).norm(dim=1).median())
         self.scale = math.sqrt(self.d_in) / distance if distance > 0 else 1.0
         generator = torch.Generator().manual_seed(settings.seed)
-        rows = torch.randn(settings.num_latents, self.d_in, generator=generator)
-        rows = (rows / rows.norm(dim=1, keepdim=True)).to(x.device)
+        rows = torch.empty(settings.num_latents, self.d_in)
+        rows = rows.uniform_(-1, 1, generator=generator).to(x.device) / math.sqrt(self.d_in)
+        unit = rows / rows.norm(dim=1, keepdim=True)
         self.parameters = Parameters(
-            rows.clone(), torch.zeros(len(rows), device=x.device), rows, mean * self.scale
+            rows, torch.zeros(len(rows), device=x.device), unit, mean * self.scale
         )
         self.center = mean * self.scale
         self.tokens_since_active = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
