@@ -9,9 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
 from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
@@ -166,32 +164,6 @@ def test_what_counts_other_tokens_of_the_same_rendering_reads_in_the_same_pass(
     request = request_for(methods=("best", "paper", str(bos), "gate"))
     found = run_benchmark(request, open_workspace(tmp_path / "w")).measured["instance"]
     assert found["paper"] != found["bos"]
-
-
-def test_the_last_states_are_those_of_transformers_over_all_tokens(
-    files: tuple[Path, Path], request_for: Any, tmp_path: Path
-) -> None:
-    """RDS and RDS+ by their definition: hidden_states[-1], after the final norm."""
-    request = request_for()
-    given = UnderTest(request.model, request.sae, request.hookpoint)
-    pool, targets = read_labelled_pool(files[0]), read_labelled_targets(files[1])
-    bench = BenchPool(pool, targets, "full", open_workspace(tmp_path), given)
-    reading = Scorers(bench, find_methods(("rds", "best"), given)).reading
-    samples = reading.rendered.samples(np.arange(20))
-    dense, _ = reading.read(samples)
-    model = AutoModelForCausalLM.from_pretrained(request.model, dtype=torch.float32).eval()
-    for row, sample in enumerate(samples):
-        assert not sample.content_mask.all()
-        with torch.no_grad():
-            ids = torch.from_numpy(sample.tokens.astype(np.int64))[None]
-            states = model(ids, output_hidden_states=True).hidden_states
-        weights = np.arange(1, len(sample.tokens) + 1)
-        for name, expected in {
-            "last/mean": states[-1][0].mean(0).numpy(),
-            "last/position": np.average(states[-1][0].numpy(), axis=0, weights=weights),
-            "sae/mean": states[3][0][torch.from_numpy(sample.content_mask)].mean(0).numpy(),
-        }.items():
-            np.testing.assert_allclose(dense[name][row], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_scores_do_not_depend_on_the_order_of_the_pool(
