@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
-from flows.benchmark.methods import BASELINES, UnderTest, _ranking, find_methods
+from flows.benchmark.methods import DEFAULT, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, _identity, run_benchmark
 from flows.benchmark.scorers import Scorers
@@ -106,7 +106,7 @@ def outcome(request_for: Any, workspace: Workspace, tiny_model_dir: Path) -> Out
 
 
 def test_every_method_is_measured_for_every_target_in_both_settings(outcome: Outcome) -> None:
-    names = {"best", "paper", "encoder", *BASELINES}
+    names = {*DEFAULT, "encoder"}
     for setting in ("full", "instance"):
         assert set(outcome.measured[setting]) == names
         for method in outcome.methods:
@@ -292,7 +292,7 @@ def test_results_are_in_the_catalog_and_on_a_page(
 
 
 def test_the_json_line_keeps_its_contract(outcome: Outcome) -> None:
-    found = as_json(outcome.summaries, "m", outcome.pool.sha256, 3)
+    found = as_json(outcome.summaries, "m", outcome.pool.sha256, 3, outcome.cost)
     assert set(found) == {"setting", "model", "pool_sha256", "n_targets"}
     settings: Any = json.loads(json.dumps(found))["setting"]
     assert set(settings) == {"full", "instance"}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.benchmark.trained import LESS, LOSS_DROP
 from flows.config.base import Dtype
 from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
@@ -86,10 +87,15 @@ BASELINES: dict[str, Method] = {
         Method("gate", "gate", (*REDUCTIONS, *_COSINE), {"k": 32}),
         Method("split_relu", "split_relu", REDUCTIONS, {}),
         Method("sae_cosine", "sae_cosine", _PLAIN_AND_IDF, {}),
+        Method("less", "less", REDUCTIONS, LESS),
+        Method("loss_drop", "loss_drop", ("relative", "per_token"), LOSS_DROP),
     )
 }
 NEEDS_PASS = ("dense", "gate", "split_relu", "encoder")
-DEFAULT = ("best", "paper", *BASELINES)
+TRAINED = ("less", "loss_drop")
+"""Kinds that train the model a little; they cost much more, so they are measured if named."""
+
+DEFAULT = ("best", "paper", *(name for name, each in BASELINES.items() if each.kind not in TRAINED))
 
 
 def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
@@ -137,7 +143,7 @@ def _by_name(name: str, given: UnderTest) -> Method:
             "no such method",
             field="--methods",
             value=name,
-            remedy=f"Known: {', '.join(DEFAULT)}, or a YAML file of configs.",
+            remedy=f"Known: {', '.join((*DEFAULT, *TRAINED))}, or a YAML file of configs.",
         )
     if not pinned:
         return method

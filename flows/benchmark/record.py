@@ -21,7 +21,11 @@ def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:
         "model": outcome.request.model,
         "sae": outcome.request.sae,
         "methods": {
-            method.name: {**method.settings, "variants": list(method.variants)}
+            method.name: {
+                **method.settings,
+                "variants": list(method.variants),
+                **_cost(outcome, method.name),
+            }
             for method in outcome.methods
         },
     }
@@ -30,6 +34,14 @@ def benchmark_rows(outcome: Outcome) -> dict[str, pa.Table]:
         "benchmark_result": to_arrow("benchmark_result", _results(outcome)),
         "benchmark_mean": to_arrow("benchmark_mean", _means(outcome)),
     }
+
+
+def _cost(outcome: Outcome, method: str) -> dict[str, object]:
+    """Seconds by setting, of a method that trains a model."""
+    by_setting = {
+        setting: round(cost[method], 1) for setting, cost in outcome.cost.items() if method in cost
+    }
+    return {"seconds": by_setting} if by_setting else {}
 
 
 def _results(outcome: Outcome) -> Iterator[dict[str, object]]:

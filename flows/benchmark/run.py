@@ -5,16 +5,18 @@ same comparison again reads files only; a new method costs its own scores.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from flows.benchmark.methods import NEEDS_PASS, Method, UnderTest, find_methods
-from flows.benchmark.scorers import Scorers
+from flows.benchmark.methods import NEEDS_PASS, TRAINED, Method, UnderTest, find_methods
+from flows.benchmark.scorers import Scorers, TrainedScorer
 from flows.benchmark.setting import BenchPool
+from flows.benchmark.trained import VERSION as TRAINED_VERSION
 from flows.config.data import BenchRequest
 from flows.config.load import input_error
 from flows.orchestration.progress import stage
@@ -57,6 +59,7 @@ class Outcome:
 
     measured:  setting -> method -> target -> variant -> measure -> value.
     summaries: setting -> methods, best first.
+    cost:      setting -> method -> seconds, of methods that train a model.
     """
 
     benchmark_id: str
@@ -66,6 +69,7 @@ class Outcome:
     methods: list[Method]
     measured: dict[str, dict[str, Measured]]
     summaries: dict[str, list[MethodSummary]]
+    cost: dict[str, dict[str, float]]
     started: datetime
     seconds: float
 
@@ -90,10 +94,11 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         targets = read_labelled_targets(request.targets)
         pool = read_labelled_pool(request.pool, request.subpool)
         handle.detail = f"{len(pool):,} labelled rows, {len(targets)} targets"
-    measured: dict[str, dict[str, Measured]] = {
-        setting: measure_setting(BenchPool(pool, targets, setting, workspace, given), methods)
-        for setting in settings_of(request)
-    }
+    measured: dict[str, dict[str, Measured]] = {}
+    cost: dict[str, dict[str, float]] = {}
+    for setting in settings_of(request):
+        bench = BenchPool(pool, targets, setting, workspace, given)
+        measured[setting], cost[setting] = measure_setting(bench, methods)
     return Outcome(
         benchmark_id=content_id([request.model_dump(mode="json"), started.isoformat()]),
         request=request,
@@ -104,13 +109,19 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         summaries={
             setting: summarize(methods, measures, targets) for setting, measures in measured.items()
         },
+        cost=cost,
         started=started,
         seconds=time.monotonic() - clock,
     )
 
 
-def measure_setting(bench: BenchPool, methods: Sequence[Method]) -> dict[str, Measured]:
-    """Method -> target -> variant -> measures; scores are computed only where a file is missing."""
+def measure_setting(
+    bench: BenchPool, methods: Sequence[Method]
+) -> tuple[dict[str, Measured], dict[str, float]]:
+    """Method -> target -> variant -> measures; and method -> seconds, see `Outcome`.
+
+    Scores are computed only where a file is missing.
+    """
     files = {
         method.name: _result_files(bench, method, _identity(method, bench)) for method in methods
     }
@@ -130,20 +141,33 @@ def measure_setting(bench: BenchPool, methods: Sequence[Method]) -> dict[str, Me
                     variant: asdict(measure(grades[order_by_score(scores, bench.pool.id_order)]))
                     for variant, scores in scorer(target)
                 }
-                result = {"method": method.name, "target": target.name, "setting": bench.setting}
+                result: dict[str, object] = {
+                    "method": method.name,
+                    "target": target.name,
+                    "setting": bench.setting,
+                }
+                if isinstance(scorer, TrainedScorer):
+                    result["seconds"] = scorer.seconds(target)
                 write_json(files[method.name][target.name], {**result, "measures": measures})
                 handle.advance(1)
             handle.detail = f"{len(missing[method.name])} targets measured"
-    return {
-        name: {target: _measures(file) for target, file in by_target.items()}
+    results: dict[str, dict[str, Any]] = {
+        name: {target: read_json(file) for target, file in by_target.items()}
         for name, by_target in files.items()
     }
+    measured: dict[str, Measured] = {
+        name: {target: result["measures"] for target, result in by_target.items()}
+        for name, by_target in results.items()
+    }
+    cost = {name: _cost(list(by_target.values())) for name, by_target in results.items()}
+    return measured, {name: seconds for name, seconds in cost.items() if seconds}
 
 
-def _measures(file: Path) -> dict[str, dict[str, float]]:
-    measures = read_json(file)["measures"]
-    assert isinstance(measures, dict)
-    return measures
+def _cost(results: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds for all targets of a method; what they share is counted once."""
+    seconds = [result["seconds"] for result in results if "seconds" in result]
+    shared = max((each["shared"] for each in seconds), default=0.0)
+    return float(shared + sum(each["own"] for each in seconds))
 
 
 def _result_files(bench: BenchPool, method: Method, identity: object) -> dict[str, Path]:
@@ -163,7 +187,9 @@ def _identity(method: Method, bench: BenchPool) -> list[object]:
     identity: list[object] = [method.kind, dict(method.settings), method.variants]
     if method.kind == "external" and method.path is not None:
         identity.append(file_sha256(method.path))
-    if method.kind in (*NEEDS_PASS, "tokens", "ranking"):
+    if method.kind in TRAINED:
+        identity.append(TRAINED_VERSION)
+    if method.kind in (*NEEDS_PASS, *TRAINED, "tokens", "ranking"):
         scorers = Scorers(bench, ())
         config = method.config or scorers.config_of(method)
         model_input = open_model_input(config)

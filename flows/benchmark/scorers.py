@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flows.benchmark.forward_pass import UNIT, ForwardPass
-from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, Method
+from flows.benchmark.methods import MAX_LENGTH, NEEDS_PASS, TRAINED, Method
 from flows.benchmark.setting import BenchPool
+from flows.benchmark.trained import (
+    VERSION,
+    Candidates,
+    less_exemplars,
+    less_table,
+    loss_drops,
+    refuse_too_many,
+)
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
+from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows, sae_path
 from flows.stages.rank.score import pool_scores
 from flows.stages.represent.exemplars import embed_targets
@@ -24,6 +33,7 @@ from flows.stages.represent.spaces import (
     representers_of,
 )
 from flows.stages.represent.units import embed_rendered
+from selection.core.hashing import content_id
 from selection.evaluation.baselines.methods import Scorer, Scores, lexical_scorer
 from selection.evaluation.baselines.vectors import (
     DenseTable,
@@ -32,6 +42,7 @@ from selection.evaluation.baselines.vectors import (
     quantized_tables,
     token_tables,
 )
+from selection.evaluation.influence.trainee import load_trainee, refuse_encoder
 from selection.evaluation.labelled import LabelledTarget
 from selection.picking.selections import rankings_of
 
@@ -54,6 +65,8 @@ class Scorers:
             return _cosine_scorer(method, self)
         if method.kind in NEEDS_PASS:
             return _dense_scorer(method, self.reading_of(method), self.bench)
+        if method.kind in TRAINED:
+            return TrainedScorer(method, self)
         if method.kind == "tokens":
             return _token_scorer(method, self)
         return lexical_scorer(method.kind, method.variants, self.bench.texts, method.path)
@@ -86,6 +99,14 @@ class Scorers:
 
     def config_of(self, method: Method) -> SelectConfig:
         """The config of the model that a baseline reads: the one under test, or the encoder."""
+        if method.kind in TRAINED:  # Losses are of responses; no SAE is read.
+            rendering = {"counted": "response", "truncation": "keep_response"}
+            return self.base.model_copy(
+                update={
+                    "model": self.base.model.model_copy(update={"hookpoint": "resid@1.0"}),
+                    "rendering": self.base.rendering.model_copy(update=rendering),
+                }
+            )
         if method.kind != "encoder":
             return self.base
         model = ModelConfig(name=str(method.path), hookpoint="resid@1.0")
@@ -223,6 +244,67 @@ def _token_scorer(method: Method, scorers: Scorers) -> Scorer:
         yield from _spread(bench, table.cosine(method.variants, "cosine/", rows, "idf"))
 
     return score
+
+
+class TrainedScorer:
+    """Scores of `less` or `loss_drop`, and what they cost."""
+
+    def __init__(self, method: Method, scorers: Scorers) -> None:
+        """Refuse what cannot be trained, render, and, for `less`, compute all gradients."""
+        self._method, self._bench = method, scorers.bench
+        bench, config = scorers.bench, scorers.config_of(method)
+        model_input = open_model_input(config)
+        refuse_encoder(model_input.model)
+        if method.kind == "less":
+            refuse_too_many(bench.prepared.n_examples)
+        rendered = render(bench.workspace, bench.prepared, model_input)
+        self._exemplars = {
+            name: render_rows(model_input.renderer, rows) for name, rows in bench.exemplars.items()
+        }
+        key = content_id(
+            {
+                "model": model_input.model.weights_sha256,
+                "rendering": model_input.renderer.rendering_id,
+                "pool": bench.prepared.pool_id,
+                "settings": dict(method.settings),
+                "dtype": config.model.dtype,
+                "version": VERSION,
+            }
+        )
+        self._candidates = Candidates(
+            bench.workspace.root / "bench" / method.kind / key,
+            bench.prepared.n_examples,
+            rendered.samples,
+            lambda: load_trainee(
+                model_input.model,
+                method.settings["rank"],
+                method.settings["alpha"],
+                config.model.device,
+                config.model.dtype,
+            ),
+        )
+        if method.kind == "less":
+            n = bench.prepared.n_examples
+            with stage(f"gradients {bench.setting}", n, "examples") as handle:
+                self._table = less_table(self._candidates, bench.example_order, handle.advance)
+
+    def __call__(self, target: LabelledTarget) -> Scores:
+        """Scores of all labelled rows, variant by variant."""
+        name, own = target.target_id, self._exemplars[target.name]
+        if self._method.kind == "less":
+            vectors = less_exemplars(self._candidates, name, own)
+            yield from _spread(self._bench, self._table.cosine(vectors, self._method.variants))
+            return
+        scores = loss_drops(self._candidates, name, own, lambda _: None)
+        yield from _spread(self._bench, ((each, scores[each]) for each in self._method.variants))
+
+    def seconds(self, target: LabelledTarget) -> dict[str, float]:
+        """What was computed once for all targets, and what for this one alone."""
+        seconds = self._candidates.seconds
+        if self._method.kind == "less":
+            return {"shared": seconds("gradients"), "own": seconds("exemplars", target.target_id)}
+        own = seconds(f"after/{target.target_id}")
+        return {"shared": seconds("before"), "own": own}
 
 
 def _spread(bench: BenchPool, scores: Scores) -> Scores:

@@ -32,11 +32,19 @@ def bench_retrieval_command(request: BenchRequest, workspace: Path, *, as_json_l
         say(NESTED)
         for line in comparison_lines(summaries):
             say(line)
+        for method, seconds in outcome.cost[setting].items():
+            say(f"{method} took {seconds:,.0f} s for all targets.")
     say(f"\nDone in {outcome.seconds:.0f} s. Report: {report}")
     if as_json_line:
         say(
             json.dumps(
-                as_json(outcome.summaries, request.model, outcome.pool.sha256, len(outcome.targets))
+                as_json(
+                    outcome.summaries,
+                    request.model,
+                    outcome.pool.sha256,
+                    len(outcome.targets),
+                    outcome.cost,
+                )
             )
         )
 

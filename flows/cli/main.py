@@ -269,7 +269,10 @@ def bench_retrieval(
     subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
     setting: Annotated[str, typer.Option(help="full, instance or both.")] = "both",
     methods: Annotated[
-        str, typer.Option(help="Names, name:variant or YAML files, by comma (default: all).")
+        str,
+        typer.Option(
+            help="Names, name:variant or YAML files, by comma (default: all but less, loss_drop)."
+        ),
     ] = "",
     model: Annotated[str, typer.Option(help="Model under test.")] = "demo",
     sae: Annotated[str, typer.Option(help="SAE under test.")] = "demo",

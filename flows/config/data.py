@@ -116,7 +116,9 @@ class BenchRequest(Strict):
         "both", description="The whole example, its bare question, or both."
     )
     methods: tuple[str, ...] = Field(
-        (), description="Names, name:variant, YAML files of configs; empty: all known ones."
+        (),
+        description="Names, name:variant, YAML files of configs; empty: all but `less` and"
+        " `loss_drop`, which train the model.",
     )
     model: str = Field(DEMO, description="Model that every method reads.")
     sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")

@@ -103,16 +103,19 @@ def load_module(
     config: Any,
     dtype: torch.dtype,
     attention: str | None = None,
+    with_head: bool = False,
 ) -> torch.nn.Module:
     """Load the weights that the config asks for; raises InputError if some are not there.
 
     attention: the attention function's name in transformers; None leaves the choice to it.
+    with_head: a causal language model with what predicts its next token, not only its blocks.
     """
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
+    kind = AutoModelForCausalLM if with_head else AutoModel
     chosen = {"attn_implementation": attention} if attention else {}
     with _quiet_transformers(), _explained(resolved.path):
-        module, report = AutoModel.from_pretrained(
+        module, report = kind.from_pretrained(
             resolved.path,
             config=config,
             dtype=dtype,
@@ -134,7 +137,7 @@ def load_module(
     text = config.get_text_config()
     if (resolved.path / "pytorch_model.bin").is_file():  # what a pickle holds is known only here
         check_depth(report["unexpected_keys"], text.to_dict(), resolved.n_layers, resolved.path)
-    if text is not config:  # The language part of a model with pictures.
+    if text is not config and not with_head:  # The language part of a model with pictures.
         module = module.get_decoder()
     return module
 

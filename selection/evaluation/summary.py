@@ -125,17 +125,26 @@ def _chosen(
 
 
 def as_json(
-    summaries: Mapping[str, Sequence[MethodSummary]], model: str, pool_sha256: str, n_targets: int
+    summaries: Mapping[str, Sequence[MethodSummary]],
+    model: str,
+    pool_sha256: str,
+    n_targets: int,
+    cost: Mapping[str, Mapping[str, float]],
 ) -> dict[str, object]:
-    """What the command prints as its last line."""
+    """What the command prints as its last line.
+
+    cost: setting -> method -> seconds, of methods that train a model; it stands beside theirs.
+    """
     settings: dict[str, dict[str, dict[str, object]]] = {}
     for setting, methods in summaries.items():
         for summary in methods:
+            seconds = cost[setting].get(summary.method)
             for kind, interval in summary.ndcg.items():
                 settings.setdefault(setting, {}).setdefault(kind, {})[summary.method] = {
                     "ndcg": round(interval.mean, 4),
                     "lo": round(interval.lo, 4),
                     "hi": round(interval.hi, 4),
+                    **({} if seconds is None else {"seconds": round(seconds, 1)}),
                 }
     return {
         "setting": settings,
