@@ -1,4 +1,4 @@
-"""Rivals that train a model a little: `less` (gradients of candidates) and `loss_drop`.
+"""Baselines that train a model a little: `less` (gradients of candidates) and `loss_drop`.
 
 Everything computed is a file: the warm-up, and one file per unit of candidates, with the seconds it
 took. A killed run goes on at its first missing file and gives the same scores.

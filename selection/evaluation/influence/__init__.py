@@ -1,4 +1,4 @@
-"""Rivals that train the model a little: gradients of candidates (LESS), and how their loss drops.
+"""Baselines that train a model a little: gradients of candidates (LESS), drops of their loss.
 
 IN a causal language model, samples as it reads them. OUT losses, or one projected gradient each.
 """
