@@ -140,15 +140,20 @@ def test_features_are_projected_adam_steps_of_length_one(
 ) -> None:
     adam = warm_up(trainee, samples, WarmUp(epochs=1, batch=4, learning_rate=1e-3))
     maps = projections(trainee, 256, seed=3)
-    found = projected_gradients(trainee, samples, maps, adam)
-    plain = projected_gradients(trainee, samples, maps, None)
+    scaled = adam.without_first()
+    found, plain, divided = projected_gradients(trainee, samples, maps, [adam, None, scaled])
     for row in range(8):
         by_layer = gradients_by_hand(trainee, samples[row])
         steps = {
             name: adam_direction(g, adam.first[name], adam.second[name], adam.step)
             for name, g in by_layer.items()
         }
-        for features, parts in ((found, steps), (plain, by_layer)):
+        roots = {
+            name: (BETAS[1] * adam.second[name] + (1 - BETAS[1]) * g**2).sqrt()
+            for name, g in by_layer.items()
+        }
+        ratios = {name: g / (roots[name] + 1e-12) for name, g in by_layer.items()}
+        for features, parts in ((found, steps), (plain, by_layer), (divided, ratios)):
             total = sum(maps[name](parts[name].reshape(1, -1))[0] for name in maps)
             assert isinstance(total, torch.Tensor)
             expected = (total / total.norm()).numpy()

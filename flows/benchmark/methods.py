@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from flows.benchmark.trained import LESS, LOSS_DROP
+from flows.benchmark.trained import LESS, LESS_STEPS, LOSS_DROP
 from flows.config.base import Dtype
 from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
@@ -71,6 +71,7 @@ _PLAIN_AND_IDF = tuple(
     f"{weighting}/{reduction}" for weighting in ("plain", "idf") for reduction in REDUCTIONS
 )
 _COSINE = tuple(f"cosine/{reduction}" for reduction in REDUCTIONS)
+_LESS = tuple(f"{step}/{reduction}" for step in LESS_STEPS for reduction in REDUCTIONS)
 
 BASELINES: dict[str, Method] = {
     method.name: method
@@ -87,7 +88,7 @@ BASELINES: dict[str, Method] = {
         Method("gate", "gate", (*REDUCTIONS, *_COSINE), {"k": 32}),
         Method("split_relu", "split_relu", REDUCTIONS, {}),
         Method("sae_cosine", "sae_cosine", _PLAIN_AND_IDF, {}),
-        Method("less", "less", REDUCTIONS, LESS),
+        Method("less", "less", _LESS, LESS),
         Method("loss_drop", "loss_drop", ("relative", "per_token"), LOSS_DROP),
     )
 }

@@ -11,7 +11,7 @@ from flows.benchmark.trained import (
     VERSION,
     Candidates,
     less_exemplars,
-    less_table,
+    less_tables,
     loss_drops,
     refuse_too_many,
 )
@@ -286,17 +286,20 @@ class TrainedScorer:
         if method.kind == "less":
             n = bench.prepared.n_examples
             with stage(f"gradients {bench.setting}", n, "examples") as handle:
-                self._table = less_table(self._candidates, bench.example_order, handle.advance)
+                self._tables = less_tables(self._candidates, bench.example_order, handle.advance)
 
     def __call__(self, target: LabelledTarget) -> Scores:
         """Scores of all labelled rows, variant by variant."""
         name, own = target.target_id, self._exemplars[target.name]
         if self._method.kind == "less":
             vectors = less_exemplars(self._candidates, name, own)
-            yield from _spread(self._bench, self._table.cosine(vectors, self._method.variants))
+            for variant in self._method.variants:
+                step, _, reduced = variant.partition("/")
+                for _, scores in self._tables[step].cosine(vectors[step], [reduced]):
+                    yield variant, self._bench.spread(scores)
             return
-        scores = loss_drops(self._candidates, name, own, lambda _: None)
-        yield from _spread(self._bench, ((each, scores[each]) for each in self._method.variants))
+        drops = loss_drops(self._candidates, name, own, lambda _: None)
+        yield from _spread(self._bench, ((each, drops[each]) for each in self._method.variants))
 
     def seconds(self, target: LabelledTarget) -> dict[str, float]:
         """What was computed once for all targets, and what for this one alone."""

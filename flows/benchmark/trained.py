@@ -37,6 +37,10 @@ LESS: dict[str, Any] = {
     "k": 8192,
     "most": 20_000,
 }
+LESS_STEPS = ("adam", "scaled")
+"""adam: candidates are Adam's next steps, exemplars plain gradients, as LESS has it. scaled: both
+are gradients divided by Adam's root mean squares; what earlier gradients add is left out."""
+
 LOSS_DROP: dict[str, Any] = {
     "rank": 16,
     "alpha": 64,
@@ -120,32 +124,36 @@ def refuse_too_many(n: int) -> None:
         )
 
 
-def less_table(candidates: Candidates, id_order: Rows, advance: Advance) -> DenseTable:
-    """One projected gradient per candidate, as Adam would step on it after the warm-up."""
+def less_tables(candidates: Candidates, id_order: Rows, advance: Advance) -> dict[str, DenseTable]:
+    """One projected gradient per candidate after the warm-up, by each of `LESS_STEPS`."""
     refuse_too_many(candidates.n)
     adam: list[AdamState] = []
 
     def gradients(samples: Sequence[Rendered]) -> NDArray[Any]:
         if not adam:
             adam.append(_warmed(candidates))
-        return _gradients(candidates, samples, adam[0]).astype(np.float16)
+        states = [adam[0], adam[0].without_first()]
+        return _gradients(candidates, samples, states).astype(np.float16)
 
     parts = list(candidates.units("gradients", gradients, advance))
-    return DenseTable.of([part.astype(np.float32) for part in parts], id_order, center=False)
+    return {
+        step: DenseTable.of([part[i].astype(np.float32) for part in parts], id_order, center=False)
+        for i, step in enumerate(LESS_STEPS)
+    }
 
 
 def less_exemplars(
     candidates: Candidates, name: str, exemplars: Sequence[Rendered]
-) -> NDArray[np.float32]:
-    """(m, k) projected gradients of a target's exemplars with a response, not Adam's steps."""
+) -> dict[str, NDArray[np.float32]]:
+    """(m, k) projected gradients of a target's exemplars with a response, by step."""
     exemplars = _with_response(name, exemplars)
 
     def make() -> Arrays:
-        _warmed(candidates)
-        return {"values": _gradients(candidates, exemplars, None)}
+        states = [None, _warmed(candidates).without_first()]
+        return {"values": _gradients(candidates, exemplars, states)}
 
-    vectors: NDArray[np.float32] = candidates.kept(f"exemplars/{name}", make)["values"]
-    return vectors
+    vectors = candidates.kept(f"exemplars/{name}", make)["values"]
+    return dict(zip(LESS_STEPS, vectors, strict=True))
 
 
 def loss_drops(
@@ -227,10 +235,10 @@ def _warmed(candidates: Candidates) -> AdamState:
 
 
 def _gradients(
-    candidates: Candidates, samples: Sequence[Rendered], adam: AdamState | None
+    candidates: Candidates, samples: Sequence[Rendered], states: Sequence[AdamState | None]
 ) -> NDArray[np.float32]:
     maps = projections(candidates.trainee, LESS["k"], LESS["warm_up"]["seed"])
-    return projected_gradients(candidates.trainee, samples, maps, adam)
+    return projected_gradients(candidates.trainee, samples, maps, states)
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:

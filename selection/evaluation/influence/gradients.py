@@ -89,20 +89,22 @@ def projected_gradients(
     trainee: Trainee,
     samples: Sequence[Rendered],
     maps: dict[str, Projection],
-    adam: AdamState | None,
+    states: Sequence[AdamState | None],
 ) -> NDArray[np.float32]:
-    """(n, k) gradients of length 1, one per sample; 0 where there is no response.
+    """(states, n, k) gradients of length 1, one per sample; 0 where there is no response.
 
-    adam: gradients become the steps of this Adam (candidates); None leaves them (exemplars).
+    states: gradients become the steps of this Adam; None leaves them as they are.
     """
     k = next(iter(maps.values())).k
-    features = np.zeros((len(samples), k), np.float32)
+    features = np.zeros((len(states), len(samples), k), np.float32)
     for rows in batches(samples, answers(samples)):
-        total = torch.zeros(len(rows), k, device=trainee.device)
+        totals = torch.zeros(len(states), len(rows), k, device=trainee.device)
         for name, gradient in sample_gradients(trainee, [samples[row] for row in rows.tolist()]):
-            if adam is not None:
-                moments = adam.first[name], adam.second[name]
-                gradient = adam_direction(gradient, *moments, adam.step)
-            total += maps[name](gradient.flatten(1))
-        features[rows] = torch.nn.functional.normalize(total).cpu().numpy()
+            for total, adam in zip(totals, states, strict=True):
+                step = gradient
+                if adam is not None:
+                    moments = adam.first[name], adam.second[name]
+                    step = adam_direction(gradient, *moments, adam.step)
+                total += maps[name](step.flatten(1))
+        features[:, rows] = torch.nn.functional.normalize(totals, dim=2).cpu().numpy()
     return features

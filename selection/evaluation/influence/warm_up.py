@@ -30,6 +30,11 @@ class AdamState:
     second: Mapping[str, torch.Tensor]
     step: int
 
+    def without_first(self) -> "AdamState":
+        """The same without the mean of earlier gradients, which all steps would share."""
+        zeros = {name: torch.zeros_like(mean) for name, mean in self.first.items()}
+        return AdamState(zeros, self.second, self.step)
+
 
 def warm_up(trainee: Trainee, samples: Sequence[Rendered], settings: WarmUp) -> AdamState:
     """Train the adapters on the responses of all samples that have one; samples weigh the same."""
