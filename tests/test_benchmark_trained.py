@@ -1,7 +1,7 @@
 """`less` and `loss_drop` in the retrieval benchmark: planted tasks, resumed runs, refusals."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ def labelled(i: int) -> dict[str, Any]:
     labels = {"task": task, "family": task, "category": task, "label_quality": "gold"}
     own = {"instruction": question, "input": "", "output": answer, "source": "ignored"}
     return {"id": f"row-{i:03d}", **labels, **own}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def longer_warm_up() -> Iterator[None]:
+    """A model of random weights learns nothing from a few gentle steps."""
+    longer = {"epochs": 4, "batch": 4, "learning_rate": 1e-3, "seed": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(trained.LOSS_DROP, "warm_up", longer)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ are gradients divided by Adam's root mean squares; what earlier gradients add is
 LOSS_DROP: dict[str, Any] = {
     "rank": 16,
     "alpha": 64,
-    "warm_up": {"epochs": 4, "batch": 4, "learning_rate": 1e-3, "seed": 0},
+    "warm_up": {"epochs": 2, "batch": 4, "learning_rate": 3e-4, "seed": 0},
 }
 _LEAST_WARM_UP = 32
 
