@@ -10,6 +10,7 @@ from selection.core.sparse import take
 from selection.evaluation.held_out import (
     FoldStatistic,
     MedianInterval,
+    apart,
     chance_to_rank_so_high,
     folds_of,
     median_interval,
@@ -189,3 +190,26 @@ def test_the_estimate_lands_near_the_number_of_planted_samples(
         assert np.median(estimates) < 0.02 * 1200
     else:
         assert 0.6 * n_relevant < np.mean(estimates) < 1.6 * n_relevant
+
+
+@pytest.mark.parametrize(
+    ("percents_above", "odd"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 6.0], [4]),  # ten times the median and more
+        ([0.1, 0.2, 0.3, 0.4, 1.9], []),  # one in fifty is not far
+        ([3.0, 4.0, 5.0, 20.0, 24.0], []),  # a task whose exemplars differ
+        ([3.0, 4.0, 5.0, 26.0, 60.0], [3, 4]),
+        ([50.0, 55.0, 60.0], [0, 1, 2]),  # none better than a random sample
+        ([1.0, 30.0], []),  # of two, neither is the odd one
+        ([30.0, 0.1, 0.2], [0]),
+    ],
+)
+def test_exemplars_far_below_the_others_are_apart(
+    percents_above: list[float], odd: list[int]
+) -> None:
+    shares = np.array(percents_above) / 100
+    assert np.flatnonzero(apart(shares)).tolist() == odd
+    ordered = sorted(shares)
+    median = (ordered[(len(shares) - 1) // 2] + ordered[len(shares) // 2]) / 2
+    for share, named in zip(shares, apart(shares), strict=True):
+        assert named == (share >= 0.5 or (share > 0.02 and share > 5 * median))

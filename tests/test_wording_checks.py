@@ -134,6 +134,21 @@ def test_a_flagged_exemplar_is_named_with_its_id_and_the_beginning_of_its_text(
     assert part in found.text
 
 
+@pytest.mark.parametrize(
+    ("percentile", "part"),
+    [
+        (94.2, "ranks above 94 % of the pool, the median exemplar above 98.4 %. Is it of this"),
+        (31.2, "ranks above 31 % of the pool, no better than a random sample. Is it of this"),
+    ],
+)
+def test_an_exemplar_unlike_the_others_is_named_beside_them(
+    catalog: Connection, percentile: float, part: str
+) -> None:
+    insert(catalog, "held_out_exemplar", selection_id="s", target="sums", method="jaccard",
+           flag="apart", exemplar_id="e" * 32, percentile=percentile)  # fmt: skip
+    assert part in said(catalog)["exemplar"].text
+
+
 def test_without_a_check_nothing_is_said(catalog: Connection) -> None:
     assert check_sentences(catalog, "s") == []
 

@@ -25,14 +25,16 @@ SAES: Mapping[str, Mapping[str, int]] = {
 class Exemplars:
     """How the exemplars of every target are changed before a cell is measured.
 
-    n:     so many of them, drawn; None keeps all.
-    noise: so many of them replaced by exemplars of other targets.
-    seed:  of the draw.
+    n:       so many of them, drawn; None keeps all.
+    noise:   so many of them replaced by exemplars of other targets.
+    seed:    of the draw.
+    answers: whether they keep theirs.
     """
 
     n: int | None = None
     noise: int = 0
     seed: int = 0
+    answers: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def changed_targets(targets: Path, change: Exemplars, folder: Path) -> Path:
         for number, line in enumerate(lines)
     ]
     text = "".join(json.dumps(line) + "\n" for line in changed)
-    file = folder / f"targets-{content_id([change.n, change.noise, change.seed])}.jsonl"
+    file = folder / f"targets-{content_id(asdict(change))}.jsonl"
     write_bytes(file, text.encode())
     return file
 
@@ -39,4 +40,4 @@ def changed_exemplars(
     for position in rng.permutation(len(chosen))[: change.noise]:
         foreign = targets[others[rng.integers(len(others))]]["exemplars"]
         chosen[position] = foreign[rng.integers(len(foreign))]
-    return chosen
+    return chosen if change.answers else [{**each, "output": ""} for each in chosen]

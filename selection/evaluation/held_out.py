@@ -37,6 +37,7 @@ _SCALE = float(1 << SCORE_BITS)
 
 FEWEST_ALIKE = 5  # Exemplars from which measured intervals of `samples_alike` cover 95 %.
 TAIL = 0.025
+APART, FEW = 5.0, 0.02  # Times the median share of samples above, and at least: measured.
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,16 @@ def median_interval(values: NDArray[np.float64]) -> MedianInterval:
         return MedianInterval(float(np.median(values)), None, None)
     ordered = np.sort(values)
     return MedianInterval(float(np.median(values)), float(ordered[r - 1]), float(ordered[m - r]))
+
+
+def apart(shares_above: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(m,) which exemplars are unlike the others, by where they stand when held out.
+
+    No better than a random sample; or with many times as many samples above it as the median
+    exemplar has, and more than a few: an exemplar of another task mostly does (see the page).
+    """
+    usual = APART * float(np.median(shares_above))
+    return (shares_above >= 0.5) | (shares_above > max(usual, FEW))
 
 
 def chance_to_rank_so_high(shares_above: NDArray[np.float64]) -> float:

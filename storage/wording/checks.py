@@ -15,6 +15,7 @@ from storage.files.workspace import Workspace
 
 Topic = Literal["contains", "enough", "beats_random", "exemplar"]
 
+RANDOM = 50  # Percentile of a random sample.
 TAIL = 0.025  # Chance below which held-out exemplars are said to beat a random order.
 HALF = 0.5  # Share of the pool from which random samples are of the task themselves.
 MANY = 0.25  # Share of the pool from which "as close as the exemplars" tells little.
@@ -86,9 +87,11 @@ FROM held_out_exemplar o JOIN held_out_exemplar b USING (selection_id, target, e
 WHERE o.selection_id = ? AND o.target = ? AND o.method = ? AND b.method = 'bm25'"""
 
 _NAMED = """
-SELECT h.target, h.flag, h.percentile, h.near_share, h.nearest_share, h.exemplar_id,
+SELECT h.target, h.flag, h.percentile, c.percentile, h.near_share, h.nearest_share, h.exemplar_id,
     any_value(e.own_id), any_value(e.text)
 FROM held_out_exemplar h JOIN selection s USING (selection_id)
+LEFT JOIN held_out_check c ON c.selection_id = h.selection_id AND c.target = h.target
+    AND c.method = h.method
 LEFT JOIN exemplar e ON e.run_id = s.run_id AND e.exemplar_id = h.exemplar_id
     AND e.target = h.target
 WHERE h.selection_id = ? AND h.flag IS NOT NULL
@@ -245,7 +248,7 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
     """Exemplars that match nothing, or that most picks go back to."""
     sentences = []
     for row in connection.execute(_NAMED, [selection_id]).fetchall():
-        target, flag, percentile, near, nearest, exemplar_id, own_id, text = row
+        target, flag, percentile, usual, near, nearest, exemplar_id, own_id, text = row
         flat = " ".join((text or "").split())
         begins = (
             f", \u201c{flat[:TEXT_CHARACTERS]}{'…' if len(flat) > TEXT_CHARACTERS else ''}\u201d"
@@ -253,7 +256,7 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
         name = f"Exemplar {own_id or exemplar_id[:12]}{begins if flat else ''}"
         what = {
             "apart": f"is unlike the others: held out, it ranks above {percentile or 0:.0f} % of"
-            " the pool, no better than a random sample. Is it of this target task?",
+            f" the pool, {_than(percentile or 0, usual)}. Is it of this target task?",
             "unmatched": f"matches nothing: {percent(near or 0)} of the picks are closer to it"
             " than to random samples, and 5 % would be by chance.",
             "dominates": f"dominates: it is the nearest exemplar of {percent(nearest or 0)} of the"
@@ -261,6 +264,13 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
         }[flag]
         sentences.append(Sentence("exemplar", target, f"{name}, {what}", is_warning=True))
     return sentences
+
+
+def _than(percentile: float, usual: float | None) -> str:
+    """How an odd exemplar compares; usual: the median of all of them."""
+    if percentile <= RANDOM or usual is None:
+        return "no better than a random sample"
+    return f"the median exemplar above {_digits(usual)} %"
 
 
 def _percentiles(check: _Check) -> str:

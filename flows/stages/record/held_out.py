@@ -3,11 +3,12 @@
 from flows.stages.decide.check import TargetCheck
 from flows.stages.record.material import Material, Row
 from selection.evaluation.held_out import (
+    apart,
     chance_to_rank_so_high,
     median_interval,
     samples_alike,
 )
-from selection.evaluation.label_free import HeldOut, different
+from selection.evaluation.label_free import different
 from selection.evaluation.random_draws import LEVEL
 
 FEWEST_TO_DOMINATE = 3  # One of two exemplars is nearest to half of everything.
@@ -61,6 +62,7 @@ def _of_exemplars(
     """One row per different exemplar."""
     held_out, depth = check.held_out.get(method), check.depth if is_own else None
     positions = different(check.exemplars.ids)
+    is_apart = None if held_out is None else apart(held_out.shares_above)
     rows = []
     for i, position in enumerate(positions):
         row: Row = {**_key(check, method), "exemplar_id": str(check.exemplars.ids[position])}
@@ -71,19 +73,18 @@ def _of_exemplars(
             row |= {"near_share": float(depth.near[position])}
             row |= {"nearest_share": float(depth.nearest[position])}
         if is_own:
-            row |= {"flag": _flag(material, held_out, row, len(positions))}
+            is_odd = is_apart is not None and bool(is_apart[i])
+            row |= {"flag": "apart" if is_odd else _flag(material, row, len(positions))}
         rows.append(row)
     return rows
 
 
-def _flag(material: Material, held_out: HeldOut | None, row: Row, n_exemplars: int) -> str | None:
-    """Why an exemplar is worth a look.
+def _flag(material: Material, row: Row, n_exemplars: int) -> str | None:
+    """Why an exemplar that is not apart is worth a look.
 
-    apart: held out, it ranks no better than a random sample. unmatched: no more picks are near it
-    than near random samples. dominates: most picks are nearest to it.
+    unmatched: no more picks are near it than near random samples. dominates: most picks are
+    nearest to it.
     """
-    if held_out is not None and float(str(row["percentile"])) <= 50:
-        return "apart"
     near, nearest = row.get("near_share"), row.get("nearest_share")
     if isinstance(near, float) and near <= 1 - LEVEL:
         return "unmatched"
