@@ -35,7 +35,7 @@ from storage.catalog.snapshot import open_snapshot
 from storage.files.atomic import write_bytes
 from storage.files.workspace import open_workspace
 
-BUDGET = 1000
+BUDGET = 10  # What the check names does not depend on it.
 DRAWS = range(3)
 WHOLE, NOISY, REST = "all, as they are", "3 of other tasks", "3 of other tasks, named ones left out"
 CONDITIONS: Mapping[str, tuple[Exemplars, ...]] = {
@@ -88,7 +88,8 @@ def named_exemplars(arguments: argparse.Namespace, targets: Path) -> dict[str, s
     )
     bench.prepared, bench.exemplars  # noqa: B018 - write the files that the run reads
     name = f"exemplars-{content_id([targets.name, arguments.setting], n_hex=8)}"
-    changed = {"budget": BudgetConfig(examples=BUDGET), "name": name, "controls": ()}
+    budget = BudgetConfig(examples=BUDGET)
+    changed = {"budget": budget, "name": name, "controls": (), "index": False}
     select_data(
         bench.configured(method.config).model_copy(update=changed),
         str(workspace.root),
