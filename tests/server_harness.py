@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from flows.server.app import LOGIN_PATH
-from flows.server.liveness import live_runs
+from flows.server.liveness import is_alive
 from flows.server.settings import ServerSettings, auth_header
 from storage.files.workspace import Workspace
 
@@ -142,7 +142,8 @@ class Served:
     def pids_of_runs(self) -> list[int]:
         """Processes of the live runs."""
         folder = self.workspace / ".server" / "live"
-        notes = ((folder / name).read_text() for name in live_runs(folder))
+        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+        notes = ((folder / name).read_text() for name in names if is_alive(folder, name))
         return [int(note.split('"pid": ')[1].split(",")[0]) for note in notes]
 
     def kill_everything(self) -> None:

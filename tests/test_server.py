@@ -27,8 +27,15 @@ from flows.orchestration.signals import TimeLimitExceeded, time_limit
 from flows.server import liveness
 from flows.server.app import FILE_POLICY, LOGIN_PATH, Door, WorkspaceFiles
 from flows.server.deployments import JOB_TEMPLATE
-from flows.server.keeper import CRASHED, reconcile
-from flows.server.settings import FILES_PATH, ServerSettings, auth_header, environment
+from flows.server.liveness import CRASHED, reconcile
+from flows.server.processes import Child
+from flows.server.settings import (
+    FILES_PATH,
+    WORKER_NAME,
+    ServerSettings,
+    auth_header,
+    environment,
+)
 from selection.core.errors import InputError
 from storage.files.workspace import Workspace
 
@@ -37,6 +44,13 @@ import sys, time, pathlib
 from flows.server.liveness import hold
 hold(pathlib.Path(sys.argv[1]), sys.argv[2])
 print("held", flush=True)
+time.sleep(60)
+"""
+
+
+WORKER = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {HOLDER!r}, sys.argv[1], "a"])
 time.sleep(60)
 """
 
@@ -53,18 +67,27 @@ def holder_of(folder: Path, run_id: str) -> subprocess.Popen[str]:
 
 def test_a_killed_process_is_not_alive(tmp_path: Path) -> None:
     with holder_of(tmp_path, "a") as holder:
-        assert liveness.live_runs(tmp_path) == ["a"]
+        assert liveness.is_alive(tmp_path, "a")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert not liveness.is_alive(tmp_path, "a")
-    assert liveness.live_runs(tmp_path) == []
 
 
-def test_a_live_run_is_stopped_by_its_lock(tmp_path: Path) -> None:
-    with holder_of(tmp_path, "a") as holder:
-        assert liveness.stop(tmp_path, "a", 5.0)
-        holder.wait(5)
-    assert not liveness.is_alive(tmp_path, "a")
+def test_a_child_that_died_takes_all_that_it_started_with_it(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    variables = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
+    child = Child("worker", ["worker", str(tmp_path / "live")], variables, tmp_path / "log")
+    child.start()
+    while not liveness.is_alive(tmp_path / "live", "a"):
+        assert child.exit_code is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    assert child.process
+    child.process.kill()
+    child.process.wait()
+    assert liveness.is_alive(tmp_path / "live", "a")
+    child.stop()
+    while liveness.is_alive(tmp_path / "live", "a"):
+        time.sleep(0.05)
 
 
 def test_a_second_process_of_a_run_is_refused(
@@ -126,7 +149,6 @@ def test_every_open_run_gets_the_state_that_its_process_has(tmp_path: Path) -> N
         ("young", StateType.RUNNING, 0),
         ("waits", StateType.PENDING, 10),
         ("lost", StateType.PENDING, 300),
-        ("gone", StateType.CANCELLING, 60),
     )
     with holder_of(tmp_path, api.id_of("live")) as holder:
         lines = look_after(api, tmp_path)
@@ -134,9 +156,8 @@ def test_every_open_run_gets_the_state_that_its_process_has(tmp_path: Path) -> N
     assert api.set == {
         "dead": StateType.CRASHED,
         "lost": StateType.SCHEDULED,
-        "gone": StateType.CANCELLED,
     }
-    assert api.tasks == [StateType.CRASHED, StateType.CANCELLED]
+    assert api.tasks == [StateType.CRASHED]
     assert lines[0] == f"dead: crashed: {CRASHED}"
 
 
@@ -155,25 +176,18 @@ def test_a_run_that_ended_meanwhile_keeps_its_state(tmp_path: Path) -> None:
     assert api.set == {"b": StateType.CRASHED}
 
 
-def test_a_run_of_another_host_is_left_alone(tmp_path: Path) -> None:
-    api = Api(("a", StateType.RUNNING, 900))
-    (tmp_path / api.id_of("a")).write_text('{"pid": 1, "host": "elsewhere"}')
-    assert look_after(api, tmp_path) == []
-
-
-def test_a_cancelled_run_whose_worker_died_is_ended(tmp_path: Path) -> None:
-    api = Api(("a", StateType.CANCELLING, 60))
-    with holder_of(tmp_path, api.id_of("a")) as holder:
-        look_after(api, tmp_path)
-        assert holder.wait(5) == -signal.SIGTERM
-    assert api.set == {"a": StateType.CANCELLED}
+def test_a_run_of_a_worker_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    api = Api(("a", StateType.RUNNING, 900), ("b", StateType.RUNNING, 900))
+    api.runs[0].labels = {"prefect.worker.name": "on another host"}
+    api.runs[1].labels = {"prefect.worker.name": WORKER_NAME}
+    look_after(api, tmp_path)
+    assert api.set == {"b": StateType.CRASHED}
 
 
 def test_no_caller_can_set_command_environment_or_folder_of_a_run() -> None:
-    assert set(JOB_TEMPLATE["variables"]["properties"]) == {"name"}
+    assert JOB_TEMPLATE["variables"]["properties"] == {}
     assert JOB_TEMPLATE["variables"]["additionalProperties"] is False
-    fixed = {k: v for k, v in JOB_TEMPLATE["job_configuration"].items() if k != "name"}
-    assert "{{" not in json.dumps(fixed)
+    assert "{{" not in json.dumps(JOB_TEMPLATE["job_configuration"])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
@@ -233,8 +247,7 @@ def files(tmp_path: Path) -> TestClient:
     (tmp_path / "exports" / "a" / "train.jsonl").write_text("{}\n")
     (tmp_path / "exports" / ".tmp-1-x").write_text("half")
     (tmp_path / "secret.txt").write_text("no")
-    routes = [Mount("/exports", WorkspaceFiles(directory=tmp_path / "exports"))]
-    app = Starlette(routes=[Mount(FILES_PATH, routes=routes)])
+    app = Starlette(routes=[Mount(FILES_PATH, WorkspaceFiles(directory=tmp_path))])
     app.add_middleware(Door, secret=KEY, port=4999)
     return TestClient(app, base_url="http://127.0.0.1:4999", headers=KNOWN)
 
@@ -283,7 +296,8 @@ def test_reports_and_exports_are_served_and_nothing_else(files: TestClient) -> N
     assert answer.headers["content-security-policy"] == FILE_POLICY
     assert files.get("/saelect/exports/.tmp-1-x").status_code == 404
     assert files.get("/saelect/exports/a/").status_code == 404
-    for path in ("/saelect/exports/%2e%2e/secret.txt", "/saelect/exports/..%2fsecret.txt"):
+    beside = ("exports/%2e%2e/secret.txt", "exports/..%2fsecret.txt", "secret.txt", "")
+    for path in (f"/saelect/{each}" for each in beside):
         assert files.get(path).status_code == 404
 
 

@@ -6,13 +6,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from urllib.parse import quote
 
 from flows.orchestration.terminal import say
-from flows.server.liveness import live_runs, stop
 from flows.server.processes import Child
-from flows.server.settings import LOOPBACK, POOL_NAME, ServerSettings, environment
+from flows.server.settings import LOOPBACK, POOL_NAME, WORKER_NAME, ServerSettings, environment
 from selection.core.errors import InputError
 from storage.files import locks
 from storage.files.workspace import open_workspace, user_name
@@ -43,7 +41,7 @@ def serve(
         with locks.held(settings.folder / "serve", 2.0):
             refuse_taken_port(host, port)
             address.write_text(settings.url, encoding="utf-8")
-            _Serving(settings).run()
+            _run(settings)
     except InputError as error:
         if error.file != settings.folder / "serve":
             raise
@@ -69,11 +67,8 @@ def require_password(host: str, password: str | None) -> None:
 def refuse_taken_port(host: str, port: int) -> None:
     """Refuse a port that another program has, before anything is started."""
     try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, number, _, address = infos[0]
-        with socket.socket(family, kind, number) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        family = socket.getaddrinfo(host, port)[0][0]
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise InputError(
             f"cannot listen there ({error.strerror or error})",
@@ -83,90 +78,68 @@ def refuse_taken_port(host: str, port: int) -> None:
         ) from None
 
 
-class _Serving:
-    """The running server: its children, and the flag that ends it."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        """Prepare the children; none is started."""
-        self.settings, self.ended, self.started = settings, threading.Event(), time.monotonic()
-        self.variables, folder = environment(settings), settings.folder
-        address = [settings.host, str(settings.port), str(settings.ready)]
-        worker = ["start", "--pool", POOL_NAME, "--type", "process", "--install-policy", "never"]
-        worker += ["--limit", str(settings.runs_at_once)]
-        self.server = Child(
-            "server", ["flows.server.app", *address], self.variables, folder / "server.log"
-        )
-        self.worker = Child(
-            "worker", ["prefect", "worker", *worker], self.variables, folder / "worker.log"
-        )
-
-    def run(self) -> None:
-        """Start, print the address, watch, and end everything on the way out."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._end)
-        say(f"saelect: starting the server for {self.settings.workspace.root} ...")
-        try:
-            if self._start():
-                self._print_address()
-                self._watch()
-        finally:
-            self._stop()
-
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.ended.set()
-
-    def _start(self) -> bool:
-        """Server with deployments, then the worker; False when told to end meanwhile."""
-        ready = self.settings.ready
+def _run(settings: ServerSettings) -> None:
+    """Start, print the address, watch, and end everything on the way out."""
+    begun, ended = time.monotonic(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
+    say(f"saelect: starting the server for {settings.workspace.root} ...")
+    ready, variables = settings.folder / "ready", environment(settings)
+    server_arguments = ["flows.server.app", settings.host, str(settings.port), str(ready)]
+    worker_arguments = ["prefect", "worker", "start", "--pool", POOL_NAME, "--name", WORKER_NAME]
+    worker_arguments += ["--limit", str(settings.runs_at_once)]
+    server = Child("server", server_arguments, variables, settings.folder / "server.log")
+    worker = Child("worker", worker_arguments, variables, settings.folder / "worker.log")
+    try:
         ready.unlink(missing_ok=True)
-        self.server.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not ready.exists():
-            if self.server.exit_code is not None or time.monotonic() > deadline:
-                raise InputError(
-                    f"the server did not start (code {self.server.exit_code}):\n"
-                    f"{self.server.log_tail()}",
-                    file=self.server.log,
-                    remedy="The log says more.",
-                )
-            if self.ended.wait(CHECK_SECONDS):
-                return False
-        for line in ready.read_text(encoding="utf-8").splitlines():
-            say(f"  changed     {line}")
-        self.worker.start()
-        return True
-
-    def _print_address(self) -> None:
-        settings, port, here = self.settings, self.settings.port, socket.gethostname()
-        path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
-        say(f"  open        {settings.url}{path}")
-        say(
-            f"  from afar   ssh -L {port}:127.0.0.1:{port} {user_name()}@{here}"
-            f"  then http://localhost:{port}{path}"
-        )
-        say("  start       Deployments, then select-data")
-        say(f"  logs        {settings.folder}/*.log")
-        say(
-            f"  Ready in {time.monotonic() - self.started:.0f} s. Ctrl-C stops everything;"
-            " a stopped run resumes when it is run again."
-        )
-
-    def _watch(self) -> None:
-        """Restart what died, until told to end."""
-        while not self.ended.wait(CHECK_SECONDS):
-            for child in (self.server, self.worker):
-                code = child.restart_if_dead()
-                if code is not None:
-                    say(f"  restarted   {child.name} (it had ended with code {code})")
-
-    def _stop(self) -> None:
-        """Worker and runs, which tell their states while the server answers, then the server."""
+        server.start()
+        if _is_ready(server, ready, ended):
+            worker.start()
+            _print_address(settings, time.monotonic() - begun)
+        while not ended.wait(CHECK_SECONDS):
+            for child in (server, worker):
+                if child.exit_code is not None:
+                    say(f"  restarted   {child.name} (it had ended with code {child.exit_code})")
+                    child.stop()
+                    child.start()
+    finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         say("\nsaelect: stopping ...")
-        self.worker.stop()
-        for run_id in live_runs(self.settings.live):
-            stop(self.settings.live, run_id, 5.0)
-        self.server.stop()
+        worker.stop()  # Its runs tell their states while the server answers.
+        server.stop()
         say("saelect: stopped.")
+
+
+def _is_ready(server: Child, ready: Path, ended: threading.Event) -> bool:
+    """Wait for the deployments and say what changed; False when told to end meanwhile."""
+    deadline = time.monotonic() + START_SECONDS
+    while not ready.exists():
+        if server.exit_code is not None or time.monotonic() > deadline:
+            last = server.log.read_text(errors="replace").splitlines()[-12:]
+            raise InputError(
+                "\n".join([f"the server did not start (code {server.exit_code}):", *last]),
+                file=server.log,
+                remedy="The log says more.",
+            )
+        if ended.wait(CHECK_SECONDS):
+            return False
+    for line in ready.read_text(encoding="utf-8").splitlines():
+        say(f"  changed     {line}")
+    return True
+
+
+def _print_address(settings: ServerSettings, seconds: float) -> None:
+    port, here = settings.port, socket.gethostname()
+    path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
+    say(f"  open        {settings.url}{path}")
+    say(
+        f"  from afar   ssh -L {port}:127.0.0.1:{port} {user_name()}@{here}"
+        f"  then http://localhost:{port}{path}"
+    )
+    say("  start       Deployments, then select-data")
+    say(f"  logs        {settings.folder}/*.log")
+    say(
+        f"  Ready in {seconds:.0f} s. Ctrl-C stops everything;"
+        " a stopped run resumes when it is run again."
+    )

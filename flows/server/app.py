@@ -12,12 +12,10 @@ import sys
 from http.cookies import SimpleCookie
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 import uvicorn
-from fastapi import Header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,9 +23,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from flows.orchestration.prefect_settings import LIVE
-from flows.server.keeper import keep
+from flows.server.liveness import keep
 from flows.server.settings import FILES_PATH, LOOPBACK, PAGE, SECRET, auth_header
 from storage.files.workspace import ENVIRONMENT_VARIABLE
 from storage.report.page import SCRIPT, policy
@@ -71,17 +70,16 @@ class Door:
             return
         headers = Headers(scope=scope)
         refusal = self.refusal(headers)
-        if refusal is None and scope["path"] == LOGIN_PATH and scope["type"] == "http":
-            await (await self.log_in(Request(scope, receive)))(scope, receive, send)
-        elif refusal is None and self.knows_secret(headers):
-            await self.app(scope, receive, _with_policy(send))
+        answer: ASGIApp = PlainTextResponse(refusal or "Password needed.", 403 if refusal else 401)
+        if refusal is None and scope["path"] != LOGIN_PATH and self.knows_secret(headers):
+            answer, send = self.app, _with_policy(send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+            answer = WebSocketClose(1008)
+        elif refusal is None and scope["path"] == LOGIN_PATH:
+            answer = await self.log_in(Request(scope, receive))
         elif refusal is None and "text/html" in headers.get("accept", ""):
-            await HTMLResponse(LOGIN_PAGE, 401)(scope, receive, send)
-        else:
-            text = refusal or "Password needed."
-            await PlainTextResponse(text, 403 if refusal else 401)(scope, receive, send)
+            answer = HTMLResponse(LOGIN_PAGE, 401)
+        await answer(scope, receive, send)
 
     def refusal(self, headers: Headers) -> str | None:
         """Why a request is not this server's own page's, or None."""
@@ -133,11 +131,12 @@ def _with_policy(send: Send) -> Send:
 
 
 class WorkspaceFiles(StaticFiles):
-    """Files of one folder of the workspace; hidden names are not served."""
+    """Reports and exports of the workspace; hidden names are not served."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """A file."""
-        if any(part.startswith(".") for part in Path(path).parts):
+        folder, *names = Path(path).parts or [""]
+        if folder not in ("reports", "exports") or any(name.startswith(".") for name in names):
             raise HTTPException(404)
         response = await super().get_response(path, scope)
         response.headers["Content-Security-Policy"] = FILE_POLICY
@@ -151,15 +150,14 @@ def _queue_writers() -> None:
     One that reads before it writes fails at once ("database is locked", 503) if another one wrote
     meanwhile; one that announces the writing at its beginning waits for its turn.
     """
-    from prefect.server.database.configurations import AioSqliteConfiguration
+    from prefect.server.database.configurations import AioSqliteConfiguration as Sqlite
 
-    begin = AioSqliteConfiguration.begin_transaction
+    begin = Sqlite.begin_transaction
 
-    def begin_immediately(self: Any, session: Any, with_for_update: bool = False) -> Any:
-        del with_for_update
+    def begin_immediately(self: Sqlite, session: Any, with_for_update: bool = False) -> Any:
         return begin(self, session, with_for_update=True)
 
-    AioSqliteConfiguration.begin_transaction = begin_immediately  # type: ignore[method-assign]
+    Sqlite.begin_transaction = begin_immediately  # type: ignore[method-assign]
 
 
 def _name_pages(api: Any, cookie: str) -> None:
@@ -170,20 +168,17 @@ def _name_pages(api: Any, cookie: str) -> None:
     from prefect.server.api.dependencies import get_created_by
     from prefect.server.schemas.core import CreatedBy
 
-    def creator(
-        request: Request,
-        prefect_automation_id: Annotated[UUID | None, Header()] = None,
-        prefect_automation_name: Annotated[str | None, Header()] = None,
-    ) -> CreatedBy | None:
+    def creator(request: Request) -> Any:
         if cookie in request.cookies:
             return CreatedBy(type=PAGE, display_value="a page")
-        return get_created_by(prefect_automation_id, prefect_automation_name)
+        sent = (request.headers.get(f"prefect-automation-{each}") for each in ("id", "name"))
+        return get_created_by(*sent)
 
     api.dependency_overrides[get_created_by] = creator
 
 
 def create_app(port: int) -> Door:
-    """Prefect's application with our routes before its own, behind the door."""
+    """Prefect's application with our files before its own pages, behind the door."""
     import prefect
     from prefect.server.api.server import create_app as prefect_app
 
@@ -192,12 +187,8 @@ def create_app(port: int) -> Door:
     prefect.__ui_v2_static_path__ = Path(os.devnull) / "none"
     app: Any = prefect_app(final=True)
     _name_pages(app.api_app, cookie_name(port))
-    root = Path(os.environ[ENVIRONMENT_VARIABLE])
-    files = []
-    for name in ("reports", "exports"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-        files.append(Mount(f"/{name}", WorkspaceFiles(directory=root / name)))
-    app.router.routes.insert(0, Mount(FILES_PATH, routes=files))
+    files = WorkspaceFiles(directory=os.environ[ENVIRONMENT_VARIABLE])
+    app.router.routes.insert(0, Mount(FILES_PATH, files))
     # Around the application, not in it: automations call it within this process, without a door.
     return Door(app, os.environ[SECRET], port)
 

@@ -18,19 +18,8 @@ from flows.server import forms
 from flows.server.settings import POOL_NAME
 
 JOB_TEMPLATE: dict[str, dict[str, Any]] = {
-    "job_configuration": {
-        "command": "python3 -m prefect.engine",
-        "env": {},
-        "labels": {},
-        "name": "{{ name }}",
-        "stream_output": True,
-        "working_dir": ".",
-    },
-    "variables": {
-        "type": "object",
-        "properties": {"name": {"type": "string", "title": "Name"}},
-        "additionalProperties": False,
-    },
+    "job_configuration": {"command": "python3 -m prefect.engine", "working_dir": "."},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 """Command, environment and folder are those of the worker: no caller can set them."""
 
@@ -66,15 +55,9 @@ def register(client: SyncPrefectClient) -> list[str]:
         try:
             present = client.read_deployment_by_name(f"{flow}/{name}")
         except ObjectNotFound:
-            client.create_deployment(
-                client.create_flow_from_name(flow),
-                name,
-                work_pool_name=POOL_NAME,
-                description=given["description"],
-                parameters=given.get("parameters"),
-                tags=given["tags"],
-                **form,
-            )
+            once = {key: given.get(key) for key in ("description", "parameters", "tags")}
+            flow_id = client.create_flow_from_name(flow)
+            client.create_deployment(flow_id, name, work_pool_name=POOL_NAME, **once, **form)
         else:
             if any(getattr(present, key) != value for key, value in form.items()):
                 client.update_deployment(present.id, DeploymentUpdate(**form))

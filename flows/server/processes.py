@@ -1,20 +1,21 @@
 """Child processes of `serve`: with logs of their own, restarted when they die, ended in order."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 8.0
-MAX_RESTARTS = 20
 
 
 @dataclass
 class Child:
-    """One process that lives as long as `serve`.
+    """One process that lives as long as `serve`, and all that it starts.
 
     arguments: of `python -m`. log: file that its output is appended to.
     """
@@ -24,7 +25,6 @@ class Child:
     environment: Mapping[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    n_restarts: int = 0
 
     def start(self) -> None:
         """Start the process; it ends when this one dies, however that happens."""
@@ -44,29 +44,16 @@ class Child:
         """Its exit code, or None while it runs."""
         return self.process.poll() if self.process else None
 
-    def restart_if_dead(self) -> int | None:
-        """Start it again if it died; returns its exit code then."""
-        code = self.exit_code
-        if code is not None and self.n_restarts < MAX_RESTARTS:
-            self.n_restarts += 1
-            self.start()
-        return code
-
-    def stop(self, grace_s: float = GRACE_S) -> None:
-        """End it politely, then by force."""
-        if self.process is None or self.exit_code is not None:
+    def stop(self) -> None:
+        """End it politely, then by force what is left of it and of all that it has started."""
+        if self.process is None:
             return
         self.process.terminate()
-        try:
-            self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def log_tail(self, n_lines: int = 12) -> str:
-        """The last lines of its log."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(lines[-n_lines:])
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def _die_with_parent() -> None:

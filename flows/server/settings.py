@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from flows.orchestration.prefect_settings import DATA_FOLDERS, FILES_URL, LIVE
 from storage.files.workspace import ENVIRONMENT_VARIABLE, Workspace
 
 POOL_NAME = "saelect"
+WORKER_NAME = "serve"  # of the worker beside the server, as runs carry it
 FILES_PATH = "/saelect"
 SECRET = "SAELECT_SECRET"
 PAGE = "PAGE"  # kind of creator of a run that was started from a page
@@ -43,16 +44,6 @@ class ServerSettings:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         return folder
-
-    @property
-    def live(self) -> Path:
-        """One locked file per live run."""
-        return self.folder / "live"
-
-    @property
-    def ready(self) -> Path:
-        """File that is there once the deployments are; it tells what changed."""
-        return self.folder / "ready"
 
     @property
     def url(self) -> str:
@@ -105,6 +96,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.url,
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
+        "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "30",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # Relative, so that it follows the browser through tunnels and proxies.
         "PREFECT_UI_API_URL": "/api",
@@ -117,14 +109,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         ENVIRONMENT_VARIABLE: str(settings.workspace.root.resolve()),
         SECRET: settings.secret,
         FILES_URL: FILES_PATH,
-        LIVE: str(settings.live),
+        LIVE: str(home / "live"),
         DATA_FOLDERS: os.pathsep.join(str(path.resolve()) for path in settings.data),
     }
-    return {**SETTINGS, **inherited, **fixed, "PYTHONPATH": _python_path(inherited)}
-
-
-def _python_path(inherited: Mapping[str, str]) -> str:
-    """The search path with the folder of this package, for where it is not installed."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, inherited.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.pathsep.join(dict.fromkeys(paths))
+    return {**SETTINGS, **inherited, **fixed}
