@@ -28,7 +28,7 @@ from flows.server import liveness
 from flows.server.app import FILE_POLICY, LOGIN_PATH, Door, WorkspaceFiles
 from flows.server.deployments import JOB_TEMPLATE
 from flows.server.liveness import CRASHED, reconcile
-from flows.server.processes import Child
+from flows.server.processes import start, stop
 from flows.server.settings import (
     FILES_PATH,
     WORKER_NAME,
@@ -76,16 +76,14 @@ def test_a_killed_process_is_not_alive(tmp_path: Path) -> None:
 def test_a_child_that_died_takes_all_that_it_started_with_it(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     variables = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
-    child = Child("worker", ["worker", str(tmp_path / "live")], variables, tmp_path / "log")
-    child.start()
+    child = start(["worker", str(tmp_path / "live")], variables, tmp_path / "log")
     while not liveness.is_alive(tmp_path / "live", "a"):
-        assert child.exit_code is None, (tmp_path / "log").read_text()
+        assert child.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.05)
-    assert child.process
-    child.process.kill()
-    child.process.wait()
+    child.kill()
+    child.wait()
     assert liveness.is_alive(tmp_path / "live", "a")
-    child.stop()
+    stop(child)
     while liveness.is_alive(tmp_path / "live", "a"):
         time.sleep(0.05)
 

@@ -253,8 +253,10 @@ def serve(
 ) -> None:
     """Start Prefect's server and pages, a worker and the deployments; Ctrl-C stops all of it."""
     from flows.cli.serve import serve as start
+    from flows.server.settings import ServerSettings
+    from storage.files.workspace import open_workspace
 
-    start(workspace, host=host, port=port, password=password, runs_at_once=runs, data=data or [])
+    start(ServerSettings(open_workspace(workspace), host, port, password or None, runs, data or []))
 
 
 bench_app = typer.Typer(help="Measure how well selection works.", no_args_is_help=True)

@@ -4,42 +4,30 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from flows.orchestration.terminal import say
-from flows.server.processes import Child
+from flows.server.processes import Process, start, stop
 from flows.server.settings import LOOPBACK, POOL_NAME, WORKER_NAME, ServerSettings, environment
 from selection.core.errors import InputError
 from storage.files import locks
-from storage.files.workspace import open_workspace, user_name
+from storage.files.workspace import user_name
 
 START_SECONDS = 180.0
 CHECK_SECONDS = 0.2
 
 
-def serve(
-    workspace: Path,
-    *,
-    host: str,
-    port: int,
-    password: str | None,
-    runs_at_once: int,
-    data: Sequence[Path] = (),
-) -> None:
+def serve(settings: ServerSettings) -> None:
     """Run everything until Ctrl-C or SIGTERM.
 
     Raises InputError for a taken port, a missing password, and a second server of a workspace.
     """
-    settings = ServerSettings(
-        open_workspace(workspace), host, port, password or None, runs_at_once, data
-    )
-    require_password(host, password)
+    require_password(settings.host, settings.password)
     address = settings.folder / "address"
     try:
         with locks.held(settings.folder / "serve", 2.0):
-            refuse_taken_port(host, port)
+            refuse_taken_port(settings.host, settings.port)
             address.write_text(settings.url, encoding="utf-8")
             _run(settings)
     except InputError as error:
@@ -48,7 +36,7 @@ def serve(
         raise InputError(
             f"this workspace is served already, at {address.read_text(encoding='utf-8')}",
             field="--workspace",
-            value=str(workspace),
+            value=str(settings.workspace.root),
             remedy="Open that address, or end that server first.",
         ) from None
 
@@ -84,42 +72,49 @@ def _run(settings: ServerSettings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     say(f"saelect: starting the server for {settings.workspace.root} ...")
-    ready, variables = settings.folder / "ready", environment(settings)
-    server_arguments = ["flows.server.app", settings.host, str(settings.port), str(ready)]
-    worker_arguments = ["prefect", "worker", "start", "--pool", POOL_NAME, "--name", WORKER_NAME]
-    worker_arguments += ["--limit", str(settings.runs_at_once)]
-    server = Child("server", server_arguments, variables, settings.folder / "server.log")
-    worker = Child("worker", worker_arguments, variables, settings.folder / "worker.log")
+    folder, variables = settings.folder, environment(settings)
+    ready = folder / "ready"  # tells what changed, once the deployments are there
+    commands = {
+        "server": ["flows.server.app", settings.host, str(settings.port), str(ready)],
+        "worker": ["prefect", "worker", "start", "--pool", POOL_NAME, "--name", WORKER_NAME],
+    }
+    commands["worker"] += ["--limit", str(settings.runs_at_once)]
+    running: dict[str, Process] = {}
+
+    def begin(name: str) -> None:
+        running[name] = start(commands[name], variables, folder / f"{name}.log")
+
     try:
         ready.unlink(missing_ok=True)
-        server.start()
-        if _is_ready(server, ready, ended):
-            worker.start()
+        begin("server")
+        if _is_ready(running["server"], ready, ended):
+            begin("worker")
             _print_address(settings, time.monotonic() - begun)
         while not ended.wait(CHECK_SECONDS):
-            for child in (server, worker):
-                if child.exit_code is not None:
-                    say(f"  restarted   {child.name} (it had ended with code {child.exit_code})")
-                    child.stop()
-                    child.start()
+            for name, process in running.items():
+                if process.poll() is not None:
+                    say(f"  restarted   {name} (it had ended with code {process.returncode})")
+                    stop(process)  # what it has started
+                    begin(name)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         say("\nsaelect: stopping ...")
-        worker.stop()  # Its runs tell their states while the server answers.
-        server.stop()
+        for process in reversed(running.values()):  # Runs tell their states to the server.
+            stop(process)
         say("saelect: stopped.")
 
 
-def _is_ready(server: Child, ready: Path, ended: threading.Event) -> bool:
+def _is_ready(server: Process, ready: Path, ended: threading.Event) -> bool:
     """Wait for the deployments and say what changed; False when told to end meanwhile."""
     deadline = time.monotonic() + START_SECONDS
     while not ready.exists():
-        if server.exit_code is not None or time.monotonic() > deadline:
-            last = server.log.read_text(errors="replace").splitlines()[-12:]
+        if server.poll() is not None or time.monotonic() > deadline:
+            log = ready.with_name("server.log")
+            last = log.read_text(errors="replace").splitlines()[-12:]
             raise InputError(
-                "\n".join([f"the server did not start (code {server.exit_code}):", *last]),
-                file=server.log,
+                "\n".join([f"the server did not start (code {server.returncode}):", *last]),
+                file=log,
                 remedy="The log says more.",
             )
         if ended.wait(CHECK_SECONDS):
@@ -132,14 +127,12 @@ def _is_ready(server: Child, ready: Path, ended: threading.Event) -> bool:
 def _print_address(settings: ServerSettings, seconds: float) -> None:
     port, here = settings.port, socket.gethostname()
     path = "" if settings.password else f"/saelect/login?key={quote(settings.secret)}"
-    say(f"  open        {settings.url}{path}")
     say(
+        f"  open        {settings.url}{path}\n"
         f"  from afar   ssh -L {port}:127.0.0.1:{port} {user_name()}@{here}"
-        f"  then http://localhost:{port}{path}"
-    )
-    say("  start       Deployments, then select-data")
-    say(f"  logs        {settings.folder}/*.log")
-    say(
+        f"  then http://localhost:{port}{path}\n"
+        "  start       Deployments, then select-data\n"
+        f"  logs        {settings.folder}/*.log\n"
         f"  Ready in {seconds:.0f} s. Ctrl-C stops everything;"
         " a stopped run resumes when it is run again."
     )

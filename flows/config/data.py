@@ -11,7 +11,11 @@ from selection.records import PoolSource
 class PoolConfig(Strict):
     """One pool: files, a folder, a glob, an address or a Hugging Face dataset."""
 
-    path: str = Field(min_length=1, description="File, folder, glob, URL or Hugging Face dataset.")
+    path: str = Field(
+        min_length=1,
+        description="File, folder, glob, URL or Hugging Face dataset; `demo:pool.jsonl` is the"
+        " packaged demonstration.",
+    )
     name: str | None = Field(None, description="What `source` says where no column is mapped.")
     shape: Literal[
         "auto",
@@ -71,6 +75,11 @@ class PoolConfig(Strict):
 class ExemplarsConfig(PoolConfig):
     """Known examples of the target task: any pool shape, or a targets file."""
 
+    path: str = Field(
+        min_length=1,
+        description="Known examples of the target task: a file of 5 to 500, or a targets file;"
+        " `demo:exemplars.jsonl` is the packaged demonstration.",
+    )
     targets: list[str] | None = Field(None, description="Which targets of a targets file to use.")
     target: str = Field("target", description="Name of the target where rows do not carry one.")
 
@@ -109,8 +118,8 @@ class DecontaminationConfig(Strict):
 class BenchRequest(Strict):
     """What a retrieval benchmark compares."""
 
-    pool: str = Field(description="Labelled Parquet pool.")
-    targets: str = Field(description="Targets file, one JSON object a line.")
+    pool: str = Field(description="One Parquet file, with labels.")
+    targets: str = Field(description="Target tasks with exemplars and labels, one JSON a line.")
     subpool: str | None = Field(None, description="File of ids: only these rows of the pool.")
     setting: Literal["full", "instance", "both"] = Field(
         "both", description="The whole example, its bare question, or both."

@@ -49,7 +49,11 @@ class SelectConfig(VectorJob):
 
     exemplars: Annotated[ExemplarsConfig, as_mapping("path")]
     budget: BudgetConfig
-    preset: str = Field("best", description="Named settings that this config overrides.")
+    preset: str = Field(
+        "best",
+        description="Named settings that this config overrides: `best` (measured best), `paper`"
+        " (the published method), `demo` (`best` for short texts).",
+    )
     name: str | None = Field(
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run."
     )

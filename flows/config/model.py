@@ -12,7 +12,11 @@ from selection.sae.training.settings import TrainSettings
 class ModelConfig(Strict):
     """The model whose activations represent a sample."""
 
-    name: str = Field(DEMO, description="Local folder, Hugging Face id, or `demo`.")
+    name: str = Field(
+        DEMO,
+        description="Local folder, Hugging Face id, or `demo`, a small demonstration model: do not"
+        " train on its selections.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     adapter: str | None = Field(
         None, description="Folder or hub id of a LoRA adapter, merged into the model."
@@ -22,7 +26,8 @@ class ModelConfig(Strict):
     )
     hookpoint: str = Field(
         "",
-        description="`resid@4` (block) or `resid@0.5` (relative depth); empty: that of the SAE.",
+        description="Where the SAE reads the model: `resid@`, `mlp@` or `attn@`, and a block (4) or"
+        " a relative depth (0.5); empty: where it was trained.",
     )
     dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -37,7 +42,8 @@ class SaeConfig(Strict):
     path: str | None = Field(
         None,
         min_length=1,
-        description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`.",
+        description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`, of"
+        " the demonstration model.",
     )
     train: TrainSettings | None = None
     scale: Literal["as_saved", "decoder_norm"] = Field(

@@ -171,8 +171,8 @@ def _name_pages(api: Any, cookie: str) -> None:
     def creator(request: Request) -> Any:
         if cookie in request.cookies:
             return CreatedBy(type=PAGE, display_value="a page")
-        sent = (request.headers.get(f"prefect-automation-{each}") for each in ("id", "name"))
-        return get_created_by(*sent)
+        header: Any = request.headers.get
+        return get_created_by(header("prefect-automation-id"), header("prefect-automation-name"))
 
     api.dependency_overrides[get_created_by] = creator
 

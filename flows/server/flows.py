@@ -8,13 +8,13 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import transformers  # noqa: F401 - slow to import; with the others, before a run is Running
 from prefect import flow, get_client, runtime
 from prefect.states import Failed
+from prefect.utilities.callables import get_call_parameters
 from pydantic.fields import FieldInfo
 
 from flows.config.data import BenchRequest
@@ -93,13 +93,10 @@ def form_flow(name: str, run: Callable[[Any], Any]) -> Any:
 
     @wraps(form, assigned=())  # Prefect makes the form of the parameters that it sees.
     def fill_and_run(*given: Any, **named: Any) -> Any:
-        bound = signature(form).bind(*given, **named)
-        bound.apply_defaults()
-        fields = {
-            key: value.default if isinstance(value, FieldInfo) else value
-            for key, value in bound.arguments.items()
-        }
-        hours = (fields.get("advanced") or fields).get("max_hours") or 0
+        fields = get_call_parameters(form, given, named)
+        for key, value in fields.items():
+            fields[key] = value.default if isinstance(value, FieldInfo) else value
+        hours = (fields.get("advanced") or fields).pop("max_hours", None) or 0
         if runtime.flow_run.id and os.environ.get(LIVE):
             hold(Path(os.environ[LIVE]), runtime.flow_run.id)
         try:

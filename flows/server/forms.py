@@ -9,17 +9,19 @@ secret: hub tokens come from the worker's environment.
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.fields import FieldInfo
 
 from flows.config.base import DEMO, Strict
-from flows.config.data import BenchRequest
+from flows.config.data import BenchRequest, ExemplarsConfig, PoolConfig
 from flows.config.jobs import ExportFormat, SelectConfig, VectorJob
 from flows.config.load import load_config, merge, preset_text, resolve, resolve_job, validated
+from flows.config.model import ModelConfig, SaeConfig
 from flows.orchestration.prefect_settings import DATA_FOLDERS
 from selection.core.errors import InputError
 from selection.sae.training.settings import TrainSettings
@@ -32,52 +34,28 @@ Model = TypeVar("Model", bound=BaseModel)
 _BEST: Mapping[str, Any] = yaml.safe_load(preset_text("best"))
 
 
-def shown(title: str, description: str, default: Any = ...) -> Any:
-    """The default value of a flow's parameter, with its title and description on the form."""
-    return Field(default, description=description, json_schema_extra={"title": title})
+def shown(title: str, described: str | FieldInfo, default: Any = ...) -> Any:
+    """The default value of a flow's parameter, with its title on the form.
+
+    described: its description, or the config key that has it.
+    """
+    text = described if isinstance(described, str) else described.description
+    return Field(default, description=text, json_schema_extra={"title": title})
 
 
-POOL = shown(
-    "Pool",
-    "File, folder or glob on the worker, or a Hugging Face dataset. `demo:pool.jsonl` is the"
-    " packaged demonstration.",
-)
-EXEMPLARS = shown(
-    "Exemplars",
-    "Known examples of the target task: a file of 5 to 500, or a targets file."
-    " `demo:exemplars.jsonl` is the packaged demonstration.",
-)
+POOL = shown("Pool", PoolConfig.model_fields["path"])
+EXEMPLARS = shown("Exemplars", ExemplarsConfig.model_fields["path"])
 BUDGET = shown("Budget", "How much to select; there is no default amount.")
-MODEL = shown(
-    "Model",
-    "The model that represents samples: a folder on the worker or a Hugging Face model. `demo` is a"
-    " small demonstration model: do not train on its selections.",
-    DEMO,
-)
-SAE = shown(
-    "SAE",
-    "Sparse autoencoder of the model: folder, file or Hugging Face repository. `demo` belongs to"
-    " the demonstration model.",
-    DEMO,
-)
-PRESET = shown(
-    "Preset",
-    "Named settings: `best` (measured best), `paper` (the published method), `demo` (`best` for"
-    " short texts).",
-    "best",
-)
-HOOKPOINT = shown(
-    "Hookpoint",
-    "Where the SAE reads the model: `resid@`, `mlp@` or `attn@`, and a block or a relative depth.",
-    "resid@0.66",
-)
+MODEL = shown("Model", ModelConfig.model_fields["name"], DEMO)
+SAE = shown("SAE", SaeConfig.model_fields["path"], DEMO)
+PRESET = shown("Preset", SelectConfig.model_fields["preset"], "best")
+HOOKPOINT = shown("Hookpoint", ModelConfig.model_fields["hookpoint"], "resid@0.66")
 HOURS = shown(
     "Max hours",
     "Stop after this time; finished work is kept and the next run resumes. 0: no limit.",
     0,
 )
 ADVANCED = shown("Advanced", "All other settings; the tab Settings opens them.", None)
-TRAINING = shown("Training", "Width, sparsity and length of the training.", {})
 
 _RANGES: dict[str, Any] = {
     "if": {"properties": {"unit": {"const": "fraction"}}, "required": ["unit"]},
@@ -109,19 +87,16 @@ def filled(fields: Any) -> Any:
     return {key: value for key, value in inner.items() if value is not None and value != {}}
 
 
-def settings_schema(
-    model: type[BaseModel], without: Collection[str] = (), preset: Any = _BEST
-) -> dict[str, Any]:
+def settings_schema(model: type[BaseModel], without: Collection[str] = ()) -> dict[str, Any]:
     """The JSON schema of a config or a section of it with every field empty, at every depth.
 
     without: dotted names of fields that are left out.
-    preset:  values that are described as the default.
     """
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     if "PoolConfig" in definitions:
         schema["properties"]["pool"] = {"$ref": "#/$defs/PoolConfig"}  # a form has one pool
-    return _section(_resolved(schema, definitions), preset, without, "")
+    return _section(_resolved(schema, definitions), _BEST, without, "")
 
 
 def _section(
@@ -146,15 +121,12 @@ def _empty_field(
 ) -> dict[str, Any]:
     """A field that is empty by default; its description names the real default."""
     kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    words = (field.get("description") or kinds[0].get("description", "")).split("\n")[0]
     default = field.get("default") if preset is None else preset
-    is_simple = isinstance(default, str | int | float) and default != ""
-    words = field.get("description") or kinds[0].get("description", "").split("\n")[0]
-    generated = key.replace("_", " ").title()
-    title = field.get("title", generated)
-    about = {
-        "title": generated.capitalize() if title == generated else title,
-        "description": (words + (f" Default: {default}." if is_simple else "")).strip(),
-    }
+    if isinstance(default, str | int | float) and default != "":
+        words += f" Default: {default}."
+    title = key if "properties" in field else field.get("title", key)  # a class has a name of code
+    about = {"title": title.replace("_", " ").capitalize(), "description": words.strip()}
     choices = [
         _section(kind, preset, without, at)
         if "properties" in kind
@@ -179,27 +151,22 @@ def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _resolved(value, definitions) for key, value in schema.items()}
 
 
-def _folded(
-    model: type[BaseModel], without: Collection[str], preset: Any = _BEST
-) -> WithJsonSchema:
+def _folded(model: type[BaseModel], *without: str) -> WithJsonSchema:
     """The schema of a form's folded fields: those of the config, and `max_hours`."""
-    schema = settings_schema(model, without, preset)
+    schema = settings_schema(model, without)
     hours = {"type": "number", "minimum": 0, "maximum": 720, "title": "Max hours"}
     schema["properties"]["max_hours"] = {**hours, "description": HOURS.description}
     return WithJsonSchema(schema)
 
 
 _NAMED = ("pool.path", "model.name", "sae.path")  # on the first screen
-_BUDGET = ("budget.examples", "budget.fraction", "budget.tokens")
-SelectSettings = Annotated[
-    dict[str, Any], _folded(SelectConfig, (*_NAMED, "exemplars.path", *_BUDGET, "preset"))
-]
-VectorSettings = Annotated[dict[str, Any], _folded(VectorJob, _NAMED)]
-TrainingJob = Annotated[dict[str, Any], _folded(VectorJob, (*_NAMED, "model.hookpoint", "sae"))]
-BenchSettings = Annotated[dict[str, Any], _folded(BenchRequest, ("pool", "targets"), {})]
-TrainingSettings = Annotated[
-    dict[str, Any], WithJsonSchema(settings_schema(TrainSettings, preset={}))
-]
+_BUDGET = ("budget.examples", "budget.fraction", "budget.tokens", "preset")
+Fields = dict[str, Any]
+SelectSettings = Annotated[Fields, _folded(SelectConfig, *_NAMED, *_BUDGET, "exemplars.path")]
+VectorSettings = Annotated[Fields, _folded(VectorJob, *_NAMED)]
+TrainingJob = Annotated[Fields, _folded(VectorJob, *_NAMED, "model.hookpoint", "sae")]
+BenchSettings = Annotated[Fields, _folded(BenchRequest, "pool", "targets")]
+TrainingSettings = Annotated[Fields, WithJsonSchema(settings_schema(TrainSettings))]
 
 
 def select_config(
@@ -212,9 +179,8 @@ def select_config(
     advanced: SelectSettings | None = ADVANCED,
 ) -> SelectConfig:
     """The config of a selection. Raises InputError for contradictions and forbidden paths."""
-    first = _vectors(pool, model, sae)
-    first |= {"exemplars": {"path": exemplars}, "budget": {budget.unit: budget.amount}}
-    given = _config(first, advanced) | {"preset": preset}
+    named = {"exemplars": {"path": exemplars}, "budget": {budget.unit: budget.amount}}
+    given = _config(advanced, pool, model, sae={"path": sae}, **named) | {"preset": preset}
     if not pool.startswith(f"{DEMO}:"):
         given.setdefault("name", None)  # not that of the preset
     return _allowed(resolve(given, source=SOURCE))
@@ -241,7 +207,8 @@ def vector_job(
     advanced: VectorSettings | None = ADVANCED,
 ) -> VectorJob:
     """What is to be done with the vectors of a pool; raises as `select_config`."""
-    return _allowed(resolve_job(_config(_vectors(pool, model, sae), advanced), source=SOURCE))
+    given = _config(advanced, pool, model, sae={"path": sae})
+    return _allowed(resolve_job(given, source=SOURCE))
 
 
 def pool_job(
@@ -255,22 +222,22 @@ def training_job(
     pool: Text = POOL,
     model: Text = MODEL,
     hookpoint: Text = HOOKPOINT,
-    training: TrainingSettings = TRAINING,
+    training: TrainingSettings = shown("Training", "Width, sparsity, length of the training.", {}),
     advanced: TrainingJob | None = ADVANCED,
 ) -> VectorJob:
     """The training of an SAE; raises as `select_config`."""
-    first = _vectors(pool, model, DEMO)
-    first |= {"model": {"name": model, "hookpoint": hookpoint}, "sae": {"train": filled(training)}}
-    return _allowed(resolve_job(_config(first, advanced), source=SOURCE))
+    given = _config(advanced, pool, model, sae={"train": filled(training)})
+    given["model"]["hookpoint"] = hookpoint
+    return _allowed(resolve_job(given, source=SOURCE))
 
 
 def bench_request(
-    pool: Text = shown("Labelled pool", "One Parquet file on the worker, with labels."),
-    targets: Text = shown("Targets", "Target tasks with exemplars and labels, one JSON a line."),
+    pool: Text = shown("Labelled pool", BenchRequest.model_fields["pool"]),
+    targets: Text = shown("Targets", BenchRequest.model_fields["targets"]),
     advanced: BenchSettings | None = ADVANCED,
 ) -> BenchRequest:
     """A comparison of ranking methods; raises as `select_config`."""
-    given = {**_config({}, advanced), "pool": pool, "targets": targets}
+    given = {**filled(advanced or {}), "pool": pool, "targets": targets}
     return _allowed(validated(BenchRequest, given, SOURCE, {}))
 
 
@@ -284,60 +251,44 @@ def export_request(
     return selection, formats
 
 
-def _vectors(pool: str, model: str, sae: str) -> dict[str, Mapping[str, Any]]:
-    """The sections that the first screen of every form with a model fills."""
-    demo = yaml.safe_load(preset_text("demo"))["pool"]  # with its columns
-    return {
-        "pool": demo if pool == demo["path"] else {"path": pool},
-        "model": {"name": model},
-        "sae": {"path": sae},
-    }
-
-
 def _config(
-    first: Mapping[str, Mapping[str, Any]], advanced: Mapping[str, Any] | None
+    advanced: Mapping[str, Any] | None, pool: str, model: str, **named: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The filled fields as a config writes them. first: sections of the first screen."""
+    """The filled fields as a config writes them. named: further sections of the first screen."""
+    demo = yaml.safe_load(preset_text("demo"))["pool"]  # with its columns
+    named["pool"] = demo if pool == demo["path"] else {"path": pool}
+    named["model"] = {"name": model}
     given = filled(advanced or {})
-    given.pop("max_hours", None)
     if "train" in given.get("sae", {}):  # an SAE is trained or named
-        first = {**first, "sae": {}}
-    return given | {name: {**fields, **given.get(name, {})} for name, fields in first.items()}
+        del named["sae"]
+    return given | {name: {**fields, **given.get(name, {})} for name, fields in named.items()}
 
 
 def _allowed(config: Model) -> Model:
     """The config, if all its paths are in allowed folders. Raises InputError."""
-    for text in _texts(config.model_dump(mode="json")):
-        refuse_outside(text)
+    refuse_outside(config.model_dump(mode="json"))
     return config
 
 
-def _texts(value: object) -> Iterator[str]:
-    """All texts of a value that JSON can write."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
-
-
-def refuse_outside(text: str) -> None:
-    """Refuse a path of this machine outside of the folders that forms may name.
+def refuse_outside(value: object) -> None:
+    """Refuse a path of this machine outside of the folders that forms may name, at any depth.
 
     So nobody who fills a form learns what another file holds. Texts that are no path pass.
     """
-    path = Path(re.split(r"[*?\[]", text.removeprefix("file://"))[0]).expanduser()
-    try:
-        if not (path.is_absolute() or ".." in path.parts or path.exists()):
-            return
-    except (OSError, ValueError):  # a long text, which is no path
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            refuse_outside(inner)
+    if not isinstance(value, str):
+        return
+    path = Path(os.path.expanduser(re.split(r"[*?\[]", value.removeprefix("file://"))[0]))
+    if not (path.is_absolute() or ".." in path.parts or os.path.exists(path)):
         return
     data = filter(None, os.environ.get(DATA_FOLDERS, "").split(os.pathsep))
     folders = [*data, os.getcwd(), str(chosen_root(None))]
     if not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
         raise InputError(
             "this path is outside of the folders that forms may read",
-            value=text,
+            value=value,
             remedy="Start `saelect serve --data FOLDER` with its folder, or set"
             f" {DATA_FOLDERS} for the worker.",
         )

@@ -1,59 +1,43 @@
-"""Child processes of `serve`: with logs of their own, restarted when they die, ended in order."""
+"""Child processes of `serve`: with logs of their own, ended in order and with all they started."""
 
 import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 8.0
+Process = subprocess.Popen[bytes]
 
 
-@dataclass
-class Child:
-    """One process that lives as long as `serve`, and all that it starts.
+def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """A new process, which ends when this one dies, however that happens.
 
     arguments: of `python -m`. log: file that its output is appended to.
     """
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=dict(environment),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for `serve` alone, which ends them in order.
+            preexec_fn=_die_with_parent,
+        )
 
-    name: str
-    arguments: list[str]
-    environment: Mapping[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start the process; it ends when this one dies, however that happens."""
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.arguments],
-                env=dict(self.environment),
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for `serve` alone, which ends them in order.
-                preexec_fn=_die_with_parent,
-            )
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code, or None while it runs."""
-        return self.process.poll() if self.process else None
-
-    def stop(self) -> None:
-        """End it politely, then by force what is left of it and of all that it has started."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(GRACE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+def stop(process: Process) -> None:
+    """End it politely, then by force what is left of it and of all that it has started."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _die_with_parent() -> None:

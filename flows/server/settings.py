@@ -54,16 +54,11 @@ class ServerSettings:
     @property
     def secret(self) -> str:
         """The password, or a random one that stays the same over restarts."""
-        return self.password or kept_secret(self.folder)
-
-
-def kept_secret(folder: Path) -> str:
-    """The secret in a server's folder; made where there is none."""
-    file = folder / "secret"
-    if not file.exists():
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(secrets.token_urlsafe(24))
-    return file.read_text(encoding="utf-8")
+        file = self.folder / "secret"
+        if not (self.password or file.exists()):
+            file.touch(mode=0o600, exist_ok=False)
+            file.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+        return self.password or file.read_text(encoding="utf-8")
 
 
 def auth_header(secret: str) -> dict[str, str]:
