@@ -179,8 +179,9 @@ def select_config(
     advanced: SelectSettings | None = ADVANCED,
 ) -> SelectConfig:
     """The config of a selection. Raises InputError for contradictions and forbidden paths."""
-    named = {"exemplars": {"path": exemplars}, "budget": {budget.unit: budget.amount}}
-    given = _config(advanced, pool, model, sae={"path": sae}, **named) | {"preset": preset}
+    amount = {budget.unit: budget.amount}
+    named = {"sae": {"path": sae}, "exemplars": {"path": exemplars}, "budget": amount}
+    given = _config(advanced, pool, model, named) | {"preset": preset}
     if not pool.startswith(f"{DEMO}:"):
         given.setdefault("name", None)  # not that of the preset
     return _allowed(resolve(given, source=SOURCE))
@@ -207,7 +208,7 @@ def vector_job(
     advanced: VectorSettings | None = ADVANCED,
 ) -> VectorJob:
     """What is to be done with the vectors of a pool; raises as `select_config`."""
-    given = _config(advanced, pool, model, sae={"path": sae})
+    given = _config(advanced, pool, model, {"sae": {"path": sae}})
     return _allowed(resolve_job(given, source=SOURCE))
 
 
@@ -226,7 +227,7 @@ def training_job(
     advanced: TrainingJob | None = ADVANCED,
 ) -> VectorJob:
     """The training of an SAE; raises as `select_config`."""
-    given = _config(advanced, pool, model, sae={"train": filled(training)})
+    given = _config(advanced, pool, model, {"sae": {"train": filled(training)}})
     given["model"]["hookpoint"] = hookpoint
     return _allowed(resolve_job(given, source=SOURCE))
 
@@ -252,16 +253,16 @@ def export_request(
 
 
 def _config(
-    advanced: Mapping[str, Any] | None, pool: str, model: str, **named: Mapping[str, Any]
+    advanced: Mapping[str, Any] | None, pool: str, model: str, named: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The filled fields as a config writes them. named: further sections of the first screen."""
     demo = yaml.safe_load(preset_text("demo"))["pool"]  # with its columns
-    named["pool"] = demo if pool == demo["path"] else {"path": pool}
-    named["model"] = {"name": model}
+    pool_section = demo if pool == demo["path"] else {"path": pool}
+    first = {**named, "pool": pool_section, "model": {"name": model}}
     given = filled(advanced or {})
     if "train" in given.get("sae", {}):  # an SAE is trained or named
-        del named["sae"]
-    return given | {name: {**fields, **given.get(name, {})} for name, fields in named.items()}
+        del first["sae"]
+    return given | {name: {**fields, **given.get(name, {})} for name, fields in first.items()}
 
 
 def _allowed(config: Model) -> Model:

@@ -91,7 +91,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": settings.url,
         "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true",
-        "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "30",
+        "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "20",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # Relative, so that it follows the browser through tunnels and proxies.
         "PREFECT_UI_API_URL": "/api",
