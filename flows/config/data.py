@@ -13,8 +13,8 @@ class PoolConfig(Strict):
 
     path: str = Field(
         min_length=1,
-        description="File, folder, glob, URL or Hugging Face dataset; `demo:pool.jsonl` is the"
-        " packaged demonstration.",
+        description="File, folder or glob on the machine of the run, URL or Hugging Face dataset;"
+        " `demo:pool.jsonl` is the packaged demonstration.",
     )
     name: str | None = Field(None, description="What `source` says where no column is mapped.")
     shape: Literal[

@@ -14,7 +14,7 @@ class ModelConfig(Strict):
 
     name: str = Field(
         DEMO,
-        description="Local folder, Hugging Face id, or `demo`, a small demonstration model: do not"
+        description="Folder on the machine of the run, Hugging Face id, or `demo`, a small demonstration model: do not"
         " train on its selections.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
