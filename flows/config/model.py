@@ -14,8 +14,8 @@ class ModelConfig(Strict):
 
     name: str = Field(
         DEMO,
-        description="Folder on the machine of the run, Hugging Face id, or `demo`, a small demonstration model: do not"
-        " train on its selections.",
+        description="Folder on the machine of the run, Hugging Face id, or `demo`, a small"
+        " demonstration model: do not train on its selections.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     adapter: str | None = Field(
