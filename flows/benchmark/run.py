@@ -123,7 +123,7 @@ def measure_setting(
     Scores are computed only where a file is missing.
     """
     files = {
-        method.name: _result_files(bench, method, _identity(method, bench)) for method in methods
+        method.name: _result_files(bench, method, identity_of(method, bench)) for method in methods
     }
     missing = {
         method.name: [t for t in bench.targets if not files[method.name][t.name].exists()]
@@ -182,7 +182,7 @@ def _result_files(bench: BenchPool, method: Method, identity: object) -> dict[st
     return files
 
 
-def _identity(method: Method, bench: BenchPool) -> list[object]:
+def identity_of(method: Method, bench: BenchPool) -> list[object]:
     """Everything that decides a method's scores besides pool, target and setting."""
     identity: list[object] = [method.kind, dict(method.settings), method.variants]
     if method.kind == "external" and method.path is not None:

@@ -295,7 +295,7 @@ def bench_retrieval(
         targets=targets,
         subpool=subpool,
         setting=setting,
-        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        methods=_names(methods),
         model=model,
         sae=sae,
         hookpoint=hookpoint,
@@ -304,6 +304,73 @@ def bench_retrieval(
         scores=parse_overrides(scores),
     )
     bench_retrieval_command(request, workspace, as_json_line=as_json)
+
+
+@bench_app.command("finetune")
+def bench_finetune(
+    pool: Annotated[str | None, typer.Option(help="Labelled pool, one Parquet file.")] = None,
+    targets_file: Annotated[
+        str | None, typer.Option(help="Target tasks with labels and exemplars.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    arms: Annotated[
+        str, typer.Option(help="zero, random, length_matched, oracle, methods; by comma.")
+    ] = "",
+    targets: Annotated[
+        str, typer.Option(help="Their names, by comma (default: all with enough rows).")
+    ] = "",
+    budget_tokens: Annotated[
+        str, typer.Option(help="Tokens to train on, by comma.")
+    ] = "4000,12000",
+    seeds: Annotated[int, typer.Option(help="Of drawn rows and of the order.")] = 2,
+    trainee: Annotated[str, typer.Option(help="Causal model: a folder, or `demo`.")] = "demo",
+    tune: Annotated[str, typer.Option(help="full, last:N (blocks) or lora:RANK.")] = "full",
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Begin no run after so many hours.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="File of ids: rows that the trainee has seen.")
+    ] = None,
+    subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
+    setting: Annotated[str, typer.Option(help="full or instance.")] = "full",
+    held_out: Annotated[int, typer.Option(help="Rows that measure each target.")] = 100,
+    scores: Annotated[
+        list[str] | None, typer.Option(help="ARM=FILE with columns id, score and maybe target.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model that methods read.")] = "demo",
+    sae: Annotated[str, typer.Option(help="SAE that `best` and `paper` read.")] = "demo",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two targets of the packaged pool, three arms.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line: one JSON object.")] = False,
+) -> None:
+    """Train a model on what each method picks; say with intervals which made it better."""
+    from flows.cli.bench import bench_finetune_command
+
+    given = {
+        "pool": pool,
+        "targets_file": targets_file,
+        "arms": _names(arms),
+        "targets": _names(targets),
+        "budget_tokens": _names(budget_tokens),
+        "seeds": seeds,
+        "trainee": trainee,
+        "tune": tune,
+        "learning_rate": learning_rate,
+        "hours": hours,
+        "exclude": exclude,
+        "subpool": subpool,
+        "setting": setting,
+        "held_out": held_out,
+        "scores": parse_overrides(scores),
+        "model": model,
+        "sae": sae,
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    bench_finetune_command(known, workspace, quick=quick, as_json_line=as_json)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 for _command in (

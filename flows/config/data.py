@@ -137,3 +137,39 @@ class BenchRequest(Strict):
     scores: dict[str, str] = Field(
         default_factory=dict, description="Name -> file with columns id, score, maybe target."
     )
+
+
+class FinetuneRequest(Strict):
+    """What a benchmark by fine-tuning compares."""
+
+    pool: str = Field(description="Labelled Parquet pool.")
+    targets_file: str = Field(description="Targets file, one JSON object a line.")
+    exclude: str | None = Field(None, description="File of ids that the trainee has seen.")
+    subpool: str | None = Field(None, description="File of ids: only these rows of the pool.")
+    setting: Literal["full", "instance"] = Field(
+        "full", description="The whole example, or its bare question."
+    )
+    arms: tuple[str, ...] = Field(
+        (), description="Arms: zero, random, length_matched, oracle, methods; empty: the usual."
+    )
+    targets: tuple[str, ...] = Field((), description="Their names; empty: all with enough rows.")
+    budget_tokens: tuple[int, ...] = Field(
+        (4000, 12000), min_length=1, description="Tokens that each arm trains on."
+    )
+    seeds: int = Field(2, ge=1, description="Seeds of drawn rows and of the order of training.")
+    trainee: str = Field(DEMO, description="Causal model to train: a folder, or `demo`.")
+    tune: str = Field("full", description="full, last:N (blocks) or lora:RANK.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    max_length: int = Field(512, ge=8, description="Tokens at which a sample is cut.")
+    held_out: int = Field(100, ge=2, description="Rows that measure each target.")
+    hours: float | None = Field(None, gt=0, description="Begin no run after so many hours.")
+    device: str = Field("auto", description="Where the trainee runs.")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="What products of matrices are computed in."
+    )
+    model: str = Field(DEMO, description="Model that every method reads.")
+    sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")
+    hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
+    scores: dict[str, str] = Field(
+        default_factory=dict, description="Arm -> file with columns id, score, maybe target."
+    )

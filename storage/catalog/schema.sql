@@ -325,6 +325,31 @@ CREATE TABLE outcome (
     recorded_at TIMESTAMP NOT NULL  -- When it was recorded (UTC).
 );
 
+-- Runs of benchmarks by fine-tuning: one model, trained on the rows of one arm.
+CREATE TABLE finetune (
+    benchmark_id VARCHAR NOT NULL,  -- The benchmark.
+    created_at TIMESTAMP NOT NULL,  -- When it began (UTC).
+    pool VARCHAR,  -- File of the labelled pool.
+    trainee VARCHAR NOT NULL,  -- The model that was trained.
+    tune VARCHAR NOT NULL,  -- What of it: full, last:N or lora:RANK.
+    setting VARCHAR NOT NULL,  -- full or instance.
+    target VARCHAR NOT NULL,  -- Target task that was measured.
+    kind VARCHAR,  -- Kind of target, T1 or T2 first.
+    is_seen BOOLEAN,  -- Whether the trainee had seen other rows of the task before.
+    arm VARCHAR NOT NULL,  -- What chose the rows; zero is the untrained model.
+    budget BIGINT NOT NULL,  -- Tokens that were trained on.
+    seed BIGINT NOT NULL,  -- Seed of drawn rows and of the order.
+    n_rows BIGINT,  -- Rows that were trained on, the last one in part.
+    response_tokens BIGINT,  -- Tokens of their responses.
+    bits_per_byte DOUBLE,  -- Of held-out responses; compares within one target only.
+    gain DOUBLE,  -- Share of the untrained model's bits that training saved.
+    exact DOUBLE,  -- Share of held-out responses that greedy decoding writes; null for long ones.
+    label_accuracy DOUBLE,  -- Share whose own label is likeliest; null where labels are many.
+    general_bits_per_byte DOUBLE,  -- Of a fixed mix of other tasks.
+    seconds DOUBLE,  -- Of training and measuring.
+    PRIMARY KEY (benchmark_id, target, arm, budget, seed)
+);
+
 -- What happened later: exports, reports, notes.
 CREATE TABLE event (
     "at" TIMESTAMP NOT NULL,  -- Write event.at or "at": a bare at is reserved in DuckDB.
@@ -603,6 +628,42 @@ SELECT
     m.behind_hi,  -- Upper end of it.
     m.best_wins  -- Share of targets where best is strictly ahead.
 FROM benchmark_mean m JOIN benchmark b USING (benchmark_id);
+
+-- Benchmarks by fine-tuning: means over seeds, with the share of the way from random to oracle.
+CREATE VIEW v_finetune AS
+WITH mean AS (
+    SELECT benchmark_id, created_at, trainee, tune, setting, target, kind, is_seen, arm, budget,
+        count(*) AS n_seeds, avg(response_tokens) AS response_tokens,
+        avg(bits_per_byte) AS bits_per_byte, avg(gain) AS gain, avg(exact) AS exact,
+        avg(label_accuracy) AS label_accuracy,
+        avg(general_bits_per_byte) AS general_bits_per_byte, sum(seconds) AS seconds
+    FROM finetune GROUP BY ALL
+)
+SELECT
+    m.benchmark_id,  -- The benchmark.
+    m.created_at,  -- When it began (UTC).
+    m.trainee,  -- The model that was trained.
+    m.tune,  -- What of it.
+    m.setting,  -- full or instance.
+    m.target,  -- Target task.
+    m.kind,  -- Kind of target.
+    m.is_seen,  -- Whether the trainee had seen other rows of the task.
+    m.budget,  -- Tokens that were trained on.
+    m.arm,  -- What chose the rows.
+    m.n_seeds,  -- Runs in the means.
+    m.response_tokens,  -- Response tokens that were trained on.
+    m.bits_per_byte,  -- Of held-out responses.
+    m.gain,  -- Share of the untrained model's bits that training saved.
+    (m.gain - r.gain) / nullif(o.gain - r.gain, 0) AS gap_closed,  -- From random 0 to oracle 1.
+    m.exact,  -- Share of held-out responses that greedy decoding writes.
+    m.label_accuracy,  -- Share whose own label is likeliest.
+    m.general_bits_per_byte,  -- Of a fixed mix of other tasks.
+    m.seconds  -- Of all runs in the means.
+FROM mean m
+LEFT JOIN mean r ON r.benchmark_id = m.benchmark_id AND r.target = m.target
+    AND r.budget = m.budget AND r.arm = 'random'
+LEFT JOIN mean o ON o.benchmark_id = m.benchmark_id AND o.target = m.target
+    AND o.budget = m.budget AND o.arm = 'oracle';
 
 -- Which selections helped, by how much, with what: beside the random control of the same run.
 CREATE VIEW v_outcome AS

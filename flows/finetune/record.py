@@ -1,0 +1,46 @@
+"""A finished benchmark as rows of the catalog, one a run."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from flows.finetune.run import FinetuneOutcome
+from selection.finetuning.summary import ZERO
+from storage.catalog.arrow_rows import to_arrow
+
+
+def finetune_rows(outcome: FinetuneOutcome) -> dict[str, pa.Table]:
+    """Catalog table -> rows."""
+    return {"finetune": to_arrow("finetune", _runs(outcome))}
+
+
+def _runs(outcome: FinetuneOutcome) -> Iterator[dict[str, object]]:
+    kinds = {target.name: target.kind for target in outcome.targets}
+    before = {r["target"]: sum(r["bits"]) for r in outcome.results if r["arm"] == ZERO}
+    for run in outcome.results:
+        yield {
+            "benchmark_id": outcome.benchmark_id,
+            "created_at": outcome.started,
+            "pool": outcome.request.pool,
+            "trainee": outcome.request.trainee,
+            "tune": outcome.request.tune,
+            "setting": outcome.request.setting,
+            "target": run["target"],
+            "kind": kinds[run["target"]],
+            "is_seen": run["target"] in outcome.seen,
+            "arm": run["arm"],
+            "budget": run["budget"],
+            "seed": run["seed"],
+            "n_rows": run["n_rows"],
+            "response_tokens": run["response_tokens"],
+            "bits_per_byte": sum(run["bits"]) / max(sum(run["n_bytes"]), 1),
+            "gain": 1 - sum(run["bits"]) / before[run["target"]],
+            "exact": _mean(run["exact"]),
+            "label_accuracy": _mean(run["right"]),
+            "general_bits_per_byte": run["general"],
+            "seconds": sum(run["seconds"].values()),
+        }
+
+
+def _mean(flags: list[int] | None) -> float | None:
+    return sum(flags) / len(flags) if flags else None

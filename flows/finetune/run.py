@@ -1,0 +1,253 @@
+"""The benchmark by fine-tuning: every arm on every target, each run a file, resumable at any one."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from flows.benchmark.methods import UnderTest
+from flows.benchmark.setting import BenchPool
+from flows.config.base import DEMO
+from flows.config.data import FinetuneRequest
+from flows.config.load import input_error
+from flows.finetune.arms import DEFAULT, Arms, methods_of
+from flows.finetune.cells import Cell, Laboratory, supply
+from flows.orchestration.progress import stage
+from flows.stages.prepare.inputs import packaged
+from selection.core.errors import InputError
+from selection.core.hashing import content_id, file_sha256
+from selection.evaluation.labelled import (
+    LabelledPool,
+    LabelledTarget,
+    Mask,
+    read_labelled_pool,
+    read_labelled_targets,
+)
+from selection.finetuning.split import Split, excluded_rows, keep_rows, own_rows, split_pool
+from selection.finetuning.summary import ZERO, GroupSummary, summarize
+from selection.finetuning.trainee import TraineeTexts, trainee_renderer
+from selection.models.resolve import resolve_model
+from storage.files.atomic import read_json, write_json
+from storage.files.workspace import Workspace
+
+VERSION = 1
+"""Of the split; raise it when any row would change sides."""
+
+N_GENERAL = 64
+
+
+def request_of(**values: object) -> FinetuneRequest:
+    """A request from the command line. Raises InputError for a wrong value."""
+    try:
+        return FinetuneRequest.model_validate(values)
+    except ValidationError as error:
+        raise input_error(error, FinetuneRequest, "saelect bench finetune", {}) from None
+
+
+@dataclass(frozen=True)
+class FinetuneOutcome:
+    """A finished benchmark, or as much of it as the hours allowed.
+
+    seen:    targets of whose task the trainee may have seen rows.
+    supply:  target -> tokens of the eligible rows of its task.
+    n_left:  runs that are still to be made.
+    """
+
+    benchmark_id: str
+    request: FinetuneRequest
+    pool: LabelledPool
+    targets: list[LabelledTarget]
+    seen: list[str]
+    supply: dict[str, int]
+    removed: dict[str, int]
+    results: list[dict[str, Any]]
+    summaries: list[GroupSummary]
+    started: datetime
+    seconds: float
+    n_left: int
+
+
+def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutcome:
+    """Make the runs that are missing, and summarize all of them."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    arms = request.arms or (*DEFAULT, *request.scores)
+    given = UnderTest(request.model, request.sae, request.hookpoint, None, request.scores)
+    methods = methods_of(arms, given)
+    resolved = resolve_model(
+        packaged(f"{DEMO}:model") if request.trainee == DEMO else request.trainee
+    )
+    renderer = trainee_renderer(resolved, request.max_length)
+    with stage("labels", unit="rows") as handle:
+        targets = read_labelled_targets(request.targets_file)
+        pool = read_labelled_pool(request.pool, request.subpool)
+        excluded = np.zeros(len(pool), np.bool_)
+        if request.exclude is not None:
+            excluded = excluded_rows(pool, _ids(request.exclude), request.exclude)
+        split = _split(request, workspace, pool, targets, excluded)
+        eligible = keep_rows(pool, split.eligible)
+        handle.detail = f"{len(eligible):,} of {len(pool):,} rows to train on"
+    bench = BenchPool(eligible, targets, request.setting, workspace, given)
+    texts = TraineeTexts(eligible, request.setting, renderer)
+    whole = TraineeTexts(pool, request.setting, renderer)
+    laboratory = Laboratory(
+        request, workspace, resolved, split, whole, Arms(bench, methods, texts.samples)
+    )
+    tested, supplies = _tested(request, targets, laboratory)
+    cells = _cells(request, arms, tested, supplies)
+    missing = [cell for cell in cells if not laboratory.file(cell).exists()]
+    wanted = {cell.target.name for cell in missing if cell.arm in methods or cell.budget}
+    laboratory.arms.score([target for target in tested if target.name in wanted])
+    n_made = _run(laboratory, missing, clock, request.hours)
+    results = [read_json(laboratory.file(c)) for c in cells if laboratory.file(c).exists()]
+    seen = [t.name for t in tested if (own_rows(pool, t) & excluded).any()]
+    return FinetuneOutcome(
+        benchmark_id=content_id([request.model_dump(mode="json"), started.isoformat()]),
+        request=request,
+        pool=eligible,
+        targets=tested,
+        seen=seen,
+        supply=supplies,
+        removed=split.removed,
+        results=results,
+        summaries=summarize(results, arms, _groups(tested, seen)),
+        started=started,
+        seconds=time.monotonic() - clock,
+        n_left=len(missing) - n_made,
+    )
+
+
+def _run(laboratory: Laboratory, missing: Sequence[Cell], clock: float, hours: float | None) -> int:
+    """Make runs until none is missing or the hours are over; returns how many were made."""
+    made = 0
+    with stage("runs", len(missing), "runs") as handle:
+        for cell in missing:
+            if hours is not None and time.monotonic() - clock > 3600 * hours:
+                break
+            laboratory.run(cell)
+            made += 1
+            handle.advance(1)
+        handle.detail = f"{made} of {len(missing)} runs made"
+    return made
+
+
+def _cells(
+    request: FinetuneRequest,
+    arms: Sequence[str],
+    targets: Sequence[LabelledTarget],
+    supplies: dict[str, int],
+) -> list[Cell]:
+    """All runs: the untrained model first, then seed by seed, so that a part is a whole table."""
+    cells = [Cell(target, ZERO, 0, 0) for target in targets]
+    for seed in range(request.seeds):
+        for target in targets:
+            for budget in sorted(set(request.budget_tokens)):
+                if 2 * budget <= supplies[target.name]:
+                    cells += [Cell(target, arm, budget, seed) for arm in arms if arm != ZERO]
+    return cells
+
+
+def _tested(
+    request: FinetuneRequest, targets: Sequence[LabelledTarget], laboratory: Laboratory
+) -> tuple[list[LabelledTarget], dict[str, int]]:
+    """Targets with at least twice the budget in their own task; without names, all of them.
+
+    Raises InputError for a named target that has not enough rows for the smallest budget.
+    """
+    texts = TraineeTexts(laboratory.arms.bench.pool, request.setting, laboratory.whole.renderer)
+    known = {target.name: target for target in targets}
+    unknown = [name for name in request.targets if name not in known]
+    names = request.targets or tuple(known)
+    held_out = laboratory.split.held_out
+    supplies = {
+        name: supply(texts.pool, known[name], texts)
+        for name in names
+        if name in held_out and name in known
+    }
+    least = min(request.budget_tokens) if request.targets else max(request.budget_tokens)
+    tested = [t for t in targets if supplies.get(t.name, 0) >= 2 * least]
+    short = [name for name in request.targets if name not in [t.name for t in tested]]
+    if unknown or short or not tested:
+        first = (unknown or short or [None])[0]
+        raise InputError(
+            "no such target" if unknown else "too few rows of its task to test with",
+            file=request.targets_file,
+            field="targets",
+            value=first and f"{first} ({supplies.get(first, 0):,} tokens)",
+            remedy="Half of the tokens of a task, besides the held-out rows, must be a budget."
+            if not unknown
+            else f"There are: {', '.join(known)}.",
+        )
+    return tested, {target.name: supplies[target.name] for target in tested}
+
+
+def _split(
+    request: FinetuneRequest,
+    workspace: Workspace,
+    pool: LabelledPool,
+    targets: Sequence[LabelledTarget],
+    excluded: Mask,
+) -> Split:
+    """The split of all targets of the file, whichever are asked for; it is kept as a file."""
+    key = content_id(
+        [
+            VERSION, pool.sha256, [target.target_id for target in targets], request.held_out,
+            N_GENERAL, request.setting, request.exclude and file_sha256(Path(request.exclude)),
+        ],
+        n_hex=24,
+    )  # fmt: skip
+    file = workspace.root / "bench" / "finetune" / f"split-{key}.json"
+    if file.exists():
+        stored: dict[str, Any] = dict(read_json(file))
+        held_out = {name: np.array(rows) for name, rows in stored["held_out"].items()}
+        eligible = np.zeros(len(pool), np.bool_)
+        eligible[stored["eligible"]] = True
+        return Split(held_out, np.array(stored["general"]), eligible, stored["removed"])
+    split = split_pool(
+        pool,
+        targets,
+        excluded,
+        n_held_out=request.held_out,
+        n_general=N_GENERAL,
+        setting=request.setting,
+    )
+    write_json(
+        file,
+        {
+            "held_out": {name: rows.tolist() for name, rows in split.held_out.items()},
+            "general": split.general.tolist(),
+            "removed": split.removed,
+            "eligible": np.flatnonzero(split.eligible).tolist(),
+        },
+    )
+    return split
+
+
+def _groups(targets: Sequence[LabelledTarget], seen: Sequence[str]) -> dict[str, list[str]]:
+    """All targets; seen and new tasks apart, and T1 and T2, where there are both."""
+    names = [target.name for target in targets]
+    groups = {"all": names}
+    for first, second, is_first in (
+        ("seen", "new", lambda t: t.name in seen),
+        ("T1", "T2", lambda t: t.kind.startswith("T1")),
+    ):
+        one = [target.name for target in targets if is_first(target)]
+        if 0 < len(one) < len(names):
+            groups |= {first: one, second: [name for name in names if name not in one]}
+    return groups
+
+
+def _ids(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror})",
+            file=file,
+            field="exclude",
+            remedy="Give one id a line.",
+        ) from None

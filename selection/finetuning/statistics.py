@@ -1,0 +1,162 @@
+"""How sure one can be that one arm beats another: resampled gains, contrasts named in advance.
+
+A gain is the share of the untrained model's bits that training saved, 1 - bits / bits before, of
+one target; it is averaged over seeds, then over targets. Bits of two targets are never added.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selection.evaluation.metrics import N_RESAMPLES, Interval
+
+MARGIN = 0.01
+"""Gains that differ by less are worth the same: one hundredth of the bits before training."""
+
+FIRST = "best"
+AGAINST = ("random", "length_matched", "bm25", "paper")
+"""The contrasts: `best` against each of these, corrected together."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The gain of `best` less that of another arm.
+
+    p, p_holm: two-sided, by the resamples, alone and corrected for all contrasts together.
+    wins, losses, p_sign: targets on which `best` is ahead or behind, and the sign test of them.
+    verdict: `ahead`, `behind`, `equivalent` (the interval is within the margin) or
+             `not distinguishable`.
+    n_targets: about how many targets would tell a difference of this size, with a power of 0.8.
+    """
+
+    against: str
+    difference: Interval
+    p: float
+    p_holm: float
+    wins: int
+    losses: int
+    p_sign: float
+    verdict: str
+    n_targets: int | None
+
+
+def gains_of(bits: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(a, t, s) gain of each arm, target and seed.
+
+    bits: (a, t, s, r) of the held-out rows. before: (t, r) of the untrained model.
+    """
+    return 1.0 - bits.sum(axis=3) / before.sum(axis=1)[None, :, None]
+
+
+def resampled_gains(
+    bits: NDArray[np.float64],
+    before: NDArray[np.float64],
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """(b, a) mean gains of resampled targets, in each of resampled seeds and rows.
+
+    All arms share what is drawn, so that differences of columns are paired.
+    """
+    _, n_targets, n_seeds, n_rows = bits.shape
+    rng = np.random.default_rng(seed)
+    gains = np.empty((n_resamples, len(bits)))
+    for resample in range(n_resamples):
+        target = rng.integers(0, n_targets, n_targets)[:, None, None]
+        seeds = rng.integers(0, n_seeds, (n_targets, n_seeds))[:, :, None]
+        rows = rng.integers(0, n_rows, (n_targets, n_rows))[:, None, :]
+        drawn = bits[:, target, seeds, rows].sum(axis=3)
+        gains[resample] = (1.0 - drawn / before[target, rows].sum(axis=2)).mean(axis=(1, 2))
+    return gains
+
+
+def interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """A value with the 2.5 and 97.5 % points of its resamples."""
+    lo, hi = np.quantile(resampled, [0.025, 0.975])
+    return Interval(value, float(lo), float(hi))
+
+
+def gap_closed(
+    gains: NDArray[np.float64], random: NDArray[np.float64], oracle: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of the way from random rows to random rows of the same task; NaN without a way."""
+    way = oracle - random
+    return np.divide(gains - random, way, out=np.full_like(gains, np.nan), where=way > 0)
+
+
+def contrasts_of(
+    arms: Sequence[str], gains: NDArray[np.float64], resampled: NDArray[np.float64]
+) -> list[Contrast]:
+    """The contrasts whose arms are there.
+
+    gains: (a, t, s). resampled: (b, a) of the same arms.
+    """
+    if FIRST not in arms:
+        return []
+    others = [name for name in AGAINST if name in arms]
+    first, by_target = arms.index(FIRST), gains.mean(axis=2)
+    drawn = {name: resampled[:, first] - resampled[:, arms.index(name)] for name in others}
+    p_values = {name: two_sided(values) for name, values in drawn.items()}
+    corrected = holm(p_values)
+    contrasts = []
+    for name in others:
+        each = by_target[first] - by_target[arms.index(name)]
+        difference = interval(float(each.mean()), drawn[name])
+        wins, losses = int((each > 0).sum()), int((each < 0).sum())
+        contrasts.append(
+            Contrast(
+                name,
+                difference,
+                p_values[name],
+                corrected[name],
+                wins,
+                losses,
+                sign_test(wins, losses),
+                verdict(difference, corrected[name]),
+                targets_to_tell(each),
+            )
+        )
+    return contrasts
+
+
+def verdict(difference: Interval, p: float) -> str:
+    """What an interval and a corrected p value say together."""
+    if p <= 0.05:
+        return "ahead" if difference.mean > 0 else "behind"
+    within = difference.lo > -MARGIN and difference.hi < MARGIN
+    return "equivalent" if within else "not distinguishable"
+
+
+def two_sided(differences: NDArray[np.float64]) -> float:
+    """Twice the smaller share of resamples beyond zero; never 0."""
+    n = len(differences)
+    least = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2.0 * (least + 1) / (n + 1))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided probability of so uneven a number of wins by chance; ties are left out."""
+    n = wins + losses
+    tail = sum(comb(n, k) for k in range(min(wins, losses) + 1)) / 2.0**n
+    return min(1.0, 2.0 * tail)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction."""
+    corrected: dict[str, float] = {}
+    least = 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p))
+        corrected[name] = least
+    return corrected
+
+
+def targets_to_tell(differences: NDArray[np.float64]) -> int | None:
+    """Targets for a power of 0.8 at 5 %, if mean and spread stay; None without a difference."""
+    if len(differences) < 2 or not differences.mean():
+        return None
+    effect = differences.mean() / differences.std(ddof=1) if differences.std(ddof=1) else np.inf
+    return max(2, ceil(((1.96 + 0.842) / effect) ** 2))
