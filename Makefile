@@ -69,6 +69,7 @@ nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environ
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
 	$(BIN)/python -m tests.trainers
+	$(BIN)/saelect bench finetune --quick --json
 	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.catalog_writers

@@ -59,8 +59,8 @@ def methods_of(arms: Sequence[str], given: UnderTest) -> dict[str, Method]:
     methods = find_methods(named, given) if named or files else []
     by_name = {method.name: method for method in methods}
     pairs = zip(ranked, names, strict=True)
-    found = {arm: by_name[arm if arm in files else name] for arm, name in pairs}
-    for arm, method in found.items():
+    chosen = {arm: by_name[arm if arm in files else name] for arm, name in pairs}
+    for arm, method in chosen.items():
         if len(method.variants) > 1:
             raise InputError(
                 "the method has several variants",
@@ -68,7 +68,7 @@ def methods_of(arms: Sequence[str], given: UnderTest) -> dict[str, Method]:
                 value=arm,
                 remedy=f"Name one, such as {arm}:{BASELINES[arm].variants[0]}.",
             )
-    return found
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def write_quick_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    path = Path(packaged(f"demo:{name}"))
+    path = Path(packaged(f"demo:{name}.jsonl"))
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

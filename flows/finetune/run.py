@@ -1,4 +1,7 @@
-"""The benchmark by fine-tuning: every arm on every target, each run a file, resumable at any one."""
+"""The benchmark by fine-tuning: every arm on every target, each run a file of its own.
+
+What is a file already is read, so a killed benchmark goes on at its first missing run.
+"""
 
 import time
 from collections.abc import Sequence
@@ -172,7 +175,7 @@ def _tested(
     tested = [t for t in targets if supplies.get(t.name, 0) >= 2 * least]
     short = [name for name in request.targets if name not in [t.name for t in tested]]
     if unknown or short or not tested:
-        first = (unknown or short or [None])[0]
+        first = (unknown or short or [""])[0]
         raise InputError(
             "no such target" if unknown else "too few rows of its task to test with",
             file=request.targets_file,

@@ -83,9 +83,9 @@ def split_pool(
         "nearly a held-out row": near,
     }
     eligible, removed = np.ones(len(pool), np.bool_), {}
-    for reason, rows in reasons.items():
-        removed[reason] = int((rows & eligible).sum())
-        eligible &= ~rows
+    for reason, is_out in reasons.items():
+        removed[reason] = int((is_out & eligible).sum())
+        eligible &= ~is_out
     return Split(held_out, general, eligible, removed)
 
 

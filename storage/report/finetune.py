@@ -77,7 +77,7 @@ def plot_of(target: str, runs: Sequence[JsonRow]) -> Plot:
     by_arm: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         at = by_arm.setdefault(str(run["arm"]), {})
-        at.setdefault(int(run["budget"]), []).append(float(run["bits_per_byte"]))
+        at.setdefault(int(str(run["budget"])), []).append(float(str(run["bits_per_byte"])))
     zero = by_arm.pop("zero", {})
     values = [value for arm in [*by_arm.values(), zero] for each in arm.values() for value in each]
     budgets = sorted({budget for arm in by_arm.values() for budget in arm})
