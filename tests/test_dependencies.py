@@ -30,7 +30,6 @@ NOT_IMPORTED = {
     "pytest-xdist": "a plugin", "types-PyYAML": "stubs",
 }  # fmt: skip
 OPTIONAL = {"delphi": "a reader of our files, in an environment of its own",
-            "peft": "an oracle of merged adapters",
             "gguf": "by which transformers reads such files",
             "dictionary_learning": "an oracle, installed with --no-deps"}  # fmt: skip
 
@@ -54,7 +53,7 @@ ALL = RUNTIME | declared([each for extra in EXTRAS.values() for each in extra])
 
 
 def test_the_product_imports_what_is_declared_for_it() -> None:
-    others = imports(PRODUCT) - RUNTIME - declared(EXTRAS["ray"])
+    others = imports(PRODUCT) - RUNTIME - declared(EXTRAS["ray"] + EXTRAS["finetune"])
     assert {COMES_WITH.get(name) for name in others} <= RUNTIME
 
 
