@@ -1,6 +1,7 @@
 """Budgets, training and measures with the tiny model, against loops over single samples."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_response_that_was_learnt_by_heart_is_exact_and_its_label_the_likelies
     rows = np.array([i for i, answer in enumerate(answers) if answer in ("good", "bad")][:6])
     labels = labels_of([answers[row] for row in rows])
     assert sorted(labels) == ["bad", "good"]
-    questions = questions_of(texts, pool, rows, labels, np.arange(3))
+    questions = questions_of(texts, rows, labels, np.arange(3))
     assert questions.n_bytes[:6].tolist() == [len(answers[row]) for row in rows]
     train(trainee, texts.samples(np.tile(rows, 60)), TrainSettings(3e-3, 64), seed=0)
     measured = measure_model(trainee, questions)
@@ -198,3 +199,25 @@ def test_only_the_last_blocks_are_trained(tiny_model_dir: Path, samples: list[Re
 def test_other_ways_to_train_are_refused(tiny_model_dir: Path, tune: str) -> None:
     with pytest.raises(InputError, match="no such way to train"):
         load_trainee(resolve_model(tiny_model_dir), tune)
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")
+@pytest.mark.filterwarnings("ignore")  # of what peft calls in transformers
+def test_an_adapter_alone_is_trained_and_put_back(
+    tiny_model_dir: Path, samples: list[Rendered]
+) -> None:
+    part = load_trainee(
+        resolve_model(tiny_model_dir), "lora:2", max_length=64, device="cpu", dtype="float32"
+    )
+    names = {name for name, p in part.model.named_parameters() if p.requires_grad}
+    assert names
+    assert all("lora_" in name for name in names)
+    before, _ = response_bits(part, samples)
+    base = [p.detach().clone() for name, p in part.model.named_parameters() if name not in names]
+    train(part, samples, TrainSettings(1e-2, 64), seed=0)
+    after, _ = response_bits(part, samples)
+    assert after.sum() < before.sum()
+    same = [p.detach() for name, p in part.model.named_parameters() if name not in names]
+    assert all(torch.equal(a, b) for a, b in zip(base, same, strict=True))
+    part.reset()
+    np.testing.assert_array_equal(response_bits(part, samples)[0], before)

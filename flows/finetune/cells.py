@@ -12,7 +12,7 @@ from flows.config.data import FinetuneRequest
 from flows.finetune.arms import Arms
 from selection.core.hashing import content_id
 from selection.evaluation.labelled import LabelledPool, LabelledTarget
-from selection.finetuning.budgets import fill_budget
+from selection.finetuning.budgets import Samples, fill_budget
 from selection.finetuning.measures import Questions, labels_of, measure_model, questions_of
 from selection.finetuning.split import Split, own_rows
 from selection.finetuning.summary import ZERO
@@ -123,15 +123,14 @@ class Laboratory:
             own = pool.table.filter(own_rows(pool, target))["output"].to_pylist()
             labels = labels_of(own)
             self._questions[target.name] = questions_of(
-                self.whole, pool, rows, labels, self.split.general
+                self.whole, rows, labels, self.split.general
             )
         return self._questions[target.name]
 
 
-def supply(pool: LabelledPool, target: LabelledTarget, texts: TraineeTexts) -> int:
+def supply(pool: LabelledPool, target: LabelledTarget, samples: Samples) -> int:
     """Trainee tokens of the eligible rows of a target's task."""
-    own = np.flatnonzero(own_rows(pool, target))
-    return sum(len(sample.tokens) for sample in texts.samples(own))
+    return sum(len(sample.tokens) for sample in samples(np.flatnonzero(own_rows(pool, target))))
 
 
 def _numbers(flags: Any) -> list[int] | None:

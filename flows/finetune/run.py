@@ -161,13 +161,12 @@ def _tested(
 
     Raises InputError for a named target that has not enough rows for the smallest budget.
     """
-    texts = TraineeTexts(laboratory.arms.bench.pool, request.setting, laboratory.whole.renderer)
     known = {target.name: target for target in targets}
     unknown = [name for name in request.targets if name not in known]
     names = request.targets or tuple(known)
     held_out = laboratory.split.held_out
     supplies = {
-        name: supply(texts.pool, known[name], texts)
+        name: supply(laboratory.arms.bench.pool, known[name], laboratory.arms.samples)
         for name in names
         if name in held_out and name in known
     }

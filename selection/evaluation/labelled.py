@@ -133,6 +133,10 @@ class LabelledPool:
         """(user turn, assistant turn) of `n` rows from row `first` on."""
         return _turns_of_table(self.table.slice(first, n), setting)
 
+    def turns_at(self, setting: Setting, rows: Rows) -> list[tuple[str, str]]:
+        """(user turn, assistant turn) of some rows, in their order."""
+        return _turns_of_table(self.table.take(pa.array(rows)), setting)
+
 
 def batches_of(n: int, size: int) -> list[Rows]:
     """Row numbers 0 to n - 1, `size` together."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.evaluation.labelled import LabelledPool, Rows
+from selection.evaluation.labelled import Rows
 from selection.finetuning.trainee import Trainee, TraineeTexts
 from selection.finetuning.training import micro_batches
 from selection.records import Rendered
@@ -59,10 +59,10 @@ def labels_of(answers: Sequence[str]) -> list[str]:
 
 
 def questions_of(
-    texts: TraineeTexts, pool: LabelledPool, rows: Rows, labels: Sequence[str], general: Rows
+    texts: TraineeTexts, rows: Rows, labels: Sequence[str], general: Rows
 ) -> Questions:
     """Held-out rows, their labels and the general mix as samples of one pass."""
-    answers = [pool.turns(texts.setting, row, 1)[0][1].strip() for row in rows.tolist()]
+    answers = [answer.strip() for _, answer in texts.pool.turns_at(texts.setting, rows)]
     own = np.array([labels.index(answer) for answer in answers if labels], np.int64)
     held_out, mix = texts.samples(rows), texts.samples(general)
     others = [texts.answered(row, label) for row in rows.tolist() for label in labels]

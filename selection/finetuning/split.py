@@ -141,11 +141,10 @@ def _one_a_group(pool: LabelledPool, rows: Rows, groups: Rows, taken: set[int], 
 
 def _near_duplicates(pool: LabelledPool, held_out: Sequence[Rows], setting: Setting) -> Mask:
     """(n,) rows that hold a held-out row; each part of them has wording of its own."""
-    items, files = [], []
+    items, files = list[tuple[str, str]](), list[int]()
     for number, rows in enumerate(held_out):
-        for row in rows.tolist():
-            items.append(pool.turns(setting, row, 1)[0])
-            files.append(number)
+        items += pool.turns_at(setting, rows)
+        files += [number] * len(rows)
     texts = (as_text(turns) for turns in pool.turns("full"))
     near = np.zeros(len(pool), np.bool_)
     near[find_contaminated(texts, item_runs(items, files), len(pool)).rows] = True

@@ -146,7 +146,7 @@ class TraineeTexts:
     def samples(self, rows: Rows) -> list[Rendered]:
         """Rendered rows, in their order."""
         new = [row for row in rows.tolist() if row not in self._known]
-        turns = [self.pool.turns(self.setting, row, 1)[0] for row in new]
+        turns = self.pool.turns_at(self.setting, np.array(new, np.int64))
         rendered = self.renderer.render_batch([(as_messages(each), None) for each in turns])
         self._known.update(zip(new, rendered, strict=True))
         return [self._known[row] for row in rows.tolist()]
