@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.config.data import FinetuneRequest
@@ -18,6 +20,7 @@ from storage.catalog.commit import commit
 from storage.files.workspace import Workspace, open_workspace
 from storage.queries.sql import run_sql
 from storage.report.finetune import write_finetune_report
+from tests.catalog_fixture import made_workspace
 from tests.finetune_pool import write_files
 from tests.tiny_model import write_jsonl
 
@@ -151,6 +154,44 @@ def test_runs_are_rows_of_the_catalog_and_a_page(
         assert f"<title>{arm}</title>" in page
     with pytest.raises(InputError, match="no such benchmark"):
         write_finetune_report(workspace, "none")
+
+
+def test_a_selection_is_an_arm_and_its_outcome_is_recorded(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    workspace = made_workspace(tmp_path, name="calm-otter")
+    own = run_sql(workspace, "SELECT own_id FROM v_selection ORDER BY selection, rank").rows
+    pool, rename = (
+        read_labelled_pool(given["pool"]),
+        iter(dict.fromkeys(str(name) for (name,) in own if name)),
+    )
+    ids = [next(rename, name) for name in pool.ids.tolist()]
+    file = tmp_path / "pool.parquet"
+    pq.write_table(pool.table.set_column(0, "id", pa.array(ids)), file)
+    arms = ("zero", "random", "selection:calm-otter")
+    changed = {"pool": str(file), "arms": arms, "scores": {}, "exclude": None, "seeds": 1}
+    request = FinetuneRequest.model_validate({**given, **changed, "budget_tokens": (60,)})
+    outcome = run_finetune(request, workspace)
+    commit(workspace, finetune_rows(outcome))
+    picks = [
+        str(own_id)
+        for (own_id,) in run_sql(
+            workspace, "SELECT own_id FROM v_selection WHERE selection = 'calm-otter' ORDER BY rank"
+        ).rows
+    ]
+    eligible = set(outcome.pool.ids.tolist())
+    wanted = [name for name in picks if name in eligible]
+    for run in outcome.results:
+        if run["arm"] == arms[2]:
+            assert run["trained_on"] == wanted[: len(run["trained_on"])]
+    recorded = run_sql(workspace, "SELECT metric, mean FROM v_outcome ORDER BY metric").rows
+    assert [metric for metric, _ in recorded] == [
+        f"gain on {target}, 60 tokens" for target in ("arithmetic", "mood")
+    ]
+    with pytest.raises(InputError, match=r"nothing has been recorded|no such"):
+        run_finetune(
+            request.model_copy(update={"arms": ("selection:none",)}), open_workspace(tmp_path / "x")
+        )
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def bench_finetune(
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     arms: Annotated[
-        str, typer.Option(help="zero, random, length_matched, oracle, methods; by comma.")
+        str, typer.Option(help="zero, random, length_matched, oracle, methods, selection:NAME.")
     ] = "",
     targets: Annotated[
         str, typer.Option(help="Their names, by comma (default: all with enough rows).")

@@ -150,7 +150,8 @@ class FinetuneRequest(Strict):
         "full", description="The whole example, or its bare question."
     )
     arms: tuple[str, ...] = Field(
-        (), description="Arms: zero, random, length_matched, oracle, methods; empty: the usual."
+        (),
+        description="zero, random, length_matched, oracle, methods, selection:NAME; empty: usual.",
     )
     targets: tuple[str, ...] = Field((), description="Their names; empty: all with enough rows.")
     budget_tokens: tuple[int, ...] = Field(

@@ -1,7 +1,7 @@
 """Arms: each is an order of the eligible rows; a budget takes its first ones."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from flows.benchmark.methods import BASELINES, Method, UnderTest, find_methods
 from flows.benchmark.run import identity_of
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.finetune.selections import PREFIX, rows_of
 from flows.orchestration.progress import stage
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
@@ -52,7 +53,7 @@ def methods_of(arms: Sequence[str], given: UnderTest) -> dict[str, Method]:
         raise InputError(
             "an arm is named twice", field="arms", value=arms, remedy="Once is enough."
         )
-    ranked = [arm for arm in arms if arm not in DRAWN]
+    ranked = [arm for arm in arms if arm not in DRAWN and not arm.startswith(PREFIX)]
     files = [name for name in ranked if name in (given.scores or {})]
     names = [f"{arm}:{VARIANTS[arm]}" if arm in VARIANTS else arm for arm in ranked]
     named = [name for name, arm in zip(names, ranked, strict=True) if arm not in files]
@@ -77,11 +78,13 @@ class Arms:
 
     bench:   the eligible rows alone, as a labelled pool.
     samples: rows as the trainee reads them.
+    selections: arm -> id and own ids of the picks of a selection of the catalog.
     """
 
     bench: BenchPool
     methods: dict[str, Method]
     samples: Samples
+    selections: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
 
     def score(self, targets: Sequence[LabelledTarget]) -> None:
         """Compute the scores that are missing; passes over the pool are shared."""
@@ -113,6 +116,8 @@ class Arms:
             n = max(_CANDIDATES, 8 * len(picked))
             # The last pick is cut to fit; a few more rows fill what the lengths leave.
             return of_equal_length([*picked, *picked[-2:]], drawn[:n], self.samples)
+        if arm in self.selections:
+            return rows_of(self.selections[arm][1], self.bench.pool.ids.tolist(), arm)
         scores = np.load(self._file(arm, target))
         return np.lexsort((self._chance(target.name, seed), -scores))
 
@@ -120,6 +125,8 @@ class Arms:
         """Everything that decides an arm's order besides pool, target and seed."""
         if arm == LENGTH_MATCHED:
             return [arm, self.identity(FIRST if FIRST in self.methods else ORACLE)]
+        if arm in self.selections:
+            return self.selections[arm]
         return self._identities[arm] if arm in self.methods else arm
 
     @cached_property

@@ -5,13 +5,19 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from flows.finetune.run import FinetuneOutcome
+from flows.finetune.selections import outcome_rows
 from selection.finetuning.summary import ZERO
 from storage.catalog.arrow_rows import to_arrow
 
 
 def finetune_rows(outcome: FinetuneOutcome) -> dict[str, pa.Table]:
-    """Catalog table -> rows."""
-    return {"finetune": to_arrow("finetune", _runs(outcome))}
+    """Catalog table -> rows; outcomes of selections only where something was measured anew."""
+    rows = {"finetune": to_arrow("finetune", _runs(outcome))}
+    if outcome.n_made and outcome.selections:
+        recorded = {"trainee": outcome.request.trainee, "recorded_at": outcome.started}
+        measured = outcome_rows(outcome.results, outcome.selections)
+        rows["outcome"] = to_arrow("outcome", ({**row, **recorded} for row in measured))
+    return rows
 
 
 def _runs(outcome: FinetuneOutcome) -> Iterator[dict[str, object]]:

@@ -20,6 +20,7 @@ from flows.config.data import FinetuneRequest
 from flows.config.load import input_error
 from flows.finetune.arms import DEFAULT, Arms, methods_of
 from flows.finetune.cells import Cell, Laboratory, supply
+from flows.finetune.selections import read_selections
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import packaged
 from selection.core.errors import InputError
@@ -58,7 +59,8 @@ class FinetuneOutcome:
 
     seen:    targets of whose task the trainee may have seen rows.
     supply:  target -> tokens of the eligible rows of its task.
-    n_left:  runs that are still to be made.
+    n_made, n_left: runs that were made now, and that are still to be made.
+    selections: arm -> id and picks of a selection of the catalog.
     """
 
     benchmark_id: str
@@ -72,7 +74,9 @@ class FinetuneOutcome:
     summaries: list[GroupSummary]
     started: datetime
     seconds: float
+    n_made: int
     n_left: int
+    selections: dict[str, tuple[str, list[str]]]
 
 
 def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutcome:
@@ -81,6 +85,7 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     arms = request.arms or (*DEFAULT, *request.scores)
     given = UnderTest(request.model, request.sae, request.hookpoint, None, request.scores)
     methods = methods_of(arms, given)
+    selections = read_selections(workspace, arms)
     resolved = resolve_model(
         packaged(f"{DEMO}:model") if request.trainee == DEMO else request.trainee
     )
@@ -98,7 +103,7 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     texts = TraineeTexts(eligible, request.setting, renderer)
     whole = TraineeTexts(pool, request.setting, renderer)
     laboratory = Laboratory(
-        request, workspace, resolved, split, whole, Arms(bench, methods, texts.samples)
+        request, workspace, resolved, split, whole, Arms(bench, methods, texts.samples, selections)
     )
     tested, supplies = _tested(request, targets, laboratory)
     cells = _cells(request, arms, tested, supplies)
@@ -120,7 +125,9 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
         summaries=summarize(results, arms, _groups(tested, seen)),
         started=started,
         seconds=time.monotonic() - clock,
+        n_made=n_made,
         n_left=len(missing) - n_made,
+        selections=selections,
     )
 
 
