@@ -15,7 +15,7 @@ from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
 from flows.benchmark.methods import DEFAULT, UnderTest, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
-from flows.benchmark.run import Outcome, _identity, run_benchmark
+from flows.benchmark.run import Outcome, identity_of, run_benchmark
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
 from flows.cli.bench import comparison_lines
@@ -361,7 +361,7 @@ def test_the_dtype_is_that_of_every_method_and_of_its_results(
         assert reading.config.model.dtype == dtype
         assert {each.config.model.dtype for each in reading.representers} == {dtype}
         assert reading.model.dtype == ("float32" if dtype == "auto" else dtype)
-        identities.append([_identity(method, bench) for method in methods])
+        identities.append([identity_of(method, bench) for method in methods])
     assert [a == b for a, b in zip(*identities, strict=True)] == [False, False]
 
 

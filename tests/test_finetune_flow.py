@@ -169,7 +169,13 @@ def test_a_selection_is_an_arm_and_its_outcome_is_recorded(
     file = tmp_path / "pool.parquet"
     pq.write_table(pool.table.set_column(0, "id", pa.array(ids)), file)
     arms = ("zero", "random", "selection:calm-otter")
-    changed = {"pool": str(file), "arms": arms, "scores": {}, "exclude": None, "seeds": 1}
+    changed: dict[str, Any] = {
+        "pool": str(file),
+        "arms": arms,
+        "scores": {},
+        "exclude": None,
+        "seeds": 1,
+    }
     request = FinetuneRequest.model_validate({**given, **changed, "budget_tokens": (60,)})
     outcome = run_finetune(request, workspace)
     commit(workspace, finetune_rows(outcome))

@@ -83,7 +83,9 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     """Make the runs that are missing, and summarize all of them."""
     started, clock = datetime.now(UTC), time.monotonic()
     arms = request.arms or (*DEFAULT, *request.scores)
-    given = UnderTest(request.model, request.sae, request.hookpoint, None, request.scores)
+    given = UnderTest(
+        request.model, request.sae, hookpoint=request.hookpoint, scores=request.scores
+    )
     methods = methods_of(arms, given)
     selections = read_selections(workspace, arms)
     resolved = resolve_model(
