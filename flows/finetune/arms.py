@@ -114,8 +114,8 @@ class Arms:
             picked = fill_budget(self.order(like, target, budget, seed), self.samples, budget)[1]
             drawn = np.argsort(self._chance(LENGTH_MATCHED, seed))
             n = max(_CANDIDATES, 8 * len(picked))
-            # The last pick is cut to fit; a few more rows fill what the lengths leave.
-            return of_equal_length([*picked, *picked[-2:]], drawn[:n], self.samples)
+            matched = of_equal_length(picked, drawn[:n], self.samples)
+            return np.concatenate([matched, drawn[~np.isin(drawn, matched)]])
         if arm in self.selections:
             return rows_of(self.selections[arm][1], self.bench.pool.ids.tolist(), arm)
         scores = np.load(self._file(arm, target))
