@@ -160,7 +160,7 @@ class FinetuneRequest(Strict):
     seeds: int = Field(2, ge=1, description="Seeds of drawn rows and of the order of training.")
     trainee: str = Field(DEMO, description="Causal model to train: a folder, or `demo`.")
     tune: str = Field("full", description="full, last:N (blocks) or lora:RANK.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    learning_rate: float = Field(3e-4, gt=0, description="Highest learning rate.")
     max_length: int = Field(512, ge=8, description="Tokens at which a sample is cut.")
     held_out: int = Field(100, ge=2, description="Rows that measure each target.")
     hours: float | None = Field(None, gt=0, description="Begin no run after so many hours.")

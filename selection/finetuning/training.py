@@ -22,7 +22,7 @@ class TrainSettings:
     step_tokens:   tokens of one step, about.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     step_tokens: int = 512
     max_norm: float = 1.0
 
