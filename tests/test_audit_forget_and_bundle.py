@@ -235,12 +235,14 @@ def test_a_bundle_is_read_without_saelect_from_anywhere(
         places = f"SELECT {counts} FROM token_activations"
         n, *kept = connection.execute(places).fetchall()[0]
         assert n > 0
+        tags = "SELECT any_value(tags) FROM duckdb_databases() WHERE path IS NOT NULL"
+        assert connection.execute(tags).fetchall()[0][0] == {"storage_version": "v1.2.0+"}
         assert kept == [n if with_text else 0] * 3
     parquet = pl.read_parquet(moved / "parquet" / "v_selection.parquet").sort("rank")
     assert parquet.select("rank", "example_id").rows() == rows
     assert len(rows) == chosen.n_selected
     assert "### v_selection" in (moved / "DICTIONARY.md").read_text()
-    assert "DuckDB 2.0" in (moved / "README.md").read_text()
+    assert "DuckDB 1.2" in (moved / "README.md").read_text()
     held = files_with(moved, text.split("\n")[0].removeprefix("user: ")[-30:])
     assert bool(held) == with_text
     with pytest.raises(InputError):

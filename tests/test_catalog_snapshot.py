@@ -10,7 +10,7 @@ from selection.core.errors import InputError
 from storage.audit.forget import meant
 from storage.catalog.arrow_rows import to_arrow
 from storage.catalog.commit import commit
-from storage.catalog.snapshot import open_snapshot
+from storage.catalog.snapshot import open_snapshot, open_to_read
 from storage.files.workspace import Workspace
 from storage.queries.lookup import free_run_name
 from tests.catalog_fixture import made_workspace, make_tables
@@ -22,6 +22,19 @@ def runs(workspace: Workspace) -> list[str]:
     with open_snapshot(workspace) as connection:
         rows = connection.execute("SELECT name FROM run ORDER BY name").fetchall()
     return [name for (name,) in rows]
+
+
+def test_clients_of_duckdb_1_2_can_open_both_files_whatever_wrote_last(tmp_path: Path) -> None:
+    workspace = made_workspace(tmp_path)
+    for _ in range(2):
+        commit(workspace, NOTHING)
+        for path in (workspace.catalog, workspace.snapshot):
+            with open_to_read(path) as connection:
+                rows = connection.execute(
+                    "SELECT tags['storage_version'] FROM duckdb_databases()"
+                    " WHERE database_name = 'snapshot'"
+                ).fetchall()
+            assert rows == [("v1.2.0+",)]
 
 
 def truncate(path: Path) -> None:

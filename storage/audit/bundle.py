@@ -37,7 +37,7 @@ the run `{run}`, of which this selection (`{selection_id}`) is part. Nothing her
 
 | file | what |
 |---|---|
-| `catalog.duckdb` | tables and views; opens with **DuckDB 2.0 or later**, with no 1.x |
+| `catalog.duckdb` | tables and views; opens with DuckDB 1.2 or later |
 | `parquet/*.parquet` | the same tables, one file each, for everything else |
 | `parquet/v_*.parquet` | the views, as they stood |
 | `DICTIONARY.md` | every table, view and column in words |

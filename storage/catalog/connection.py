@@ -28,10 +28,14 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 
+OLDEST_CLIENT = "v1.2.0"
+"""The oldest DuckDB that opens our files: most programs and people have one of 1.x."""
+
 
 def connect_to_write(path: Path) -> Connection:
     """Open a DuckDB file for writing. Raises DatabaseError, for a lock among others."""
-    return duckdb.connect(str(path), config=OFFLINE)
+    config = {**OFFLINE, "storage_compatibility_version": OLDEST_CLIENT}
+    return duckdb.connect(str(path), config=config)
 
 
 def connect_in_memory() -> Connection:

@@ -15,9 +15,10 @@ _HEAD = """\
 Made by `python -m storage.catalog.dictionary docs/catalog.md` from the comments in the catalog;
 `SELECT * FROM duckdb_columns()` shows the same comments in any DuckDB client.
 
-**Which DuckDB opens it.** The file is written by DuckDB 2.0, in its storage version 69. DuckDB 2.0
-and later open it; **no DuckDB 1.x can** (it says so and stops). Whoever has an older one, or none,
-reads the Parquet of `saelect bundle SELECTION`, which any Parquet reader opens.
+**Which DuckDB opens it.** DuckDB 1.2 and later: the file is in the storage version of 1.2.
+All views and all queries of [questions.md](questions.md) give equal answers in 1.2, 1.5 and 2.0
+(`python -m benchmarks.catalog_clients`). Whoever has none reads the Parquet of
+`saelect bundle SELECTION`, which any Parquet reader opens.
 
 Open `snapshot.duckdb`, the published copy, read-only. `catalog.duckdb` belongs to the writer: a
 client that has it open stops the next run, and the other way round.
