@@ -1,18 +1,18 @@
 r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the winners.
 
-    python -m benchmarks.retrieval --pool pool.parquet --targets targets.jsonl --workspace DIR \
-        [--subpool ids.txt] [--encoder FOLDER] [--causal-lm FOLDER --sae FOLDER] [--page PAGE]
+    python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR [--page PAGE] \
+        [--subpool IDS [--encoder FOLDER] [--causal-lm FOLDER --sae FOLDER]]
 
-The packaged model reads the whole pool in both settings. With `--encoder`, a pretrained sentence
-encoder reads the rows of `--subpool`, through an SAE that is first trained on its activations; with
-`--causal-lm`, a causal language model reads them, in bfloat16, through the SAE that is given (see
-benchmarks.causal_lm). With both, the packaged model reads these rows too, and the three are pooled.
+The packaged model reads the whole pool in both settings; with `--subpool` only its rows, and two
+more models can read the same rows: a pretrained sentence encoder, through an SAE that is first
+trained on its activations, and a causal language model in bfloat16, through an SAE that is given
+(see benchmarks.causal_lm). Then the page also averages the models.
 Vectors, results and the SAE stay in the workspace: a killed run goes on, a second one only reads.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +64,6 @@ targets (`docs/ablation.md`: 12,000 rows, instance): the best of them has {plain
 *wins, ties*: on what share of targets `best` is strictly ahead, and equal (both at the ceiling).
 Nothing here says that training on the picks helps.
 
-    python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR
-
 """
 
 
@@ -86,35 +84,36 @@ def main() -> None:
     workspace = open_workspace(arguments.workspace)
     start_prefect()()
     with listening(for_terminal()):
-        packaged = of_packaged_model(arguments, workspace, None)
-        encoder = of_encoder(arguments, workspace) if arguments.encoder else None
-        causal = of_causal_lm(arguments, workspace) if arguments.causal_lm else None
-        pooled = []
-        if encoder is not None and causal is not None:
-            pooled = [of_packaged_model(arguments, workspace, arguments.subpool), encoder, causal]
-    text = "".join(page(packaged, encoder, causal, pooled, _seconds(workspace, packaged)))
+        models = {"The packaged model": of_packaged_model(arguments, workspace)}
+        if arguments.encoder:
+            models[f"A pretrained encoder, read at {ENCODER['hookpoint']}"] = of_encoder(
+                arguments, workspace
+            )
+        if arguments.causal_lm:
+            name = f"A causal language model, `{arguments.causal_lm.name}` in bfloat16"
+            models[name] = of_causal_lm(arguments, workspace)
+    seconds = _seconds(workspace, next(iter(models.values())))
+    text = "".join(page(models, seconds))
     print(text)
     if arguments.page is not None:
         write_bytes(arguments.page, text.encode())
 
 
-def of_packaged_model(
-    arguments: argparse.Namespace, workspace: Workspace, subpool: Path | None
-) -> Outcome:
-    """All methods on the packaged model, both settings; all rows, or those of a sub-pool."""
+def of_packaged_model(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
+    """All methods on the packaged model, both settings."""
     bos = workspace.root / "bench" / "paper_bos.yaml"
     write_bytes(bos, PAPER_BOS.encode())
     request = BenchRequest(
         pool=str(arguments.pool),
         targets=str(arguments.targets),
-        subpool=None if subpool is None else str(subpool),
+        subpool=None if arguments.subpool is None else str(arguments.subpool),
         methods=(*DEFAULT, str(bos)),
     )
     return bench_retrieval(request, str(workspace.root))[0]
 
 
 def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
-    """All methods but gate neurons, which an encoder has none of, on the rows of the sub-pool."""
+    """All methods but gate neurons, which an encoder has none of."""
     model = {"name": str(arguments.encoder), "hookpoint": ENCODER["hookpoint"]}
     job = VectorJob.model_validate(
         {
@@ -136,7 +135,7 @@ def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
 
 
 def of_causal_lm(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
-    """All methods on a causal language model, on the rows of the sub-pool."""
+    """All methods on a causal language model."""
     request = BenchRequest(
         pool=str(arguments.pool),
         targets=str(arguments.targets),
@@ -148,51 +147,34 @@ def of_causal_lm(arguments: argparse.Namespace, workspace: Workspace) -> Outcome
     return bench_retrieval(request, str(workspace.root))[0]
 
 
-def page(
-    packaged: Outcome,
-    encoder: Outcome | None,
-    causal: Outcome | None,
-    pooled: Sequence[Outcome],
-    seconds: Sequence[float],
-) -> Iterator[str]:
+def page(models: Mapping[str, Outcome], seconds: Sequence[float]) -> Iterator[str]:
     """The Markdown page, piece by piece.
 
-    pooled:  one comparison a model, of the same rows and targets; they are averaged.
-    seconds: what runs of the packaged model's comparison took, from an empty workspace and again.
+    models:  heading -> comparison, all of the same rows and targets; the packaged model's first.
+    seconds: what runs of the first comparison took, from an empty workspace and again.
     """
+    first = next(iter(models.values()))
     yield INTRO.format(
-        n_rows=len(packaged.pool),
-        n_targets=len(packaged.targets),
+        n_rows=len(first.pool),
+        n_targets=len(first.targets),
         resamples=N_RESAMPLES,
         **optimism(json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]),
     )
-    yield "## The packaged model\n\n"
-    yield from _tables(packaged)
+    if len(models) > 1:
+        yield (
+            f"## {len(models)} models together\n\nA target's value is the mean over models and"
+            " settings; a baseline stands by its best variant in each. *best behind it*: in how"
+            " many of model and setting.\n\n"
+        )
+        yield _together(list(models.values())) + "\n"
+    for heading, outcome in models.items():
+        yield f"## {heading}\n\n"
+        yield from _tables(outcome)
     yield (
-        f"All methods in both settings took {seconds[0] / 60:.0f} minutes from an empty workspace"
-        f" on {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where every result was there.\n"
+        f"{first.request.model}: all methods in both settings took {seconds[0] / 60:.0f} minutes"
+        f" from an empty workspace on {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where"
+        " every result was there.\n"
     )
-    if encoder is not None:
-        name = "/".join(Path(encoder.request.model).parts[-2:])
-        yield (
-            f"\n## A pretrained encoder\n\n`{name}` read at {ENCODER['hookpoint']},"
-            f" {len(encoder.pool):,} rows (figures of another pool are not"
-            " compared with those above); the SAE was trained on 800,000 tokens of the pool.\n\n"
-        )
-        yield from _tables(encoder)
-    if causal is not None:
-        yield (
-            f"\n## A causal language model\n\n`{Path(causal.request.model).name}` in bfloat16, read"
-            f" where its SAE was trained, the same {len(causal.pool):,} rows.\n\n"
-        )
-        yield from _tables(causal)
-    if pooled:
-        yield (
-            f"\n## Three models together\n\nThe same {len(pooled[0].pool):,} rows and targets. A"
-            " target's value is the mean over models and settings; intervals resample targets."
-            " A baseline stands by its best variant on each model and setting.\n\n"
-        )
-        yield _together(pooled)
 
 
 def _together(outcomes: Sequence[Outcome]) -> str:

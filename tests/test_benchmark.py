@@ -310,7 +310,7 @@ def test_losers_are_named(outcome: Outcome) -> None:
 
 
 def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome) -> None:
-    text = "".join(retrieval.page(outcome, None, outcome, [outcome] * 3, [600.0, 6.0]))
+    text = "".join(retrieval.page({"One": outcome, "Other": outcome}, [600.0, 6.0]))
     for setting, summaries in outcome.summaries.items():
         part = text.partition(f"### Setting {setting}")[2].partition("### ")[0]
         for summary in summaries:
@@ -321,8 +321,8 @@ def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome)
         for target in outcome.targets:
             assert f"| {target.name} | " in part
     assert "took 10 minutes" in text
-    together = text.partition("## Three models together")[2]
-    for name in ("best", "bm25"):  # one outcome three times: the mean of its settings
+    together = text.partition("## 2 models together")[2]
+    for name in ("best", "bm25"):  # one outcome twice: the mean of its settings
         found = [s for each in outcome.summaries.values() for s in each if s.method == name]
         mean = np.mean([summary.ndcg["all"].mean for summary in found])
         rows = [
