@@ -13,10 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from selection.core.errors import InputError
-from storage.catalog.connection import Connection, connect_in_memory, quoted
+from storage.catalog.connection import (
+    Connection,
+    attach_read_only,
+    connect_in_memory,
+    connect_to_write,
+    quoted,
+)
 from storage.catalog.schema import KEYS, SCHEMA_SHA256, TEXTS, create_schema
 
 _BLOCK = 4096
@@ -228,9 +236,15 @@ def _definitions(connection: Connection) -> Iterator[Difference]:
 
 @cache
 def _right_definitions() -> dict[str, str]:
-    with connect_in_memory() as expected:
-        create_schema(expected)
-        return dict(expected.execute(_DEFINITIONS).fetchall())
+    """Name -> definition, as a file gives it back: not all of it is spelled as it was written."""
+    with TemporaryDirectory(prefix="saelect-schema-") as folder:
+        file = Path(folder) / "schema.duckdb"
+        with connect_to_write(file) as expected:
+            create_schema(expected)
+        with connect_in_memory() as expected:
+            attach_read_only(expected, file)
+            expected.execute("USE snapshot")
+            return dict(expected.execute(_DEFINITIONS).fetchall())
 
 
 def _references(connection: Connection) -> Iterator[Difference]:
