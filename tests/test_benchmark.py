@@ -300,6 +300,18 @@ def test_the_json_line_keeps_its_contract(outcome: Outcome) -> None:
     assert set(settings["full"]["T1"]["best"]) == {"ndcg", "lo", "hi"}
 
 
+def test_a_target_without_a_relevant_row_is_refused_before_anything_is_read(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lines = files[1].read_text().splitlines()
+    lost = {**json.loads(lines[0]), "target": "lost", "tasks": ["x"], "families": ["x"]}
+    targets = tmp_path / "targets.jsonl"
+    targets.write_text("\n".join([*lines, json.dumps({**lost, "category": "x"})]) + "\n")
+    request = BenchRequest(pool=str(files[0]), targets=str(targets), model="missing")
+    with pytest.raises(InputError, match="no row of the pool is relevant for lost"):
+        run_benchmark(request, open_workspace(tmp_path / "workspace"))
+
+
 def test_losers_are_named(outcome: Outcome) -> None:
     lines = "\n".join(comparison_lines(outcome.summaries["instance"]))
     for summary in outcome.summaries["instance"]:

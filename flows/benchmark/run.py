@@ -21,6 +21,7 @@ from flows.config.data import BenchRequest
 from flows.config.load import input_error
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import open_model_input, sae_path
+from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
 from selection.evaluation.labelled import (
     SETTINGS,
@@ -93,6 +94,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     with stage("labels", unit="rows") as handle:
         targets = read_labelled_targets(request.targets)
         pool = read_labelled_pool(request.pool, request.subpool)
+        _refuse_what_cannot_be_measured(pool, targets, request)
         handle.detail = f"{len(pool):,} labelled rows, {len(targets)} targets"
     measured: dict[str, dict[str, Measured]] = {}
     cost: dict[str, dict[str, float]] = {}
@@ -113,6 +115,21 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
         started=started,
         seconds=time.monotonic() - clock,
     )
+
+
+def _refuse_what_cannot_be_measured(
+    pool: LabelledPool, targets: Sequence[LabelledTarget], request: BenchRequest
+) -> None:
+    without = [target.name for target in targets if pool.grades(target).max(initial=0) <= 0]
+    if without:
+        raise InputError(
+            f"no row of the pool is relevant for {', '.join(without)}: no ranking could be better"
+            " than another",
+            file=request.subpool or request.pool,
+            field="target",
+            value=without[0],
+            remedy="Take such targets out of the targets file, or use a larger sub-pool.",
+        )
 
 
 def measure_setting(
