@@ -11,7 +11,7 @@ import pytest
 from selection.core.errors import InputError
 from storage.catalog import dictionary
 from storage.catalog.commit import commit
-from storage.catalog.connection import Connection, connect_in_memory, connect_to_write
+from storage.catalog.connection import Connection, connect_to_write
 from storage.catalog.integrity import append_commit, differences, new_redactions, row_counts
 from storage.catalog.schema import KEYS, TEXTS, create_schema
 from storage.files.workspace import Workspace
@@ -89,10 +89,12 @@ def columns_of(connection: Connection) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def filled() -> Connection:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Connection:
     """A catalog with one row in every table, all columns filled, committed."""
-    connection = connect_in_memory()
-    create_schema(connection)
+    file = tmp_path_factory.mktemp("filled") / "catalog.duckdb"
+    with connect_to_write(file) as connection:
+        create_schema(connection)
+    connection = connect_to_write(file)
     connection.begin()
     before = row_counts(connection)
     for name, columns in columns_of(connection).items():
