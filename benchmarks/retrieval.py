@@ -1,12 +1,12 @@
 r"""Every method of `saelect bench retrieval` on a labelled pool, as a page that names the winners.
 
     python -m benchmarks.retrieval --pool POOL --targets TARGETS --workspace DIR [--page PAGE] \
-        [--subpool IDS [--encoder FOLDER] [--causal-lm FOLDER --sae FOLDER]]
+        [--setting full] [--subpool IDS [--encoder FOLDER] [--causal-lm FOLDER --sae FOLDER]]
 
-The packaged model reads the whole pool in both settings; with `--subpool` only its rows, and two
-more models can read the same rows: a pretrained sentence encoder, through an SAE that is first
-trained on its activations, and a causal language model in bfloat16, through an SAE that is given
-(see benchmarks.causal_lm). Then the page also averages the models.
+The packaged model reads the whole pool, in both settings unless one is named; with `--subpool` only
+its rows, and two more models can read the same rows: a pretrained sentence encoder, through an SAE
+that is first trained on its activations, and a causal language model in bfloat16, through an SAE
+that is given (see benchmarks.causal_lm). Then the page also averages the models.
 Vectors, results and the SAE stay in the workspace: a killed run goes on, a second one only reads.
 """
 
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder")
     parser.add_argument("--causal-lm", type=Path, help="folder of a causal language model")
     parser.add_argument("--sae", type=Path, help="folder of its SAE")
+    parser.add_argument("--setting", default="both", help="full, instance or both")
     parser.add_argument("--page", type=Path, help="Markdown page to write")
     arguments = parser.parse_args()
     workspace = open_workspace(arguments.workspace)
@@ -100,13 +101,11 @@ def main() -> None:
 
 
 def of_packaged_model(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
-    """All methods on the packaged model, both settings."""
+    """All methods on the packaged model."""
     bos = workspace.root / "bench" / "paper_bos.yaml"
     write_bytes(bos, PAPER_BOS.encode())
-    request = BenchRequest(
-        pool=str(arguments.pool),
-        targets=str(arguments.targets),
-        subpool=None if arguments.subpool is None else str(arguments.subpool),
+    request = _request(
+        arguments,
         methods=(*DEFAULT, str(bos)),
     )
     return bench_retrieval(request, str(workspace.root))[0]
@@ -123,10 +122,8 @@ def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
             "rendering": {"max_length": 256},
         }
     )
-    request = BenchRequest(
-        pool=str(arguments.pool),
-        targets=str(arguments.targets),
-        subpool=None if arguments.subpool is None else str(arguments.subpool),
+    request = _request(
+        arguments,
         methods=tuple(name for name in DEFAULT if name != "gate"),
         model=str(arguments.encoder),
         sae=train_sae(job, str(workspace.root)),
@@ -136,15 +133,20 @@ def of_encoder(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
 
 def of_causal_lm(arguments: argparse.Namespace, workspace: Workspace) -> Outcome:
     """All methods on a causal language model."""
-    request = BenchRequest(
-        pool=str(arguments.pool),
-        targets=str(arguments.targets),
-        subpool=None if arguments.subpool is None else str(arguments.subpool),
+    request = _request(
+        arguments,
         model=str(arguments.causal_lm),
         sae=str(arguments.sae),
         dtype="bfloat16",
     )
     return bench_retrieval(request, str(workspace.root))[0]
+
+
+def _request(arguments: argparse.Namespace, **given: object) -> BenchRequest:
+    """Rows, targets and setting of every model."""
+    files = {name: getattr(arguments, name) for name in ("pool", "targets", "subpool")}
+    named = {name: str(file) for name, file in files.items() if file is not None}
+    return BenchRequest.model_validate({**named, "setting": arguments.setting, **given})
 
 
 def page(models: Mapping[str, Outcome], seconds: Sequence[float]) -> Iterator[str]:
@@ -171,7 +173,7 @@ def page(models: Mapping[str, Outcome], seconds: Sequence[float]) -> Iterator[st
         yield f"## {heading}\n\n"
         yield from _tables(outcome)
     yield (
-        f"{first.request.model}: all methods in both settings took {seconds[0] / 60:.0f} minutes"
+        f"{first.request.model}: all methods took {seconds[0] / 60:.0f} minutes"
         f" from an empty workspace on {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where"
         " every result was there.\n"
     )
