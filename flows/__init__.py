@@ -5,6 +5,9 @@ package: nothing leaves the machine, and a slow first start is no error. What th
 """
 
 import os
+from pathlib import Path
+
+import selection
 
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -20,3 +23,10 @@ SETTINGS = {
 
 for _key, _value in SETTINGS.items():
     os.environ.setdefault(_key, _value)
+
+if getattr(selection, "ROOT", None) != Path(__file__).resolve().parent.parent:
+    raise ImportError(
+        f"{next(iter(selection.__path__), selection)} has the name of a package of saelect and is"
+        " imported instead of it. Rename it, start Python in another folder, or give saelect an"
+        " environment of its own."
+    )
