@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 for _name in ("flows", "storage"):
     _spec = find_spec(_name)
-    _folders = list(_spec.submodule_search_locations or [_spec.origin]) if _spec else []
-    if _folders and Path(str(_folders[0])).resolve().parent != ROOT:
+    _folders = list(_spec.submodule_search_locations or [str(_spec.origin)]) if _spec else []
+    if _folders and Path(_folders[0]).resolve().parent != ROOT:
         raise ImportError(
             f"{_folders[0]} has the name of a package of saelect and is imported instead of it."
             " Rename it, start Python in another folder, or give saelect an environment of its own."
