@@ -1,6 +1,7 @@
 """The whole benchmark with the tiny model: resumed, recorded, reported, refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.benchmark.methods import BASELINES, UnderTest
+from flows.cli.bench import bench_finetune_command
 from flows.config.data import FinetuneRequest
+from flows.finetune.arms import Arms, methods_of
 from flows.finetune.cells import Cell, Laboratory
 from flows.finetune.quick import QUICK, TARGETS, write_quick_files
 from flows.finetune.record import finetune_rows
@@ -118,7 +122,7 @@ def test_a_stopped_benchmark_goes_on_and_leaves_the_same_files(
             run_finetune(request, other)
     assert len(results(other)) == 9
     late = run_finetune(request.model_copy(update={"hours": 1e-9}), other)
-    assert (late.n_left, len(late.results)) == (42 - 9, 9)
+    assert (late.n_made, late.n_left, len(late.results)) == (1, 42 - 10, 10)
     # One target has all arms of the smaller budget.
     assert [(s.budget, s.targets) for s in late.summaries if s.group == "all"] == [
         (150, ["arithmetic"])
@@ -204,20 +208,84 @@ def test_a_selection_is_an_arm_and_its_outcome_is_recorded(
     ("changed", "message"),
     [
         ({"targets": ("jokes",)}, "no such target"),
-        ({"targets": ("mood",), "budget_tokens": (90_000,)}, "too few rows"),
+        ({"targets": ("mood",), "budget_tokens": (90_000,)}, "less than twice.*--budget-tokens"),
+        ({"budget_tokens": (90_000,)}, "less than twice the budget"),
+        ({"held_out": 50}, "too few rows to hold 50 out.*--held-out"),
         ({"arms": ("random", "random")}, "named twice"),
-        ({"arms": ("random", "gate_")}, "no such method"),
-        ({"arms": ("encoder",)}, "no such method"),
+        ({"arms": ("random", "gate_")}, "no such arm.*less, loss_drop.*selection:NAME"),
+        ({"arms": ("random", "mine.yaml")}, "no such arm"),
+        ({"arms": ("random", "rds:best")}, "`arms`: no such variant"),
         ({"exclude": "missing.txt"}, "cannot be read"),
+        ({"scores": {"given": "missing.jsonl"}}, "is no file of scores"),
+        ({"scores": {"oracle": "missing.jsonl"}}, "cannot have this name"),
+        ({"trainee": "/no/such/folder"}, "neither a folder nor"),
+        ({"tune": "last:9"}, "has 4 blocks"),
+        ({"device": "abacus"}, "cannot be used here"),
+        ({"seeds": 0}, "`--seeds`.*`saelect bench finetune --help`"),
+        ({"budget_tokens": (0,)}, "greater than 0"),
     ],
 )
-def test_wrong_requests_are_refused(
-    given: dict[str, Any], workspace: Workspace, changed: dict[str, Any], message: str
+def test_wrong_requests_are_refused_before_anything_is_computed(
+    given: dict[str, Any],
+    workspace: Workspace,
+    changed: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delattr(Arms, "score")
     with pytest.raises(InputError, match=message):
-        run_finetune(FinetuneRequest.model_validate({**given, **changed}), workspace)
-    with pytest.raises(InputError, match="seeds"):
-        request_of(**{**given, "seeds": 0})
+        run_finetune(request_of(**{**given, **changed}), workspace)
+
+
+def test_selections_without_enough_rows_are_refused_before_anything_is_computed(
+    given: dict[str, Any], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Arms, "score")
+    arm, own = "selection:few", read_labelled_pool(given["pool"]).ids.tolist()[:8]
+    for picks, message in ((["elsewhere"], "no pick"), (own, "fewer than the budget of 300")):
+        few = {arm: ("few", picks)}
+        monkeypatch.setattr("flows.finetune.run.read_selections", lambda *_, few=few: few)
+        with pytest.raises(InputError, match=message):
+            run_finetune(request_of(**{**given, "arms": ("random", arm)}), workspace)
+
+
+def test_an_encoder_is_no_trainee(given: dict[str, Any], workspace: Workspace) -> None:
+    folder = shutil.copytree(given["trainee"], workspace.root / "encoder")
+    config = json.loads((folder / "config.json").read_text())
+    changed = {**config, "model_type": "bert", "architectures": ["BertForMaskedLM"]}
+    (folder / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="this one is an encoder"):
+        run_finetune(request_of(**{**given, "trainee": str(folder)}), workspace)
+
+
+def test_every_method_is_an_arm_by_its_bare_name() -> None:
+    methods = methods_of(("zero", *BASELINES, "oracle", "bm25:max"), UnderTest())
+    assert list(methods) == [*(name for name in BASELINES if name != "random"), "bm25:max"]
+    assert {len(method.variants) for method in methods.values()} == {1}
+    assert methods["less"].variants == ("adam/mean",)
+
+
+def test_files_of_scores_are_arms_unasked(given: dict[str, Any], workspace: Workspace) -> None:
+    outcome = run_finetune(request_of(**{**given, "arms": ("random",)}), workspace)
+    assert outcome.n_made == 0  # all runs are files already
+    assert {run["arm"] for run in outcome.results} == {"zero", "random", "given"}
+
+
+def test_quick_is_what_no_option_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def stop(**given: Any) -> None:
+        asked.append(given)
+        raise InputError("enough", remedy="None.")
+
+    monkeypatch.setattr("flows.finetune.run.request_of", stop)
+    with pytest.raises(InputError, match="enough"):
+        bench_finetune_command({"seeds": 3}, tmp_path, quick=True, as_json_line=False)
+    assert asked[0]["seeds"] == 3
+    assert asked[0]["arms"] == QUICK["arms"]
+    assert Path(asked[0]["pool"]).is_file()
 
 
 def test_the_packaged_pool_has_two_targets_to_test_quickly(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Held-out rows, what leaves the pool with them, and what stays for every arm."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,34 @@ def test_every_row_is_counted_once(
 
 
 def test_rows_that_the_trainee_has_seen_are_on_neither_side(
-    pool_and_targets: tuple[LabelledPool, list[LabelledTarget]],
+    pool_and_targets: tuple[LabelledPool, list[LabelledTarget]], tmp_path: Path
 ) -> None:
     pool, targets = pool_and_targets
+    seen = tmp_path / "seen.txt"
     ids = [f"row-{i:03d}" for i in range(0, 120)]
-    excluded = excluded_rows(pool, [*ids, "of another pool"], "seen.txt")
+    seen.write_text("\n".join([*ids, "of-another-pool"]))
+    excluded = excluded_rows(pool, str(seen))
     assert pool.ids[excluded].tolist() == [i for i in pool.ids.tolist() if i in ids]
     split = split_pool(pool, targets, excluded, n_held_out=N, n_general=8)
     for rows in [*split.held_out.values(), split.general, np.flatnonzero(split.eligible)]:
         assert not excluded[rows].any()
+    seen.write_text("elsewhere")
     with pytest.raises(InputError, match="names no row"):
-        excluded_rows(pool, ["elsewhere"], "seen.txt")
+        excluded_rows(pool, str(seen))
+
+
+def test_questions_of_exemplars_are_on_neither_side(
+    pool_and_targets: tuple[LabelledPool, list[LabelledTarget]],
+) -> None:
+    """A method that sees them would otherwise know what is measured."""
+    pool, targets = pool_and_targets
+    shown = row(8)  # arithmetic; its copies and the shouted one ask the same
+    first = replace(targets[0], exemplars=(*targets[0].exemplars, shown))
+    nothing = np.zeros(len(pool), np.bool_)
+    split = split_pool(pool, [first, targets[1]], nothing, n_held_out=N, n_general=8)
+    assert split.removed["question of an exemplar"] == 3
+    used = np.concatenate([*split.held_out.values(), split.general, np.flatnonzero(split.eligible)])
+    assert not {"row-008", "case-8", "copy-8"} & set(pool.ids[used].tolist())
 
 
 def test_a_target_with_too_few_questions_is_not_measured(

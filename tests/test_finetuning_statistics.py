@@ -8,6 +8,7 @@ import pytest
 
 from selection.evaluation.metrics import Interval
 from selection.finetuning.statistics import (
+    FEWEST,
     contrasts_of,
     flip_test,
     gains_of,
@@ -103,10 +104,13 @@ def test_holm_is_as_in_the_table(given: dict[str, float], expected: dict[str, fl
 
 
 def test_verdicts_and_the_number_of_targets_that_would_tell() -> None:
-    assert verdict(Interval(0.02, 0.01, 0.03), 0.01) == "ahead"
-    assert verdict(Interval(-0.02, -0.03, -0.01), 0.01) == "behind"
-    assert verdict(Interval(0.001, -0.004, 0.006), 0.4) == "equivalent"
-    assert verdict(Interval(0.02, -0.01, 0.05), 0.2) == "not distinguishable"
+    assert verdict(Interval(0.02, 0.01, 0.03), 0.01, 8) == "ahead"
+    assert verdict(Interval(-0.02, -0.03, -0.01), 0.01, 8) == "behind"
+    assert verdict(Interval(0.001, -0.004, 0.006), 0.4, FEWEST) == "equivalent"
+    assert verdict(Interval(0.001, -0.004, 0.006), 0.4, FEWEST - 1) == "not distinguishable"
+    assert verdict(Interval(0.02, -0.01, 0.05), 0.2, 8) == "not distinguishable"
+    assert flip_test(np.ones(FEWEST)) < 0.05 < flip_test(np.ones(FEWEST - 1))
+    assert targets_to_tell(np.array([0.1, 0.1001])) == FEWEST
     assert targets_to_tell(np.array([0.0, 0.2])) == 16  # effect 1 / sqrt(2): 2 * 2.802^2
     assert targets_to_tell(np.array([0.1, -0.1])) is None
 

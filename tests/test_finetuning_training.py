@@ -195,10 +195,25 @@ def test_only_the_last_blocks_are_trained(tiny_model_dir: Path, samples: list[Re
         assert torch.equal(p, before[name]) is (name not in names)
 
 
-@pytest.mark.parametrize("tune", ["half", "last:0", "lora:x"])
-def test_other_ways_to_train_are_refused(tiny_model_dir: Path, tune: str) -> None:
-    with pytest.raises(InputError, match="no such way to train"):
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ("half", "no such way to train"),
+        ("last:0", "no such way to train"),
+        ("lora:x", "no such way to train"),
+        ("last:5", "the model has 4 blocks"),
+    ],
+)
+def test_other_ways_to_train_are_refused(tiny_model_dir: Path, tune: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         load_trainee(resolve_model(tiny_model_dir), tune)
+
+
+def test_without_other_tasks_nothing_is_said_of_what_is_forgotten(
+    trainee: Trainee, texts: TraineeTexts
+) -> None:
+    nothing = np.array([], np.int64)
+    assert measure_model(trainee, questions_of(texts, np.arange(3), [], nothing)).general is None
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="peft is not installed")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from selection.activations.loading import refuse_encoder
 from selection.core.errors import InputError
 from selection.evaluation.influence.gradients import (
     Projection,
@@ -17,11 +18,11 @@ from selection.evaluation.influence.gradients import (
     sample_gradients,
 )
 from selection.evaluation.influence.trainee import (
+    LEAVE_OUT,
     Trainee,
     add_adapters,
     load_trainee,
     mean_losses,
-    refuse_encoder,
 )
 from selection.evaluation.influence.warm_up import BETAS, EPS, WarmUp, warm_up
 from selection.models.resolve import resolve_model
@@ -178,7 +179,7 @@ def test_a_warm_up_lowers_the_loss_and_repeats_to_the_bit(
 def test_an_encoder_is_refused(tiny_model_dir: Path) -> None:
     encoder = replace(resolve_model(tiny_model_dir), kind="encoder")
     with pytest.raises(InputError, match="this one is an encoder"):
-        refuse_encoder(encoder)
+        refuse_encoder(encoder, "--model", LEAVE_OUT)
 
 
 def test_maps_that_lie_the_other_way_get_adapters_too() -> None:

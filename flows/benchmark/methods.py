@@ -17,7 +17,7 @@ from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
 from selection.core.errors import InputError
 from selection.evaluation.baselines.cosine import REDUCTIONS
-from selection.evaluation.baselines.methods import DSIR_SMOOTHING
+from selection.evaluation.baselines.methods import DSIR_SMOOTHING, read_scores
 
 MAX_LENGTH = 256
 """Models see the turns cut at this many tokens; lexical methods see them whole."""
@@ -97,26 +97,30 @@ TRAINED = ("less", "loss_drop")
 """Kinds that train the model a little; they cost much more, so they are measured if named."""
 
 DEFAULT = ("best", "paper", *(name for name, each in BASELINES.items() if each.kind not in TRAINED))
+KNOWN = (*DEFAULT, *TRAINED)
 
 
-def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
+def find_methods(names: Sequence[str], given: UnderTest, field: str = "--methods") -> list[Method]:
     """The methods meant by names, `name:variant` and YAML files; encoder and score files join.
 
     A YAML file maps names to configs over a preset: {no-idf: {preset: best, ranking: {...}}}.
-    Raises InputError for unknown names, variants, and a name that is given twice.
+    field: the option that the names were given by.
+    Raises InputError for unknown names, variants, a name that is given twice, and score files that
+    cannot be read.
     """
     methods: list[Method] = []
     for name in names or DEFAULT:
         if Path(name).suffix in (".yaml", ".yml"):
             methods += _of_file(Path(name), given)
         else:
-            methods.append(_by_name(name, given))
+            methods.append(_by_name(name, given, field))
     if given.encoder:
         where = Path(given.encoder)
         methods.append(
             Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean", "last": _LAST}, path=where)
         )
     for name, file in (given.scores or {}).items():
+        read_scores(Path(file))  # refused now rather than after other methods' passes
         methods.append(Method(name, "external", ("given",), {}, path=Path(file)))
     known = [method.name for method in methods]
     for name in known:
@@ -130,7 +134,7 @@ def find_methods(names: Sequence[str], given: UnderTest) -> list[Method]:
     return methods
 
 
-def _by_name(name: str, given: UnderTest) -> Method:
+def _by_name(name: str, given: UnderTest, field: str) -> Method:
     base, pinned, variant = name.partition(":")
     if base in PRESETS and base != "demo":
         method = _ranking(base, {"preset": base}, given, base)
@@ -142,16 +146,16 @@ def _by_name(name: str, given: UnderTest) -> Method:
     else:
         raise InputError(
             "no such method",
-            field="--methods",
+            field=field,
             value=name,
-            remedy=f"Known: {', '.join((*DEFAULT, *TRAINED))}, or a YAML file of configs.",
+            remedy=f"Known: {', '.join(KNOWN)}, or a YAML file of configs.",
         )
     if not pinned:
         return method
     if variant not in method.variants:
         raise InputError(
             "no such variant of the method",
-            field="--methods",
+            field=field,
             value=name,
             remedy=f"`{base}` has: {', '.join(method.variants)}.",
         )

@@ -11,14 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from flows.benchmark.methods import NEEDS_PASS, TRAINED, Method, UnderTest, find_methods
 from flows.benchmark.scorers import Scorers, TrainedScorer
 from flows.benchmark.setting import BenchPool
 from flows.benchmark.trained import VERSION as TRAINED_VERSION
 from flows.config.data import BenchRequest
-from flows.config.load import input_error
+from flows.config.load import validated
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import open_model_input, sae_path
 from selection.core.errors import InputError
@@ -43,10 +41,7 @@ VERSION = 2
 
 def request_of(**values: object) -> BenchRequest:
     """A request from the command line. Raises InputError for a wrong value."""
-    try:
-        return BenchRequest.model_validate(values)
-    except ValidationError as error:
-        raise input_error(error, BenchRequest, "saelect bench retrieval", {}) from None
+    return validated(BenchRequest, values, "saelect bench retrieval", {})
 
 
 def settings_of(request: BenchRequest) -> tuple[Setting, ...]:
@@ -147,6 +142,7 @@ def measure_setting(
         for method in methods
     }
     scorers = Scorers(bench, [method for method in methods if missing[method.name]])
+    scorers.refuse()
     for method in scorers.methods:
         scorer = scorers.of(method)  # Passes and tables are stages of their own.
         with stage(

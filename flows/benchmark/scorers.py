@@ -14,6 +14,7 @@ from flows.benchmark.trained import (
     less_tables,
     loss_drops,
     refuse_too_many,
+    with_response,
 )
 from flows.config.jobs import SelectConfig
 from flows.config.model import ModelConfig
@@ -33,6 +34,7 @@ from flows.stages.represent.spaces import (
     representers_of,
 )
 from flows.stages.represent.units import embed_rendered
+from selection.activations.loading import refuse_encoder
 from selection.core.hashing import content_id
 from selection.evaluation.baselines.methods import Scorer, Scores, lexical_scorer
 from selection.evaluation.baselines.vectors import (
@@ -42,7 +44,7 @@ from selection.evaluation.baselines.vectors import (
     quantized_tables,
     token_tables,
 )
-from selection.evaluation.influence.trainee import load_trainee, refuse_encoder
+from selection.evaluation.influence.trainee import LEAVE_OUT, load_trainee
 from selection.evaluation.labelled import LabelledTarget
 from selection.picking.selections import rankings_of
 
@@ -56,6 +58,17 @@ class Scorers:
 
     bench: BenchPool
     methods: Sequence[Method]
+
+    def refuse(self) -> None:
+        """Raise InputError for what methods that train cannot do, before any other computes."""
+        for method in self.methods:
+            if method.kind in TRAINED:
+                model_input = open_model_input(self.config_of(method))
+                refuse_encoder(model_input.model, "--model", LEAVE_OUT)
+                if method.kind == "less":
+                    refuse_too_many(self.bench.prepared.n_examples)
+                for name, rows in self.bench.exemplars.items():
+                    with_response(name, render_rows(model_input.renderer, rows))
 
     def of(self, method: Method) -> Scorer:
         """The scorer of a method."""
@@ -250,13 +263,10 @@ class TrainedScorer:
     """Scores of `less` or `loss_drop`, and what they cost."""
 
     def __init__(self, method: Method, scorers: Scorers) -> None:
-        """Refuse what cannot be trained, render, and, for `less`, compute all gradients."""
+        """Render, and, for `less`, compute all gradients."""
         self._method, self._bench = method, scorers.bench
         bench, config = scorers.bench, scorers.config_of(method)
         model_input = open_model_input(config)
-        refuse_encoder(model_input.model)
-        if method.kind == "less":
-            refuse_too_many(bench.prepared.n_examples)
         rendered = render(bench.workspace, bench.prepared, model_input)
         self._exemplars = {
             name: render_rows(model_input.renderer, rows) for name, rows in bench.exemplars.items()

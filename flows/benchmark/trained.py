@@ -146,7 +146,7 @@ def less_exemplars(
     candidates: Candidates, name: str, exemplars: Sequence[Rendered]
 ) -> dict[str, NDArray[np.float32]]:
     """(m, k) projected gradients of a target's exemplars with a response, by step."""
-    exemplars = _with_response(name, exemplars)
+    exemplars = with_response(name, exemplars)
 
     def make() -> Arrays:
         states = [None, _warmed(candidates).without_first()]
@@ -164,7 +164,7 @@ def loss_drops(
     per_token: mean loss of response tokens, before minus after. relative: that, divided by the loss
     before. Candidates without a response score 0.
     """
-    exemplars = _with_response(name, exemplars)
+    exemplars = with_response(name, exemplars)
     trainee_is_at: list[str] = []
 
     def losses_of(part: str) -> RowScores:
@@ -187,7 +187,8 @@ def loss_drops(
     }
 
 
-def _with_response(name: str, exemplars: Sequence[Rendered]) -> list[Rendered]:
+def with_response(name: str, exemplars: Sequence[Rendered]) -> list[Rendered]:
+    """A target's exemplars that can be trained on. Raises InputError where there is none."""
     kept = [exemplars[row] for row in answers(exemplars).tolist()]
     if not kept:
         raise InputError(

@@ -129,7 +129,7 @@ def bench_finetune_command(
     root = open_workspace(workspace).root
     if quick:
         pool, targets = write_quick_files(root / "bench" / "finetune" / "quick")
-        given = {**given, **QUICK, "pool": str(pool), "targets_file": str(targets)}
+        given = {"pool": str(pool), "targets_file": str(targets), **QUICK, **given}
     request = request_of(**given)
     say(f"saelect: benchmark by fine-tuning in {root}")
     wait_for_server = start_prefect()
@@ -176,7 +176,8 @@ def _print_gains(summary: GroupSummary) -> None:
         shares = ["" if value is None else f"{value:.3f}" for value in (each.exact, each.right)]
         gap = f"{each.gap.mean:.2f} [{each.gap.lo:.2f}, {each.gap.hi:.2f}]" if each.gap else ""
         gain = f"{each.gain.mean:+.3f} [{each.gain.lo:+.3f}, {each.gain.hi:+.3f}]"
-        rest = (f"{each.forgotten:+.3f}", f"{each.response_tokens:,.0f}")
+        forgotten = "" if each.forgotten is None else f"{each.forgotten:+.3f}"
+        rest = (forgotten, f"{each.response_tokens:,.0f}")
         rows.append((each.arm, gain, gap, *shares, *rest))
     header = ("arm", "gain", "gap closed", "exact", "right label", "forgotten", "response tokens")
     print_table(header, rows)

@@ -320,26 +320,30 @@ def bench_finetune(
         str, typer.Option(help="Their names, by comma (default: all with enough rows).")
     ] = "",
     budget_tokens: Annotated[
-        str, typer.Option(help="Tokens to train on, by comma.")
-    ] = "4000,12000",
-    seeds: Annotated[int, typer.Option(help="Of drawn rows and of the order.")] = 2,
+        str, typer.Option(help="Tokens to train on, by comma (default: 4000,12000).")
+    ] = "",
+    seeds: Annotated[
+        int | None, typer.Option(help="How many: of drawn rows and of the order (default: 2).")
+    ] = None,
     trainee: Annotated[str, typer.Option(help="Causal model: a folder, or `demo`.")] = "demo",
     tune: Annotated[str, typer.Option(help="full, last:N (blocks) or lora:RANK.")] = "full",
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest (default: 3e-4).")] = None,
     hours: Annotated[float | None, typer.Option(help="Begin no run after so many hours.")] = None,
     exclude: Annotated[
         str | None, typer.Option(help="File of ids: rows that the trainee has seen.")
     ] = None,
     subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
     setting: Annotated[str, typer.Option(help="full or instance.")] = "full",
-    held_out: Annotated[int, typer.Option(help="Rows that measure each target.")] = 100,
+    held_out: Annotated[
+        int | None, typer.Option(help="Rows that measure each target (default: 100).")
+    ] = None,
     scores: Annotated[
         list[str] | None, typer.Option(help="ARM=FILE with columns id, score and maybe target.")
     ] = None,
     model: Annotated[str, typer.Option(help="Model that methods read.")] = "demo",
     sae: Annotated[str, typer.Option(help="SAE that `best` and `paper` read.")] = "demo",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Two targets of the packaged pool, three arms.")
+        bool, typer.Option("--quick", help="Two targets of the packaged pool, a small budget.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Last line: one JSON object.")] = False,
 ) -> None:
@@ -365,7 +369,7 @@ def bench_finetune(
         "model": model,
         "sae": sae,
     }
-    known = {name: value for name, value in given.items() if value is not None}
+    known = {name: value for name, value in given.items() if value not in (None, (), {})}
     bench_finetune_command(known, workspace, quick=quick, as_json_line=as_json)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from flows.config.base import DEMO, Dtype, Strict, as_list
 from selection.records import PoolSource
@@ -154,7 +154,7 @@ class FinetuneRequest(Strict):
         description="zero, random, length_matched, oracle, methods, selection:NAME; empty: usual.",
     )
     targets: tuple[str, ...] = Field((), description="Their names; empty: all with enough rows.")
-    budget_tokens: tuple[int, ...] = Field(
+    budget_tokens: tuple[PositiveInt, ...] = Field(
         (4000, 12000), min_length=1, description="Tokens that each arm trains on."
     )
     seeds: int = Field(2, ge=1, description="Seeds of drawn rows and of the order of training.")

@@ -126,8 +126,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def input_error(
     error: ValidationError, model: type[BaseModel], source: str, lines: Lines
 ) -> InputError:
-    """All mistakes of a config in one message, in the order of their lines."""
-    problems = [_problem(item, model, lines) for item in error.errors()]
+    """All mistakes of a config, or of a command's options, in one message, in order of lines."""
+    command = source if source.startswith("saelect bench ") else None
+    problems = [_problem(item, model, lines, command) for item in error.errors()]
     problems.sort(key=lambda problem: problem[0] or 0)
     line, field, value, text, remedy = problems[0]
     more = "".join(
@@ -139,9 +140,12 @@ def input_error(
 
 
 def _problem(
-    item: Mapping[str, Any], model: type[BaseModel], lines: Lines
+    item: Mapping[str, Any], model: type[BaseModel], lines: Lines, command: str | None
 ) -> tuple[int | None, str, object, str, str]:
-    """(line, field, value, problem, remedy) of one pydantic error."""
+    """(line, field, value, problem, remedy) of one pydantic error.
+
+    command: whose options the values are, where they are not keys of a config.
+    """
     path: KeyPath = tuple(item["loc"])
     field = ".".join(str(part) for part in path) or "config"
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
@@ -150,6 +154,11 @@ def _problem(
         close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean `{close[0]}`? " if close else ""
         return line, field, item["input"], "no such key", f"{hint}Known keys: {', '.join(known)}."
+    if command:
+        text = "is missing" if item["type"] == "missing" else item["msg"]
+        option = "--" + str(path[0]).replace("_", "-") if path else "config"
+        value = None if item["type"] == "missing" else item["input"]
+        return line, option, value, text, f"`{command} --help` lists the options."
     if item["type"] == "missing":
         remedy = _MISSING.get(field, f"Add `{field}` to the config.")
         return line, field, None, "is missing", remedy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.benchmark.methods import BASELINES, Method, UnderTest, find_methods
+from flows.benchmark.methods import KNOWN, Method, UnderTest, find_methods
 from flows.benchmark.run import identity_of
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
@@ -41,35 +41,49 @@ VARIANTS = {
     "gate": "round_robin",
     "split_relu": "round_robin",
     "sae_cosine": "idf/round_robin",
+    "less": "adam/mean",
+    "loss_drop": "relative",
 }
-"""What a bare name stands for: the variant by which the method stands in `bench retrieval`."""
+"""What a bare name stands for: the variant by which the method stands in `docs/retrieval.md`, and
+LESS as it is published."""
 
 _CANDIDATES = 4096  # Random rows that length-matched ones are chosen from.
 
 
 def methods_of(arms: Sequence[str], given: UnderTest) -> dict[str, Method]:
     """Arm -> its method, of one variant. Raises InputError for unknown names and repeated ones."""
+    scores = given.scores or {}
     if len(set(arms)) < len(arms):
         raise InputError(
             "an arm is named twice", field="arms", value=arms, remedy="Once is enough."
         )
     ranked = [arm for arm in arms if arm not in DRAWN and not arm.startswith(PREFIX)]
-    files = [name for name in ranked if name in (given.scores or {})]
-    names = [f"{arm}:{VARIANTS[arm]}" if arm in VARIANTS else arm for arm in ranked]
-    named = [name for name, arm in zip(names, ranked, strict=True) if arm not in files]
-    methods = find_methods(named, given) if named or files else []
-    by_name = {method.name: method for method in methods}
-    pairs = zip(ranked, names, strict=True)
-    chosen = {arm: by_name[arm if arm in files else name] for arm, name in pairs}
-    for arm, method in chosen.items():
-        if len(method.variants) > 1:
+    for arm in scores:
+        if arm not in ranked:
             raise InputError(
-                "the method has several variants",
+                "a file of scores cannot have this name",
+                field="--scores",
+                value=arm,
+                remedy="Choose another.",
+            )
+    for arm in ranked:
+        if arm not in scores and arm.partition(":")[0] not in KNOWN:
+            known = dict.fromkeys((*DRAWN, *KNOWN))
+            raise InputError(
+                "no such arm",
                 field="arms",
                 value=arm,
-                remedy=f"Name one, such as {arm}:{BASELINES[arm].variants[0]}.",
+                remedy=f"Known: {', '.join(known)}, name:variant, selection:NAME.",
             )
-    return chosen
+    names = {
+        arm: f"{arm}:{VARIANTS[arm]}" if arm in VARIANTS and arm not in scores else arm
+        for arm in ranked
+    }
+    if not ranked:
+        return {}
+    named = [name for arm, name in names.items() if arm not in scores]
+    by_name = {method.name: method for method in find_methods(named, given, "arms")}
+    return {arm: by_name[name] for arm, name in names.items()}
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Arms:
         }
         wanted = [arm for arm, those in missing.items() if those]
         scorers = Scorers(self.bench, [self.methods[arm] for arm in wanted])
+        scorers.refuse()
         for arm in wanted:
             scorer = scorers.of(self.methods[arm])
             with stage(f"scores {arm}", len(missing[arm]), "targets") as handle:
@@ -101,6 +116,19 @@ class Arms:
                     ((_, scores),) = scorer(target)
                     write_atomically(self._file(arm, target), _writer(scores))
                     handle.advance(1)
+
+    def refuse_short_selections(self, budget: int) -> None:
+        """Raise InputError for a selection with fewer tokens of eligible rows than a budget."""
+        for arm, (_, own_ids) in self.selections.items():
+            rows = rows_of(own_ids, self.bench.pool.ids.tolist(), arm)
+            n_tokens = sum(len(sample.tokens) for sample in self.samples(rows))
+            if n_tokens < budget:
+                raise InputError(
+                    f"its rows have {n_tokens:,} tokens, fewer than the budget of {budget:,}",
+                    field="arms",
+                    value=arm,
+                    remedy="Give a smaller --budget-tokens, or leave this arm out.",
+                )
 
     def order(self, arm: str, target: LabelledTarget, budget: int, seed: int) -> Rows:
         """Rows from first to last. Seeds draw other random rows; elsewhere they decide ties."""

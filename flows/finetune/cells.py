@@ -103,7 +103,7 @@ class Laboratory:
             "seed": cell.seed,
             "n_rows": n_rows,
             "response_tokens": n_response,
-            "general": round(measured.general, 5),
+            "general": None if measured.general is None else round(measured.general, 5),
             "bits": np.round(measured.bits, 3).tolist(),
             "n_bytes": questions.n_bytes[: questions.n_rows].tolist(),
             "exact": _numbers(measured.exact),

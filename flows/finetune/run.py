@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from flows.benchmark.methods import UnderTest
 from flows.benchmark.setting import BenchPool
 from flows.config.base import DEMO
 from flows.config.data import FinetuneRequest
-from flows.config.load import input_error
+from flows.config.load import validated
 from flows.finetune.arms import DEFAULT, Arms, methods_of
 from flows.finetune.cells import Cell, Laboratory, supply
 from flows.finetune.selections import read_selections
@@ -34,12 +33,12 @@ from selection.evaluation.labelled import (
 )
 from selection.finetuning.split import Split, excluded_rows, keep_rows, own_rows, split_pool
 from selection.finetuning.summary import ZERO, GroupSummary, summarize
-from selection.finetuning.trainee import TraineeTexts, trainee_renderer
+from selection.finetuning.trainee import TraineeTexts, check_trainee, trainee_renderer
 from selection.models.resolve import resolve_model
 from storage.files.atomic import read_json, write_json
 from storage.files.workspace import Workspace
 
-VERSION = 1
+VERSION = 2
 """Of the split; raise it when any row would change sides."""
 
 N_GENERAL = 64
@@ -47,10 +46,7 @@ N_GENERAL = 64
 
 def request_of(**values: object) -> FinetuneRequest:
     """A request from the command line. Raises InputError for a wrong value."""
-    try:
-        return FinetuneRequest.model_validate(values)
-    except ValidationError as error:
-        raise input_error(error, FinetuneRequest, "saelect bench finetune", {}) from None
+    return validated(FinetuneRequest, values, "saelect bench finetune", {})
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,8 @@ class FinetuneOutcome:
 def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutcome:
     """Make the runs that are missing, and summarize all of them."""
     started, clock = datetime.now(UTC), time.monotonic()
-    arms = request.arms or (*DEFAULT, *request.scores)
+    arms = request.arms or DEFAULT
+    arms = (*arms, *(name for name in request.scores if name not in arms))
     given = UnderTest(
         request.model, request.sae, hookpoint=request.hookpoint, scores=request.scores
     )
@@ -91,13 +88,15 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     resolved = resolve_model(
         packaged(f"{DEMO}:model") if request.trainee == DEMO else request.trainee
     )
+    check_trainee(resolved, request.tune, request.device)
     renderer = trainee_renderer(resolved, request.max_length)
     with stage("labels", unit="rows") as handle:
         targets = read_labelled_targets(request.targets_file)
+        asked = read_labelled_targets(request.targets_file, request.targets or None)
         pool = read_labelled_pool(request.pool, request.subpool)
         excluded = np.zeros(len(pool), np.bool_)
         if request.exclude is not None:
-            excluded = excluded_rows(pool, _ids(request.exclude), request.exclude)
+            excluded = excluded_rows(pool, request.exclude)
         split = _split(request, workspace, pool, targets, excluded)
         eligible = keep_rows(pool, split.eligible)
         handle.detail = f"{len(eligible):,} of {len(pool):,} rows to train on"
@@ -107,8 +106,9 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     laboratory = Laboratory(
         request, workspace, resolved, split, whole, Arms(bench, methods, texts.samples, selections)
     )
-    tested, supplies = _tested(request, targets, laboratory)
+    tested, supplies = _tested(request, asked, laboratory)
     cells = _cells(request, arms, tested, supplies)
+    laboratory.arms.refuse_short_selections(max(cell.budget for cell in cells))
     missing = [cell for cell in cells if not laboratory.file(cell).exists()]
     wanted = {cell.target.name for cell in missing if cell.arm in methods or cell.budget}
     laboratory.arms.score([target for target in tested if target.name in wanted])
@@ -134,11 +134,11 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
 
 
 def _run(laboratory: Laboratory, missing: Sequence[Cell], clock: float, hours: float | None) -> int:
-    """Make runs until none is missing or the hours are over; returns how many were made."""
+    """Make one run, and more until the hours are over; returns how many were made."""
     made = 0
     with stage("runs", len(missing), "runs") as handle:
         for cell in missing:
-            if hours is not None and time.monotonic() - clock > 3600 * hours:
+            if made and hours is not None and time.monotonic() - clock > 3600 * hours:
                 break
             laboratory.run(cell)
             made += 1
@@ -164,34 +164,32 @@ def _cells(
 
 
 def _tested(
-    request: FinetuneRequest, targets: Sequence[LabelledTarget], laboratory: Laboratory
+    request: FinetuneRequest, asked: Sequence[LabelledTarget], laboratory: Laboratory
 ) -> tuple[list[LabelledTarget], dict[str, int]]:
-    """Targets with at least twice the budget in their own task; without names, all of them.
+    """Targets with at least twice the largest budget in their own task, and the tokens of it.
 
-    Raises InputError for a named target that has not enough rows for the smallest budget.
+    Of targets that are asked for by name it is the smallest budget, and InputError is raised for
+    one that has less; without names it is raised where none has enough.
     """
-    known = {target.name: target for target in targets}
-    unknown = [name for name in request.targets if name not in known]
-    names = request.targets or tuple(known)
-    held_out = laboratory.split.held_out
+    arms, held_out = laboratory.arms, laboratory.split.held_out
     supplies = {
-        name: supply(laboratory.arms.bench.pool, known[name], laboratory.arms.samples)
-        for name in names
-        if name in held_out and name in known
+        target.name: supply(arms.bench.pool, target, arms.samples)
+        for target in asked
+        if target.name in held_out
     }
     least = min(request.budget_tokens) if request.targets else max(request.budget_tokens)
-    tested = [t for t in targets if supplies.get(t.name, 0) >= 2 * least]
-    short = [name for name in request.targets if name not in [t.name for t in tested]]
-    if unknown or short or not tested:
-        first = (unknown or short or [""])[0]
+    tested = [target for target in asked if supplies.get(target.name, 0) >= 2 * least]
+    short = [target.name for target in asked if target not in tested]
+    if short and (request.targets or not tested):
+        few, n = short[0] not in held_out, supplies.get(short[0], 0)
         raise InputError(
-            "no such target" if unknown else "too few rows of its task to test with",
+            f"its task has too few rows to hold {request.held_out} out, and as many to train on"
+            if few
+            else f"its task has {n:,} tokens to train on, less than twice the budget of {least:,}",
             file=request.targets_file,
             field="targets",
-            value=first and f"{first} ({supplies.get(first, 0):,} tokens)",
-            remedy="Half of the tokens of a task, besides the held-out rows, must be a budget."
-            if not unknown
-            else f"There are: {', '.join(known)}.",
+            value=short[0],
+            remedy=f"Lower --{'held-out' if few else 'budget-tokens'}, or name other targets.",
         )
     return tested, {target.name: supplies[target.name] for target in tested}
 
@@ -214,10 +212,10 @@ def _split(
     file = workspace.root / "bench" / "finetune" / f"split-{key}.json"
     if file.exists():
         stored: dict[str, Any] = dict(read_json(file))
-        held_out = {name: np.array(rows) for name, rows in stored["held_out"].items()}
+        held_out = {name: np.array(rows, np.int64) for name, rows in stored["held_out"].items()}
         eligible = np.zeros(len(pool), np.bool_)
         eligible[stored["eligible"]] = True
-        return Split(held_out, np.array(stored["general"]), eligible, stored["removed"])
+        return Split(held_out, np.array(stored["general"], np.int64), eligible, stored["removed"])
     split = split_pool(
         pool,
         targets,
@@ -250,15 +248,3 @@ def _groups(targets: Sequence[LabelledTarget], seen: Sequence[str]) -> dict[str,
         if 0 < len(one) < len(names):
             groups |= {first: one, second: [name for name in names if name not in one]}
     return groups
-
-
-def _ids(file: str) -> list[str]:
-    try:
-        return Path(file).read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror})",
-            file=file,
-            field="exclude",
-            remedy="Give one id a line.",
-        ) from None

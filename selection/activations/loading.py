@@ -71,6 +71,18 @@ def fitting(what: str, field: str) -> Iterator[None]:
         ) from error
 
 
+def refuse_encoder(resolved: ResolvedModel, field: str, remedy: str) -> None:
+    """Raise InputError for a model that predicts no next token. field: what named the model."""
+    if resolved.kind != "causal":
+        raise InputError(
+            "only a causal language model can be trained on responses; this one is an encoder",
+            file=resolved.path,
+            field=field,
+            value=resolved.name,
+            remedy=remedy,
+        )
+
+
 KINDS_OF_TRUE_DEPTH = ("minicpm", "gemma3n", "gemma4")
 """Starts of model types whose blocks know how many there are: scales of the residual stream, keys
 and values of earlier blocks, embeddings of each block. They are loaded whole, then cut."""

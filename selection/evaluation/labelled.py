@@ -232,12 +232,7 @@ def _refuse_repeated(table: pa.Table, path: Path) -> None:
 
 def _only(table: pa.Table, subpool: Path, sha256: str) -> tuple[pa.Table, str]:
     """The rows of a file of ids, in file order of the pool."""
-    try:
-        ids = subpool.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror})", file=subpool, remedy="Give a file of ids."
-        ) from None
+    ids = read_ids(subpool, "subpool")
     unknown = sorted(set(ids) - set(table["id"].to_pylist()))
     if unknown or not ids:
         raise InputError(
@@ -248,6 +243,17 @@ def _only(table: pa.Table, subpool: Path, sha256: str) -> tuple[pa.Table, str]:
         )
     kept = table.filter(pc.is_in(table["id"], pa.array(sorted(set(ids)))))
     return kept.combine_chunks(), content_id([sha256, sorted(set(ids))], n_hex=64)
+
+
+def read_ids(path: Path, field: str) -> list[str]:
+    """Ids of a file, one a line. Raises InputError, naming the option that gave the file."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"cannot be read ({reason})", file=path, field=field, remedy="Give one id a line."
+        ) from None
 
 
 def read_labelled_targets(

@@ -42,12 +42,15 @@ class Questions:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one model on one target: (r,) values by row, and bits a byte of the general mix."""
+    """Of one model on one target: (r,) values by row, and bits a byte of the general mix.
+
+    general: None where the pool has no other tasks to mix.
+    """
 
     bits: NDArray[np.float64]
     exact: NDArray[np.bool_] | None
     right: NDArray[np.bool_] | None
-    general: float
+    general: float | None
 
 
 def labels_of(answers: Sequence[str]) -> list[str]:
@@ -79,12 +82,12 @@ def measure_model(trainee: Trainee, questions: Questions) -> Measured:
     n_others = n * n_labels
     of_labels = bits[n : n + n_others].reshape(n, n_labels)
     lengths = [int(sample.content_mask.sum()) for sample in questions.samples[:n]]
-    mix = slice(n + n_others, None)
+    mix_bits, mix_bytes = bits[n + n_others :].sum(), questions.n_bytes[n:].sum()
     return Measured(
         bits[:n],
         exact[:n] if np.median(lengths) <= SHORT else None,
         of_labels.argmin(axis=1) == questions.own if n_labels else None,
-        float(bits[mix].sum() / max(int(questions.n_bytes[n:].sum()), 1)),
+        float(mix_bits / mix_bytes) if mix_bytes else None,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from selection.evaluation.labelled import (
     Rows,
     Setting,
     as_text,
+    read_ids,
 )
 from selection.picking.controls import random_scores, seed_of
 from selection.picking.decontamination import find_contaminated
@@ -49,16 +51,20 @@ def split_pool(
 ) -> Split:
     """Hold rows out by group, and take whatever nearly repeats them from the pool.
 
-    excluded: (n,) rows that the trainee may have seen; neither held out nor trained on.
+    excluded: (n,) rows that the trainee may have seen; neither held out nor trained on. The same
+              goes for rows that ask what an exemplar asks.
     A group is all rows of one normalized question. One row of a group is held out, the others
     leave the pool, and so does every row that holds enough runs of words of a held-out row.
     A target is measured if its task has groups for twice `n_held_out`.
     """
-    groups = _groups(pool)
+    questions = [_normalized(question) for question, _ in pool.turns("instance")]
+    groups = np.unique(np.array(questions, dtype=object), return_inverse=True)[1].astype(np.int64)
+    shown = {_normalized(question) for each in targets for question, _ in each.turns("instance")}
+    is_exemplar = np.array([question in shown for question in questions])
     turns = pool.turns("full")
     unusable = np.array([not answer.strip() for _, answer in turns])
     repeated = _repeats(turns)
-    free = ~(excluded | unusable | repeated)
+    free = ~(excluded | is_exemplar | unusable | repeated)
     taken: set[int] = set()
     held_out: dict[str, Rows] = {}
     is_own = np.zeros(len(pool), np.bool_)
@@ -77,6 +83,7 @@ def split_pool(
     near = _near_duplicates(pool, [*held_out.values(), general], setting)
     reasons = {
         "excluded": excluded,
+        "question of an exemplar": is_exemplar,
         "without an answer": unusable,
         "exact copies": repeated,
         "group of a held-out row": same_group,
@@ -101,9 +108,9 @@ def keep_rows(pool: LabelledPool, kept: Mask) -> LabelledPool:
     return LabelledPool(pool.path, sha256, pool.table.filter(pa.array(kept)).combine_chunks())
 
 
-def excluded_rows(pool: LabelledPool, ids: Sequence[str], file: str) -> Mask:
-    """(n,) rows of a list of ids; ids of other pools may be among them. Raises InputError."""
-    mask = np.isin(pool.ids, np.array(ids, dtype=np.str_))
+def excluded_rows(pool: LabelledPool, file: str) -> Mask:
+    """(n,) rows of a file of ids; ids of other pools may be among them. Raises InputError."""
+    mask = np.isin(pool.ids, np.array(read_ids(Path(file), "exclude"), dtype=np.str_))
     if not mask.any() or mask.all():
         raise InputError(
             "names every row of the pool" if mask.any() else "names no row of the pool",
@@ -114,10 +121,9 @@ def excluded_rows(pool: LabelledPool, ids: Sequence[str], file: str) -> Mask:
     return mask
 
 
-def _groups(pool: LabelledPool) -> Rows:
-    """(n,) number of each row's question, without case and spacing."""
-    questions = [" ".join(question.lower().split()) for question, _ in pool.turns("instance")]
-    return np.unique(np.array(questions, dtype=object), return_inverse=True)[1].astype(np.int64)
+def _normalized(question: str) -> str:
+    """A question without case and spacing."""
+    return " ".join(question.lower().split())
 
 
 def _repeats(turns: Sequence[tuple[str, str]]) -> Mask:

@@ -16,6 +16,9 @@ from selection.evaluation.metrics import N_RESAMPLES, Interval
 MARGIN = 0.01
 """Gains that differ by less are worth the same: one hundredth of the bits before training."""
 
+FEWEST = 6
+"""Of fewer targets no flipped signs reach 5 %, and resamples vary too little to show equality."""
+
 _EXACT = 14
 
 FIRST = "best"
@@ -29,8 +32,8 @@ class Contrast:
 
     p, p_holm: of flipped signs of targets, alone and corrected for all contrasts together.
     wins, losses, p_sign: targets on which `best` is ahead or behind, and the sign test of them.
-    verdict: `ahead`, `behind`, `equivalent` (the interval is within the margin) or
-             `not distinguishable`.
+    verdict: `ahead`, `behind`, `equivalent` (the interval is within the margin, of FEWEST targets
+             or more) or `not distinguishable`.
     n_targets: about how many targets would tell a difference of this size, with a power of 0.8.
     """
 
@@ -119,19 +122,19 @@ def contrasts_of(
                 wins,
                 losses,
                 sign_test(wins, losses),
-                verdict(difference, corrected[name]),
+                verdict(difference, corrected[name], len(each)),
                 targets_to_tell(each),
             )
         )
     return contrasts
 
 
-def verdict(difference: Interval, p: float) -> str:
+def verdict(difference: Interval, p: float, n_targets: int) -> str:
     """What an interval and a corrected p value say together."""
     if p <= 0.05:
         return "ahead" if difference.mean > 0 else "behind"
     within = difference.lo > -MARGIN and difference.hi < MARGIN
-    return "equivalent" if within else "not distinguishable"
+    return "equivalent" if within and n_targets >= FEWEST else "not distinguishable"
 
 
 def flip_test(differences: NDArray[np.float64]) -> float:
@@ -172,4 +175,4 @@ def targets_to_tell(differences: NDArray[np.float64]) -> int | None:
     if len(differences) < 2 or not differences.mean():
         return None
     effect = differences.mean() / differences.std(ddof=1) if differences.std(ddof=1) else np.inf
-    return max(2, ceil(((1.96 + 0.842) / effect) ** 2))
+    return max(FEWEST, ceil(((1.96 + 0.842) / effect) ** 2))

@@ -30,7 +30,7 @@ class ArmGain:
     gain:      share of the untrained model's bits that training saved.
     gap:       share of the way from random to oracle rows; None without both.
     exact, right: share of held-out rows, mean over the targets that have the measure.
-    forgotten: bits a byte of the general mix, less those of the untrained model.
+    forgotten: bits a byte of the general mix, less those of the untrained model; None without one.
     """
 
     arm: str
@@ -38,7 +38,7 @@ class ArmGain:
     gap: Interval | None
     exact: float | None
     right: float | None
-    forgotten: float
+    forgotten: float | None
     response_tokens: float
 
 
@@ -124,7 +124,9 @@ def _share(runs: Iterable[Sequence[Result]], name: str) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def _forgotten(runs: Sequence[Sequence[Result]], zero: Sequence[Result]) -> float:
+def _forgotten(runs: Sequence[Sequence[Result]], zero: Sequence[Result]) -> float | None:
+    if zero[0]["general"] is None:
+        return None
     pairs = zip(runs, zero, strict=True)
     lost: list[NDArray[np.float64]] = [
         np.mean([run["general"] - before["general"] for run in each]) for each, before in pairs

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
-from selection.activations.loading import find_blocks, find_device
+from selection.activations.loading import (
+    find_blocks,
+    find_device,
+    load_config,
+    load_module,
+    refuse_encoder,
+)
 from selection.core.errors import InputError
 from selection.evaluation.labelled import LabelledPool, Rows, Setting, as_messages
 from selection.models.resolve import ResolvedModel
@@ -67,21 +73,12 @@ def load_trainee(
     """Load a causal model of transformers and choose what of it is trained.
 
     tune: `full`, `last:N` for the last N blocks, or `lora:RANK` (needs peft).
-    Raises InputError for another word, and for a model that does not predict tokens.
+    Raises InputError as `check_trainee` does.
     """
-    how, number = _parsed(tune)
-    if resolved.kind != "causal":
-        raise InputError(
-            "the model predicts no next token",
-            field="trainee",
-            value=resolved.name,
-            remedy="Give a causal language model.",
-        )
-    torch.manual_seed(0)  # adapters begin with random weights
+    how, number = check_trainee(resolved, tune, device)
     where = find_device(device)
-    model = AutoModelForCausalLM.from_pretrained(
-        resolved.path, dtype=torch.float32, local_files_only=True
-    )
+    model: Any = load_module(resolved, load_config(resolved), torch.float32, with_head=True)
+    torch.manual_seed(0)  # adapters begin with random weights
     if how == "lora":
         model = _with_adapter(model, number)
     elif how == "last":
@@ -108,28 +105,36 @@ def trainee_renderer(resolved: ResolvedModel, max_length: int) -> Renderer:
     )
 
 
-def _parsed(tune: str) -> tuple[str, int]:
-    how, _, number = tune.partition(":")
-    if tune != "full" and not (how in ("last", "lora") and number.isdecimal() and int(number)):
+def check_trainee(resolved: ResolvedModel, tune: str, device: str) -> tuple[str, int]:
+    """How much is trained, as a word and its number. Raises InputError before weights are read.
+
+    For another word, more blocks than there are, an encoder, a missing device or package.
+    """
+    refuse_encoder(resolved, "trainee", "Give a causal language model.")
+    find_device(device)
+    how, _, digits = tune.partition(":")
+    number = int(digits) if digits.isdecimal() else 0
+    too_deep = how == "last" and number > resolved.n_layers
+    if tune != "full" and (how not in ("last", "lora") or not number or too_deep):
         raise InputError(
-            "no such way to train",
+            f"the model has {resolved.n_layers} blocks" if too_deep else "no such way to train",
             field="tune",
             value=tune,
             remedy="Use full, last:N (the last N blocks) or lora:RANK.",
         )
-    return how, int(number or 0)
-
-
-def _with_adapter(model: Any, rank: int) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
+    if how == "lora" and find_spec("peft") is None:
         raise InputError(
             "LoRA needs the package peft",
             field="tune",
-            value=f"lora:{rank}",
+            value=tune,
             remedy="pip install 'saelect[finetune]', or use last:N.",
-        ) from None
+        )
+    return how, number
+
+
+def _with_adapter(model: Any, rank: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(model, config)
 

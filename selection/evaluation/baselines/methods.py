@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from selection.core.errors import InputError
+from selection.core.errors import InputError, shorten
 from selection.core.sparse import document_frequency
 from selection.evaluation.baselines.cosine import Reduced, reduce_scores
 from selection.evaluation.baselines.lexical import (
@@ -187,7 +187,14 @@ def read_scores(path: Path) -> pl.DataFrame:
             file=path,
             remedy="Give Parquet, CSV or JSONL with the columns id, score and maybe target.",
         )
-    table = readers[path.suffix](path)
+    try:
+        table = readers[path.suffix](path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"cannot be read as {path.suffix[1:]} ({shorten(str(error))})",
+            file=path,
+            remedy="Write it again, or give it the ending of what it is.",
+        ) from None
     for name in ("id", "score"):
         if name not in table.columns:
             raise InputError(

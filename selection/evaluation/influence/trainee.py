@@ -14,12 +14,14 @@ from selection.activations.loading import (
     find_device,
     load_config,
     load_module,
+    refuse_encoder,
 )
 from selection.core.errors import InputError
 from selection.models.resolve import ResolvedModel
 from selection.records import Rendered
 
 TOKENS_PER_BATCH = 2048
+LEAVE_OUT = "Name a causal language model, or leave `less` and `loss_drop` out."
 
 
 class LowRank(torch.nn.Module):
@@ -96,7 +98,7 @@ def load_trainee(
 
     Raises InputError for an encoder, and for weights without the head.
     """
-    refuse_encoder(resolved)
+    refuse_encoder(resolved, "--model", LEAVE_OUT)
     where = find_device(device)
     if dtype == "auto":
         dtype = "bfloat16" if where.type == "cuda" else "float32"
@@ -107,18 +109,6 @@ def load_trainee(
         torch.manual_seed(0)
         layers = add_adapters(blocks, rank, alpha)
     return Trainee(module.to(where), layers)
-
-
-def refuse_encoder(resolved: ResolvedModel) -> None:
-    """Raise InputError for a model that predicts no next token."""
-    if resolved.kind != "causal":
-        raise InputError(
-            "this method trains a language model that writes responses; this one is an encoder",
-            file=resolved.path,
-            field="--model",
-            value=resolved.name,
-            remedy="Name a causal language model, or leave `less` and `loss_drop` out.",
-        )
 
 
 def add_adapters(
