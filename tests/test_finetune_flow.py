@@ -274,18 +274,18 @@ def test_files_of_scores_are_arms_unasked(given: dict[str, Any], workspace: Work
 def test_quick_is_what_no_option_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
 
     def stop(**given: Any) -> None:
-        asked.append(given)
+        received.append(given)
         raise InputError("enough", remedy="None.")
 
     monkeypatch.setattr("flows.finetune.run.request_of", stop)
     with pytest.raises(InputError, match="enough"):
         bench_finetune_command({"seeds": 3}, tmp_path, quick=True, as_json_line=False)
-    assert asked[0]["seeds"] == 3
-    assert asked[0]["arms"] == QUICK["arms"]
-    assert Path(asked[0]["pool"]).is_file()
+    assert received[0]["seeds"] == 3
+    assert received[0]["arms"] == QUICK["arms"]
+    assert Path(received[0]["pool"]).is_file()
 
 
 def test_the_packaged_pool_has_two_targets_to_test_quickly(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     renderer = trainee_renderer(resolved, request.max_length)
     with stage("labels", unit="rows") as handle:
         targets = read_labelled_targets(request.targets_file)
-        asked = read_labelled_targets(request.targets_file, request.targets or None)
+        requested = read_labelled_targets(request.targets_file, request.targets or None)
         pool = read_labelled_pool(request.pool, request.subpool)
         excluded = np.zeros(len(pool), np.bool_)
         if request.exclude is not None:
@@ -106,7 +106,7 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     laboratory = Laboratory(
         request, workspace, resolved, split, whole, Arms(bench, methods, texts.samples, selections)
     )
-    tested, supplies = _tested(request, asked, laboratory)
+    tested, supplies = _tested(request, requested, laboratory)
     cells = _cells(request, arms, tested, supplies)
     laboratory.arms.refuse_short_selections(max(cell.budget for cell in cells))
     missing = [cell for cell in cells if not laboratory.file(cell).exists()]
@@ -164,22 +164,22 @@ def _cells(
 
 
 def _tested(
-    request: FinetuneRequest, asked: Sequence[LabelledTarget], laboratory: Laboratory
+    request: FinetuneRequest, requested: Sequence[LabelledTarget], laboratory: Laboratory
 ) -> tuple[list[LabelledTarget], dict[str, int]]:
     """Targets with at least twice the largest budget in their own task, and the tokens of it.
 
-    Of targets that are asked for by name it is the smallest budget, and InputError is raised for
+    Of targets that are requested for by name it is the smallest budget, and InputError is raised for
     one that has less; without names it is raised where none has enough.
     """
     arms, held_out = laboratory.arms, laboratory.split.held_out
     supplies = {
         target.name: supply(arms.bench.pool, target, arms.samples)
-        for target in asked
+        for target in requested
         if target.name in held_out
     }
     least = min(request.budget_tokens) if request.targets else max(request.budget_tokens)
-    tested = [target for target in asked if supplies.get(target.name, 0) >= 2 * least]
-    short = [target.name for target in asked if target not in tested]
+    tested = [target for target in requested if supplies.get(target.name, 0) >= 2 * least]
+    short = [target.name for target in requested if target not in tested]
     if short and (request.targets or not tested):
         few, n = short[0] not in held_out, supplies.get(short[0], 0)
         raise InputError(
@@ -201,7 +201,7 @@ def _split(
     targets: Sequence[LabelledTarget],
     excluded: Mask,
 ) -> Split:
-    """The split of all targets of the file, whichever are asked for; it is kept as a file."""
+    """The split of all targets of the file, whichever are requested for; it is kept as a file."""
     key = content_id(
         [
             VERSION, pool.sha256, [target.target_id for target in targets], request.held_out,
