@@ -168,7 +168,7 @@ def _tested(
 ) -> tuple[list[LabelledTarget], dict[str, int]]:
     """Targets with at least twice the largest budget in their own task, and the tokens of it.
 
-    Of targets that are requested for by name it is the smallest budget, and InputError is raised for
+    Of targets that the request names it is the smallest budget, and InputError is raised for
     one that has less; without names it is raised where none has enough.
     """
     arms, held_out = laboratory.arms, laboratory.split.held_out
@@ -201,7 +201,7 @@ def _split(
     targets: Sequence[LabelledTarget],
     excluded: Mask,
 ) -> Split:
-    """The split of all targets of the file, whichever are requested for; it is kept as a file."""
+    """The split of all targets of the file, whichever are named; it is kept as a file."""
     key = content_id(
         [
             VERSION, pool.sha256, [target.target_id for target in targets], request.held_out,
