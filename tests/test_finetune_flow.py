@@ -194,6 +194,7 @@ def test_a_selection_is_an_arm_and_its_outcome_is_recorded(
     for run in outcome.results:
         if run["arm"] == arms[2]:
             assert run["trained_on"] == wanted[: len(run["trained_on"])]
+    assert run_sql(workspace, "SELECT DISTINCT is_seen FROM v_finetune").rows == [(None,)]
     recorded = run_sql(workspace, "SELECT metric, mean FROM v_outcome ORDER BY metric").rows
     assert [metric for metric, _ in recorded] == [
         f"gain on {target}, 60 tokens" for target in ("arithmetic", "mood")
@@ -222,7 +223,10 @@ def test_a_selection_is_an_arm_and_its_outcome_is_recorded(
         ({"tune": "last:9"}, "has 4 blocks"),
         ({"device": "abacus"}, "cannot be used here"),
         ({"seeds": 0}, "`--seeds`.*`saelect bench finetune --help`"),
-        ({"budget_tokens": (0,)}, "greater than 0"),
+        (
+            {"budget_tokens": (0,)},
+            r"greater than 0 \(found: 0\). `saelect bench finetune --help`.*s\.$",
+        ),
     ],
 )
 def test_wrong_requests_are_refused_before_anything_is_computed(

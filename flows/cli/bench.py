@@ -165,6 +165,8 @@ def _print_supply(outcome: "FinetuneOutcome") -> None:
         zero = [r for r in outcome.results if r["target"] == target.name and r["arm"] == "zero"]
         bits = sum(zero[0]["bits"]) / sum(zero[0]["n_bytes"]) if zero else float("nan")
         task = "seen" if target.name in outcome.seen else "new"
+        if outcome.request.exclude is None:
+            task = ""
         supply = f"{outcome.supply[target.name]:,}"
         rows.append((target.name, target.kind[:2], task, supply, f"{bits:.3f}"))
     print_table(("target", "kind", "task", "tokens of it", "bits/byte untrained"), rows)

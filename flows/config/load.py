@@ -129,11 +129,13 @@ def input_error(
     """All mistakes of a config, or of a command's options, in one message, in order of lines."""
     command = source if source.startswith("saelect bench ") else None
     problems = [_problem(item, model, lines, command) for item in error.errors()]
+    if command:  # of an option the first alone: pydantic adds what follows from it
+        problems = list({problem[1]: problem for problem in reversed(problems)}.values())[::-1]
     problems.sort(key=lambda problem: problem[0] or 0)
     line, field, value, text, remedy = problems[0]
     more = "".join(
         f"\n  also {f'line {n}: ' if n else ''}`{name}`: {other}"
-        f" (found: {shorten(given)}). {advice}"
+        f"{'' if given is None else f' (found: {shorten(given)})'}. {advice}"
         for n, name, given, other, advice in problems[1:]
     )
     return InputError(text, file=source, line=line, field=field, value=value, remedy=remedy + more)

@@ -22,6 +22,7 @@ def finetune_rows(outcome: FinetuneOutcome) -> dict[str, pa.Table]:
 
 def _runs(outcome: FinetuneOutcome) -> Iterator[dict[str, object]]:
     kinds = {target.name: target.kind for target in outcome.targets}
+    is_unknown = outcome.request.exclude is None
     before = {r["target"]: sum(r["bits"]) for r in outcome.results if r["arm"] == ZERO}
     for run in outcome.results:
         yield {
@@ -33,7 +34,7 @@ def _runs(outcome: FinetuneOutcome) -> Iterator[dict[str, object]]:
             "setting": outcome.request.setting,
             "target": run["target"],
             "kind": kinds[run["target"]],
-            "is_seen": run["target"] in outcome.seen,
+            "is_seen": None if is_unknown else run["target"] in outcome.seen,
             "arm": run["arm"],
             "budget": run["budget"],
             "seed": run["seed"],
