@@ -1,7 +1,7 @@
 r"""What each part of the preset `best` is worth: one factor at a time, on a labelled pool.
 
     python -m benchmarks.ablation --pool pool.parquet --targets targets.jsonl --subpool ids.txt \
-        --workspace DIR [--page docs/ablation.md]
+        --workspace DIR [--page docs/benchmarks/ablation.md]
 
 Trains the SAEs that are missing, measures the cells that are missing and writes all results to
 `benchmarks/ablation/results.json` and a page after every group; a killed run goes on where it was.

@@ -62,8 +62,8 @@ exemplars' mean; SAE: generalized Jaccard of aggregated latents. Chats are cut a
 tokens ({dtype} weights), words are counted in the uncut texts. "unseen" leaves the rows that the
 training rule takes out of the ranking and of the ideal ranking. Differences are means over targets
 with paired 95 % bootstrap intervals; the best SAE combination was picked on these targets.
-TF-IDF (plain counts) and BM25 kept stop words here: weaker than those of `docs/retrieval.md`, which
-leave them out, so leads over them say less.
+TF-IDF (plain counts) and BM25 kept stop words here: weaker than those of
+`docs/benchmarks/retrieval.md`, which leave them out, so leads over them say less.
 A benchmark of commit 39ee8e3 (`benchmarks/demo_model.py`) measured it; the hookpoint is bold.
 {tables}
 {n_t2} T2 targets are few: small differences there mean nothing.

@@ -59,7 +59,7 @@ def _keep_top(estimate: Estimate, vectors: VectorCost) -> list[str]:
         return [
             "  keep_top   these would fill more than half of the disk: with `representation:"
             f" {{keep_top: {fits}}}`",
-            "             they would not (docs/keep-top.md says what that costs)",
+            "             they would not (docs/benchmarks/keep-top.md says what that costs)",
         ]
     large = n_vectors >= LARGE_POOL
     return ["  keep_top   as set: more than half of the disk stays free"] if large else []
