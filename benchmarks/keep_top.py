@@ -6,8 +6,8 @@ r"""What keeping only the largest latents of a sample saves on disk, and what it
 One forward pass makes the vectors of all settings of `representation.keep_top`; a killed run goes
 on where it was. Each setting ranks the pool for every target twice: as the preset `best` does, with
 tokens beside the SAE, and by the SAE alone, which shows what tokens would hide. `--quick` takes the
-first 300 rows. docs/benchmarks/keep-top.md has the tables of a whole run. The last line of the output is one
-JSON object, setting -> numbers.
+first 300 rows. docs/benchmarks/keep-top.md has the tables of a whole run. The last line of the
+output is one JSON object, setting -> numbers.
 """
 
 import argparse

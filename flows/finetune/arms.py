@@ -44,8 +44,8 @@ VARIANTS = {
     "less": "adam/mean",
     "loss_drop": "relative",
 }
-"""What a bare name stands for: the variant by which the method stands in `docs/benchmarks/retrieval.md`, and
-LESS as it is published."""
+"""What a bare name stands for: the variant by which the method stands in
+`docs/benchmarks/retrieval.md`, and LESS as it is published."""
 
 _CANDIDATES = 4096  # Random rows that length-matched ones are chosen from.
 
