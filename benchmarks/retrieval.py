@@ -61,8 +61,8 @@ differences are paired). A baseline stands by its best variant on these targets,
 `random` stands by the mean of three seeds. `best` itself was chosen among {tried} settings on these
 targets (`docs/benchmarks/ablation.md`: 12,000 rows, instance): the best of them has {plain:.3f},
 nested {nested:.3f}; `best`, which is not that one, {best:.3f}. *best - it*: how far `best` is
-ahead; *wins, ties*: on what share of targets `best` is strictly ahead, and equal (both at the ceiling).
-Nothing here says that training on the picks helps.
+ahead; *wins, ties*: on what share of targets `best` is strictly ahead, and equal (both at the
+ceiling). Nothing here says that training on the picks helps.
 
 """
 
