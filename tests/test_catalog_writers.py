@@ -8,12 +8,18 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from flows.benchmark.run import run_benchmark
+from flows.config.data import BenchRequest, FinetuneRequest
+from flows.config.jobs import SelectConfig
+from flows.finetune.run import run_finetune
+from flows.stages.validate import check_config
 from selection.core.errors import InputError
 from storage.catalog import commit as catalog
 from storage.catalog import snapshot
@@ -240,6 +246,28 @@ def test_a_catalog_of_another_version_is_refused(tmp_path: Path) -> None:
         catalog.commit(workspace, make_tables("second"))
     with pytest.raises(InputError, match="another version"), open_snapshot(workspace):
         pass
+
+
+def test_a_catalog_of_another_version_is_refused_before_any_work(tmp_path: Path) -> None:
+    """No input is there: whoever reads it first ends with another error."""
+    workspace = made_workspace(tmp_path)
+    with duckdb.connect(str(workspace.snapshot)) as connection:
+        connection.execute(
+            """UPDATE catalog_commit SET content = '{"schema": "x", "tables": {}}'"""
+        )
+    missing = str(tmp_path / "missing")
+    job = {"pool": missing, "exemplars": missing, "budget": {"examples": 1}}
+    asked = {"pool": missing, "targets": missing}
+    works: list[Callable[[], object]] = [
+        lambda: check_config(SelectConfig.model_validate(job), workspace),
+        lambda: run_benchmark(BenchRequest.model_validate(asked), workspace),
+        lambda: run_finetune(
+            FinetuneRequest.model_validate({"pool": missing, "targets_file": missing}), workspace
+        ),
+    ]
+    for work in works:
+        with pytest.raises(InputError, match="another version of saelect"):
+            work()
 
 
 def test_publishing_without_a_catalog_does_nothing(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from selection.evaluation.labelled import (
 from selection.evaluation.metrics import measure, order_by_score
 from selection.evaluation.summary import Measured, MethodSummary, kinds_of, summarize
 from selection.sae.formats.load import load_sae
+from storage.catalog.snapshot import published_head
 from storage.files.atomic import read_json, write_json
 from storage.files.workspace import Workspace, file_name
 
@@ -76,6 +77,7 @@ class Outcome:
 
 def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     """Measure what is not measured yet, and summarize all of it."""
+    published_head(workspace)  # a catalog that cannot be written to is refused before the work
     started, clock = datetime.now(UTC), time.monotonic()
     given = UnderTest(
         model=request.model,

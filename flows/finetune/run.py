@@ -35,6 +35,7 @@ from selection.finetuning.split import Split, excluded_rows, keep_rows, own_rows
 from selection.finetuning.summary import ZERO, GroupSummary, summarize
 from selection.finetuning.trainee import TraineeTexts, check_trainee, trainee_renderer
 from selection.models.resolve import resolve_model
+from storage.catalog.snapshot import published_head
 from storage.files.atomic import read_json, write_json
 from storage.files.workspace import Workspace
 
@@ -77,6 +78,7 @@ class FinetuneOutcome:
 
 def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutcome:
     """Make the runs that are missing, and summarize all of them."""
+    published_head(workspace)  # a catalog that cannot be written to is refused before the work
     started, clock = datetime.now(UTC), time.monotonic()
     arms = request.arms or DEFAULT
     arms = (*arms, *(name for name in request.scores if name not in arms))

@@ -7,6 +7,7 @@ from flows.stages.prepare.rules import included_rows, quota_columns
 from flows.stages.session import session_of
 from selection.data.look import look_at
 from selection.data.where import compile_where
+from storage.catalog.snapshot import published_head
 from storage.files.atomic import ensure_free
 from storage.files.workspace import Workspace
 
@@ -16,6 +17,7 @@ FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vect
 def check_config(config: SelectConfig, workspace: Workspace) -> None:
     """Exemplars, the first rows of every pool, `where`, model, hookpoint, SAE and disk."""
     with stage("check", unit="inputs") as handle:
+        published_head(workspace)  # a catalog that cannot be written to is refused before the work
         session = session_of(config, workspace)
         targets = session.targets
         refuse_without_response(config, targets)

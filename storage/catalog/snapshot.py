@@ -117,7 +117,10 @@ def restore(workspace: Workspace) -> None:
 
 
 def published_head(workspace: Workspace) -> Head:
-    """The newest commit of the snapshot; (0, "") where there is none that can be read."""
+    """The newest commit of the snapshot; (0, "") where there is none that can be read.
+
+    Raises InputError for a file of another version, so what will be recorded in the end asks first.
+    """
     links = _links(workspace.snapshot)
     return links[-1] if links else Head(0, "")
 
