@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,7 +138,7 @@ def test_a_stopped_benchmark_goes_on_and_leaves_the_same_files(
 
 
 def test_runs_are_rows_of_the_catalog_and_a_page(
-    outcome: FinetuneOutcome, workspace: Workspace
+    outcome: FinetuneOutcome, workspace: Workspace, tmp_path: Path
 ) -> None:
     commit(workspace, finetune_rows(outcome))
     table = run_sql(
@@ -152,6 +153,12 @@ def test_runs_are_rows_of_the_catalog_and_a_page(
         assert mean == pytest.approx(summary[arm].gain.mean)
     assert {row[4] for row in table if row[1] == "oracle"} == {1.0}
     assert {row[4] for row in table if row[1] == "random"} == {0.0}
+    copy = tmp_path / "copy.duckdb"
+    shutil.copy(workspace.snapshot, copy)
+    with duckdb.connect(str(copy)) as connection:  # no way from random to oracle: no share of it
+        connection.execute("UPDATE finetune SET gain = -1 WHERE arm = 'oracle'")
+        gaps = connection.execute("SELECT DISTINCT gap_closed FROM v_finetune").fetchall()
+    assert gaps == [(None,)]
     page = write_finetune_report(workspace, outcome.benchmark_id).read_text()
     assert page.count("<figure>") == 2
     for arm in ARMS[1:]:

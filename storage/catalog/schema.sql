@@ -654,7 +654,8 @@ SELECT
     m.response_tokens,  -- Response tokens that were trained on.
     m.bits_per_byte,  -- Of held-out responses.
     m.gain,  -- Share of the untrained model's bits that training saved.
-    (m.gain - r.gain) / nullif(o.gain - r.gain, 0) AS gap_closed,  -- From random 0 to oracle 1.
+    CASE WHEN o.gain > r.gain THEN (m.gain - r.gain) / (o.gain - r.gain) END
+        AS gap_closed,  -- From random 0 to oracle 1; null where oracle is not ahead of random.
     m.exact,  -- Share of held-out responses that greedy decoding writes.
     m.label_accuracy,  -- Share whose own label is likeliest.
     m.general_bits_per_byte,  -- Of a fixed mix of other tasks.
