@@ -5,6 +5,7 @@ packed or padded side by side, shared prefixes run once) are taken only where ac
 hookpoints stay the same. What a model needs is kept by the hash of its weights.
 """
 
+import gc
 import json
 import logging
 import os
@@ -122,6 +123,7 @@ def proven_plan(
     with suppress(OSError, ValueError, TypeError):  # not there, or damaged: proven anew
         return RunPlan(**parsed(file.read_text(encoding="utf-8")))
     plan = _prove(resolved, dtype, wanted, build)
+    gc.collect()
     if plan.reason:
         log.warning(
             "%s is run more slowly than others (%s, %s): %s",
@@ -167,6 +169,7 @@ def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -
 
     def difference_of(depth: Depth, batching: Batching) -> float | None:
         """Where it is small enough; else what went wrong is noted."""
+        gc.collect()  # Hooks and modules name each other: a model before this one is still there.
         try:
             plan = replace(wanted, depth=depth, batching=batching, looks_ahead=looks_ahead)
             model = build(plan)

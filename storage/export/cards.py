@@ -195,7 +195,8 @@ def _method(facts: SelectionFacts) -> str:
     selection, config = facts.selection, facts.run["config"]
     if selection["method"] != "jaccard":
         return f"{selection['method']} (a {selection['role']} selection)"
-    assert isinstance(config, Mapping), "the run's config is recorded whole"
+    if not isinstance(config, Mapping):  # the column may be empty
+        return "generalized Jaccard similarity to the exemplars"
     spaces = " and ".join(str(space["kind"]) for space in config["representation"]["spaces"])
     return (
         f"generalized Jaccard similarity to the exemplars, of the space{'s' * (' ' in spaces)}"
