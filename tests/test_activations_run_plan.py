@@ -1,7 +1,6 @@
 """How a model is run is compared with the plain model: the whole one, one sample at a time."""
 
 import json
-import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,23 +160,6 @@ def _shifted(lengths: list[int], shared: NDArray[np.int64]) -> list[NDArray[np.i
     return [
         np.maximum(each - 1, 0) if n else each for each, n in zip(positions, shared, strict=True)
     ]
-
-
-def test_models_of_the_check_are_gone_before_the_next_is_built(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two whole models at once would not fit many a device."""
-    built: list[weakref.ref[torch.nn.Module]] = []
-
-    def counted(*given: Any) -> ActivationModel:
-        assert [each() for each in built] == [None] * len(built)
-        model = build_model(*given)
-        built.append(weakref.ref(model.module))
-        return model
-
-    monkeypatch.setattr("selection.activations.model.build_model", counted)
-    load_activation_model(resolve_model(tiny_model_dir), Hookpoint("resid", 2), checks=tmp_path)
-    assert len(built) == 3  # the plain one, the proven one, and the one that is used
 
 
 def test_rounding_that_changes_a_single_token_is_no_fault_in_16_bits() -> None:
