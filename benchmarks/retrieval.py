@@ -172,11 +172,12 @@ def page(models: Mapping[str, Outcome], seconds: Sequence[float]) -> Iterator[st
     for heading, outcome in models.items():
         yield f"## {heading}\n\n"
         yield from _tables(outcome)
-    yield (
-        f"{first.request.model}: all methods took {seconds[0] / 60:.0f} minutes"
-        f" from an empty workspace on {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where"
-        " every result was there.\n"
-    )
+    if len(models) == 1:
+        yield (
+            f"All methods took {seconds[0] / 60:.0f} minutes from an empty workspace on"
+            f" {_cores()} cores, and {seconds[-1] / 60:.1f} minutes where every result was"
+            " there.\n"
+        )
 
 
 def _together(outcomes: Sequence[Outcome]) -> str:

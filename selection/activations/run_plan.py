@@ -169,7 +169,7 @@ def _prove(resolved: ResolvedModel, dtype: str, wanted: RunPlan, build: Build) -
 
     def difference_of(depth: Depth, batching: Batching) -> float | None:
         """Where it is small enough; else what went wrong is noted."""
-        gc.collect()  # Hooks and modules name each other: a model before this one is still there.
+        gc.collect()  # else what was built before may still take the device's memory
         try:
             plan = replace(wanted, depth=depth, batching=batching, looks_ahead=looks_ahead)
             model = build(plan)
