@@ -120,7 +120,9 @@ _NOTES = [
     "Places inside a block have names of their own: `mlp_in@L` is what the MLP gets, `mlp_norm@L`"
     " the same before the norm's weight (`ln2.hook_normalized`; Gemma Scope transcoders),"
     " `resid_mid@L` the stream between attention and MLP (`hook_resid_mid`, `hook_mlp_in`),"
-    " `heads@L` the outputs of the attention heads side by side (`hook_z`, the input of `o_proj`).",
+    " `heads@L` the outputs of the attention heads side by side (`hook_z`, the input of `o_proj`),"
+    " `mlp_hidden@L` the hidden units of the MLP (`mlp.hook_post`, the input of `down_proj`; not of"
+    " a mixture of experts).",
     "",
     "## Names of models",
     "",

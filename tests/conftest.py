@@ -38,8 +38,8 @@ _EXIT_STATUS: dict[str, int] = {}
 
 
 SLOW_MODULES = {
-    "test_api", "test_audit_exclusions", "test_audit_forget_and_bundle",
-    "test_audit_reproduce",
+    "test_activations_mlp_hidden", "test_api", "test_audit_exclusions",
+    "test_audit_forget_and_bundle", "test_audit_reproduce",
     "test_benchmark", "test_benchmarks_demo_training", "test_catalog_commit",
     "test_catalog_integrity", "test_queries_lookup", "test_queries_sql", "test_catalog_writers",
     "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",

@@ -35,6 +35,7 @@ class Model:
     weights_sha256: str = "aa"
     d_model: int = 1152
     d_heads: int | None = None
+    d_mlp: int | None = None
     n_layers: int = 26
 
 

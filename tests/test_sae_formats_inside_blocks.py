@@ -184,7 +184,7 @@ class Model:
     name, weights_sha256, n_layers = "tiny", "aa", 6
 
     def __init__(self, d_model: int, d_heads: int | None) -> None:
-        self.d_model, self.d_heads = d_model, d_heads
+        self.d_model, self.d_heads, self.d_mlp = d_model, d_heads, None
 
 
 @pytest.mark.parametrize(

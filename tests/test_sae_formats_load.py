@@ -52,6 +52,7 @@ class Model:
     weights_sha256: str = "aa"
     d_model: int = D
     d_heads: int | None = None
+    d_mlp: int | None = None
     n_layers: int = 6
 
 

@@ -26,8 +26,9 @@ class ModelConfig(Strict):
     )
     hookpoint: str = Field(
         "",
-        description="Where the SAE reads the model: `resid@`, `mlp@` or `attn@`, and a block (4) or"
-        " a relative depth (0.5); empty: where it was trained.",
+        description="Where the SAE reads the model: `resid@`, `mlp@`, `attn@`, or inside these"
+        " `mlp_hidden@` or `heads@` (others: docs/saes.md), and a block (4) or a relative depth"
+        " (0.5); empty: where it was trained.",
     )
     dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

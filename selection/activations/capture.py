@@ -29,9 +29,11 @@ _MLP_NORMS = (
 )
 """Norms before an MLP; of a block that has several of them the first."""
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+_DOWNS = ("down_proj", "c_proj", "dense_4h_to_h", "fc_out", "fc2", "w2", "Wo")
+"""Projections of an MLP's hidden units to what it adds."""
 ADDED = ("mlp", "attn")
 """Sites that are what a part adds to the stream."""
-_INSIDE = ("resid_mid", "mlp_norm", "mlp_in", "heads")
+_INSIDE = ("resid_mid", "mlp_norm", "mlp_in", "heads", "mlp_hidden")
 """Sites that are the input of a part, not its output."""
 
 
@@ -68,6 +70,8 @@ def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
     """The module whose output, or input, is the site; see `Hookpoint`. Raises InputError."""
     if site == "resid":
         return block
+    if site == "mlp_hidden":
+        _refuse_experts(block)
     for name in _names_of(block, site):
         part = _at(block, name)
         if part is not None:
@@ -80,12 +84,27 @@ def part_of(block: torch.nn.Module, site: str) -> torch.nn.Module:
     )
 
 
+def _refuse_experts(block: torch.nn.Module) -> None:
+    """Refuse hidden units of a block that has several MLPs, each of which sees other tokens."""
+    for name, part in block.named_modules():
+        if "expert" in f"{name} {type(part).__name__}".lower():
+            raise InputError(
+                f"`mlp_hidden` is not read in a mixture of experts: the down projection is one"
+                f" for each expert ({name})",
+                remedy="Use mlp_module@ or mlp_in@ of this block, or a block without experts.",
+                field="hookpoint",
+                value=type(block).__name__,
+            )
+
+
 def _names_of(block: torch.nn.Module, site: str) -> tuple[str, ...]:
     """What the part may be called, most telling names first."""
     if site == "mlp_in":
         return _MLPS
     if site == "heads":
         return tuple(f"{a}.{projection}" for a in _ATTENTIONS for projection in _PROJECTIONS)
+    if site == "mlp_hidden":  # OPT's and BERT's blocks hold the projection themselves
+        return (*(f"{mlp}.{down}" for mlp in _MLPS for down in _DOWNS), "fc2", "output.dense")
     if site in _INSIDE:
         if site == "resid_mid" and getattr(block, "use_parallel_residual", False):
             return ()  # nothing stands between attention and MLP, which run side by side

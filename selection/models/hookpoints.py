@@ -19,15 +19,18 @@ SITES = (
     "mlp_norm",
     "mlp_in",
     "heads",
+    "mlp_hidden",
 )
 """Where a block can be read; see `Hookpoint`."""
 _PROJECTION = r"(?:o_proj|out_proj|c_proj|dense)"
+_DOWN = r"(?:down_proj|c_proj|dense_4h_to_h|fc_out|fc2|w2)"
 _SPELLINGS = (
     (rf"(?:^|\.){_BLOCK}(?:\.output)?$", "resid"),
     (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)(?:\.output)?$", "mlp_module"),
     (rf"(?:^|\.){_BLOCK}\.{_ATTENTION}(?:\.output)?$", "attn_module"),
     (rf"(?:^|\.){_BLOCK}\.{_ATTENTION}\.{_PROJECTION}\.input$", "heads"),
     (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)\.input$", "mlp_in"),
+    (rf"(?:^|\.){_BLOCK}\.(?:mlp|feed_forward)\.{_DOWN}\.input$", "mlp_hidden"),
     (rf"(?:^|\.){_BLOCK}\.pre_feedforward_layernorm\.output$", "mlp_in"),
     (rf"(?:^|\.){_BLOCK}\.post_feedforward_layernorm\.output$", "mlp"),
     (r"^blocks\.(\d+)\.hook_resid_post$", "resid"),
@@ -35,6 +38,7 @@ _SPELLINGS = (
     (r"^blocks\.(\d+)\.ln2\.hook_normalized$", "mlp_norm"),
     (r"^blocks\.(\d+)\.mlp\.hook_in$", "mlp_in"),
     (r"^blocks\.(\d+)\.attn\.hook_z$", "heads"),
+    (r"^blocks\.(\d+)\.mlp\.hook_post$", "mlp_hidden"),
     (r"^blocks\.(\d+)\.hook_mlp_out$", "mlp"),
     (r"^blocks\.(\d+)\.hook_attn_out$", "attn"),
     (r"^(?:resid|R)@?(\d+)$", "resid"),
@@ -62,8 +66,9 @@ class Hookpoint:
           "mlp_module" and "attn_module" are the outputs of the modules themselves, before that
           norm; in models without one (Llama, Qwen, GPT) they are the same activations.
           Inside a block: "resid_mid" is the stream between attention and MLP, "mlp_norm" the same
-          behind the norm of the MLP before its weight, "mlp_in" what the MLP gets, and "heads" the
-          outputs of the attention heads side by side, before their projection.
+          behind the norm of the MLP before its weight, "mlp_in" what the MLP gets, "mlp_hidden"
+          its hidden units as its down projection gets them (act(gate) * up, or act(fc)), and
+          "heads" the outputs of the attention heads side by side, before their projection.
     """
 
     site: str

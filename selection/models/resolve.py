@@ -46,6 +46,7 @@ class ResolvedModel:
     adapter:           what is merged into the weights when they are loaded.
     gguf_file:         the file in the folder that holds the weights, for a model in GGUF.
     d_heads:           width of the attention heads' outputs side by side; None where not known.
+    d_mlp:             hidden units of the MLP of a block; None where the config leaves it open.
     trust_remote_code: whether code in the folder may be run.
     """
 
@@ -61,6 +62,7 @@ class ResolvedModel:
     trust_remote_code: bool = False
     model_type: str = ""
     d_heads: int | None = None
+    d_mlp: int | None = None
     adapter: Adapter | None = None
     gguf_file: str | None = None
 
@@ -116,6 +118,7 @@ def resolve_model(
         trust_remote_code=trust_remote_code,
         model_type=str(text.get("model_type") or config.get("model_type") or ""),
         d_heads=_d_heads(text),
+        d_mlp=_d_mlp(text),
         adapter=merged,
         gguf_file=gguf_file,
     )
@@ -238,6 +241,21 @@ def _d_heads(config: dict[str, Any]) -> int | None:
     if not isinstance(heads, int) or heads < 1 or not isinstance(hidden, int):
         return None
     return heads * width if isinstance(width, int) and width else hidden or None
+
+
+def _d_mlp(config: dict[str, Any]) -> int | None:
+    """Hidden units of an MLP, where the config names one number that all blocks have."""
+    if any(config.get(key) for key in _UNEVEN_MLPS):
+        return None
+    names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    width = next((config[name] for name in names if config.get(name)), None)
+    if width is None and isinstance(config.get("n_embd"), int):
+        width = 4 * config["n_embd"]  # GPT-2 and its kin
+    return width if isinstance(width, int) else None
+
+
+_UNEVEN_MLPS = ("block_auto_adjust_ff_dim", "use_double_wide_mlp", "intermediate_size_mlp")
+"""Keys of models (LFM 2, Gemma 4, Llama 4) whose MLPs are of other widths than the config's."""
 
 
 def _n_layers(config: dict[str, Any], folder: Path) -> int:

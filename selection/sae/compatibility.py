@@ -52,6 +52,10 @@ class ModelLike(Protocol):
         """Width of the attention heads' outputs side by side, where it is known."""
 
     @property
+    def d_mlp(self) -> int | None:
+        """Hidden units of an MLP, where it is known."""
+
+    @property
     def n_layers(self) -> int:
         """Number of blocks."""
 
@@ -173,9 +177,11 @@ def _other_model(sae: SaeInfo, model: ModelLike) -> str | None:
 def _other_shape(sae: SaeInfo, model: ModelLike) -> str | None:
     """That width or depth do not fit, as a clause; or None."""
     hookpoint = hookpoint_of(sae.hookpoint)
-    reads_heads = hookpoint is not None and hookpoint.site == "heads"
-    width = (model.d_heads or sae.d_in) if reads_heads else model.d_model
-    if sae.d_in != width and (hookpoint is not None or sae.d_in != model.d_heads):
+    others = {"heads": model.d_heads, "mlp_hidden": model.d_mlp}
+    width: int | None = model.d_model
+    if hookpoint is not None and hookpoint.site in others:
+        width = others[hookpoint.site] or sae.d_in
+    if sae.d_in != width and (hookpoint is not None or sae.d_in not in others.values()):
         return f"the SAE reads activations of width {sae.d_in}, {model.name} has {width}"
     if hookpoint is not None and hookpoint.block >= model.n_layers:
         return f"the SAE reads {_shown_hookpoint(sae)}, {model.name} has {model.n_layers} blocks"

@@ -15,7 +15,7 @@ from flows.config.jobs import VectorJob
 from flows.config.model import SaeConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, renderer_of
-from selection.activations.batching import each_batch
+from selection.activations.batching import ActivationBatch, each_batch
 from selection.activations.model import ActivationModel
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
@@ -102,9 +102,20 @@ def measure_sae(
     """FVU and L0 on the first batches of the samples, at least 4,096 tokens where there are."""
     with stage("check SAE") as handle:
         sums, number = QualitySums(coder.to(model.device)), model.hookpoints.index(hookpoint)
-        for _ in each_batch(
-            model, samples, tokens_per_batch, lambda batch: sums.add(batch.at(number))
-        ):
+
+        def add(batch: ActivationBatch) -> None:
+            hidden = batch.at(number)
+            if hidden.shape[1] != coder.info.d_in:  # of places whose width no config tells
+                raise InputError(
+                    f"the SAE reads activations of width {coder.info.d_in}, {hookpoint} of"
+                    f" {model.resolved.name} has {hidden.shape[1]}",
+                    field="sae",
+                    value=coder.info.path or None,
+                    remedy="Use the hookpoint that the SAE was trained at.",
+                )
+            sums.add(hidden)
+
+        for _ in each_batch(model, samples, tokens_per_batch, add):
             if sums.n_tokens >= CHECK_TOKENS:
                 break
         quality = sums.quality()

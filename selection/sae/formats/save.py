@@ -28,6 +28,7 @@ _HOOKS = {
     "mlp_norm": "blocks.{}.ln2.hook_normalized",
     "mlp_in": "blocks.{}.mlp.hook_in",
     "heads": "blocks.{}.attn.hook_z",
+    "mlp_hidden": "blocks.{}.mlp.hook_post",
 }
 """TransformerLens' names of hookpoints; it has none for a module's output before a norm."""
 _WRITTEN_FOR = "6.0.0"  # without a version of 6 or later SAELens takes a config for an older one

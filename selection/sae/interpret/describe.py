@@ -23,6 +23,11 @@ MIN_LIFT = 2.0  # from this lift on a token or a label says something about a la
 _SHOWN_TOKENS = 3
 _SHOWN_CHARACTERS = 48
 
+_BESIDE_THE_STREAM = {
+    "heads": "the attention heads' outputs",
+    "mlp_hidden": "the hidden units of the MLP",
+}
+
 LatentSink = Callable[
     [NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], None
 ]
@@ -114,9 +119,10 @@ def description_rows(
 def lens_of(coder: SparseCoder, model_folder: Path) -> Lens:
     """The SAE's logit lens in its model. Raises InputError where the model has no unembedding."""
     hookpoint = hookpoint_of(coder.info.hookpoint)
-    if hookpoint is not None and hookpoint.site == "heads":
+    if hookpoint is not None and hookpoint.site in _BESIDE_THE_STREAM:
         raise InputError(
-            "its decoder writes to the attention heads' outputs, not to the residual stream",
+            f"its decoder writes to {_BESIDE_THE_STREAM[hookpoint.site]}, not to the residual"
+            " stream",
             field="sae",
             value=coder.info.hookpoint,
             remedy="Nothing needs to be done: latents are described without it.",
