@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from selection.api import (
     train_sae,
 )
 from selection.core.errors import InputError
+from selection.data.training_rows import RowLayout
 from selection.models.resolve import resolve_model
 from selection.representation.represent import represent_heads
+from storage.export.export import export_selection
 from storage.files.workspace import Workspace
 from storage.queries.sql import run_sql
 from tests.oracles import generalized_jaccard
@@ -122,6 +125,11 @@ def test_picks_and_scores_are_those_of_a_run(
     [file] = (workspace.root / "exports").rglob("train.jsonl")
     assert chosen.write(tmp_path / "train.jsonl") == 7
     assert (tmp_path / "train.jsonl").read_bytes() == file.read_bytes()
+    for order in ("length", "random"):
+        layout = RowLayout(("weight", "score", "rank"), order, seed=3)
+        folder = export_selection(workspace, "latest", out=tmp_path / order, layout=layout).folder
+        chosen.write(tmp_path / "laid-out.jsonl", **asdict(layout))
+        assert (tmp_path / "laid-out.jsonl").read_bytes() == (folder / "train.jsonl").read_bytes()
 
 
 def test_rows_in_memory_are_the_same_samples(

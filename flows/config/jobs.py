@@ -20,11 +20,17 @@ from flows.config.rules import (
     NearDuplicatesConfig,
     QuotaConfig,
 )
+from selection.data.training_rows import RowLayout
 from selection.similarity.kernels.limits import max_total_weight
 
 ExportFormat = Literal[
     "messages", "preference", "original", "ids", "hf", "llama_factory", "axolotl"
 ]
+
+
+def _formats(value: object) -> object:
+    """Accept a list of formats for the section."""
+    return {"formats": value} if isinstance(value, list | tuple) else value
 
 
 class PoolJob(Strict):
@@ -42,6 +48,33 @@ class VectorJob(PoolJob):
     representation: RepresentationConfig = RepresentationConfig()
     faiss: FaissConfig = FaissConfig()
     compute: ComputeConfig = ComputeConfig()
+
+
+class ExportConfig(Strict):
+    """Which training files are written, and how their rows stand in them."""
+
+    formats: tuple[ExportFormat, ...] = Field(
+        ("messages",), description="Formats of the training files; `export: [ids]` is short for it."
+    )
+    columns: tuple[Literal["score", "rank", "weight"], ...] = Field(
+        (),
+        description="Further columns of each row; `weight`: a softmax of the scores, mean 1 within"
+        " a target.",
+    )
+    order: Literal["score", "random", "length"] = Field(
+        "score", description="Order of the rows; `length`: by tokens, shortest first."
+    )
+    seed: int = Field(0, ge=0, description="Of the order `random`.")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="Of `weight`, in standard deviations of a target's scores; more: weights more"
+        " alike.",
+    )
+
+    def as_layout(self) -> RowLayout:
+        """The record that the export takes."""
+        return RowLayout(self.columns, self.order, self.seed, self.temperature)
 
 
 class SelectConfig(VectorJob):
@@ -97,9 +130,7 @@ class SelectConfig(VectorJob):
         description="Estimates quality without labels; null: no check.",
     )
     index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
-    export: tuple[ExportFormat, ...] = Field(
-        ("messages",), description="Formats of the training files."
-    )
+    export: Annotated[ExportConfig, BeforeValidator(_formats)] = ExportConfig()
     explain_top: int = Field(12, ge=1, description="Latents recorded per pick and exemplar.")
     explain_exemplars: int = Field(
         5, ge=1, description="Nearest exemplars recorded per pick and near miss."

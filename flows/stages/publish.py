@@ -15,10 +15,11 @@ def export_and_report(
 ) -> list[ReportFacts]:
     """Training files in the config's formats and one report for each selection; what they say."""
     with stage("export", len(selections), "selections") as handle:
-        export_selections(workspace, selections, config.export)
+        formats = config.export.formats
+        export_selections(workspace, selections, formats, config.export.as_layout())
         written = []
         for facts in write_reports(workspace, selections):
             written.append(facts)
             handle.advance(1)
-        handle.detail = f"{', '.join(config.export)} and a report for {', '.join(selections)}"
+        handle.detail = f"{', '.join(formats)} and a report for {', '.join(selections)}"
     return written

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.data.messages.normalize import plain_text
 from selection.data.samples import texts_of
-from selection.data.training_rows import json_line, training_row
+from selection.data.training_rows import RowLayout, json_line, sample_weights, training_row
 from selection.interactive.ranked import Ranked
 from selection.picking.budget import wanted_examples
 from selection.picking.pick import choose
@@ -126,24 +126,49 @@ class Selected:
             pl.Series("term", words, pl.String),
         )
 
-    def write(self, path: str | Path, format: TrainingFormat = "messages") -> int:
-        """Write the picks as a JSONL training file, whole or not at all; returns the rows."""
-        return write_rows(self.training_rows(format), Path(path).expanduser())
+    def write(self, path: str | Path, format: TrainingFormat = "messages", **layout: Any) -> int:
+        """Write the picks as a JSONL training file, whole or not at all; returns the rows.
 
-    def training_rows(self, format: TrainingFormat = "messages") -> Iterator[Any]:
-        """One JSON value for every pick, in order, as `saelect export` writes it."""
-        samples = self.ranked.vectors.samples
+        layout: fields of `RowLayout`: columns, order, seed, temperature.
+        """
+        rows = self.training_rows(format, RowLayout(**layout))
+        return write_rows(rows, Path(path).expanduser())
+
+    def training_rows(
+        self, format: TrainingFormat = "messages", layout: RowLayout | None = None
+    ) -> Iterator[Any]:
+        """One JSON value for every pick, as `saelect export` writes it."""
+        samples, layout = self.ranked.vectors.samples, layout or RowLayout()
+        order = self._in_order(layout)
+        rows, ids = self.rows[order], [self.ids[position] for position in order]
         if format == "original":
-            first = samples.first_occurrences(self.rows)
+            first = samples.first_occurrences(rows)
             yield from (json.loads(raw) for raw in first["raw"].to_pylist())
             return
         if format == "ids":
-            yield from ({"id": name} for name in self.ids)
+            yield from ({"id": name} for name in ids)
             return
-        conversations = [samples.conversation(int(row)) for row in self.rows]
+        scores = self.ranked.ranking.scores[self.picks.positions].tolist()
+        targets, reasons = [""] * len(self), [str(reason) for reason in self.picks.reasons]
+        values: dict[str, Sequence[float]] = {"score": scores, "rank": range(1, len(self) + 1)}
+        if "weight" in layout.columns:
+            values["weight"] = sample_weights(scores, targets, reasons, layout.temperature)
+        conversations = [samples.conversation(int(row)) for row in rows]
         has_tools = any(tools is not None for _, tools in conversations)
-        for name, (messages, tools) in zip(self.ids, conversations, strict=True):
-            yield training_row(name, messages, tools, has_tools=has_tools)
+        for position, name, (messages, tools) in zip(order, ids, conversations, strict=True):
+            row = training_row(name, messages, tools, has_tools=has_tools)
+            yield row | {column: values[column][position] for column in layout.columns}
+
+    def _in_order(self, layout: RowLayout) -> list[int]:
+        """Positions of the picks in the order of a layout."""
+        order = list(range(len(self)))
+        if layout.order == "random":
+            ids = self.ids
+            order.sort(key=lambda position: layout.random_key(ids[position]))
+        elif layout.order == "length":
+            tokens = self.ranked.vectors.token_counts()[self.rows]
+            order.sort(key=lambda position: int(tokens[position]))
+        return order
 
 
 def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
@@ -161,8 +186,7 @@ def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
     columns = [samples.values(quota.column, ranked.rules.where) for quota in rules.quotas]
     n = wanted_examples(budget, ranked.promised)
     check_quotas(rules.quotas, columns, ranked.eligibility.eligible, n)
-    limit = vectors.reader.renderer.settings["max_length"]
-    tokens = np.array([min(each.n_full, limit) for each in vectors.rendered], np.int64)
+    tokens = vectors.token_counts()
     picking = picking_rules(
         include=include,
         min_score=rules.min_score,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from selection.activations.prefixes import sorted_by_tokens
@@ -53,6 +54,11 @@ class Vectors:
     def terms(self, space: int) -> Mapping[int, str]:
         """Column -> token or word, for the columns of these samples; empty for an SAE."""
         return _terms(self.spaces[space], self.reader, self.rendered)
+
+    def token_counts(self) -> NDArray[np.int64]:
+        """(n,) tokens of each sample after the reader's `max_length`."""
+        limit = self.reader.renderer.settings["max_length"]
+        return np.array([min(each.n_full, limit) for each in self.rendered], np.int64)
 
 
 def make_vectors(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.core.hashing import file_sha256
+from selection.data.training_rows import RowLayout
 from storage.audit.bundle import write_bundle
 from storage.audit.forget_files import (
     drop_vectors,
@@ -218,13 +219,17 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(path, selection_id, format) of exported files whose selection holds one of the examples."""
+def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """(path, selection_id, format, layout) of exported files of selections with an example.
+
+    In the order in which they were written last.
+    """
     with open_snapshot(workspace) as connection:
         return connection.execute(
-            "SELECT DISTINCT path, selection_id, format FROM export WHERE selection_id IN"
+            "SELECT path, selection_id, format, max_by(coalesce(layout::VARCHAR, ''), rowid)"
+            " FROM export WHERE selection_id IN"
             " (SELECT selection_id FROM pick WHERE list_contains(?::VARCHAR[], example_id))"
-            " ORDER BY path",
+            " GROUP BY path, selection_id, format ORDER BY max(rowid), path",
             [wanted],
         ).fetchall()
 
@@ -357,13 +362,15 @@ def _copy_without(connection: Connection, path: Path) -> None:
     connection.execute("DETACH old")
 
 
-def _write_exports(workspace: Workspace, exports: Sequence[tuple[str, str, str]]) -> None:
-    """The exports of the workspace again."""
-    for folder, selection_id in sorted({(Path(p).parent, s) for p, s, _ in exports}):
-        formats = sorted({f for p, s, f in exports if s == selection_id})
+def _write_exports(workspace: Workspace, exports: Sequence[tuple[str, str, str, str]]) -> None:
+    """The exports of the workspace again, each with the layout that it had."""
+    formats: dict[tuple[Path, str, str], list[str]] = {}
+    for path, selection_id, name, layout in exports:
+        formats.setdefault((Path(path).parent, selection_id, layout), []).append(name)
+    for (folder, selection_id, text), names in formats.items():
         out = workspace.root / folder
         if out.is_dir():
-            export_selection(workspace, selection_id, formats=formats, out=out)
+            export_selection(workspace, selection_id, names, out, RowLayout.parse(text))
 
 
 def _write_pages(workspace: Workspace, journal: Journal) -> list[str]:

@@ -313,6 +313,7 @@ CREATE TABLE export (
     path VARCHAR NOT NULL,  -- Relative to the workspace, or absolute outside of it.
     sha256 VARCHAR,  -- Hash of the file, or of the hashes of a folder.
     "rows" BIGINT,  -- Rows in the file, where it has rows.
+    layout JSON,  -- Columns and order of its rows; null for the default.
     created_at TIMESTAMP NOT NULL  -- When (UTC).
 );
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from selection.core.numbers import plural
 from selection.core.printable import printable
+from selection.data.training_rows import RowLayout
 from storage.export.facts import SelectionFacts
 
 FORMAT = 1
@@ -84,9 +85,9 @@ from datasets import load_dataset
 rows = load_dataset("{name}", split="train")  # the path of this folder
 ```
 
-Rows are in order of rank, best first; `datasets` {datasets} or later reads them. TRL's
+Rows are in {order}; `datasets` {datasets} or later reads them. TRL's
 `SFTTrainer` takes the column `messages` as it is; `--format llama_factory` and `--format axolotl`
-write what LLaMA-Factory and Axolotl need.
+write what LLaMA-Factory and Axolotl need.{columns}
 
 ## Where the rows came from
 
@@ -112,6 +113,15 @@ Model, SAE, versions and the whole config are in `manifest.json`. A folder's SHA
 sorted JSON of its files' hashes.
 """
 
+_ORDER = {
+    "score": "order of rank, best first",
+    "random": "random order (seed {seed})",
+    "length": "order of length, shortest first",
+}
+
+_COLUMNS = """ None of these trainers
+reads `score`, `rank` or `weight`: they are there for a training loop of your own."""
+
 _DEMO_WARNING = """
 > **The demonstration model represented these samples.** It shows how saelect works;
 > it is far too small to choose data for real training.
@@ -121,6 +131,7 @@ _DEMO_WARNING = """
 def dataset_card(
     facts: SelectionFacts,
     files: Sequence[Mapping[str, object]],
+    layout: RowLayout,
     *,
     is_plain: bool,
     has_tools: bool,
@@ -135,7 +146,9 @@ def dataset_card(
         for file in files
     ]
     return _CARD.format(
-        front_matter=_front_matter(facts, paths, is_plain, has_tools),
+        front_matter=_front_matter(facts, paths, layout.columns, is_plain, has_tools),
+        order=_ORDER[layout.order].format(seed=layout.seed),
+        columns=_COLUMNS if layout.columns else "",
         name=facts.name,
         n_selected=f"{facts.n_selected:,}",
         n_eligible=f"{facts.selection['n_eligible']:,}",
@@ -162,7 +175,11 @@ def _cell(value: object) -> str:
 
 
 def _front_matter(
-    facts: SelectionFacts, paths: Sequence[str], is_plain: bool, has_tools: bool
+    facts: SelectionFacts,
+    paths: Sequence[str],
+    columns: Sequence[str],
+    is_plain: bool,
+    has_tools: bool,
 ) -> str:
     """The card's YAML: which file `load_dataset` on this folder reads, and what its columns are.
 
@@ -177,6 +194,9 @@ def _front_matter(
         plain = ["    list:", *(f"    - {{name: {k}, dtype: string}}" for k in ("role", "content"))]
         lines += plain if is_plain else ["    list: json"]
         lines += ["  - name: tools", "    list: json"] if has_tools else []
+        for name in columns:
+            dtype = "int64" if name == "rank" else "float64"
+            lines += [f"  - name: {name}", f"    dtype: {dtype}"]
     return "\n".join([*lines, "---"])
 
 

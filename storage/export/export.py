@@ -15,7 +15,7 @@ from pathlib import Path
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id, file_sha256
-from selection.data.training_rows import axolotl_yaml, llama_factory_info
+from selection.data.training_rows import RowLayout, axolotl_yaml, llama_factory_info
 from storage.catalog.commit import commit
 from storage.catalog.connection import Connection
 from storage.catalog.integrity import Head, head_of
@@ -53,6 +53,7 @@ class ExportedFile:
 
     path: relative to the export's folder. rows: None for files that hold no rows.
     left_out: reason -> ids of picks that a trainer would pass over, and that the file lacks.
+    layout: columns and order of the rows, where they are not the default.
     """
 
     path: str
@@ -61,6 +62,7 @@ class ExportedFile:
     bytes: int
     rows: int | None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    layout: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class _Begun:
     staged: Path
     files: Sequence[ExportedFile]
     shape: tuple[bool, bool]
+    layout: RowLayout
 
 
 def export_selection(
@@ -91,6 +94,7 @@ def export_selection(
     selection: str,
     formats: Sequence[str] = ("messages",),
     out: Path | None = None,
+    layout: RowLayout | None = None,
 ) -> Exported:
     """Write a selection's training files and record them in the catalog.
 
@@ -103,24 +107,33 @@ def export_selection(
                llama_factory  llama_factory.jsonl, those that it trains on, and dataset_info.json
                axolotl        axolotl.yaml beside train.jsonl
     out:       folder; default `exports/<selection>/` of the workspace.
+    layout:    order of the rows, and further columns; `original` and `ids` have their own columns,
+               `ids` its own order.
 
     README.md and manifest.json (written last) describe all files of the folder, those of earlier
     exports of the same selection included. Raises InputError for unknown names and formats, for a
     folder that holds other files of these names, and when the disk is full.
     """
     chosen = _chosen_formats(formats)
-    return _export(workspace, [selection], chosen, out)[0]
+    return _export(workspace, [selection], chosen, out, layout or RowLayout())[0]
 
 
 def export_selections(
-    workspace: Workspace, selections: Sequence[str], formats: Sequence[str] = ("messages",)
+    workspace: Workspace,
+    selections: Sequence[str],
+    formats: Sequence[str] = ("messages",),
+    layout: RowLayout | None = None,
 ) -> list[Exported]:
     """As `export_selection` for several selections, recorded in one commit."""
-    return _export(workspace, selections, _chosen_formats(formats), None)
+    return _export(workspace, selections, _chosen_formats(formats), None, layout or RowLayout())
 
 
 def _export(
-    workspace: Workspace, selections: Sequence[str], chosen: Sequence[str], out: Path | None
+    workspace: Workspace,
+    selections: Sequence[str],
+    chosen: Sequence[str],
+    out: Path | None,
+    layout: RowLayout,
 ) -> list[Exported]:
     """Write all files under temporary names, record them, and give them their names.
 
@@ -129,7 +142,8 @@ def _export(
     with in_use(workspace), ExitStack() as staged:
         with open_snapshot(workspace) as connection:
             begun = [
-                _begin(connection, workspace, name, chosen, out, staged) for name in selections
+                _begin(connection, workspace, name, chosen, out, layout, staged)
+                for name in selections
             ]
         return _exported(workspace, begun)
 
@@ -140,6 +154,7 @@ def _begin(
     selection: str,
     chosen: Sequence[str],
     out: Path | None,
+    layout: RowLayout,
     held: ExitStack,
 ) -> _Begun:
     """Write the files of one export. held: removes what is left of their temporary folder."""
@@ -148,7 +163,7 @@ def _begin(
     folder = _folder(workspace, facts, out)
     ensure_free(folder, 4 * facts.n_content_bytes, "the export")
     remove_stale_temps(folder, _HOUR_S)
-    rows = export_files.SelectedRows(connection, row.selection_id)
+    rows = export_files.SelectedRows(connection, row.selection_id, layout)
     staged = temp_path(folder / "export")
     held.callback(shutil.rmtree, staged, ignore_errors=True)
     files = [
@@ -156,8 +171,11 @@ def _begin(
         for name in chosen
         for path, n_rows in _WRITERS[name](staged, rows, facts)
     ]
-    files = [replace(file, left_out=rows.left_out.get(file.path, {})) for file in files]
-    return _Begun(facts, folder, staged, files, (rows.is_plain, rows.has_tools))
+    given = None if layout == RowLayout() else asdict(layout)
+    files = [
+        replace(file, left_out=rows.left_out.get(file.path, {}), layout=given) for file in files
+    ]
+    return _Begun(facts, folder, staged, files, (rows.is_plain, rows.has_tools), layout)
 
 
 def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
@@ -229,7 +247,9 @@ def _llama_factory(folder: Path, rows: export_files.SelectedRows, facts: Selecti
 
 
 def _axolotl(folder: Path, rows: export_files.SelectedRows, facts: SelectionFacts) -> Written:
-    write_bytes(folder / "axolotl.yaml", axolotl_yaml(has_tools=rows.has_tools).encode())
+    in_order = rows.layout.order == "length"
+    settings = axolotl_yaml(has_tools=rows.has_tools, in_order=in_order)
+    write_bytes(folder / "axolotl.yaml", settings.encode())
     return [("axolotl.yaml", None)]
 
 
@@ -315,6 +335,7 @@ def _rows(
                 "path": workspace.relative(each.folder / file.path),
                 "sha256": file.sha256,
                 "rows": file.rows,
+                "layout": file.layout,
             }
             export_id = content_id([row, created_at.isoformat()])
             exports.append({**row, "export_id": export_id, "created_at": created_at})
@@ -352,7 +373,8 @@ def _descriptions(each: _Begun, created_at: datetime, head: Head) -> dict[Path, 
             files.setdefault(str(file["path"]), file)
     listed = [files[path] for path in sorted(files)]
     is_plain, has_tools = each.shape
-    card = cards.dataset_card(facts, listed, is_plain=is_plain, has_tools=has_tools)
+    layout = each.layout
+    card = cards.dataset_card(facts, listed, layout, is_plain=is_plain, has_tools=has_tools)
     is_uniform = is_plain and not has_tools
     manifest = cards.manifest(facts, listed, created_at, head, is_uniform=is_uniform)
     return {folder / "README.md": card.encode(), folder / MANIFEST: json_bytes(manifest)}

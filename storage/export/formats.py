@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
-from selection.data.training_rows import Row, json_line, training_row
+from selection.data.training_rows import Row, RowLayout, json_line, sample_weights, training_row
 from storage.catalog.connection import Connection, faults_explained
 from storage.export.csv_lines import csv_lines
 from storage.files.atomic import (
@@ -41,46 +41,52 @@ _ID_COLUMNS = (
 
 
 class SelectedRows:
-    """The picks of one selection in order of rank, read from the snapshot in batches."""
+    """The picks of one selection, read from the snapshot in batches."""
 
-    def __init__(self, connection: Connection, selection_id: str) -> None:
-        """Read from an open snapshot; nothing is fetched yet."""
+    def __init__(
+        self, connection: Connection, selection_id: str, layout: RowLayout | None = None
+    ) -> None:
+        """Read from an open snapshot; nothing is fetched yet. layout: by rank where none is."""
         self._connection = connection
         self._selection_id = selection_id
+        self.layout = layout or RowLayout()
         self.left_out: dict[str, dict[str, list[str]]] = {}  # file -> reason -> ids; by writers
 
     def contents(self) -> Iterator[Row]:
-        """Rows of {id, messages, tools}; `tools` only where the selection has any."""
-        query = """
-            SELECT p.example_id, x.messages, x.tools FROM pick p JOIN sample x USING (example_id)
+        """Rows of {id, messages, tools} and the layout's; `tools` only where there are any."""
+        query = f"""
+            SELECT p.example_id, p.score, p.rank, x.messages, x.tools
+            FROM pick p JOIN sample x USING (example_id)
             ANTI JOIN forgotten f ON f.example_id = p.example_id
-            WHERE p.selection_id = ? ORDER BY p.rank"""
-        for example_id, messages, tools in self._rows(query):
+            WHERE p.selection_id = ? ORDER BY {self._order}"""
+        for example_id, score, rank, messages, tools in self._rows(query):
             parsed = None if tools is None else json.loads(tools)
-            yield training_row(example_id, json.loads(messages), parsed, has_tools=self.has_tools)
+            row = training_row(example_id, json.loads(messages), parsed, has_tools=self.has_tools)
+            yield row | self._besides(example_id, score, rank)
 
     def preferences(self) -> Iterator[Row]:
         """Rows of `preference_row` of those picks that came as preference data."""
-        query = """
-            SELECT p.example_id, o.raw FROM pick p JOIN selection s USING (selection_id)
+        query = f"""
+            SELECT p.example_id, p.score, p.rank, o.raw
+            FROM pick p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
-            WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY p.rank"""
+            WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY {self._order}"""
         from selection.data.shapes.preference import preference_row  # reads rows: numpy and pyarrow
 
-        for example_id, raw in self._rows(query):
+        for example_id, score, rank, raw in self._rows(query):
             if row := preference_row(example_id, json.loads(raw)):
-                yield row
+                yield row | self._besides(example_id, score, rank)
 
     def originals(self) -> Iterator[str | None]:
         """The raw JSON of each pick's first occurrence."""
-        query = """
+        query = f"""
             SELECT o.raw FROM pick p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
-            WHERE p.selection_id = ? ORDER BY p.rank"""
+            WHERE p.selection_id = ? ORDER BY {self._order}"""
         return (row[0] for row in self._rows(query))
 
     def places(self) -> Iterator[tuple[object, ...]]:
@@ -121,27 +127,78 @@ class SelectedRows:
                 ANTI JOIN forgotten f ON f.example_id = p.example_id WHERE p.selection_id = ?)"""
         return bool(next(self._rows(query))[0])
 
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        """Weight of every pick, forgotten ones among them, so that no other weight changes.
+
+        Raises InputError for a random control.
+        """
+        cursor = self._cursor()
+        query = "SELECT method FROM selection WHERE selection_id = ?"
+        [(method,)] = cursor.execute(query, [self._selection_id]).fetchall()
+        if method in ("random", "length_matched"):
+            raise InputError(
+                "the scores of a random control are drawn; they make no weights",
+                field="column",
+                value="weight",
+                remedy="Leave the column out.",
+            )
+        query = """
+            SELECT example_id, score, coalesce(target, ''), coalesce(reason, '') FROM pick
+            WHERE selection_id = ? ORDER BY rank"""
+        picks = cursor.execute(query, [self._selection_id]).fetchall()
+        ids, scores, targets, reasons = zip(*picks, strict=True) if picks else ((),) * 4
+        weights = sample_weights(scores, targets, reasons, self.layout.temperature)
+        return dict(zip(ids, weights, strict=True))
+
+    def _besides(self, example_id: str, score: float, rank: int) -> Row:
+        """The columns that the layout adds to a row."""
+        values = {"score": score, "rank": rank}
+        return {
+            name: self._weights[example_id] if name == "weight" else values[name]
+            for name in self.layout.columns
+        }
+
+    @property
+    def _order(self) -> str:
+        """SQL of the layout's order; p is `pick`."""
+        keys = {
+            "random": f"sha256('order:{int(self.layout.seed)}:' || p.example_id)",
+            "length": "p.tokens, p.rank",
+        }
+        return keys.get(self.layout.order, "p.rank")
+
     def copy_to(self, parquet: Path) -> None:
         """Write `contents` as columns of a Parquet file."""
-        query = f"COPY ({self._columns()}) TO $2 (FORMAT parquet, COMPRESSION zstd)"
-        self._cursor().execute(query, [self._selection_id, str(parquet)])
+        query = f"COPY ({self._columns()}) TO $path (FORMAT parquet, COMPRESSION zstd)"
+        self._cursor().execute(query, {**self._values(), "path": str(parquet)})
 
     def table(self) -> "pa.Table":
         """The same columns in memory."""
         cursor = self._cursor()
         cursor.execute("SET arrow_lossless_conversion = true")  # JSON stays JSON
-        return cursor.sql(self._columns(), params=[self._selection_id]).to_arrow_table()
+        return cursor.sql(self._columns(), params=self._values()).to_arrow_table()
+
+    def _values(self) -> dict[str, object]:
+        """What `_columns` has a name for."""
+        values: dict[str, object] = {"selection": self._selection_id}
+        if "weight" in self.layout.columns:
+            values |= {"ids": list(self._weights), "weights": list(self._weights.values())}
+        return values
 
     def _columns(self) -> str:
-        """SQL of id, messages and, where there are any, tools; $1 is the selection."""
+        """SQL of id, messages, the layout's columns and, where there are any, tools."""
         plain = """from_json(x.messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]')"""
         messages = plain if self.is_plain else "x.messages::JSON[]"
         tools = ", x.tools::JSON[] AS tools" if self.has_tools else ""
+        besides = "".join(f", {name}" for name in self.layout.columns)
+        weights = "(SELECT unnest($ids) AS example_id, unnest($weights)::DOUBLE AS weight)"
+        join = f"JOIN {weights} USING (example_id)" if "weight" in self.layout.columns else ""
         return f"""
-            SELECT p.example_id AS id, {messages} AS messages{tools}
-            FROM pick p JOIN sample x USING (example_id)
+            SELECT p.example_id AS id, {messages} AS messages{tools}{besides}
+            FROM pick p JOIN sample x USING (example_id) {join}
             ANTI JOIN forgotten f ON f.example_id = p.example_id
-            WHERE p.selection_id = $1 ORDER BY p.rank"""
+            WHERE p.selection_id = $selection ORDER BY {self._order}"""
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         cursor = self._cursor()
@@ -195,7 +252,7 @@ def write_llama_factory(path: Path, rows: SelectedRows) -> tuple[int, dict[str, 
                 if isinstance(row, str):
                     left_out.setdefault(row, []).append(sample["id"])
                     continue
-                file.write(json_line(row))
+                file.write(json_line(row | {name: sample[name] for name in rows.layout.columns}))
                 count += 1
         if not count:
             raise InputError(
@@ -281,7 +338,7 @@ def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
         try:
             disable_progress_bars()
             # A fingerprint of its own would be random, and the folder differ at each export.
-            ids = content_id(table["id"].to_pylist())
+            ids = content_id([*table["id"].to_pylist(), *rows.layout.columns])
             folder.parent.mkdir(parents=True, exist_ok=True)
             Dataset(table, fingerprint=ids).save_to_disk(str(temp))
             for file in sorted(temp.rglob("*")):

@@ -201,14 +201,27 @@ def export(
     out: Annotated[
         str | None, typer.Option(help="Folder or URL; default exports/<selection>.")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="Further column: score, rank or weight (repeatable)."),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Order of the rows: score, random or length.")
+    ] = "score",
+    seed: Annotated[int, typer.Option(help="Of `--order random`.", min=0)] = 0,
+    temperature: Annotated[
+        float, typer.Option(help="Of `--column weight`, in standard deviations of the scores.")
+    ] = 1.0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Write training files of a selection, with a manifest of hashes beside them."""
+    from selection.data.training_rows import RowLayout
     from storage.export.export import export_selection
     from storage.export.upload import copy_to_url
     from storage.queries.lookup import find_selections
 
     root = open_workspace(workspace)
+    layout = RowLayout(tuple(columns or ()), order, seed, temperature)
     rows = find_selections(root, selection)
     if out is not None and len(rows) > 1:
         raise InputError(
@@ -221,7 +234,7 @@ def export(
     folder = None if out is None or url else Path(out).expanduser()
     for row in rows:
         written = export_selection(
-            root, row.selection_id, formats=tuple(formats or ["messages"]), out=folder
+            root, row.selection_id, tuple(formats or ["messages"]), folder, layout
         )
         names = [file.path for file in written.files]
         if url is not None:
