@@ -209,11 +209,14 @@ def test_files_of_scores_plug_in_and_settings_compare_as_yaml(
     lines = [{"id": own_id, "score": int(g)} for own_id, g in zip(pool.ids, grades, strict=True)]
     oracle = write_jsonl(tmp_path / "oracle.jsonl", lines)
     config = tmp_path / "more.yaml"
-    config.write_text("no-idf: {preset: best, ranking: {weights: none}}\n")
+    config.write_text(
+        "no-idf: {preset: best, ranking: {weights: none}}\n"
+        "unique: {preset: best, ranking: {weights: target_unique}}\n"
+    )
     request = request_for(methods=(str(config), "best"), scores={"oracle": str(oracle)})
     found = run_benchmark(request, workspace).measured["instance"]
     assert found["oracle"]["code"]["given"]["ndcg"] == 1.0
-    assert found["no-idf"] != found["best"]
+    assert found["no-idf"] != found["best"] != found["unique"] != found["no-idf"]
     write_jsonl(oracle, lines[1:])
     with pytest.raises(InputError, match="an id has no score"):
         run_benchmark(request, workspace)

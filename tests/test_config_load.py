@@ -61,7 +61,7 @@ def test_a_preset_with_a_pool_runs_by_its_name(name: str) -> None:
         (GOOD + "ranking:\n  wieghts: idf\n", ["line 5", "`ranking.wieghts`", "`weights`"]),
         (
             GOOD + "ranking:\n  weights: tfidf\n",
-            ["line 5", "'tfidf'", "'none' or 'idf'"],
+            ["line 5", "'tfidf'", "'none', 'idf' or 'target_unique'"],
         ),
         (GOOD + "pool: other.jsonl\n", ["line 4", "`pool`", "twice"]),
         (GOOD + "preset: bset\n", ["line 4", "'bset'", "best, paper, demo"]),

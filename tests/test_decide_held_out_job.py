@@ -16,6 +16,7 @@ from flows.config.load import resolve
 from flows.orchestration.run_page import selection_page
 from flows.stages.prepare.inputs import read_targets
 from flows.stages.prepare.render import open_model_input, render_rows
+from selection.core.sparse import from_lists
 from selection.data.messages.normalize import plain_text
 from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import median_interval
@@ -74,11 +75,12 @@ def own_checks(workspace: Workspace, selection_id: object) -> list[dict[str, Any
     return [row for row in rows if row["is_own"]]
 
 
-def weights_of(kind: str, pool: Vectors) -> dict[int, int]:
+def weights_of(kind: str, pool: Vectors, kept: Vectors) -> dict[int, int]:
     """By the tested function of weights."""
     frequency = Counter(latent for vector in pool.values() for latent in vector)
     counts = np.array([frequency[latent] for latent in range(64)])
-    found = latent_weights(kind, counts, len(pool))  # type: ignore[arg-type]
+    exemplars = from_lists(list(kept.values()), 64)
+    found = latent_weights(kind, counts, len(pool), exemplars=exemplars)  # type: ignore[arg-type]
     return dict(enumerate(found.tolist()))
 
 
@@ -93,7 +95,7 @@ def score(how: str, vector: dict[int, int], kept: Vectors, weights: dict[int, in
 
 @pytest.mark.parametrize(
     ("how", "kind"),
-    [("mean", "idf"), ("max", "idf"), ("prototype", "none")],
+    [("mean", "idf"), ("max", "idf"), ("prototype", "none"), ("mean", "target_unique")],
 )
 def test_percentiles_are_what_the_definition_says(run: Any, how: str, kind: str) -> None:
     """Scores by exact fractions, by the exemplars that are not held out."""
@@ -108,7 +110,7 @@ def test_percentiles_are_what_the_definition_says(run: Any, how: str, kind: str)
     vectors = dict(zip(mine, in_order(workspace, mine, exemplars), strict=True))
     for name, row in mine.items():
         kept = {k: v for k, v in vectors.items() if mine[k]["fold"] != row["fold"]}
-        weights = weights_of(kind, pool)
+        weights = weights_of(kind, pool, kept)
         own = float(score(how, vectors[name], kept, weights))
         others = [float(score(how, vector, kept, weights)) for vector in pool.values()]
         below = sum(1.0 if x < own else 0.5 if x == own else 0.0 for x in others)

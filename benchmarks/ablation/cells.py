@@ -115,6 +115,7 @@ CELLS: tuple[Cell, ...] = (
     _ranking("exemplar reduction", "max", exemplar_reduction="max"),
     _ranking("exemplar reduction", "round robin", exemplar_reduction="round_robin"),
     _ranking("weights", "none", weights="none"),
+    _ranking("weights", "share of exemplars less share of pool", weights="target_unique"),
     _ranking("weights", "idf, not in over half the pool", max_document_frequency=0.5),
     _ranking("length", "each sample's brought to one", normalize="l1"),
     _ranking("length", "not normalized", normalize="none"),

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from flows.config.base import Strict
 
-Weights = Literal["none", "idf"]
+Weights = Literal["none", "idf", "target_unique"]
 
 
 class SpaceConfig(Strict):
@@ -102,7 +102,10 @@ class RankingConfig(Strict):
         "mean", description="How several exemplars give a candidate one score."
     )
     weights: Weights = Field(
-        "idf", description="Of latents. idf: inverse document frequency in the pool."
+        "idf",
+        description="Of latents. idf: inverse document frequency in the pool. target_unique: share"
+        " of a target's exemplars that have the latent, less that of the pool, at least 0; every"
+        " target has its own.",
     )
     max_document_frequency: float | None = Field(
         None, gt=0, le=1, description="Latents in a larger share of the pool get weight 0."

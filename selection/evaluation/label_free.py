@@ -16,6 +16,7 @@ from selection.evaluation.bm25 import bm25_of_sets
 from selection.evaluation.held_out import FoldStatistic, folds_of, scores_without, share_above
 from selection.picking.controls import random_scores, seed_of
 from selection.records import SparseRows
+from selection.similarity.kernels.rows import weighted_norms
 from selection.similarity.queries import (
     ExemplarReduction,
     exemplar_queries,
@@ -147,6 +148,8 @@ def _by_similarity(
     advance: Callable[[int], object],
 ) -> dict[str, FoldScores]:
     """Target -> scores by generalized Jaccard, in one pass over the rows."""
+    if ranking.join is not None:
+        return _by_own_weights(ranking, reduction, folds, rows, threads, advance)
     scorers = {
         target: _fold_scorer(ranking, reduction, target, fold_of, threads)
         for target, fold_of in folds.items()
@@ -162,6 +165,42 @@ def _by_similarity(
         for target, scorer in scorers.items():
             scored[target].samples[first : first + len(chunk)] = scorer(joined)
         advance(len(chunk))
+    return scored
+
+
+def _by_own_weights(
+    ranking: RankingInput,
+    reduction: ExemplarReduction,
+    folds: Folds,
+    rows: NDArray[np.int64],
+    threads: int,
+    advance: Callable[[int], object],
+) -> dict[str, FoldScores]:
+    """Target -> scores where the weights, too, are those of the exemplars outside a fold."""
+    by_score: ExemplarReduction = "max" if reduction == "round_robin" else reduction
+    scored = {
+        target: FoldScores(np.zeros((len(rows), int(each.max()) + 1)), np.zeros(len(each)))
+        for target, each in folds.items()
+    }
+    scorers = {}
+    for target, fold_of in folds.items():
+        for fold in range(int(fold_of.max()) + 1):
+            own = ranking.by(target, np.flatnonzero(fold_of != fold))
+            exemplars, weights = own.exemplars[target].rows, own.spaces.weights
+            # Without the held-out ones, another may be left with nothing that the pool lacks.
+            kept = take(exemplars, np.flatnonzero(weighted_norms(exemplars, weights) > 0))
+            queries = exemplar_queries(kept, weights, by_score)
+            held = np.flatnonzero(fold_of == fold)
+            parts = [take(part, held) for part in ranking.parts[target]]
+            scored[target].held_out[held] = score(own.spaces.rows(parts), queries)
+            scorers[target, fold] = own.spaces, queries
+    for first in range(0, len(rows), BLOCK):
+        chunk = slice(first, first + BLOCK)
+        parts = ranking.vectors.gather(rows[chunk])
+        for (target, fold), (spaces, queries) in scorers.items():
+            scores = score(spaces.rows(parts), queries, threads=threads)
+            scored[target].samples[chunk, fold] = scores
+        advance(len(parts[0]))
     return scored
 
 

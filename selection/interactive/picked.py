@@ -94,7 +94,7 @@ class Selected:
         Contributions of a pair add up to the numerator of its similarity.
         """
         number = self.ids.index(pick) if isinstance(pick, str) else pick
-        given, target = self.ranked.input, self.ranked.target
+        given, target = self.ranked.input.of(self.ranked.target), self.ranked.target
         parts = [part.gather(self.rows[[number]]) for part in given.vectors.parts]
         table = explain_pairs(
             given.spaces.rows(parts),

@@ -24,7 +24,7 @@ from selection.records import Ranking
 from selection.similarity.queries import ExemplarReduction
 from selection.similarity.ranking_input import RankingInput, ranking_input
 from selection.similarity.sources import MemoryVectors, PoolSpaces
-from selection.similarity.spaces import Normalize, SpaceRule, join_spaces
+from selection.similarity.spaces import Normalize, SpaceRule, join_for_targets
 from selection.similarity.weights import Weighting, document_frequencies
 
 
@@ -33,7 +33,7 @@ class RankingRules:
     """How samples are ranked; names and defaults are those of the config with preset `best`.
 
     exemplar_reduction: how the similarities to several exemplars become one score.
-    weights:            of latents: none, or inverse document frequency.
+    weights:            of latents: none, inverse document frequency, or target_unique.
     space_weights:      of each space as a whole; None counts all alike.
     max_document_frequency: latents in a larger share of the samples get weight 0.
     normalize:          none, l1 or pool; see `join_spaces`.
@@ -107,7 +107,7 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
     spaces = PoolSpaces(vectors.names, tuple(MemoryVectors(rows) for rows in vectors.rows))
     counts, has_column = document_frequencies(spaces)
     weights = rules.space_weights or [1] * len(vectors.names)
-    joined = join_spaces(
+    joined, join = join_for_targets(
         [
             SpaceRule(name, rules.weights, weight)
             for name, weight in zip(vectors.names, weights, strict=True)
@@ -123,6 +123,7 @@ def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: Ranki
         {target: exemplars.samples.ids},
         {target: exemplars.rows},
         vectors.spaces.index("sae"),
+        join,
     )
     contaminated, unsearched = _search_items(vectors.samples, exemplars.samples, rules)
     left = _eligible_after_rendering(promised, vectors, contaminated, rules, has_column)

@@ -86,7 +86,8 @@ def exemplar_queries(
         if np.diff(exemplars.indptr)[empty[0]]:
             raise InputError(
                 f"exemplar {empty[0] + 1} of {m} has only latents of weight 0",
-                remedy="Raise `ranking.max_document_frequency`, or remove the exemplar.",
+                remedy="Raise `ranking.max_document_frequency`, take other `ranking.weights`, or"
+                " remove the exemplar.",
             )
         raise InputError(
             f"{empty.size} of {m} exemplars have an empty vector (first: number {empty[0] + 1})",

@@ -18,7 +18,7 @@ from selection.similarity.queries import (
 )
 from selection.similarity.scorer import Scorer
 from selection.similarity.sources import PoolSpaces, ignore
-from selection.similarity.spaces import JoinedSpaces
+from selection.similarity.spaces import JoinedSpaces, JoinForTarget
 from selection.similarity.weights import SpaceCounts
 
 _CHUNK = 4096  # rows that are compared with all exemplars of a target at once
@@ -30,12 +30,16 @@ Scores = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class PoolScorer:
-    """Scores a pool for every target; it can be sent to another process."""
+    """Scores a pool for every target; it can be sent to another process.
+
+    apart: a scorer for each target, where each has weights of its own.
+    """
 
     spaces: JoinedSpaces
     queries: Mapping[str, ExemplarQueries]
     reduction: ExemplarReduction
     threads: int = 1
+    apart: tuple["PoolScorer", ...] = ()
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -43,10 +47,13 @@ class PoolScorer:
 
     def with_threads(self, threads: int) -> "PoolScorer":
         """The same for another number of threads."""
-        return replace(self, threads=threads)
+        apart = tuple(each.with_threads(threads) for each in self.apart)
+        return replace(self, threads=threads, apart=apart)
 
     def block(self, parts: Sequence[SparseRows]) -> Scores:
         """Scores of n vectors, given in every space."""
+        if self.apart:
+            return {name: own for each in self.apart for name, own in each.block(parts).items()}
         rows = self.spaces.rows(parts)
         if self.reduction == "round_robin":
             return {
@@ -102,6 +109,8 @@ class RankingInput:
     shares:    (n_columns,) share of the pool's examples that have each column.
     own:       number of the space of the run's own SAE; near-duplicates and diversity are judged
                in it alone.
+    join:      for `of`, where every target has weights of its own; `spaces` and `exemplars` then
+               have those of idf.
     """
 
     vectors: PoolSpaces
@@ -110,6 +119,24 @@ class RankingInput:
     exemplars: Mapping[str, Exemplars]
     shares: NDArray[np.float64]
     own: int = 0
+    join: JoinForTarget | None = None
+
+    def of(self, target: str) -> "RankingInput":
+        """What candidates are scored with for one target: with the weights of its own, if any."""
+        if self.join is None:
+            return self
+        return self.by(target, np.arange(len(self.exemplars[target].rows)))
+
+    def by(self, target: str, kept: NDArray[np.int64]) -> "RankingInput":
+        """The same as if a target had only some of its exemplars, and its weights came from them.
+
+        kept: positions of exemplars.
+        """
+        parts = tuple(take(part, kept) for part in self.parts[target])
+        spaces = self.spaces if self.join is None else self.join(parts)
+        exemplars = Exemplars(target, self.exemplars[target].ids[kept], spaces.rows(parts))
+        own = {target: parts}, {target: exemplars}
+        return replace(self, spaces=spaces, parts=own[0], exemplars=own[1], join=None)
 
     def joined(self, rows: NDArray[np.int64]) -> SparseRows:
         """Vectors of a few pool rows in the joined spaces, in their order."""
@@ -136,8 +163,9 @@ class RankingInput:
 
         Raises InputError where exemplars have no weight, or the sums would not fit 64 bits.
         """
+        own = self.of(target)
         try:
-            return exemplar_queries(self.exemplars[target].rows, self.spaces.weights, reduction)
+            return exemplar_queries(own.exemplars[target].rows, own.spaces.weights, reduction)
         except InputError as error:
             raise InputError(error.problem, field=target, remedy=error.remedy) from None
         except OverflowError as error:
@@ -151,9 +179,10 @@ class RankingInput:
         self, target: str, rows: NDArray[np.int64], least: float
     ) -> Iterator[tuple[int, int, float]]:
         """(position in `rows`, nearest exemplar, similarity) of pool rows at least this similar."""
-        queries = self.queries(target, "max")
+        own = self.of(target)
+        queries = own.queries(target, "max")
         for first in range(0, len(rows), _CHUNK):
-            scores, _ = score_each(self.joined(rows[first : first + _CHUNK]), queries)
+            scores, _ = score_each(own.joined(rows[first : first + _CHUNK]), queries)
             for i in np.flatnonzero(scores.max(axis=1) >= least).tolist():
                 nearest = int(scores[i].argmax())
                 yield first + i, nearest, float(scores[i, nearest])
@@ -161,7 +190,13 @@ class RankingInput:
     def scorer(self, reduction: ExemplarReduction, threads: int = 1) -> PoolScorer:
         """Scores candidates for every target under one reduction."""
         queries = {target: self.queries(target, reduction) for target in self.exemplars}
-        return PoolScorer(self.spaces, queries, reduction, threads)
+        if self.join is None:
+            return PoolScorer(self.spaces, queries, reduction, threads)
+        apart = tuple(
+            PoolScorer(self.of(target).spaces, {target: own}, reduction, threads)
+            for target, own in queries.items()
+        )
+        return PoolScorer(self.spaces, queries, reduction, threads, apart)
 
 
 def ranking_input(
@@ -171,17 +206,19 @@ def ranking_input(
     ids: Mapping[str, NDArray[np.str_]],
     parts: Mapping[str, Sequence[SparseRows]],
     own: int = 0,
+    join: JoinForTarget | None = None,
 ) -> RankingInput:
     """Join the exemplars' vectors as those of the pool are joined.
 
     ids, parts: target -> (m,) ids of its exemplars, and their vectors in every space.
+    join: as in `RankingInput`.
     """
     exemplars = {
         target: Exemplars(target, ids[target], spaces.rows(each)) for target, each in parts.items()
     }
     shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
     in_spaces = {target: tuple(each) for target, each in parts.items()}
-    return RankingInput(vectors, spaces, in_spaces, exemplars, shares, own)
+    return RankingInput(vectors, spaces, in_spaces, exemplars, shares, own, join)
 
 
 def merge_scores(scores: Scores, more: Scores) -> None:

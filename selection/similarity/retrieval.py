@@ -43,10 +43,10 @@ def retrieve(
 
     index: of the own space's vectors; queries are weighted as the ranking weights them.
     """
-    source, weights = ranking.vectors.parts[ranking.own], ranking.own_weights
+    source = ranking.vectors.parts[ranking.own]
     retrieved = np.zeros(source.n_vectors, np.bool_)
-    for parts in ranking.parts.values():
-        exemplars = parts[ranking.own]
+    for target, parts in ranking.parts.items():
+        exemplars, weights = parts[ranking.own], ranking.of(target).own_weights
         queries = concatenate([exemplars, _sum_of(exemplars)])
         near = search(
             index,

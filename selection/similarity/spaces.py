@@ -9,8 +9,9 @@ Integers throughout.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,9 @@ from selection.similarity.kernels.rows import RowArrays, row_arrays, value_at
 from selection.similarity.weights import SpaceCounts, Weighting, latent_weights, mean_norm
 
 Normalize = Literal["none", "l1", "pool"]
+
+JoinForTarget = Callable[[Sequence[SparseRows]], "JoinedSpaces"]
+"""Exemplars of one target in every space -> the spaces, with the weights of that target."""
 
 COLUMN_WEIGHT_LIMIT = 1 << 26  # weight x 16-bit value x 2^20 stays below 2^62.
 SPACE_WEIGHT_LIMIT = 1000
@@ -155,25 +159,49 @@ def join_spaces(
     *,
     normalize: Normalize = "none",
     max_document_frequency: float | None = None,
+    exemplars: Sequence[SparseRows] | None = None,
 ) -> JoinedSpaces:
-    """The spaces as one, with the weights of their columns, for every target task.
+    """The spaces as one, with the weights of their columns, for every target task or for one.
 
     counts: `document_frequencies` of the pool, one a space.
     normalize: "l1" scales each space of a vector to one L1 norm; "pool" divides it by the space's
     mean norm over the pool, so that a larger vector stays larger.
     max_document_frequency: columns in a larger share of the examples get weight 0.
+    exemplars: of one target task, in every space, for weights of its own.
     """
     spaces = []
-    for rule, counted in zip(rules, counts, strict=True):
+    of_target: Sequence[SparseRows | None] = exemplars or [None] * len(rules)
+    for rule, counted, own in zip(rules, counts, of_target, strict=True):
         weights = latent_weights(
             rule.weighting,
             counted.frequency,
             counted.n,
             max_document_frequency=max_document_frequency,
+            exemplars=own,
         )
         norm = mean_norm(weights, counted) if normalize == "pool" else 0
         spaces.append(Space(rule.name, weights, rule.weight, mean_norm=norm))
     return JoinedSpaces(spaces, normalize=normalize != "none")
+
+
+def join_for_targets(
+    rules: Sequence[SpaceRule],
+    counts: Sequence[SpaceCounts],
+    *,
+    normalize: Normalize = "none",
+    max_document_frequency: float | None = None,
+) -> tuple[JoinedSpaces, JoinForTarget | None]:
+    """The spaces as `join_spaces` joins them, and how for one target, where targets weigh apart."""
+    join = partial(
+        join_spaces,
+        rules,
+        counts,
+        normalize=normalize,
+        max_document_frequency=max_document_frequency,
+    )
+    if all(rule.weighting != "target_unique" for rule in rules):
+        return join(), None
+    return join(), lambda exemplars: join(exemplars=exemplars)
 
 
 @njit(nogil=True, cache=True)

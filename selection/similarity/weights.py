@@ -15,7 +15,10 @@ from selection.core.sparse import document_frequency
 from selection.records import SparseRows
 from selection.similarity.sources import PoolSpaces, ignore
 
-Weighting = Literal["none", "idf"]
+Weighting = Literal["none", "idf", "target_unique"]
+"""none: all alike. idf: rarity in the pool. target_unique: how much more often the exemplars of one
+target task have a latent than the pool; every target has its own weights.
+"""
 
 WEIGHT_ONE = 1 << 10
 """The integer that stands for a weight of 1."""
@@ -99,19 +102,41 @@ def idf_weights(frequencies: NDArray[np.int64], n_documents: int) -> NDArray[np.
     return np.maximum(weights, 1)[position]
 
 
+def target_unique_weights(
+    exemplars: SparseRows, frequencies: NDArray[np.int64], n_documents: int
+) -> NDArray[np.int64]:
+    """Share of the exemplars that have a latent, less that of the pool: max(0, k / m - df / n).
+
+    k of m exemplars and df of n documents have it. After the codes that positive examples have and
+    negative ones do not (O'Neill and Bui, arXiv 2405.12522), by degrees: of a random draw of pool
+    samples as negative examples, df / n is the share to expect, so nothing is drawn.
+    Returns (n_latents,) int64 multiples of 2^-10, rounded half up; 0 where the exemplars have a
+    latent no more often than the pool.
+    """
+    m, n = len(exemplars), max(n_documents, 1)
+    if exemplars.n_latents != len(frequencies):
+        raise ValueError(f"{len(frequencies)} frequencies of {exemplars.n_latents} latents")
+    above = np.maximum(document_frequency(exemplars) * n - frequencies * m, 0)
+    return np.asarray((2 * WEIGHT_ONE * above + m * n) // (2 * m * n), np.int64)
+
+
 def latent_weights(
     weighting: Weighting,
     frequencies: NDArray[np.int64],
     n_documents: int,
     *,
     max_document_frequency: float | None = None,
+    exemplars: SparseRows | None = None,
 ) -> NDArray[np.int64]:
     """The weights of one space.
 
     max_document_frequency: latents in a larger share of the documents get weight 0.
+    exemplars: of a target task, for "target_unique"; without them it is idf.
     """
     weights = unit_weights(len(frequencies))
-    if weighting == "idf":
+    if weighting == "target_unique" and exemplars is not None:
+        weights = target_unique_weights(exemplars, frequencies, n_documents)
+    elif weighting != "none":
         weights = idf_weights(frequencies, n_documents)
     if max_document_frequency is not None:
         too_common = frequencies > max_document_frequency * n_documents

@@ -51,7 +51,8 @@ TERMS = {
     "target": ("target task", "What the model that will be trained should do well."),
     "token_aggregate": ("token aggregate", "How the latents of a sample's tokens become one vector:"
         " mean, sum or maximum."),
-    "weights": ("weights", "What a latent counts in the similarity: all the same (none) or"
-        " its rarity in the pool (idf)."),
+    "weights": ("weights", "What a latent counts in the similarity: all the same (none),"
+        " its rarity in the pool (idf), or how much more of the target's exemplars have it than of"
+        " the pool (target_unique)."),
 }  # fmt: skip
 """Id -> (term, what it means), in alphabetical order of the ids."""

@@ -38,10 +38,10 @@ def explanations(material: Material, decided: Selection, top: pa.Table) -> dict[
 def target_latent_rows(material: Material) -> list[Row]:
     """What the exemplars of each target task are made of: rows of target_latent."""
     rows: list[Row] = []
-    ranking = material.given.ranking
-    for name, exemplars in ranking.exemplars.items():
+    for name in material.given.ranking.exemplars:
+        ranking = material.given.ranking.of(name)
         columns, shares, counts = typical_latents(
-            exemplars.rows, ranking.spaces.weights, ranking.shares, TARGET_LATENTS
+            ranking.exemplars[name].rows, ranking.spaces.weights, ranking.shares, TARGET_LATENTS
         )
         spaces, latents = ranking.spaces.locate(columns)
         values = (spaces, latents, shares, counts, ranking.shares[columns])
@@ -65,7 +65,7 @@ def target_latent_rows(material: Material) -> list[Row]:
 
 
 def _tables(material: Material, target: str, vectors: list[SparseRows]) -> dict[str, pa.Table]:
-    config, ranking = material.config, material.given.ranking
+    config, ranking = material.config, material.given.ranking.of(target)
     rows, exemplars = ranking.spaces.rows(vectors), ranking.exemplars[target].rows
     weights = ranking.spaces.weights
     why = explain_pairs(

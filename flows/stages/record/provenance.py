@@ -159,8 +159,11 @@ def artifact_rows(material: Material) -> list[Row]:
             units = {shard.folder.name: shard.sha256 for shard in part.shards.shards}
             counted = content_id(units, 64)
             rows.append(("represent", f"shards/{source.shards_id}", counted, f"pools/{pool_id}"))
-    weights = material.given.ranking.spaces.sha256()
-    rows.append(("rank", "weights", weights, f"shards/{shards}"))
+    ranking = material.given.ranking
+    rows.append(("rank", "weights", ranking.spaces.sha256(), f"shards/{shards}"))
+    if ranking.join is not None:
+        hashes = {name: ranking.of(name).spaces.sha256() for name in material.targets}
+        rows += [("rank", f"weights of {name}", each, "weights") for name, each in hashes.items()]
     for decided in material.decided:
         top = material.top_of(decided)
         picked = content_id([top["example_id"].to_pylist(), top["score"].to_pylist()], 64)

@@ -26,7 +26,7 @@ from selection.rendering.renderer import render_key
 from selection.representation.lexical import VERSION, lexical_report, lexical_rows, lexical_terms
 from selection.similarity.ranking_input import RankingInput, ranking_input
 from selection.similarity.sources import PoolSpaces, VectorMask, VectorNumbers
-from selection.similarity.spaces import SpaceRule, join_spaces
+from selection.similarity.spaces import SpaceRule, join_for_targets
 from selection.similarity.weights import document_frequencies
 from storage.files.leases import run_once
 from storage.pools.renderings import RenderedPool, first_of_each
@@ -225,7 +225,7 @@ def ranking_input_of(
         SpaceRule(source.name, source.settings.weights or ranking.weights, source.settings.weight)
         for source in vectors.sources
     ]
-    spaces = join_spaces(
+    spaces, join = join_for_targets(
         rules,
         counts,
         normalize=ranking.normalize,
@@ -233,7 +233,8 @@ def ranking_input_of(
     )
     parts, terms = _exemplars_in_spaces(config, vectors, targets)
     ids = {name: exemplars.ids for name, (_, exemplars) in targets.items()}
-    return ranking_input(vectors, spaces, counts, ids, parts, vectors.own), terms, has_column
+    given = ranking_input(vectors, spaces, counts, ids, parts, vectors.own, join)
+    return given, terms, has_column
 
 
 def _exemplars_in_spaces(
