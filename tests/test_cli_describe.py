@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from flows.cli.saes import describe_from_config
+from flows.cli.saes import describe_from_config, import_from_config
 from flows.config.jobs import VectorJob
 from flows.stages.describe import describe_latents
 from selection.core.errors import InputError
 from selection.sae.formats.load import load_sae
 from selection.sae.interpret.latents_file import SCHEMA, read_about, read_descriptions
-from storage.files.workspace import open_workspace
+from storage.files.workspace import EXPLANATIONS, open_workspace
 from tests.tiny_model import TINY_N_LATENTS
 
 
@@ -62,6 +62,32 @@ def test_latents_are_described_on_the_pool_and_kept_for_the_catalog(
     for latent in (TINY_N_LATENTS, -1):
         with pytest.raises(InputError, match=rf"no such latent.*0 to {TINY_N_LATENTS - 1}"):
             describe_from_config(str(path), tmp_path / "w", 50, [latent])
+
+
+def test_explanations_by_others_are_kept_for_the_saes_hash_and_shown(
+    tiny_pool_path: Path, tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path, root = tmp_path / "c.yaml", tmp_path / "w"
+    path.write_text(yaml.safe_dump(job(tiny_pool_path, tiny_model_dir, tiny_sae_dir)))
+    folder = tmp_path / "explanations"
+    folder.mkdir()
+    for latent in range(TINY_N_LATENTS):
+        (folder / f"layers.2_latent{latent}.txt").write_text(f'"about {latent}"')
+    import_from_config(str(path), root, folder, {"--delphi": None})
+    shown = capsys.readouterr().out
+    assert f"{TINY_N_LATENTS} latents explained by delphi, 0 with a score." in shown
+    assert 'latent 3  "about 3" (delphi)' in shown
+    info = load_sae(tiny_sae_dir).info
+    table = pq.read_table(open_workspace(root).described(info.sae_id) / EXPLANATIONS)
+    assert table["sae"].unique().to_pylist() == [info.sha256]
+    describe_from_config(str(path), root, 50, [])
+    assert '    "about ' in capsys.readouterr().out
+    (folder / f"layers.2_latent{TINY_N_LATENTS}.txt").write_text('"beyond"')
+    with pytest.raises(InputError, match=f"latent{TINY_N_LATENTS}.txt: `latent`"):
+        import_from_config(str(path), root, folder, {})
+    with pytest.raises(InputError, match=r"--delphi.*does not go with --import"):
+        import_from_config(str(path), root, folder, {"--delphi": tmp_path})
 
 
 def test_an_sae_that_is_not_trained_yet_cannot_be_described(

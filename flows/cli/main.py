@@ -203,10 +203,21 @@ def describe(
         int | None,
         typer.Option(help="Tokens per example in that cache (default: 32).", min=1, max=8192),
     ] = None,
+    imported: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            help="Instead: explanations by others, a folder of delphi or an export of Neuronpedia.",
+        ),
+    ] = None,
 ) -> None:
     """Describe an SAE's latents without a language model: tokens, examples, lens, facets."""
-    from flows.cli.saes import describe_from_config
+    from flows.cli.saes import describe_from_config, import_from_config
 
+    if imported is not None:
+        others = {"--delphi": delphi, "--delphi-window": delphi_window, "--latent": latent}
+        import_from_config(config, workspace, imported, others)
+        return
     describe_from_config(config, workspace, samples, latent or [], delphi, delphi_window)
 
 

@@ -13,8 +13,9 @@ from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.terminal import one_line, say
 from selection.core.errors import InputError
 from selection.sae.formats.load import read_sae_info
+from selection.sae.interpret.latents_file import explanation_words
 from storage.export.delphi import WINDOW
-from storage.files.workspace import open_workspace
+from storage.files.workspace import EXPLANATIONS, open_workspace
 
 _SHOWN = 10
 
@@ -48,6 +49,7 @@ def describe_from_config(
         say(f"delphi's LatentDataset reads {delphi} with example_ctx_len={window}.\n")
     rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
     known = {row["latent"]: row for row in rows}
+    explained = explanation_words(file.with_name(EXPLANATIONS))
     missing = [latent for latent in latents if latent not in known]
     if missing:
         raise InputError(
@@ -58,10 +60,34 @@ def describe_from_config(
         )
     leaning = sorted(rows, key=lambda row: -max((f["lift"] for f in row["facets"]), default=0.0))
     for row in [known[latent] for latent in latents] or leaning[:_SHOWN]:
-        for line in lines_of(row):
+        for line in [*lines_of(row), *(f"    {each}" for each in explained.get(row["latent"], ()))]:
             say(line)
     say(f"\n{len(rows):,} latents in {file}; the next run shows them in `saelect why` and reports.")
     say("These are hints, not explanations.")
+
+
+def import_from_config(
+    config_name: str, workspace: Path, path: Path, others: Mapping[str, object]
+) -> None:
+    """Keep explanations that others wrote, and say what was read and what was left out.
+
+    others: options that do not go with it, as they were given.
+    """
+    for name, value in others.items():
+        if value:
+            remedy = "Leave it out: nothing is described or written for delphi beside an import."
+            raise InputError("does not go with --import", field=name, remedy=remedy)
+    config, home = load_vector_job(config_name), open_workspace(workspace)
+    from flows.stages.describe import import_explanations
+
+    read = import_explanations(config, home, path)
+    n_scored = sum(each.score is not None for each in read.of_latent.values())
+    say(f"{len(read.of_latent):,} latents explained by {read.source}, {n_scored:,} with a score.")
+    for what, n in sorted(read.left_out.items()):
+        say(f"  left out: {n:,} {what}")
+    for latent, each in sorted(read.of_latent.items())[:_SHOWN]:
+        say(f"latent {latent}  {each.words(read.source)}")
+    say("`saelect why` and reports show them. They are hints, not explanations.")
 
 
 def lines_of(row: Mapping[str, Any]) -> list[str]:

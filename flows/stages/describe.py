@@ -12,14 +12,16 @@ from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render
 from flows.stages.represent.representer import Representer, representer_in
 from flows.stages.represent.sae import existing_sae
-from flows.stages.session import session_of
+from flows.stages.session import Session, session_of
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
+from selection.models.hookpoints import hookpoint_of
 from selection.records import Rendered
-from selection.sae.interpret.latents_file import FILE, write_latents
+from selection.sae.interpret.explanations import Dictionary, Explanations, read_explanations
+from selection.sae.interpret.latents_file import FILE, add_explanations, write_latents
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically
-from storage.files.workspace import Workspace
+from storage.files.workspace import EXPLANATIONS, Workspace
 
 if TYPE_CHECKING:
     from selection.sae.interpret.statistics import LatentProfile
@@ -49,7 +51,7 @@ def describe_latents(
     """
     if delphi is not None:
         ensure_unused(delphi)
-    representer = _representer(config, workspace, latents)
+    representer = _representer(session_of(config, workspace), latents)
     pool = prepare(config, workspace)
     rendered = render(workspace, pool, representer.model_input)
     rows = rendered.first_usable(n_samples)
@@ -70,9 +72,26 @@ def describe_latents(
     return file
 
 
-def _representer(config: VectorJob, workspace: Workspace, latents: Sequence[int]) -> Representer:
+def import_explanations(config: VectorJob, workspace: Workspace, path: Path) -> Explanations:
+    """Keep what others wrote about the SAE's latents; it replaces what is there of that source.
+
+    path: see `read_explanations`. Needs no weights where the SAE's hash is remembered. Raises
+    InputError for what is not of this SAE, and keeps nothing then.
+    """
+    representer = _representer(session_of(config, workspace), ())
+    info = representer.sae.info
+    own = hookpoint_of(info.hookpoint)
+    hookpoints = [representer.model_input.hookpoint, *([own] if own else [])]
+    read = read_explanations(path, Dictionary(hookpoints, info.num_latents))
+    file = workspace.described(info.sae_id) / EXPLANATIONS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = str(info.sha256)
+    write_atomically(file, lambda temp: add_explanations(file, temp, read, sha256))
+    return read
+
+
+def _representer(session: Session, latents: Sequence[int]) -> Representer:
     """The config's, with an SAE that is there and has these latents. Raises InputError."""
-    session = session_of(config, workspace)
     sae = existing_sae(session)
     if sae is None:
         raise InputError(

@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 def open_snapshot(workspace: Workspace) -> Iterator[Connection]:
     """Read the published snapshot; its tables and views are found without a prefix.
 
-    Where only the snapshot is missing, the catalog itself is read. Raises InputError when nothing
-    has been recorded yet or the file is not readable.
+    Where only the snapshot is missing, the catalog itself is read. So is `hint`, a view like
+    `latent_description` with what others wrote about latents (`saelect describe --import`) in its
+    place. Raises InputError when nothing has been recorded yet or the file is not readable.
     """
     path = workspace.snapshot if workspace.snapshot.exists() else workspace.catalog
     if not path.exists():
@@ -44,7 +45,31 @@ def open_snapshot(workspace: Workspace) -> Iterator[Connection]:
             remedy="Run `saelect demo` or `saelect run CONFIG` first, or name another --workspace.",
         )
     with open_to_read(path) as connection:
+        _make_hints(connection, workspace)
         yield connection
+
+
+_HINT = """
+CREATE OR REPLACE TEMP VIEW hint AS
+SELECT sae, latent, coalesce(e.words, d.description) AS description
+FROM latent_description d FULL JOIN (
+    SELECT sae, latent, string_agg(description, '; ' ORDER BY source) AS words
+    FROM read_parquet([{files}]) GROUP BY ALL) e USING (sae, latent)"""
+
+
+def _make_hints(connection: Connection, workspace: Workspace) -> None:
+    """Files that cannot be read are left out with a warning: they are no part of the catalog."""
+    connection.execute("CREATE TEMP VIEW hint AS FROM latent_description")
+    files = workspace.explanations()
+    if files:
+        try:
+            connection.execute(_HINT.format(files=", ".join(quoted(str(each)) for each in files)))
+        except DatabaseError as error:
+            log.warning(
+                "explanations in %s are not shown (%s): import them again",
+                files[0].parent.parent,
+                first_line(error),
+            )
 
 
 @contextmanager

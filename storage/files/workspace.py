@@ -23,6 +23,9 @@ FORMAT = 1
 
 ENVIRONMENT_VARIABLE = "SAELECT_WORKSPACE"
 DEFAULT = "workspace"
+EXPLANATIONS = "explanations.parquet"
+"""What others wrote about the latents of an SAE, in the folder of its descriptions."""
+
 MOST_NAME_BYTES = 100  # two of them, and what a temporary file adds, stay below 255
 _MARK = "workspace.json"
 _DAY_S = 86_400.0
@@ -71,6 +74,10 @@ class Workspace:
     def described(self, sae_id: str) -> Path:
         """Folder of the descriptions of an SAE's latents, wherever its weights are."""
         return self.saes / "described" / sae_id
+
+    def explanations(self) -> list[Path]:
+        """Files of what others wrote about the latents of SAEs."""
+        return sorted(self.saes.glob(f"described/*/{EXPLANATIONS}"))
 
     @property
     def model_checks(self) -> Path:

@@ -26,11 +26,11 @@ _SHOWN = 8
 
 
 def described(row: str) -> str:
-    """SQL that joins the description of a latent as `d`, where its SAE and hookpoint have one.
+    """SQL that joins the hint at a latent as `d`, where its SAE and hookpoint have one.
 
     row: alias of a table with columns latent and space; the run has to be there as `r`.
     """
-    return f"""LEFT JOIN latent_description d ON d.sae = r.sae_sha256 AND d.latent = {row}.latent
+    return f"""LEFT JOIN hint d ON d.sae = r.sae_sha256 AND d.latent = {row}.latent
     AND ({row}.space = r.hookpoint OR starts_with({row}.space, r.hookpoint || '/'))"""
 
 

@@ -1,19 +1,23 @@
 """Descriptions of an SAE's latents beside its weights: `latents.parquet`.
 
 A row a latent that was seen to fire; the file's metadata names the SAE by its hash, so that a file
-left over from other weights is never shown. Descriptions are hints.
+left over from other weights is never shown. Descriptions are hints. What others wrote about the
+latents is kept in a file of its own, `explanations.parquet`, so that either can be made again.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selection.core.errors import InputError
 from selection.core.json_text import parsed
+from selection.sae.interpret.explanations import Explanations
 
 FILE = "latents.parquet"
 _KEY = b"saelect"
@@ -107,3 +111,43 @@ def read_descriptions(folder: Path, sae_sha256: str | None) -> dict[int, str]:
     with _damage_explained(file):
         table = pq.read_table(file, columns=["latent", "description"])
     return dict(zip(table["latent"].to_pylist(), table["description"].to_pylist(), strict=True))
+
+
+EXPLANATION_SCHEMA = pa.schema(
+    [
+        ("sae", pa.string()),  # SHA-256 of the SAE
+        ("latent", pa.int64()),
+        ("source", pa.string()),  # delphi or neuronpedia
+        ("text", pa.string()),
+        ("explainer", pa.string()),  # the model that wrote it, where named
+        ("scorer", pa.string()),
+        ("score", pa.float64()),
+        ("description", pa.string()),  # all of it in one line, for people
+    ]
+)
+
+
+def add_explanations(old: Path, new: Path, read: Explanations, sae_sha256: str) -> None:
+    """Write what is in a file, if it is there, with the explanations of one source replaced."""
+    rows = [
+        {**asdict(each), "sae": sae_sha256, "latent": latent, "source": read.source}
+        | {"description": each.words(read.source)}
+        for latent, each in sorted(read.of_latent.items())
+    ]
+    table = pa.Table.from_pylist(rows, schema=EXPLANATION_SCHEMA)
+    if old.is_file():
+        with _damage_explained(old):
+            kept = pq.read_table(old, schema=EXPLANATION_SCHEMA)
+        table = pa.concat_tables([kept.filter(pc.field("source") != read.source), table])
+    pq.write_table(table.sort_by([("latent", "ascending"), ("source", "ascending")]), new)
+
+
+def explanation_words(file: Path) -> dict[int, list[str]]:
+    """Explanations by latent, in words; empty where nothing was imported."""
+    words: dict[int, list[str]] = {}
+    if file.is_file():
+        with _damage_explained(file):
+            table = pq.read_table(file, columns=["latent", "description"])
+        for latent, text in zip(*table.to_pydict().values(), strict=True):
+            words.setdefault(latent, []).append(text)
+    return words
