@@ -189,8 +189,8 @@ def _neuronpedia(files: Sequence[Path], sae: Dictionary) -> Explanations:
                 if not isinstance(described, str | None):
                     raise _broken("a description is a text", file, line, described)
                 explainer = _clean(each.get("explanationModelName") or "", 60) or None
-                text, scored = _clean(described or "", MOST_CHARACTERS), _best(each.get("scores"))
-                read.add(latent, Explanation(text, explainer, *scored))
+                shown, scored = _clean(described or "", MOST_CHARACTERS), _best(each.get("scores"))
+                read.add(latent, Explanation(shown, explainer, *scored))
     return read
 
 
