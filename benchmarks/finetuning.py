@@ -148,11 +148,12 @@ def svg(plots: Sequence[Plot]) -> str:
         x, y = width * (number % _COLUMNS) + 22, height * (number // _COLUMNS) + 12
         parts += [f'<g transform="translate({x} {y})">', *_plot(plot), "</g>"]
     for number, line in enumerate(plots[0].lines if plots else []):
-        x, y = 6 + number * (width * _COLUMNS - 6) / len(plots[0].lines), height * rows + 8
+        across = 6 + number * (width * _COLUMNS - 6) / len(plots[0].lines)
+        y = height * rows + 8
         dash = ' stroke-dasharray="2 1"' if line.is_dashed else ""
         parts.append(
-            f'<path d="M{x:.1f} {y - 1.5} h6" stroke="{line.color}"{dash}/>'
-            f'<text x="{x + 7:.1f}" y="{y}">{html.escape(line.arm)}</text>'
+            f'<path d="M{across:.1f} {y - 1.5} h6" stroke="{line.color}"{dash}/>'
+            f'<text x="{across + 7:.1f}" y="{y}">{html.escape(line.arm)}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
