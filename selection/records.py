@@ -192,6 +192,7 @@ class PickReason(StrEnum):
     INCLUDED = "included"  # on the list of examples always to take
     FLOOR = "floor"  # a place kept for a floor
     DIVERSITY = "diversity"  # unlike what was chosen before; its score alone would not do
+    REPLAY = "replay"  # general data, drawn at random and not for its score
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ SLOW_MODULES = {
     "test_representation_on_cuda", "test_sae_training", "test_sae_training_architectures",
     "test_sae_training_on_models",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
-    "test_stages_main_job", "test_stages_recompute_keys", "test_stages_session",
+    "test_stages_main_job", "test_stages_recompute_keys", "test_stages_replay",
+    "test_stages_session",
     "test_stages_spaces", "test_wording_reasons",
 }  # fmt: skip  # names, several a line
 """Test files that take more than about 3 s in all; `make test-fast` leaves them out."""

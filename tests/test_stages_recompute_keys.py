@@ -92,6 +92,7 @@ ONLY_THE_SELECTION = {
     "check.dominates": 0.6, "length.min_tokens": 2, "length.max_tokens": 900,
     "near_duplicates.similarity": 0.8, "near_duplicates.text_overlap": 0.6,
     "near_duplicates.shingle_words": 2, "diversity.trade": 0.5, "diversity.multiple": 2.0,
+    "replay.share": 0.2,
     "decontamination.exemplars": False, "decontamination.files": ["EXEMPLARS"],
     "decontamination.shortest": 7, "decontamination.longest": 12, "decontamination.pool_rows": 9,
     "decontamination.pool_share": 0.01, "decontamination.template_share": 0.02,
@@ -117,6 +118,7 @@ NOT_HERE = {
     "preset",  # a name for other values of keys that are walked
     "exemplars.targets",  # of targets files; which exemplars are embedded follows from it
     "ranking.search",  # not without `index`; test_candidates shows that it adds nothing
+    "replay.tokens",  # as the share
     "budget.examples", "budget.fraction",  # a budget has one unit; that of tokens is changed
     # How the bytes and turns of a file are read: what differs then are other samples.
     "exemplars.answers", "exemplars.delimiter", "exemplars.encoding",

@@ -19,6 +19,7 @@ from flows.config.rules import (
     LengthConfig,
     NearDuplicatesConfig,
     QuotaConfig,
+    ReplayConfig,
 )
 from selection.data.training_rows import RowLayout
 from selection.similarity.kernels.limits import max_total_weight
@@ -56,10 +57,10 @@ class ExportConfig(Strict):
     formats: tuple[ExportFormat, ...] = Field(
         ("messages",), description="Formats of the training files; `export: [ids]` is short for it."
     )
-    columns: tuple[Literal["score", "rank", "weight"], ...] = Field(
+    columns: tuple[Literal["score", "rank", "weight", "reason"], ...] = Field(
         (),
         description="Further columns of each row; `weight`: a softmax of the scores, mean 1 within"
-        " a target.",
+        " a target; `reason`: what brought it in, e.g. replay.",
     )
     order: Literal["score", "random", "length"] = Field(
         "score", description="Order of the rows; `length`: by tokens, shortest first."
@@ -103,7 +104,8 @@ class SelectConfig(VectorJob):
     )
     target_weights: dict[str, int] = Field(
         default_factory=dict,
-        description="With `combine: joint`: picks per turn of each target (default 1).",
+        description="With `combine: joint`: share of each target in the picks, and with a budget of"
+        " tokens in the tokens (default 1).",
     )
     include: str | tuple[str, ...] = Field(
         (),
@@ -119,6 +121,11 @@ class SelectConfig(VectorJob):
     )
     near_duplicates: NearDuplicatesConfig | None = None
     diversity: DiversityConfig | None = None
+    replay: ReplayConfig | None = Field(
+        None,
+        title="Replay",
+        description="General samples inside the budget, so that a model forgets less.",
+    )
     decontamination: DecontaminationConfig | None = DecontaminationConfig()
     controls: tuple[Literal["random", "length_matched", "bm25"], ...] = Field(
         (), description="Further selections with the same budget, to compare training with."
@@ -161,6 +168,18 @@ class SelectConfig(VectorJob):
         if name == "latest":
             raise ValueError("`latest` means the last selection; choose another name")
         return name
+
+    @model_validator(mode="after")
+    def replay_has_tokens_and_all_rows(self) -> "SelectConfig":
+        """Refuse replay in tokens of another budget, and from what a search retrieved."""
+        if self.replay is not None and self.replay.tokens and self.budget.tokens is None:
+            raise ValueError("`replay.tokens` needs `budget.tokens`; give `replay.share`")
+        if self.replay is not None and self.ranking.search == "faiss":
+            raise ValueError(
+                "`replay` is drawn from all rows, and `ranking.search: faiss` ranks those nearest"
+                " to the exemplars; use `search: exact`"
+            )
+        return self
 
     @model_validator(mode="after")
     def search_has_an_index(self) -> "SelectConfig":

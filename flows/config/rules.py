@@ -108,6 +108,24 @@ class DiversityConfig(Strict):
     )
 
 
+class ReplayConfig(Strict):
+    """General samples inside the budget, drawn at random from rows that may be picked."""
+
+    share: float | None = Field(
+        None, gt=0, lt=1, description="Of the budget, in its unit; picks have the rest."
+    )
+    tokens: int | None = Field(
+        None, gt=0, description="Instead of a share, tokens of a budget of tokens."
+    )
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "ReplayConfig":
+        """There is no default."""
+        if (self.share is None) == (self.tokens is None):
+            raise ValueError("give exactly one of `share` and `tokens`")
+        return self
+
+
 class CheckConfig(Strict):
     """The label-free check: held-out exemplars in the ranking, random samples as exemplars."""
 

@@ -16,7 +16,7 @@ from selection.core.errors import InputError
 
 Row = dict[str, Any]
 
-COLUMNS = ("score", "rank", "weight")
+COLUMNS = ("score", "rank", "weight", "reason")
 ORDERS = ("score", "random", "length")
 REPLAY = "replay"  # reason of a pick that no score brought in
 

@@ -150,7 +150,11 @@ class Selected:
             return
         scores = self.ranked.ranking.scores[self.picks.positions].tolist()
         targets, reasons = [""] * len(self), [str(reason) for reason in self.picks.reasons]
-        values: dict[str, Sequence[float]] = {"score": scores, "rank": range(1, len(self) + 1)}
+        values: dict[str, Sequence[object]] = {
+            "score": scores,
+            "rank": range(1, len(self) + 1),
+            "reason": reasons,
+        }
         if "weight" in layout.columns:
             values["weight"] = sample_weights(scores, targets, reasons, layout.temperature)
         conversations = [samples.conversation(int(row)) for row in rows]

@@ -4,7 +4,8 @@ The rules act in one order. Included candidates come first. Candidates below the
 out. Near-duplicates of a better candidate are out. Diversity puts the best few times the budget
 into a new order. Quotas pass over candidates while that order is walked. The budget ends it: a
 token budget at the first candidate that does not fit. Every pick and every candidate that was
-passed over has a reason. Without rules the selection is a prefix of the ranking.
+passed over has a reason. Without rules the selection is a prefix of the ranking. Replay has a part
+of the budget of its own, and follows the others.
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount, cut, wanted_examples
 from selection.picking.rules.from_settings import Rules
+from selection.picking.rules.replay import add_replay, split_budget
 from selection.picking.walk import Walk
 from selection.records import Budget, PickReason, Picks, Ranking
 
@@ -34,6 +36,22 @@ def choose(
     Raises InputError as `budget.cut` does, for an included row that is not ranked, and for more
     included rows than the budget has room for.
     """
+    replay = rules.replay
+    if replay is None:
+        return _by_score(ranking, budget, n_eligible, rules, token_count)
+    own, drawn = split_budget(budget, replay.share, replay.tokens, n_eligible)
+    picks = _by_score(ranking, own, n_eligible, rules, token_count)
+    return add_replay(picks, ranking, replay, drawn, rules.min_score, token_count)
+
+
+def _by_score(
+    ranking: Ranking,
+    budget: Budget,
+    n_eligible: int,
+    rules: Rules,
+    token_count: TokenCount | None,
+) -> Picks:
+    """What a budget takes without replay."""
     included = _positions_of(rules.include, ranking.rows)
     good = np.ones(len(ranking.rows), np.bool_)
     if rules.min_score is not None:

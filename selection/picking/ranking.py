@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
+from selection.picking.budget import TokenCount
 from selection.records import Ranking
 from selection.similarity.queries import ROUND_ROBIN_LIMIT
 
@@ -43,7 +44,9 @@ def rank(scores: NDArray[np.float64], eligible: NDArray[np.bool_]) -> Ranking:
 
 
 def combine_targets(
-    rankings: Sequence[Ranking], weights: Sequence[int] | None = None
+    rankings: Sequence[Ranking],
+    weights: Sequence[int] | None = None,
+    token_count: TokenCount | None = None,
 ) -> JointRanking:
     """One order for several target tasks that share a budget; no candidate counts twice.
 
@@ -51,6 +54,8 @@ def combine_targets(
     yet; one that has none left is passed over.
     weights: positive integers: a target task of weight 2 has two turns where one of weight 1 has
              one. The turn goes to the smallest (turns + 1) / weight, then the earlier.
+    token_count: where given, tokens take the place of turns: of all prefixes, targets have tokens
+             by their weights, up to one candidate.
     """
     if not rankings:
         raise ValueError("there are no rankings to combine")
@@ -63,7 +68,11 @@ def combine_targets(
     if len(shares) != len(rankings) or shares.min() < 1:
         raise ValueError(f"{len(rankings)} targets need a positive weight each: {weights}")
     taken = np.zeros(int(rows.max(initial=-1)) + 1, np.bool_)
-    picked = _take_turns(rows, starts, shares, taken)
+    costs = np.ones(len(rows), np.int64)
+    if token_count is not None:
+        for first in range(0, len(rows), 65_536):
+            costs[first : first + 65_536] = token_count(rows[first : first + 65_536])
+    picked = _take_turns(rows, starts, shares, costs, taken)
     return JointRanking(rows=rows[picked], scores=scores[picked], targets=targets[picked])
 
 
@@ -72,11 +81,15 @@ def _take_turns(
     rows: NDArray[np.int64],
     starts: NDArray[np.int64],
     weights: NDArray[np.int64],
+    costs: NDArray[np.int64],
     taken: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Positions in `rows` of the candidates in the order in which they are taken."""
+    """Positions in `rows` of the candidates in the order in which they are taken.
+
+    costs: (len(rows),) of each candidate in what the targets share; 1 for turns.
+    """
     picked = np.empty(len(rows), np.int64)
-    heads, turns, n_picked = starts[:-1].copy(), np.zeros(len(weights), np.int64), 0
+    heads, spent, n_picked = starts[:-1].copy(), np.zeros(len(weights), np.int64), 0
     while n_picked < len(rows):
         turn = -1
         for target in range(len(heads)):
@@ -84,16 +97,16 @@ def _take_turns(
                 heads[target] += 1
             if heads[target] == starts[target + 1]:
                 continue
-            # (turns + 1) / weight of both, without a division.
-            next_turn = (turns[target] + 1) * weights[turn]
-            if turn < 0 or next_turn < (turns[turn] + 1) * weights[target]:
+            # (spent + cost) / weight of both, without a division.
+            next_turn = (spent[target] + costs[heads[target]]) * weights[turn]
+            if turn < 0 or next_turn < (spent[turn] + costs[heads[turn]]) * weights[target]:
                 turn = target
         if turn < 0:
             break
         taken[rows[heads[turn]]] = True
         picked[n_picked] = heads[turn]
         n_picked += 1
-        turns[turn] += 1
+        spent[turn] += costs[heads[turn]]
     return picked[:n_picked]
 
 

@@ -75,11 +75,19 @@ class Selection:
         return {"ranks": ranks.tolist(), "scores": scores[ranks - 1].tolist()}
 
     def of_target(self, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Pool rows that are ranked for a target, best score first, and which were picked."""
+        """Pool rows that are ranked for a target, best score first, and which were picked.
+
+        Replay was not picked for a target.
+        """
         is_pick = np.zeros(len(self.ranking.rows), np.bool_)
-        is_pick[self.picks.positions] = True
+        is_pick[self.picks.positions[~self.is_replay]] = True
         of_it = self.owners == self.owner_names.index(target)
         return self.ranking.rows[of_it], is_pick[of_it]
+
+    @cached_property
+    def is_replay(self) -> NDArray[np.bool_]:
+        """(p,) whether each pick was drawn at random, not for its score."""
+        return np.array([reason is PickReason.REPLAY for reason in self.picks.reasons], np.bool_)
 
     def least_scores(self) -> dict[str, float]:
         """Target -> the least score of a pick that its score brought in."""
@@ -87,7 +95,7 @@ class Selection:
         owners = self.owners
         pairs = zip(self.picks.positions.tolist(), self.picks.reasons, strict=True)
         for position, reason in pairs:
-            if reason not in (PickReason.INCLUDED, PickReason.FLOOR):
+            if reason not in (PickReason.INCLUDED, PickReason.FLOOR, PickReason.REPLAY):
                 target = self.owner_names[owners[position]]
                 score = float(self.ranking.scores[position])
                 least[target] = min(score, least.get(target, score))
@@ -114,14 +122,19 @@ def select(
     rankings_by:  method -> target -> ranking.
     n_eligible:   examples that the budget is checked against.
     eligible:     (n,) bool, rows that may be drawn for the control "length_matched".
-    joint:        all targets share one budget, with turns by `target_weights` (default 1).
+    joint:        all targets share one budget, with turns by `target_weights` (default 1); a budget
+                  of tokens shares tokens.
     """
     main: dict[str, Selection] = {}
-    number = 0
+    number, rules = 0, rules or Rules()
     for method in methods:
         is_main = method == methods[0]
         rankings = rankings_by(method)
-        for target, ranking in combined(rankings, joint=joint, weights=target_weights or {}):
+        # A control differs in the ranking alone; random ones are drawn as a whole anyway.
+        drawn = None if method in ("random", "length_matched") else rules.replay
+        costs = token_count if budget.tokens is not None else None
+        weights = target_weights or {}
+        for target, ranking in combined(rankings, joint=joint, weights=weights, costs=costs):
             if method == "length_matched":
                 ranking = equal_tokens(main[target], ranking, eligible, token_count)
             of_several = "" if joint or len(rankings) == 1 else target
@@ -140,7 +153,7 @@ def select(
                     ranking,
                     equal_budget(budget, main.get(target)),
                     n_eligible,
-                    rules if is_main and rules is not None else Rules(),
+                    rules if is_main else Rules(replay=drawn),
                     token_count,
                 ),
             )
@@ -176,17 +189,22 @@ def refuse_zeros(rankings: Mapping[str, Ranking]) -> None:
 
 
 def combined(
-    rankings: Mapping[str, Ranking], *, joint: bool, weights: Mapping[str, int]
+    rankings: Mapping[str, Ranking],
+    *,
+    joint: bool,
+    weights: Mapping[str, int],
+    costs: TokenCount | None = None,
 ) -> Iterator[tuple[str, Ranking]]:
     """Each target by itself, or all of them in turn as one ranking.
 
-    weights: target -> turns that it has for one of a target that is not named.
+    weights: target -> turns that it has for one of a target that is not named. costs: pool rows ->
+             tokens, where the targets are to share tokens instead of turns.
     """
     if not joint or len(rankings) == 1:
         yield from rankings.items()
     else:
         turns = [weights.get(name, 1) for name in rankings]
-        yield JOINT, combine_targets(list(rankings.values()), turns)
+        yield JOINT, combine_targets(list(rankings.values()), turns, costs)
 
 
 def equal_budget(budget: Budget, main: Selection | None) -> Budget:

@@ -20,7 +20,7 @@ from storage.files.scores import count_scores, scores_file
 from storage.files.workspace import Workspace
 from storage.queries.lookup import SelectionRow
 
-RULES = ("quotas", "near_duplicates", "diversity")
+RULES = ("quotas", "near_duplicates", "diversity", "replay")
 """Config keys of the rules under which picks are not a prefix of the ranking."""
 
 _RULE_OF = {"quota": "quotas", "near_duplicate": "near_duplicates", "diversity": "diversity"}
@@ -81,6 +81,9 @@ def refusal_of(
     if least is not None and ranked.score is not None and ranked.score < least:
         words = f"it scores {ranked.score:.6g}, less than {least:.6g}"
         return Refusal("min_score", words), case.lower_min_score() or case.included()
+    if list(case.rules) == ["replay"]:
+        change = case.without("replay") or case.included()
+        return Refusal("budget", "the budget of the picks ended before its turn"), change
     if case.rules:
         words = f"the budget ended before its turn; what a larger one picks, {case.named} decide"
         return Refusal("budget", words), case.included()
@@ -190,11 +193,12 @@ class _Case:
         wanted, listed = self.wanted(), self.config.get("include") or []
         if not self.is_main or wanted is None or not isinstance(listed, list):
             return None
-        ((n_included,),) = self.connection.execute(
-            "SELECT count(*) FROM pick WHERE selection_id = ? AND reason = 'included'",
+        ((n_included, n_replay),) = self.connection.execute(
+            "SELECT count(*) FILTER (reason = 'included'), count(*) FILTER (reason = 'replay')"
+            " FROM pick WHERE selection_id = ?",
             [self.chosen.selection_id],
         ).fetchall()
-        if n_included >= wanted:
+        if n_included >= wanted - n_replay:
             return None
         return Change("include", [*listed, self.ranked.example_id], listed)
 

@@ -145,9 +145,10 @@ CREATE TABLE selection (
     budget JSON,  -- What was asked for.
     n_eligible BIGINT NOT NULL,  -- Unique examples that passed reading and where.
     n_selected BIGINT NOT NULL,  -- Picks.
+    n_replay BIGINT,  -- Picks of them that were drawn as replay, whatever they score.
     n_tokens BIGINT,  -- Tokens of all picks as the budget counts them.
     unused_tokens BIGINT,  -- Tokens of the budget that no further example fits.
-    cut_score DOUBLE,  -- Score of the last chosen example; higher is better.
+    cut_score DOUBLE,  -- Lowest score of a pick, replay left out; higher is better.
     curve JSON,  -- {"ranks": [..], "scores": [..]}: the ranking, thinned.
     lengths JSON  -- {"edges", "pool", "selected"}: histograms of tokens.
 );
@@ -162,7 +163,7 @@ CREATE TABLE pick (
     tokens BIGINT,  -- Tokens of the example as the budget counts them.
     text VARCHAR,  -- The example as plain text, for reading.
     score_rank BIGINT,  -- Rank by score alone, before quotas, duplicates and diversity.
-    reason VARCHAR,  -- What brought it in: score, included, floor or diversity.
+    reason VARCHAR,  -- What brought it in: score, included, floor, diversity or replay.
     detail VARCHAR,  -- More of the reason, e.g. the floor that it fills.
     PRIMARY KEY (selection_id, rank),
     UNIQUE (selection_id, example_id)
@@ -454,7 +455,8 @@ SELECT
         WHEN 'length_matched' THEN 'order of a seeded draw of equal lengths, no similarity'
         ELSE s.method END AS score_meaning,  -- What the score is, by method.
     p.tokens,  -- Tokens as the budget counts them.
-    p.text  -- Plain text; null if forgotten.
+    p.text,  -- Plain text; null if forgotten.
+    p.reason  -- What brought it in: score, included, floor, diversity or replay.
 FROM pick p
 JOIN selection s ON s.selection_id = p.selection_id
 LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id

@@ -30,8 +30,8 @@ def manifest(
         " data_licences hookpoint unit seed is_demo git_sha versions config"
     )
     from_selection = (
-        "target method role exemplar_reduction weights budget n_eligible n_selected n_tokens"
-        " unused_tokens cut_score"
+        "target method role exemplar_reduction weights budget n_eligible n_selected n_replay"
+        " n_tokens unused_tokens cut_score"
     )
     return {
         "format": FORMAT,
@@ -75,7 +75,7 @@ _CARD = """{front_matter}
 # {name}
 
 {n_selected} samples chosen by saelect from {n_eligible} eligible ones for
-{targets}. Method: {method}.
+{targets}. Method: {method}.{replay}
 {warning}
 ## Load
 
@@ -120,7 +120,7 @@ _ORDER = {
 }
 
 _COLUMNS = """ None of these trainers
-reads `score`, `rank` or `weight`: they are there for a training loop of your own."""
+reads `score`, `rank`, `weight` or `reason`: they are there for a training loop of your own."""
 
 _DEMO_WARNING = """
 > **The demonstration model represented these samples.** It shows how saelect works;
@@ -154,6 +154,7 @@ def dataset_card(
         n_eligible=f"{facts.selection['n_eligible']:,}",
         targets=_targets(facts),
         method=_method(facts),
+        replay=_replay(facts),
         datasets="3.6" if is_plain and not has_tools else "4.7",
         warning=_DEMO_WARNING if facts.run["is_demo"] else "",
         sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
@@ -195,7 +196,7 @@ def _front_matter(
         lines += plain if is_plain else ["    list: json"]
         lines += ["  - name: tools", "    list: json"] if has_tools else []
         for name in columns:
-            dtype = "int64" if name == "rank" else "float64"
+            dtype = {"rank": "int64", "reason": "string"}.get(name, "float64")
             lines += [f"  - name: {name}", f"    dtype: {dtype}"]
     return "\n".join([*lines, "---"])
 
@@ -223,6 +224,12 @@ def _method(facts: SelectionFacts) -> str:
         f" {spaces.replace('sae', 'SAE latents')} (reduction `{selection['exemplar_reduction']}`,"
         f" weights `{selection['weights']}`, normalize `{config['ranking']['normalize']}`)"
     )
+
+
+def _replay(facts: SelectionFacts) -> str:
+    """How many picks no score brought in; empty where there are none."""
+    n = facts.selection["n_replay"]
+    return f"\n{n:,} are replay, drawn at random (`--column reason` marks their rows)." if n else ""
 
 
 def _utc(moment: object) -> str | None:

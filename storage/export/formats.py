@@ -55,19 +55,19 @@ class SelectedRows:
     def contents(self) -> Iterator[Row]:
         """Rows of {id, messages, tools} and the layout's; `tools` only where there are any."""
         query = f"""
-            SELECT p.example_id, p.score, p.rank, x.messages, x.tools
+            SELECT p.example_id, p.score, p.rank, p.reason, x.messages, x.tools
             FROM pick p JOIN sample x USING (example_id)
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY {self._order}"""
-        for example_id, score, rank, messages, tools in self._rows(query):
+        for example_id, score, rank, reason, messages, tools in self._rows(query):
             parsed = None if tools is None else json.loads(tools)
             row = training_row(example_id, json.loads(messages), parsed, has_tools=self.has_tools)
-            yield row | self._besides(example_id, score, rank)
+            yield row | self._besides(example_id, score, rank, reason)
 
     def preferences(self) -> Iterator[Row]:
         """Rows of `preference_row` of those picks that came as preference data."""
         query = f"""
-            SELECT p.example_id, p.score, p.rank, o.raw
+            SELECT p.example_id, p.score, p.rank, p.reason, o.raw
             FROM pick p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
@@ -75,9 +75,9 @@ class SelectedRows:
             WHERE p.selection_id = ? AND o.raw IS NOT NULL ORDER BY {self._order}"""
         from selection.data.shapes.preference import preference_row  # reads rows: numpy and pyarrow
 
-        for example_id, score, rank, raw in self._rows(query):
+        for example_id, score, rank, reason, raw in self._rows(query):
             if row := preference_row(example_id, json.loads(raw)):
-                yield row | self._besides(example_id, score, rank)
+                yield row | self._besides(example_id, score, rank, reason)
 
     def originals(self) -> Iterator[str | None]:
         """The raw JSON of each pick's first occurrence."""
@@ -90,14 +90,26 @@ class SelectedRows:
         return (row[0] for row in self._rows(query))
 
     def places(self) -> Iterator[tuple[object, ...]]:
-        """Every occurrence of every pick; columns `_ID_COLUMNS`."""
-        query = """
+        """Every occurrence of every pick; columns `id_columns`."""
+        reason = ", p.reason" if self.has_replay else ""
+        query = f"""
             SELECT p.rank, p.score, p.target, p.example_id, o.own_id, o.source, o.file, o."row",
-                o.licence, o.language
+                o.licence, o.language{reason}
             FROM pick p JOIN selection s USING (selection_id)
             JOIN occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank, o.file, o."row", o.source"""
         return self._rows(query)
+
+    @cached_property
+    def has_replay(self) -> bool:
+        """Whether any pick was drawn as replay."""
+        query = "SELECT count(*) FROM pick WHERE selection_id = ? AND reason = 'replay'"
+        return bool(next(self._rows(query))[0])
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """Columns of `places`; `reason` only where it says something."""
+        return (*_ID_COLUMNS, "reason") if self.has_replay else _ID_COLUMNS
 
     @cached_property
     def n_rows(self) -> int:
@@ -151,9 +163,9 @@ class SelectedRows:
         weights = sample_weights(scores, targets, reasons, self.layout.temperature)
         return dict(zip(ids, weights, strict=True))
 
-    def _besides(self, example_id: str, score: float, rank: int) -> Row:
+    def _besides(self, example_id: str, score: float, rank: int, reason: str | None) -> Row:
         """The columns that the layout adds to a row."""
-        values = {"score": score, "rank": rank}
+        values = {"score": score, "rank": rank, "reason": reason}
         return {
             name: self._weights[example_id] if name == "weight" else values[name]
             for name in self.layout.columns
@@ -318,7 +330,7 @@ def write_ids(path: Path, rows: SelectedRows) -> int:
     def write(temp: Path) -> None:
         nonlocal count
         with temp.open("w", encoding="utf-8", newline="") as file:
-            for line in csv_lines(chain([_ID_COLUMNS], rows.places())):
+            for line in csv_lines(chain([rows.id_columns], rows.places())):
                 file.write(line)
                 count += 1
 

@@ -113,6 +113,7 @@ class SelectionRow:
     role: str
     n_eligible: int
     n_selected: int
+    n_replay: int | None
     n_tokens: int | None
     unused_tokens: int | None
     cut_score: float | None

@@ -96,7 +96,8 @@ SELECT coalesce(p.target, s.target, '') AS target,
                WHERE e.run_id = s.run_id AND e.target = coalesce(p.target, s.target))),
     count(*), max(p.score)
 FROM pick p JOIN selection s USING (selection_id)
-WHERE p.selection_id = ? AND s.run_id = ? GROUP BY 1 ORDER BY 3 DESC, 1"""
+WHERE p.selection_id = ? AND s.run_id = ? AND p.reason IS DISTINCT FROM 'replay'
+GROUP BY 1 ORDER BY 3 DESC, 1"""
 
 _LINEAGE = """
 SELECT step, artifact, coalesce(sha256, ''), coalesce(parent, '') FROM artifact

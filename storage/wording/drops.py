@@ -33,6 +33,7 @@ PICKED = {
     "included": "because it is on the list of examples to include",
     "floor": "to fill a floor",
     "diversity": "for diversity; its score alone would not do",
+    "replay": "as replay: drawn at random, whatever it scores",
 }
 """Why a sample was picked, by `pick.reason`."""
 

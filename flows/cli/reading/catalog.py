@@ -75,6 +75,7 @@ def show(
     for row in find_selections(root, selection):
         budget = "" if row.n_tokens is None else f", {row.n_tokens:,} tokens"
         score = "" if row.cut_score is None else f", cut at {row.cut_score:.4f}"
+        score += f", {row.n_replay:,} of them replay" if row.n_replay else ""
         say(
             f"{row.name}: {row.n_selected:,} of {row.n_eligible:,} for {row.target}"
             f" by {row.method}{budget}{score}"
@@ -203,7 +204,9 @@ def export(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", help="Further column: score, rank or weight (repeatable)."),
+        typer.Option(
+            "--column", help="Further column: score, rank, weight or reason (repeatable)."
+        ),
     ] = None,
     order: Annotated[
         str, typer.Option(help="Order of the rows: score, random or length.")

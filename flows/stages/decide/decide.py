@@ -63,6 +63,9 @@ def decide(
         return rankings
 
     own = vectors.parts[vectors.own]
+    exemplar_ids = [
+        name for table, _ in targets.values() for name in table["example_id"].to_pylist()
+    ]
     selections = select(
         run,
         (config.ranking.method, *config.controls),
@@ -71,7 +74,7 @@ def decide(
         n_eligible,
         eligible,
         token_count,
-        rules=rules_of(config, pool, own, eligible, ranking.own_weights),
+        rules=rules_of(config, pool, own, eligible, ranking.own_weights, exemplar_ids),
         joint=config.combine == "joint",
         target_weights=config.target_weights,
     )

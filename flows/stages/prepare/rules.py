@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from flows.config.jobs import SelectConfig
@@ -11,6 +12,7 @@ from selection.core.errors import InputError
 from selection.data.exemplars import read_exemplars
 from selection.data.samples import conversations_of, texts_of
 from selection.picking.budget import wanted_examples
+from selection.picking.controls import random_scores, seed_of
 from selection.picking.decontamination import Contaminated, find_contaminated
 from selection.picking.eligibility import Mask
 from selection.picking.item_runs import as_item, item_runs
@@ -23,6 +25,7 @@ from selection.picking.rules.from_settings import (
     picking_rules,
 )
 from selection.picking.rules.quotas import ColumnValues, check_quotas
+from selection.picking.rules.replay import Replay, split_budget
 from storage.pools.pool import PreparedPool
 from storage.pools.vectors import PoolVectors
 
@@ -60,7 +63,10 @@ def included_rows(config: SelectConfig, pool: PreparedPool) -> Rows:
 def quota_columns(config: SelectConfig, pool: PreparedPool, eligible: Mask) -> list[ColumnValues]:
     """Values of every quota's column; refuses quotas that the eligible examples cannot meet."""
     columns = [pool.column_values(quota.column, config.where) for quota in config.quotas]
-    n = wanted_examples(config.budget.as_budget(), int(eligible.sum()))
+    budget, replay = config.budget.as_budget(), config.replay
+    if replay is not None:  # quotas bind the picks
+        budget, _ = split_budget(budget, replay.share, replay.tokens, int(eligible.sum()))
+    n = wanted_examples(budget, int(eligible.sum()))
     check_quotas([quota.as_quota() for quota in config.quotas], columns, eligible, n)
     return columns
 
@@ -71,8 +77,12 @@ def rules_of(
     vectors: PoolVectors,
     eligible: Mask,
     weights: Weights,
+    exemplar_ids: Sequence[str],
 ) -> Rules:
-    """Everything that decides besides the score. Raises InputError for what cannot be met."""
+    """Everything that decides besides the score. Raises InputError for what cannot be met.
+
+    exemplar_ids: of all targets; replay never draws one.
+    """
     duplicates, diversity = config.near_duplicates, config.diversity
     return picking_rules(
         include=included_rows(config, pool),
@@ -84,7 +94,23 @@ def rules_of(
         vectors=vectors.gather,
         texts=lambda rows: texts_of(pool.examples_at(rows)),
         weights=weights,
+        replay=_replay_of(config, pool, eligible, exemplar_ids),
     )
+
+
+def _replay_of(
+    config: SelectConfig, pool: PreparedPool, eligible: Mask, exemplar_ids: Sequence[str]
+) -> Replay | None:
+    """Eligible rows in an order that is a pure function of id and seed, alike for all targets."""
+    if config.replay is None:
+        return None
+    rows = np.flatnonzero(eligible)
+    ids = pool.example_ids()[rows]
+    is_free = ~np.isin(ids, np.array(exemplar_ids, ids.dtype))
+    rows, ids = rows[is_free], ids[is_free]
+    scores = random_scores(ids.astype(str).tolist(), seed_of(config.seed, "replay"))
+    order = np.argsort(-scores, kind="stable")
+    return Replay(config.replay.share, config.replay.tokens, rows[order])
 
 
 def search_items(

@@ -156,7 +156,7 @@ def _selection(
     """n_tokens: of the picks. lengths: histograms of tokens of the eligible pool and the picks."""
     config, cut = material.config, decided.cut
     is_ours = decided.method == "jaccard"
-    picked = decided.ranking.scores[decided.picks.positions]
+    picked = decided.ranking.scores[decided.picks.positions[~decided.is_replay]]
     return {
         "selection_id": decided.selection_id,
         "run_id": material.facts.run_id,
@@ -169,6 +169,7 @@ def _selection(
         "budget": config.budget.model_dump(exclude_none=True),
         "n_eligible": decided.n_eligible,
         "n_selected": cut.n_selected,
+        "n_replay": int(decided.is_replay.sum()),
         "n_tokens": n_tokens,
         "unused_tokens": cut.unused_tokens,
         "cut_score": float(picked.min()) if len(picked) else None,

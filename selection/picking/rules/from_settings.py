@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from selection.picking.rules.diversity import Diversity
 from selection.picking.rules.near_duplicates import DuplicateFinder, KeptVectors
 from selection.picking.rules.quotas import ColumnLimits, ColumnValues, Quota, limits_of
+from selection.picking.rules.replay import Replay
 from selection.records import SparseRows
 
 Rows = NDArray[np.int64]
@@ -37,6 +38,7 @@ class Rules:
     duplicates: makes a finder that has kept nothing yet.
     diversity:  how alike picks may be; needs `vectors`, pool rows -> their vectors, and the
                 `weights` of the ranking.
+    replay:     what part of the budget is drawn at random instead.
     """
 
     include: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -46,6 +48,7 @@ class Rules:
     diversity: Diversity | None = None
     vectors: Callable[[Rows], SparseRows] | None = None
     weights: Weights | None = None
+    replay: Replay | None = None
 
 
 def picking_rules(
@@ -59,6 +62,7 @@ def picking_rules(
     vectors: Callable[[Rows], SparseRows],
     texts: Callable[[Rows], Sequence[str]],
     weights: Weights,
+    replay: Replay | None = None,
 ) -> Rules:
     """Everything that decides besides the score.
 
@@ -87,4 +91,5 @@ def picking_rules(
         diversity=diversity,
         vectors=vectors,
         weights=weights,
+        replay=replay,
     )
