@@ -73,8 +73,8 @@ def test_tokens_are_split_and_none_is_spent_twice(seed: int) -> None:
         assert rows_of(picks, ranking, replay=False) == own
         assert rows_of(picks, ranking, replay=True) == drawn
         assert part - 40 < TOKENS[drawn].sum() <= part
-        assert picks.n_tokens == TOKENS[[*own, *drawn]].sum()
-        assert picks.unused_tokens == 600 - picks.n_tokens
+        n_tokens = int(TOKENS[[*own, *drawn]].sum())
+        assert (picks.n_tokens, picks.unused_tokens) == (n_tokens, 600 - n_tokens)
 
 
 def test_what_a_rule_passed_over_is_not_drawn_and_low_scores_are() -> None:
