@@ -191,19 +191,25 @@ from selection.sae.training.train import train_sae
 def kill(metrics):
     if metrics.step == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-settings = settings_of(12, num_latents=80, learning_rate=5e-3, architecture="batchtopk")
+settings = settings_of(12, num_latents=80, architecture=sys.argv[3])
 coder, _ = train_sae(sparse_data(12), settings, checkpoint=Path(sys.argv[1]),
                      checkpoint_every=4, on_step=kill)
 print(coder.info.sha256)
 """
 
 
-def test_a_training_killed_at_once_is_continued_to_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["batchtopk", "seminmf"])
+def test_a_training_killed_at_once_is_continued_to_the_same_bytes(
+    architecture: str, tmp_path: Path
+) -> None:
     def run(file: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", KILLED, str(file), str(kill_at)], capture_output=True, text=True,
-            check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        )  # fmt: skip
+            [sys.executable, "-c", KILLED, str(file), str(kill_at), architecture],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
 
     whole = run(tmp_path / "whole.pt", 0)
     assert run(tmp_path / "killed.pt", 7).returncode == -signal.SIGKILL

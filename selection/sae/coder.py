@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selection.core.errors import InputError
 from selection.models.hookpoints import hookpoint_of
 from selection.sae.metadata import ACTIVATIONS, NORMS, SaeInfo
 
@@ -24,6 +25,11 @@ class SparseCoder:
     relu            relu(pre)
     jumprelu        relu(pre) where pre > threshold
     gated           relu(magnitude_scale * (pre - encoder_bias) + magnitude_bias) where pre > 0
+
+    A semi-NMF has one matrix W = encoder_weight = decoder_weight, no biases, and no affine map:
+
+    seminmf         argmin over y >= 0 of |norm(x) - y W|^2, the k largest y_j |W_j|, and these fit
+                    again alone; both by a fixed number of passes, see `nonnegative.sparse_codes`
 
     encoder_weight:  (M, D) float32 tensor, M latents over activations of width D.
     encoder_bias:    (M,) float32.
@@ -55,8 +61,16 @@ class SparseCoder:
     def rounded(self, inputs: str) -> "SparseCoder":
         """The same coder with the encoder's product in another precision of its inputs.
 
-        With bfloat16 the weights are kept in it, in half the memory.
+        With bfloat16 the weights are kept in it, in half the memory. Raises InputError for a
+        semi-NMF, whose codes come from many products.
         """
+        if self.info.activation == "seminmf" and inputs != "float32":
+            raise InputError(
+                "a semi-NMF is encoded in float32",
+                field="representation.encoder_inputs",
+                value=inputs,
+                remedy="Leave the key out.",
+            )
         weight = self.encoder_weight
         if inputs == "bfloat16":
             weight = weight.to(torch.bfloat16)
@@ -203,6 +217,7 @@ def _selection(coder: SparseCoder) -> str:
         "groupmax": f"the largest in each of {coder.k} groups",
         "relu": "all above 0",
         "gated": "where the gate is open",
+        "seminmf": f"non-negative codes that fit best, the {coder.k} largest",
     }
     if coder.threshold is None:
         return words[coder.info.activation]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from selection.sae.coder import SparseCoder, stacked
+from selection.sae.nonnegative import sparse_codes
 
 _CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 28}  # pre-activations at once; 1 << 20 fit a cache
 _MIN_CHUNK_ROWS = 256  # fewer rows make the matrix product inefficient
@@ -127,6 +128,11 @@ def chunks(n: int, size: int) -> Iterator[slice]:
 
 def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Tensor) -> TopActs:
     """Latents of one chunk of prepared rows, slice by slice of the latents."""
+    if coder.info.activation == "seminmf":
+        acts, indices = sparse_codes(x, coder.encoder_weight, coder.k)
+        return TopActs(
+            acts if coder.act_scale is None else acts * coder.act_scale[indices], indices
+        )
     parts = []
     for latents in slices:
         pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)

@@ -14,7 +14,7 @@ from selection.core.json_text import parsed
 RECORD = "saelect.json"
 """What saelect knows of an SAE that it trained, beside its weights."""
 
-ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated")
+ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated", "seminmf")
 NORMS = ("none", "layer_norm", "sqrt_d")
 
 
@@ -29,7 +29,8 @@ class SaeInfo:
     num_latents:  number of latents.
     k:            active latents per token; 0 where the number varies.
     activation:   one of ACTIVATIONS: "topk" (the k largest), "groupmax" (the largest in each of k
-                  groups), "relu", "jumprelu" (what exceeds a threshold), "gated".
+                  groups), "relu", "jumprelu" (what exceeds a threshold), "gated",
+                  "seminmf" (non-negative codes that fit best).
     model_name, model_sha256: the language model it was trained on, where recorded.
     licence:      as recorded or as in the model card, else None.
     sha256:       of k, activation and weights as float32, 64 hex digits; None until weights are

@@ -252,7 +252,7 @@ def _info(sae: Checkpoint) -> SaeInfo:
         facts.setdefault("num_latents", n_latents)
         dtype = sae.header[sae.names.w_enc][1]
         facts["dtype"] = _DTYPES.get(dtype, dtype)
-    varies = facts["activation"] not in ("topk", "groupmax")
+    varies = facts["activation"] not in ("topk", "groupmax", "seminmf")
     k = facts.get("k", config.get(layout.k_key))
     facts["k"] = 0 if varies else _checked_k(sae, k, facts["num_latents"])
     if not facts.get("licence"):

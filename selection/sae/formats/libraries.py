@@ -208,7 +208,8 @@ SAELENS = Layout(
     title="SAELens",
     files=("cfg.json", "sae_weights.safetensors"),
     loads="standard, topk (also rescaled), abstopk, jumprelu (so batchtopk, matryoshka), gated;"
-    " transcoders; hook_z; v6 and older flat configs; layer norm and constant norm",
+    " transcoders; hook_z; v6 and older flat configs; layer norm and constant norm; seminmf, which"
+    " saelect alone writes",
     refuses="matching pursuit, temporal, single heads, unfolded norm factors, centered writing"
     " weights",
     oracle="sae-lens 6.54.12",
@@ -222,8 +223,11 @@ SAELENS = Layout(
             transposed=("w_enc",),
             magnitudes=("r_mag", "b_mag"),
         ),
+        "seminmf": Names("W_dec", "b_enc", "W_dec", "b_dec"),  # ours: SAELens does not know it
     },
-    variant=lambda sae: "gated" if sae.config["architecture"] == "gated" else "",
+    variant=lambda sae: (
+        kind if (kind := sae.config["architecture"]) in ("gated", "seminmf") else ""
+    ),
     modern=_modern_saelens,
     # BatchTopK and Matryoshka SAEs are saved as jumprelu with a constant threshold.
     activation=Choice(
@@ -234,6 +238,7 @@ SAELENS = Layout(
             "abstopk": "topk",
             "jumprelu": "jumprelu",
             "gated": "gated",
+            "seminmf": "seminmf",
             "transcoder": "relu",
             "skip_transcoder": "relu",
             "jumprelu_transcoder": "jumprelu",

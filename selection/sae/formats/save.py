@@ -17,7 +17,7 @@ from selection.sae.formats.layout import Layout
 from selection.sae.formats.libraries import SAELENS, SPARSIFY
 from selection.sae.metadata import RECORD
 
-_ARCHITECTURES = {"topk": "topk", "relu": "standard", "jumprelu": "jumprelu"}
+_ARCHITECTURES = {"topk": "topk", "relu": "standard", "jumprelu": "jumprelu", "seminmf": "seminmf"}
 _HOOKS = {
     "resid": "blocks.{}.hook_resid_post",
     "mlp": "blocks.{}.hook_mlp_out",
@@ -68,7 +68,10 @@ def save_sparsify(
 def save_saelens(
     coder: SparseCoder, folder: Path, record: Mapping[str, object] | None = None
 ) -> None:
-    """Write `cfg.json` and `sae_weights.safetensors` that SAELens reads; see `save_sparsify`."""
+    """Write `cfg.json` and `sae_weights.safetensors` that SAELens reads; see `save_sparsify`.
+
+    A semi-NMF is written in the same layout, and SAELens refuses it by the architecture's name.
+    """
     info = coder.info
     if info.activation not in _ARCHITECTURES or coder.act_scale is not None:
         raise ValueError(f"SAELens' format is not written for this SAE ({info.activation})")
@@ -78,6 +81,8 @@ def save_saelens(
         "W_dec": coder.decoder_weight,
         "b_dec": coder.decoder_bias,
     }
+    if info.activation == "seminmf":
+        tensors.pop("W_enc")  # it is W_dec
     if coder.threshold is not None:
         tensors["threshold"] = coder.threshold
     hookpoint = hookpoint_of(info.hookpoint)
@@ -104,6 +109,8 @@ def save_saelens(
     }
     if info.activation == "topk":
         config |= {"k": info.k, "rescale_acts_by_decoder_norm": False}
+    if info.activation == "seminmf":
+        config |= {"k": info.k}
     _write(coder, folder, SAELENS, tensors, config, record)
 
 

@@ -1,4 +1,4 @@
-"""Training of TopK, BatchTopK and Matryoshka SAEs, resumable to the bit.
+"""Training of TopK, BatchTopK, Matryoshka SAEs and semi-NMF, resumable to the bit.
 
 Input: batches of activations and `TrainSettings`. Output: a `SparseCoder` and a `TrainReport`.
 """

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _MAX_DEAD_AFTER = 10_000_000
+_MAX_PARTS = 32_768  # 4 GB
+_OF_GRADIENTS = ("auxk_alpha", "learning_rate", "warmup_steps", "decay_share")
 
 
 class TrainSettings(BaseModel):
@@ -18,8 +20,10 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["topk", "batchtopk", "matryoshka"] = Field(
-        "topk", description="batchtopk and matryoshka use a threshold at inference."
+    architecture: Literal["topk", "batchtopk", "matryoshka", "seminmf"] = Field(
+        "topk",
+        description="batchtopk and matryoshka use a threshold at inference; seminmf has no encoder,"
+        " but non-negative codes that fit best (meant for `mlp_hidden@`).",
     )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
     k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
@@ -57,6 +61,14 @@ class TrainSettings(BaseModel):
             raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
         if self.widths and self.architecture != "matryoshka":
             raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
+        if self.architecture == "seminmf":
+            for key in _OF_GRADIENTS:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"seminmf is trained without a gradient: leave out `{key}`")
+            if self.num_latents > _MAX_PARTS:
+                raise ValueError(
+                    f"seminmf holds a square of num_latents in memory: at most {_MAX_PARTS}"
+                )
         rising = list(self.widths) == sorted({*self.widths}) and min(self.widths, default=1) >= 1
         if self.widths and (not rising or self.widths[-1] != self.num_latents):
             raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
@@ -74,7 +86,9 @@ class TrainSettings(BaseModel):
         default_dead = max(1, min(_MAX_DEAD_AFTER, n_tokens // 20))
         return self.model_copy(
             update={
-                "learning_rate": self.learning_rate or 2e-4 / math.sqrt(n / 2**14),
+                "learning_rate": None
+                if self.architecture == "seminmf"
+                else self.learning_rate or 2e-4 / math.sqrt(n / 2**14),
                 "warmup_steps": min(self.warmup_steps, max(1, self.n_steps // 10)),
                 "dead_after_tokens": self.dead_after_tokens or default_dead,
                 "widths": self.widths or tuple(width for width in nested if width),

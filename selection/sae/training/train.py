@@ -4,12 +4,12 @@ Recipe: the encoder starts as torch's nn.Linear does, the decoder at the same ro
 norm, its bias at the mean of the first batch; Adam with warm-up and a linear end; AuxK for latents
 that stopped firing; decoder rows stay at unit norm. While training, activations are scaled to a
 median norm of sqrt(D). TopK, BatchTopK (which selects afterwards by a threshold of its last steps)
-or Matryoshka.
+or Matryoshka; or a semi-NMF, see `seminmf`.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,10 +18,14 @@ from torch import Tensor
 
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder
+from selection.sae.training.seminmf import SemiNmfTrainer
 from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
 from selection.sae.training.trainer import Trainer, load_trainer
 
 log = logging.getLogger(__name__)
+
+_TRAINERS: Mapping[str, type[Trainer]] = {"seminmf": SemiNmfTrainer}
+"""By architecture, where it is not trained by its gradient."""
 
 
 def train_sae(
@@ -47,10 +51,11 @@ def train_sae(
     """
     started = time.perf_counter()
     first, stream = _peek(batches)
+    kind = _TRAINERS.get(settings.architecture, Trainer)
     if checkpoint is not None and checkpoint.exists():
-        trainer = load_trainer(checkpoint, first, settings)
+        trainer = load_trainer(checkpoint, first, settings, kind)
     else:
-        trainer = Trainer(settings, first)
+        trainer = kind(settings, first)
     to_do = islice(stream, max(0, trainer.n_steps - batches_skipped), None)
     for batch in islice(to_do, max(0, trainer.settings.n_steps - trainer.n_steps)):
         metrics = trainer.step(batch)

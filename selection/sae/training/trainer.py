@@ -29,12 +29,9 @@ class Trainer:
     def __init__(self, settings: TrainSettings, first: Tensor) -> None:
         """Initialize from the first batch (n, D): its mean and its median distance from it."""
         self.settings, self.d_in = settings.resolved(), first.shape[-1]
-        assert self.settings.learning_rate is not None, "resolved settings have no gaps"
-        assert self.settings.dead_after_tokens is not None
-        self.peak_rate, self.dead_after = (
-            self.settings.learning_rate,
-            self.settings.dead_after_tokens,
-        )
+        assert self.settings.dead_after_tokens is not None, "resolved settings have no gaps"
+        self.dead_after = self.settings.dead_after_tokens
+        self.peak_rate = self.settings.learning_rate or 0.0  # semi-NMF has none
         self.n_steps = self.n_tokens = self.n_skipped = 0
         self.recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self.curve: list[tuple[float, ...]] = []
@@ -68,16 +65,7 @@ class Trainer:
         if not len(x):
             return StepMetrics(self.n_steps, 0, 0.0, 0.0, 0.0, int(dead.sum()), lr)
         s, k = self.settings, self.settings.k_at(self.n_steps)
-        result = loss_and_gradient(
-            self.parameters,
-            x,
-            k,
-            dead,
-            s.auxk_alpha,
-            per_batch=s.architecture != "topk",
-            widths=s.widths,
-        )
-        self._update(result, lr)
+        result = self.learn(x, k, dead, lr)
         self._follow(result.smallest, k)
         self.tokens_since_active += len(x)
         self.tokens_since_active[result.live] = 0
@@ -88,6 +76,25 @@ class Trainer:
         return StepMetrics(
             self.n_steps, len(x), result.fvu, result.auxk, result.l0, int(dead.sum()), lr
         )
+
+    def learn(self, x: Tensor, k: int, dead: Tensor, lr: float) -> StepResult:
+        """Change the parameters by what one batch x (n, D), scaled, says."""
+        s = self.settings
+        result = loss_and_gradient(
+            self.parameters,
+            x,
+            k,
+            dead,
+            s.auxk_alpha,
+            per_batch=s.architecture != "topk",
+            widths=s.widths,
+        )
+        self._update(result, lr)
+        return result
+
+    def state(self) -> list[Tensor]:
+        """What `learn` changes beside Adam's moments, in a fixed order."""
+        return self.parameters.tensors()
 
     def dead(self) -> Tensor:
         """(M,) bool: latents that did not fire within `dead_after_tokens`."""
@@ -111,13 +118,17 @@ class Trainer:
             threshold=None if threshold is None else torch.full((len(p.w_enc),), threshold),
         )
 
+    def mean_l0(self) -> float:
+        """Active latents per token in the last steps."""
+        return sum(l0 for _, l0 in self.recent) / max(1, len(self.recent))
+
     def _threshold(self) -> float | None:
         """In the units of activations as they come: the mean of what the last steps cut at.
 
         The last tenth of the steps, where the rate has fallen: a slower mean lags behind the
         weights.
         """
-        if self.settings.architecture == "topk":
+        if self.settings.architecture not in ("batchtopk", "matryoshka"):
             return None
         return sum(self.cuts) / max(1, len(self.cuts)) / self.scale
 
@@ -138,7 +149,7 @@ class Trainer:
             n_tokens=self.n_tokens,
             n_skipped_tokens=self.n_skipped,
             fvu=sum(fvu for fvu, _ in self.recent) / n,
-            l0=sum(l0 for _, l0 in self.recent) / n,
+            l0=self.mean_l0(),
             dead_share=float(self.dead().float().mean()),
             seconds=seconds,
             input_scale=self.scale,
@@ -156,7 +167,7 @@ class Trainer:
             "recent": [list(pair) for pair in self.recent],
             "scale": self.scale,
             "center": self.center,
-            "parameters": self.parameters.tensors(),
+            "parameters": self.state(),
             "tokens_since_active": self.tokens_since_active,
             "adam": self.adam.state_dict(),
         }
@@ -187,7 +198,9 @@ class Trainer:
         return self.peak_rate * min(1.0, rise, fall)
 
 
-def load_trainer(file: Path, first: Tensor, settings: TrainSettings) -> Trainer:
+def load_trainer(
+    file: Path, first: Tensor, settings: TrainSettings, kind: type[Trainer] = Trainer
+) -> Trainer:
     """Continue what `Trainer.save` wrote, on the device of `first`.
 
     Raises InputError when the file is damaged or was made with other settings.
@@ -210,13 +223,13 @@ def load_trainer(file: Path, first: Tensor, settings: TrainSettings) -> Trainer:
             value=other,
             remedy="Delete it to start anew, or go back to those settings.",
         )
-    trainer = Trainer(settings, first)
+    trainer = kind(settings, first)
     trainer.n_steps, trainer.n_tokens, trainer.n_skipped = state["counts"]
     trainer.recent.extend((fvu, l0) for fvu, l0 in state["recent"])
     trainer.cuts.extend(state["cuts"])
     trainer.curve = [tuple(point) for point in state["curve"]]
     trainer.scale, trainer.center = state["scale"], state["center"]
-    for tensor, saved in zip(trainer.parameters.tensors(), state["parameters"], strict=True):
+    for tensor, saved in zip(trainer.state(), state["parameters"], strict=True):
         tensor.copy_(saved)
     trainer.tokens_since_active.copy_(state["tokens_since_active"])
     trainer.adam.load_state_dict(state["adam"])
