@@ -108,8 +108,8 @@ class SemiNmfTrainer(Trainer):
 
 def batch_codes(x: Tensor, parts: Tensor, k: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Squared error of a batch x (n, D), and its codes as values and latents, both (n, k)."""
-    found = [sparse_codes(x[r], parts, k) for r in chunks(len(x), chunk_rows(len(parts), x.device))]
-    values, latents = (torch.cat(each) for each in zip(*found, strict=True))
+    codes = [sparse_codes(x[r], parts, k) for r in chunks(len(x), chunk_rows(len(parts), x.device))]
+    values, latents = (torch.cat(each) for each in zip(*codes, strict=True))
     return (x - decoded(values, latents, parts)).square().sum(), (values, latents)
 
 
