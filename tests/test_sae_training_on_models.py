@@ -183,3 +183,7 @@ def test_an_sae_is_trained_resumed_described_and_read_by_both_libraries(
     rows = pq.read_table(file).to_pylist()
     assert 0 < len(rows) <= 64
     assert all(row["description"] for row in rows)
+    for row in rows:
+        of_heads = hookpoint.startswith("heads")
+        assert ("; pre-activation " in row["description"]) == of_heads
+        assert (row["heads"] is not None) == (row["bias_share"] is not None) == of_heads

@@ -122,8 +122,10 @@ def _described(
     """What the latents did on the samples, and a row for each that is active; see `_cache`."""
     # It imports torch.
     from selection.sae.interpret.describe import description_rows, lens_of, profile_latents
+    from selection.sae.interpret.head_shares import head_sums
 
     model_input, coder = representer.model_input, representer.sae.coder
+    heads = head_sums(coder, model_input.hookpoint, model_input.model.n_heads)
     profile, facets = profile_latents(
         samples,
         representer.model,
@@ -132,6 +134,7 @@ def _described(
         tokens_per_batch=representer.config.compute.tokens_per_batch,
         hookpoint=model_input.hookpoint,
         on_batch=None if cache is None else cache.add,
+        heads=heads,
     )
     if cache is not None and cache.n_clipped:
         log.warning(
@@ -145,7 +148,9 @@ def _described(
             lens = lens_of(coder, model_input.model.path)
         except InputError as error:
             log.warning("no logit lens: %s", error)
-    return profile, description_rows(profile, samples, names, model_input.renderer, facets, lens)
+    shares = None if heads is None else heads.shares()
+    renderer = model_input.renderer
+    return profile, description_rows(profile, samples, names, renderer, facets, lens, shares)
 
 
 def _cache(

@@ -46,6 +46,7 @@ class ResolvedModel:
     adapter:           what is merged into the weights when they are loaded.
     gguf_file:         the file in the folder that holds the weights, for a model in GGUF.
     d_heads:           width of the attention heads' outputs side by side; None where not known.
+    n_heads:           attention heads of a block; None where not known.
     d_mlp:             hidden units of the MLP of a block; None where the config leaves it open.
     trust_remote_code: whether code in the folder may be run.
     """
@@ -63,6 +64,7 @@ class ResolvedModel:
     model_type: str = ""
     d_heads: int | None = None
     d_mlp: int | None = None
+    n_heads: int | None = None
     adapter: Adapter | None = None
     gguf_file: str | None = None
 
@@ -119,6 +121,7 @@ def resolve_model(
         model_type=str(text.get("model_type") or config.get("model_type") or ""),
         d_heads=_d_heads(text),
         d_mlp=_d_mlp(text),
+        n_heads=_n_heads(text),
         adapter=merged,
         gguf_file=gguf_file,
     )
@@ -231,14 +234,19 @@ def _size(config: dict[str, Any], folder: Path, *names: str) -> int:
     )
 
 
+def _n_heads(config: dict[str, Any]) -> int | None:
+    """Attention heads of a block; families name them differently."""
+    names = ("num_attention_heads", "n_head", "n_heads")
+    heads = next((config[name] for name in names if name in config), 0)
+    return heads if isinstance(heads, int) and heads > 0 else None
+
+
 def _d_heads(config: dict[str, Any]) -> int | None:
     """Heads times the width of one; families name both differently."""
-    heads = next(
-        (config[n] for n in ("num_attention_heads", "n_head", "n_heads") if n in config), 0
-    )
+    heads = _n_heads(config)
     width = next((config[n] for n in ("v_head_dim", "head_dim") if config.get(n)), 0)
     hidden = next((config[n] for n in ("hidden_size", "n_embd", "d_model") if n in config), 0)
-    if not isinstance(heads, int) or heads < 1 or not isinstance(hidden, int):
+    if heads is None or not isinstance(hidden, int):
         return None
     return heads * width if isinstance(width, int) and width else hidden or None
 

@@ -15,6 +15,7 @@ from selection.rendering.renderer import Renderer
 from selection.sae.coder import SparseCoder
 from selection.sae.encode import encode
 from selection.sae.interpret.facets import FacetCounts, Facets
+from selection.sae.interpret.head_shares import HeadShares, HeadSums
 from selection.sae.interpret.logit_lens import Lens, logit_lens, read_unembedding
 from selection.sae.interpret.statistics import LatentProfile, LatentStatistics
 
@@ -44,12 +45,14 @@ def profile_latents(
     hookpoint: Hookpoint | None = None,
     n_examples: int = 3,
     on_batch: LatentSink | None = None,
+    heads: HeadSums | None = None,
 ) -> tuple[LatentProfile, dict[str, Facets]]:
     """One pass over samples: what the latents do, and which label of each column they prefer.
 
     labels:    column -> one label for each sample; a column with a single label says nothing.
     hookpoint: where the coder reads the model; default, the model's first one.
     on_batch:  given the latents of every batch too; a sample's tokens come in one call.
+    heads:     what the attention heads gave is added to it.
     Samples in the profile are positions in this list.
     """
     n_latents, index = coder.info.num_latents, model.hookpoints.index(hookpoint or model.hookpoint)
@@ -62,7 +65,10 @@ def profile_latents(
     }
     coder = coder.to(model.device)
     for batch in iter_activations(model, samples, tokens_per_batch):
-        latents = encode(coder, batch.at(index))
+        hidden = batch.at(index)
+        latents = encode(coder, hidden)
+        if heads is not None:
+            heads.add(hidden, latents)
         acts, indices = latents.top_acts.cpu().numpy(), latents.top_indices.cpu().numpy()
         rows, positions = batch.rows[batch.sample_of_token], batch.positions
         profile.add(acts, indices, batch.token_ids, rows, positions)
@@ -80,11 +86,12 @@ def description_rows(
     renderer: Renderer,
     facets: Mapping[str, Facets] | None = None,
     lens: Lens | None = None,
+    heads: HeadShares | None = None,
 ) -> list[dict[str, object]]:
     """Rows of `latents_file.SCHEMA` for every latent that fired.
 
     samples, names: what was profiled, and how each sample is called.
-    facets, lens:   columns that are left out without them.
+    facets, lens, heads: columns that are left out without them.
     """
     rows = []
     for latent in np.flatnonzero(profile.density > 0).tolist():
@@ -108,6 +115,11 @@ def description_rows(
                     if facet.lift[latent] >= MIN_LIFT
                 ]
             )
+        if heads is not None:
+            pairs = heads.strongest(latent)
+            row["heads"] = [{"head": head, "share": share} for head, share in pairs]
+            row["bias_share"] = float(heads.bias[latent])
+            row["description"] = f"{row['description']}; {heads.words(latent)}"
         if lens is not None:
             row["promotes"] = _decoded(lens.top[latent].numpy(), renderer)
             row["suppresses"] = _decoded(lens.bottom[latent].numpy(), renderer)

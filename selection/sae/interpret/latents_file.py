@@ -66,6 +66,13 @@ SCHEMA = pa.schema(
                 )
             ),
         ),
+        # Of SAEs of attention heads: those that drive it most, and the bias, as shares of the sum
+        # of its pre-activations where it is active.
+        (
+            "heads",
+            pa.list_(pa.struct([("head", pa.int32()), ("share", pa.float32())])),
+        ),
+        ("bias_share", pa.float32()),
     ]
 )
 
