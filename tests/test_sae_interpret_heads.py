@@ -92,7 +92,9 @@ def test_a_head_that_alone_is_read_has_it_all() -> None:
     sums.add(x, encode(coder, x))
     shares = sums.shares()
     for latent in range(M - 1):
-        assert shares.strongest(latent) == [(latent % H, pytest.approx(1))]
+        ((head, share),) = shares.strongest(latent)
+        assert head == latent % H
+        assert share == pytest.approx(1)
         assert shares.words(latent) == f"pre-activation 100 % from head {latent % H}, 0 % bias"
     assert np.isnan(shares.heads[M - 1]).all()  # it never fires
     scaled = scaled_by_decoder_norm(coder)
