@@ -4,8 +4,8 @@
         --pool POOL --targets-file TARGETS [any other option of `saelect bench finetune`]
 
 What `saelect bench finetune` left in the workspace is read; runs that are missing are made. The
-block `<!-- main -->` to `<!-- end of main -->` of the page is written anew, with `main.svg` in the
-folder of the page's name.
+block `<!-- main -->` to `<!-- end of main -->` of the page is written anew, `main.svg` and every
+run as a row of `main.csv` in the folder of its name.
 """
 
 import argparse
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from flows.cli.bench import contrast_line
+from flows.finetune.record import finetune_rows
 from flows.finetune.run import FinetuneOutcome, request_of, run_finetune
 from flows.orchestration.progress import for_terminal, listening
 from selection.finetuning.summary import ORACLE, RANDOM, ZERO, GroupSummary
@@ -27,7 +29,10 @@ from storage.report.finetune import Plot, plot_of
 _COLUMNS = 3
 _CELL = (130, 135)  # Width and height of one plot in an image, its own box of 100 x 100 included.
 _KEY = 14
-_LISTS = ("arms", "targets")
+_LISTS = ("arms", "targets", "budget_tokens")
+_OWN = ("benchmark_id", "created_at", "pool", "seconds")  # Of a workspace, not of the result.
+
+Row = dict[str, Any]
 
 
 def main() -> None:
@@ -36,9 +41,12 @@ def main() -> None:
     with listening(for_terminal()):
         outcome = run_finetune(request_of(**given["request"]), open_workspace(workspace))
     page: Path = given["page"]
+    runs = finetune_rows(outcome)["finetune"]
     image = page.with_suffix("") / f"{given['block']}.svg"
-    write_bytes(image, svg([plot_of(name, runs) for name, runs in plotted(outcome)]).encode())
-    text = "\n".join(block(outcome, f"{page.stem}/{image.name}"))
+    write_bytes(image, svg([plot_of(*each) for each in plotted(runs.to_pylist())]).encode())
+    table = pl.DataFrame(runs.to_pylist()).drop(*_OWN).write_csv(float_precision=5)
+    write_bytes(image.with_suffix(".csv"), table.encode())
+    text = "\n".join(block(outcome, f"{page.stem}/{given['block']}"))
     written = replaced(page.read_text(encoding="utf-8"), given["block"], text)
     write_bytes(page, written.encode())
 
@@ -55,13 +63,19 @@ def _arguments() -> tuple[dict[str, Any], Path]:
     request: dict[str, Any] = {}
     for name, value in zip(rest[::2], rest[1::2], strict=True):
         key = name[2:].replace("-", "_")
-        many = key in _LISTS or key == "budget_tokens"
-        request[key] = tuple(value.split(",")) if many else value
+        if key == "scores":
+            arm, _, file = value.partition("=")
+            request.setdefault(key, {})[arm] = file
+        else:
+            request[key] = tuple(value.split(",")) if key in _LISTS else value
     return {"page": known.page, "block": known.block, "request": request}, known.workspace
 
 
-def block(outcome: FinetuneOutcome, image: str) -> Iterator[str]:
-    """Lines of Markdown: what was run, means, contrasts, every target."""
+def block(outcome: FinetuneOutcome, files: str) -> Iterator[str]:
+    """Lines of Markdown: what was run, means, contrasts, every target.
+
+    files: path of plots and runs from the page, without their endings.
+    """
     n_trained = sum(result["arm"] != ZERO for result in outcome.results)
     hours = sum(sum(result["seconds"].values()) for result in outcome.results) / 3600
     yield f"{n_trained} trained runs, {hours:.1f} hours of training and measuring."
@@ -71,8 +85,9 @@ def block(outcome: FinetuneOutcome, image: str) -> Iterator[str]:
         yield from _summary(summary)
     for budget in sorted({summary.budget for summary in outcome.summaries}):
         yield from _by_target(outcome, budget)
-    yield f"\n![Tokens against bits a byte of held-out responses, by target]({image})\n"
-    yield "Tokens against bits a byte of held-out responses; the band is the range of random."
+    yield f"\n![Tokens against bits a byte of held-out responses, by target]({files}.svg)\n"
+    yield "Tokens against bits a byte of held-out responses; the band is the range of random. Every"
+    yield f"run: [{files}.csv]({files}.csv)."
 
 
 def _summary(summary: GroupSummary) -> Iterator[str]:
@@ -124,15 +139,12 @@ def gains_of(outcome: FinetuneOutcome, budget: int) -> dict[tuple[str, str], flo
     return {key: float(np.mean(values)) for key, values in seeds.items()}
 
 
-def plotted(outcome: FinetuneOutcome) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Runs of each target as rows of the catalog, for the plots of the report page."""
-    for target in outcome.targets:
-        runs = [run for run in outcome.results if run["target"] == target.name]
-        if any(run["arm"] != ZERO for run in runs):
-            yield (
-                target.name,
-                [run | {"bits_per_byte": sum(run["bits"]) / sum(run["n_bytes"])} for run in runs],
-            )
+def plotted(runs: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Targets with the runs of each, where any was trained."""
+    for target in dict.fromkeys(run["target"] for run in runs):
+        own = [run for run in runs if run["target"] == target]
+        if any(run["arm"] != ZERO for run in own):
+            yield target, own
 
 
 def svg(plots: Sequence[Plot]) -> str:
@@ -153,7 +165,7 @@ def svg(plots: Sequence[Plot]) -> str:
         dash = ' stroke-dasharray="2 1"' if line.is_dashed else ""
         parts.append(
             f'<path d="M{across:.1f} {y - 1.5} h6" stroke="{line.color}"{dash}/>'
-            f'<text x="{across + 7:.1f}" y="{y}">{html.escape(line.arm)}</text>'
+            f'<text x="{across + 7:.1f}" y="{y}" font-size="4">{html.escape(line.arm)}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
