@@ -210,15 +210,23 @@ def describe(
             help="Instead: explanations by others, a folder of delphi or an export of Neuronpedia.",
         ),
     ] = None,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="Instead: how much of each target the latents carry."),
+    ] = False,
 ) -> None:
     """Describe an SAE's latents without a language model: tokens, examples, lens, facets."""
-    from flows.cli.saes import describe_from_config, import_from_config
+    from flows.cli import saes
 
+    others = {"--delphi": delphi, "--delphi-window": delphi_window, "--latent": latent}
     if imported is not None:
-        others = {"--delphi": delphi, "--delphi-window": delphi_window, "--latent": latent}
-        import_from_config(config, workspace, imported, others)
+        saes.import_from_config(config, workspace, imported, {**others, "--quality": quality})
         return
-    describe_from_config(config, workspace, samples, latent or [], delphi, delphi_window)
+    if quality:
+        saes.refuse_beside("--quality", others)
+        saes.measure_from_config(config, workspace)
+        return
+    saes.describe_from_config(config, workspace, samples, latent or [], delphi, delphi_window)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from flows.config.load import load_vector_job
+from flows.config.load import load_config, load_vector_job
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
 from flows.orchestration.terminal import one_line, say
@@ -66,6 +66,14 @@ def describe_from_config(
     say("These are hints, not explanations.")
 
 
+def refuse_beside(option: str, others: Mapping[str, object]) -> None:
+    """Raise InputError where another option is given that does not go with one."""
+    for name, value in others.items():
+        if value:
+            remedy = "Leave one of the two out."
+            raise InputError(f"does not go with {option}", field=name, remedy=remedy)
+
+
 def import_from_config(
     config_name: str, workspace: Path, path: Path, others: Mapping[str, object]
 ) -> None:
@@ -73,10 +81,7 @@ def import_from_config(
 
     others: options that do not go with it, as they were given.
     """
-    for name, value in others.items():
-        if value:
-            remedy = "Leave it out: nothing is described or written for delphi beside an import."
-            raise InputError("does not go with --import", field=name, remedy=remedy)
+    refuse_beside("--import", others)
     config, home = load_vector_job(config_name), open_workspace(workspace)
     from flows.stages.describe import import_explanations
 
@@ -88,6 +93,29 @@ def import_from_config(
     for latent, each in sorted(read.of_latent.items())[:_SHOWN]:
         say(f"latent {latent}  {each.words(read.source)}")
     say("`saelect why` and reports show them. They are hints, not explanations.")
+
+
+def measure_from_config(config_name: str, workspace: Path) -> None:
+    """Say how much of what tells each target from the pool the SAE's latents carry."""
+    config, home = load_config(config_name), open_workspace(workspace)
+    from flows.stages.describe import measure_targets
+
+    with listening(for_terminal()):
+        measured = measure_targets(config, home)
+    for name, (quality, words) in measured.items():
+        say(
+            f"\n{name}: {quality.n_exemplars} exemplars against {quality.n_drawn} random samples of"
+            " the pool, held out"
+        )
+        say(f"  activations   AUC {quality.probe_auc:.3f}")
+        for n, auc in quality.latents_auc.items():
+            share = quality.share(n)
+            of_it = "" if share is None else f"  {share:.0%} of the way from chance to that"
+            say(f"  {f'{n} latent' + 's' * (n > 1):<13} AUC {auc:.3f}{of_it}")
+        if quality.kept is not None:
+            say(f"  reconstructions keep {quality.kept:.0%} of the separation of the activations")
+        for each in words:
+            say(f"    {one_line(each)}")
 
 
 def lines_of(row: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.config.jobs import VectorJob
+import numpy as np
+
+from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.progress import stage
 from flows.stages.prepare.inputs import prepare
 from flows.stages.prepare.render import render
@@ -15,16 +17,25 @@ from flows.stages.represent.sae import existing_sae
 from flows.stages.session import Session, session_of
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
+from selection.evaluation.label_free import sample_rows
 from selection.models.hookpoints import hookpoint_of
 from selection.records import Rendered
 from selection.sae.interpret.explanations import Dictionary, Explanations, read_explanations
-from selection.sae.interpret.latents_file import FILE, add_explanations, write_latents
+from selection.sae.interpret.latents_file import (
+    FILE,
+    add_explanations,
+    explanation_words,
+    read_descriptions,
+    write_latents,
+)
+from selection.sae.metadata import SaeInfo
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
 from storage.files.atomic import write_atomically
 from storage.files.workspace import EXPLANATIONS, Workspace
 
 if TYPE_CHECKING:
     from selection.sae.interpret.statistics import LatentProfile
+    from selection.sae.interpret.target_quality import TargetQuality
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +99,65 @@ def import_explanations(config: VectorJob, workspace: Workspace, path: Path) -> 
     sha256 = str(info.sha256)
     write_atomically(file, lambda temp: add_explanations(file, temp, read, sha256))
     return read
+
+
+def measure_targets(
+    config: SelectConfig, workspace: Workspace, n_drawn: int = 256
+) -> dict[str, tuple["TargetQuality", list[str]]]:
+    """Target -> how much of it the SAE's latents carry, and the best of these in words.
+
+    n_drawn: samples of the pool that the exemplars are told from; a seeded draw of the eligible.
+    Raises InputError for targets of one exemplar, and a pool that is too small.
+    """
+    # It imports torch.
+    from selection.sae.interpret.target_quality import pool_samples
+
+    session = session_of(config, workspace)
+    representer, targets = _representer(session, ()), session.targets
+    samples = {
+        name: [sample for sample in session.samples(table) if sample.content_mask.any()]
+        for name, table in targets.items()
+    }
+    for name, each in samples.items():
+        if len(each) < 2:
+            remedy = "Give it two exemplars with content, better eight or more."
+            raise InputError("too few to hold one out", field="target", value=name, remedy=remedy)
+    pool = prepare(config, workspace)
+    rendered = render(workspace, pool, representer.model_input)
+    eligible = session.eligibility(pool.pool_id).eligible & rendered.usable()
+    drawn = rendered.samples(sample_rows(eligible, n_drawn, config.seed))
+    if len(drawn) < 2:
+        remedy = "Take a larger pool."
+        raise InputError(
+            "too few samples can be drawn", field="pool", value=len(drawn), remedy=remedy
+        )
+    everything = [*drawn, *(sample for each in samples.values() for sample in each)]
+    with stage("target quality", len(everything), "samples") as handle:
+        pooled = pool_samples(
+            everything,
+            representer.model,
+            representer.sae.coder,
+            representer.model_input.hookpoint,
+            config.compute.tokens_per_batch,
+        )
+        handle.advance(len(everything))
+    hints, measured, first = _hints(workspace, representer.sae.info), {}, len(drawn)
+    for name, each in samples.items():
+        rows = np.arange(first, first + len(each))
+        quality, first = pooled.quality(rows, np.arange(len(drawn))), first + len(each)
+        latents = pooled.numbers[list(quality.best)].tolist()
+        words = [f"latent {n}  {hints.get(n) or 'not described'}" for n in latents]
+        measured[name] = (quality, words)
+    return measured
+
+
+def _hints(workspace: Workspace, sae: SaeInfo) -> dict[int, str]:
+    """Latents in words: by others, else as they were described here or by the SAE's own folder."""
+    home = workspace.described(sae.sae_id)
+    own = (read_descriptions(folder, sae.sha256) for folder in (home, Path(sae.path)))
+    others = explanation_words(home / EXPLANATIONS)
+    words = {latent: "; ".join(each) for latent, each in others.items()}
+    return next((each for each in own if each), {}) | words
 
 
 def _representer(session: Session, latents: Sequence[int]) -> Representer:
