@@ -148,19 +148,18 @@ def test_means_of_samples_are_those_of_each_alone(tiny_model_dir: Path, tiny_sae
     ])  # fmt: skip
     pooled = pool_samples(samples, model, coder, hookpoint, 40)
     assert pooled.reconstructions is not None
-    near = {"rel": 1e-4, "abs": 1e-5}
     for number, sample in enumerate(samples):
         (batch,) = iter_activations(model, [sample], None)
         x = batch.at(0)
         top = encode(coder, x)
         shape = (len(x), coder.info.num_latents)
         dense = torch.zeros(shape).scatter_(1, top.top_indices, top.top_acts)
-        assert pooled.activations[number] == pytest.approx(x.mean(0).numpy(), **near)
+        assert pooled.activations[number] == pytest.approx(x.mean(0).numpy(), rel=1e-4, abs=1e-5)
         recon = reconstruct(coder, top, x).mean(0).numpy()
-        assert pooled.reconstructions[number] == pytest.approx(recon, **near)
+        assert pooled.reconstructions[number] == pytest.approx(recon, rel=1e-4, abs=1e-5)
         mean = np.zeros(coder.info.num_latents)
         mean[pooled.numbers] = pooled.latents[number]
-        assert mean == pytest.approx(dense.mean(0).numpy(), **near)
+        assert mean == pytest.approx(dense.mean(0).numpy(), rel=1e-4, abs=1e-5)
 
 
 def test_the_command_says_it_of_each_target(
