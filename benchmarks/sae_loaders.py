@@ -93,7 +93,7 @@ _NOTES = [
     "## What decides the latents",
     "",
     "Every format becomes one encoder: an optional norm of each token, one affine map, a"
-    " selection.",
+    " selection. Matching pursuit alone applies them step after step, to what is left over.",
     "BatchTopK and Matryoshka SAEs are read as what they are at inference: everything above their"
     " threshold. A threshold that was never set (-1) is refused.",
     "Llamascopium's configuration alone says whether the scale of its inputs was folded into the"

@@ -50,7 +50,7 @@ SLOW_MODULES = {
     "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates", "test_rank_processes",
     "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",
     "test_represent_spaces", "test_representation_cuda_memory",
-    "test_representation_on_cuda", "test_sae_nonnegative", "test_sae_training",
+    "test_representation_on_cuda", "test_sae_nonnegative", "test_sae_pursuit", "test_sae_training",
     "test_sae_training_architectures", "test_sae_training_on_models",
     "test_sae_explanations", "test_sae_target_quality", "test_sae_training_seminmf",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",

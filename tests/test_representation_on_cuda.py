@@ -13,7 +13,7 @@ from selection.representation.heads import Head
 from selection.representation.represent import calibrate_head, represent_heads
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import encode
-from selection.sae.metadata import SaeInfo
+from selection.sae.metadata import ACTIVATIONS, SaeInfo
 from tests.cuda_cases import (
     LENGTHS,
     SAMPLES,
@@ -254,8 +254,11 @@ def test_a_calibration_on_the_device_is_that_of_the_cpu(
     assert found.ever_present == expected.ever_present
 
 
+VARYING = ("relu", "jumprelu", "gated")
+
+
 @pytest.mark.parametrize("inputs", ["float32", "bfloat16"])
-@pytest.mark.parametrize("activation", ["topk", "groupmax", "relu", "jumprelu", "gated"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_kind_of_sae_encodes_on_the_device(
     device: FakeCuda, activation: str, inputs: str
 ) -> None:
@@ -273,7 +276,7 @@ def test_every_kind_of_sae_encodes_on_the_device(
         torch.randn(m, generator=g),
         torch.randn(m, d, generator=g),
         torch.randn(d, generator=g),
-        info=SaeInfo("", None, d, m, 6 if activation in ("topk", "groupmax") else 0, activation),
+        info=SaeInfo("", None, d, m, 0 if activation in VARYING else 6, activation),
         act_scale=torch.rand(m, generator=g) + 0.5,
         **extra.get(activation, {}),
     ).rounded(inputs)

@@ -157,7 +157,7 @@ def test_an_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
     [
         ("saelens_standard", "cfg.json", {"architecture": "transcoder", "d_out": 9}, "other width"),
         ("saelens_standard", "cfg.json", {"architecture": "temporal"}, "of a temporal SAE"),
-        ("saelens_standard", "cfg.json", {"architecture": "matching_pursuit"}, "no affine map"),
+        ("saelens_matching_pursuit", "cfg.json", {"stop_on_duplicate_support": False}, "again"),
         ("saelens_standard", "cfg.json", {"normalize_activations": "rms"}, "norm is not known"),
         ("saelens_standard", "cfg.json",
          {"metadata": {"hook_name": "blocks.3.attn.hook_z", "hook_head_index": 2}}, "single"),

@@ -27,6 +27,7 @@ ARCHITECTURES: dict[str, Mapping[str, Any]] = {
     "batchtopk": {"architecture": "batchtopk"},
     "matryoshka": {"architecture": "matryoshka", "widths": (80, 400)},
     "annealed": {"architecture": "batchtopk", "k_start": 12, "k_anneal_share": 0.5},
+    "pursuit": {"architecture": "matching_pursuit", "residual_threshold": 0.1},
 }
 
 
@@ -198,7 +199,7 @@ print(coder.info.sha256)
 """
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "seminmf"])
+@pytest.mark.parametrize("architecture", ["batchtopk", "seminmf", "matching_pursuit"])
 def test_a_training_killed_at_once_is_continued_to_the_same_bytes(
     architecture: str, tmp_path: Path
 ) -> None:
@@ -234,6 +235,8 @@ def test_the_curve_tells_how_it_went_and_has_a_bounded_length() -> None:
     [
         ({"architecture": "jumprelu"}, "Input should be"),
         ({"widths": (4, M)}, "are for matryoshka"),
+        ({"residual_threshold": 0.1}, "`residual_threshold` is for matching_pursuit, not for topk"),
+        ({"architecture": "matching_pursuit", "residual_threshold": 1}, "less than 1"),
         ({"architecture": "matryoshka", "widths": (20, 10, M)}, "must rise"),
         ({"architecture": "matryoshka", "widths": (10, M - 1)}, "must rise"),
     ],

@@ -65,6 +65,7 @@ def saelens(folder: Path, architecture: str, **config: object) -> Made:
         "standard": "Standard",
         "batchtopk": "BatchTopK",
         "matryoshka": "MatryoshkaBatchTopK",
+        "matching_pursuit": "MatchingPursuit",
     }[architecture]
     meta = sae_lens.saes.sae.SAEMetadata(
         model_name="org/tiny",
@@ -78,6 +79,8 @@ def saelens(folder: Path, architecture: str, **config: object) -> Made:
     randomize(sae)
     if architecture == "jumprelu":
         sae.threshold.data.copy_(torch.linspace(0.1, 2, M))
+    if architecture == "matching_pursuit":
+        sae.W_dec.data.mul_(0.45)  # rows of norm about 1, or residuals would grow
     if hasattr(sae, "topk_threshold"):
         sae.topk_threshold.fill_(0.75)
     sae.save_inference_model(folder)
@@ -448,6 +451,9 @@ CASES: dict[str, Callable[[Path], Made]] = {
     "saelens_gated": lambda f: saelens(f, "gated"),
     "saelens_batchtopk": lambda f: saelens(f, "batchtopk", k=K),
     "saelens_matryoshka": lambda f: saelens(f, "matryoshka", k=K, matryoshka_widths=[8, 32]),
+    "saelens_matching_pursuit": lambda f: saelens(
+        f, "matching_pursuit", residual_threshold=0.6, max_iterations=9, decoder_init_norm=1.0
+    ),
     "saelens_flat": lambda f: saelens_flat(f),
     "saelens_flat_topk": lambda f: saelens_flat(
         f, activation_fn_str="topk", activation_fn_kwargs={"k": K}

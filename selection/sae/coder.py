@@ -31,12 +31,18 @@ class SparseCoder:
     seminmf         argmin over y >= 0 of |norm(x) - y W|^2, the k largest y_j |W_j|, and these fit
                     again alone; both by a fixed number of passes, see `nonnegative.sparse_codes`
 
+    Matching pursuit has one dictionary W = encoder_weight = decoder_weight and no encoder_bias, and
+    takes one latent a step from the residual r = norm(x) - decoder_bias, see `encode.pursue`:
+
+    matching_pursuit    k times: j = argmax(W r), v = relu(W_j r), value_j += v, r -= v W_j
+
     encoder_weight:  (M, D) float32 tensor, M latents over activations of width D.
     encoder_bias:    (M,) float32.
     decoder_weight:  (M, D) float32; the reconstruction is latents @ decoder_weight + decoder_bias,
                      in the units of norm(x).
     decoder_bias:    (D,) float32.
-    k:               active latents per token, 0 where the number varies.
+    k:               active latents per token, 0 where the number varies; of matching pursuit at
+                     most.
     info:            where it comes from; `info.sha256` is set.
     threshold:       (M,) float32, for jumprelu.
     magnitude_scale, magnitude_bias: (M,) float32, for gated.
@@ -218,7 +224,10 @@ def _selection(coder: SparseCoder) -> str:
         "relu": "all above 0",
         "gated": "where the gate is open",
         "seminmf": f"non-negative codes that fit best, the {coder.k} largest",
+        "matching_pursuit": f"matching pursuit, at most {coder.k} steps",
     }
+    if coder.info.residual_threshold:
+        return f"{words[coder.info.activation]}, to a rest of {coder.info.residual_threshold:.4g}"
     if coder.threshold is None:
         return words[coder.info.activation]
     low, high = float(coder.threshold.min()), float(coder.threshold.max())
@@ -234,6 +243,8 @@ def _content_sha256(tensors: dict[str, Tensor], info: SaeInfo) -> str:
     # Only what differs from a plain TopK SAE, so that the ids of those never change.
     head |= {} if info.centers else {"centers": False}
     head |= {} if info.input_norm == "none" else {"input_norm": info.input_norm}
+    rest = info.residual_threshold
+    head |= {"residual_threshold": rest} if rest else {}
     extra = [name for name in _EXTRA if name in tensors]
     head |= {"extra": extra} if extra else {}
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())

@@ -4,7 +4,7 @@ Exact, in float32, and chunked over tokens and latents, so that neither many tok
 latents need more memory than one chunk beyond the weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ class TopActs(NamedTuple):
     """The active latents of n tokens.
 
     top_acts:    (n, w) float32, not negative, in no particular order within a row. w is k where
-                 that is fixed, else the largest number of active latents of a token. A token with
+                 that is fixed, else the largest number of latents of a token. A token with
                  fewer than w latents has zeros, whose indices mean nothing.
     top_indices: (n, w) int64; distinct within a row where acts are above zero.
     """
@@ -54,7 +54,7 @@ def encode(coder: SparseCoder, x: Tensor) -> TopActs:
         parts = [
             TopActs(
                 x.new_zeros((0, max(1, coder.k)), dtype=torch.float32),
-                _no_indices(x, max(1, coder.k)),
+                _no_indices(x, 0, max(1, coder.k)),
             )
         ]
     width = max(part.top_acts.shape[1] for part in parts)
@@ -115,6 +115,64 @@ def choose(pre_acts: Tensor, k: int, activation: str) -> TopActs:
     return TopActs(acts, indices + torch.arange(k, device=indices.device) * width)
 
 
+class Pursuit(NamedTuple):
+    """Matching pursuit of n tokens, step by step.
+
+    values, chosen: (n, s) float32 and int64, what each step added to which latent; values are 0
+                    after a token's last step, which alone may choose a latent a second time.
+    residual:       (n, D) what is left over.
+    """
+
+    values: Tensor
+    chosen: Tensor
+    residual: Tensor
+
+    def latents(self) -> TopActs:
+        """With the values of a latent that was chosen twice summed."""
+        values, chosen, _ = self
+        last = (values != 0).sum(dim=1, keepdim=True).sub(1).clamp_min(0)
+        step = torch.arange(values.shape[1], device=values.device)
+        first = (chosen == chosen.gather(1, last)) & (step < last)
+        acts = values + values.gather(1, last).masked_fill(~first, 0.0)
+        is_second = (step == last) & first.any(dim=1, keepdim=True)
+        return TopActs(acts.masked_fill(is_second, 0.0), chosen)
+
+
+def pursue(
+    x: Tensor,
+    dictionary: Tensor,
+    k: int,
+    threshold: float,
+    largest: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> Pursuit:
+    """Matching pursuit of tokens x (n, D) as an encoder (arXiv 2506.03093).
+
+    A step takes the latent whose row of the dictionary (M, D) has the largest product with the
+    residual, with that product as value, and subtracts value times row. Negative products are
+    none: relu, as in the authors' code and SAELens. A token ends after k steps, where no product is
+    above 0, where its residual's norm is below `threshold`, or with the first latent that comes
+    again, whose value is still added, as it does there.
+
+    largest: the largest product of each residual (n, D), and its latent.
+    """
+    values, chosen = x.new_zeros((len(x), 0)), _no_indices(x, len(x), 0)
+    going = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    residual = x
+    for _ in range(k):
+        value, latent = largest(residual)
+        value = value.relu().masked_fill(~going, 0.0)
+        again = ((chosen == latent[:, None]) & (values != 0)).any(dim=1)
+        going = (value != 0) & ~again
+        values = torch.cat([values, value[:, None]], dim=1)
+        chosen = torch.cat([chosen, latent[:, None]], dim=1)
+        residual = torch.addcmul(residual, dictionary[latent], value[:, None], value=-1)
+        if threshold:
+            going &= ~(residual.norm(dim=1) < threshold)
+        if not bool(going.any()):
+            break
+    return Pursuit(values, chosen, residual)
+
+
 def chunk_rows(n_latents: int, device: torch.device) -> int:
     """Rows whose pre-activations are made at once: a function of width and device kind alone."""
     values = _CHUNK_VALUES.get(device.type, _CHUNK_VALUES["cpu"])
@@ -133,6 +191,8 @@ def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Ten
         return TopActs(
             acts if coder.act_scale is None else acts * coder.act_scale[indices], indices
         )
+    if coder.info.activation == "matching_pursuit":
+        return _pursued(coder, x, slices, buffer)
     parts = []
     for latents in slices:
         pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)
@@ -166,6 +226,28 @@ def _select(coder: SparseCoder, x: Tensor, latents: slice, pre: Tensor) -> TopAc
         width = coder.info.num_latents // coder.k
         return choose(pre, pre.shape[1] // width, "groupmax")
     return choose(pre, _widest(pre), "topk")
+
+
+def _pursued(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Tensor) -> TopActs:
+    """Latents of matching pursuit."""
+    dictionary, scale = coder.decoder_weight, coder.act_scale
+    if scale is not None:
+        dictionary = dictionary * scale[:, None]
+
+    def largest(residual: Tensor) -> tuple[Tensor, Tensor]:
+        parts = []
+        for latents in slices:
+            pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)
+            _product(coder, residual, coder.encoder_weight[latents].T, None, pre)
+            value, latent = pre.max(dim=1)
+            parts.append((value, latent + latents.start))
+        values, indices = (torch.stack(each, dim=1) for each in zip(*parts, strict=True))
+        best, which = values.max(dim=1)
+        return best, indices.gather(1, which[:, None])[:, 0]
+
+    threshold = coder.info.residual_threshold
+    acts, indices = pursue(x, dictionary, coder.k, threshold, largest).latents()
+    return TopActs(acts if scale is None else acts * scale[indices], indices)
 
 
 def _product(
@@ -240,5 +322,5 @@ def _slice_size(coder: SparseCoder) -> int:
     return max(1, _SLICE_LATENTS // width) * width
 
 
-def _no_indices(x: Tensor, k: int) -> Tensor:
-    return torch.zeros((0, k), dtype=torch.int64, device=x.device)
+def _no_indices(x: Tensor, n: int, k: int) -> Tensor:
+    return torch.zeros((n, k), dtype=torch.int64, device=x.device)

@@ -14,7 +14,7 @@ from selection.core.json_text import parsed
 RECORD = "saelect.json"
 """What saelect knows of an SAE that it trained, beside its weights."""
 
-ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated", "seminmf")
+ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated", "seminmf", "matching_pursuit")
 NORMS = ("none", "layer_norm", "sqrt_d")
 
 
@@ -27,10 +27,11 @@ class SaeInfo:
                   "mlp@4", or None where nothing says so.
     d_in:         width of the activations it reads.
     num_latents:  number of latents.
-    k:            active latents per token; 0 where the number varies.
+    k:            active latents per token; 0 where the number varies; of matching pursuit at most.
     activation:   one of ACTIVATIONS: "topk" (the k largest), "groupmax" (the largest in each of k
                   groups), "relu", "jumprelu" (what exceeds a threshold), "gated",
-                  "seminmf" (non-negative codes that fit best).
+                  "seminmf" (non-negative codes that fit best),
+                  "matching_pursuit" (one after another, by what those before left over).
     model_name, model_sha256: the language model it was trained on, where recorded.
     licence:      as recorded or as in the model card, else None.
     sha256:       of k, activation and weights as float32, 64 hex digits; None until weights are
@@ -47,6 +48,8 @@ class SaeInfo:
     dtype:        of the weights in the file.
     is_transcoder: whether it predicts another activation than the one it reads; its latents are
                   used, and nothing is reconstructed.
+    residual_threshold: of matching pursuit, which ends where less is left over: a norm, in the
+                  units of the normed activation.
     """
 
     path: str
@@ -68,11 +71,13 @@ class SaeInfo:
     positions: str | None = None
     dtype: str | None = None
     is_transcoder: bool = False
+    residual_threshold: float = 0.0
 
     @property
     def expected_l0(self) -> float | None:
-        """Active latents per token to expect: declared, else k, else None."""
-        return self.declared_l0 or (float(self.k) if self.k else None)
+        """Active latents per token to expect: declared, else k where that is fixed, else None."""
+        is_fixed = self.k > 0 and self.activation != "matching_pursuit"
+        return self.declared_l0 or (float(self.k) if is_fixed else None)
 
     @property
     def sae_id(self) -> str:

@@ -25,7 +25,7 @@ def trained_folder(
 ) -> Path:
     """Where the SAE of these settings lives; its name does not depend on the pool."""
     identity = {
-        "train": settings.model_dump(),
+        "train": settings.identity(),
         "model": model_input.model.weights_sha256,
         "hookpoint": str(model_input.hookpoint),
         "counted": config.rendering.counted,

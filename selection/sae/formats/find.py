@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from selection.core.errors import InputError
+from selection.sae.formats.dictionaries import DICTIONARY_HUB, DICTIONARY_LEARNING
 from selection.sae.formats.layout import Layout, read_info
-from selection.sae.formats.libraries import DICTIONARY_HUB, DICTIONARY_LEARNING, SAELENS, SPARSIFY
+from selection.sae.formats.libraries import SAELENS, SPARSIFY
 from selection.sae.formats.openmoss import LLAMA_SCOPE, LLAMASCOPIUM
 from selection.sae.formats.releases import (
     CIRCUIT_TRACER,

@@ -70,7 +70,8 @@ class Layout:
     files:    all of them are in the SAE's folder, the configuration first and the weights last;
               () for an SAE that is a file of its own.
     loads, refuses, oracle: in words: what is read, what is not, what encodings are compared with.
-    names:    of the tensors, by variant; `variant` says which one a checkpoint is.
+    names:    of the tensors, by variant; `variant` says which one a checkpoint is. A bias that no
+              file has is called "".
     facts:    fields of SaeInfo that the table does not say; may refuse.
     constants: fields of SaeInfo that are the same for all SAEs of the format.
     activation, input_norm: where the configuration decides them.
@@ -252,9 +253,11 @@ def _info(sae: Checkpoint) -> SaeInfo:
         facts.setdefault("num_latents", n_latents)
         dtype = sae.header[sae.names.w_enc][1]
         facts["dtype"] = _DTYPES.get(dtype, dtype)
-    varies = facts["activation"] not in ("topk", "groupmax", "seminmf")
-    k = facts.get("k", config.get(layout.k_key))
-    facts["k"] = 0 if varies else _checked_k(sae, k, facts["num_latents"])
+    if facts["activation"] in ("topk", "groupmax", "seminmf"):
+        k = facts.get("k", config.get(layout.k_key))
+        facts["k"] = _checked_k(sae, k, facts["num_latents"])
+    elif facts["activation"] != "matching_pursuit":
+        facts["k"] = 0
     if not facts.get("licence"):
         facts["licence"] = licence_of(path if (path := sae.path).is_dir() else path.parent)
     return SaeInfo(path=str(sae.path), family=layout.name, **facts)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,7 +18,13 @@ from selection.sae.formats.layout import Layout
 from selection.sae.formats.libraries import SAELENS, SPARSIFY
 from selection.sae.metadata import RECORD
 
-_ARCHITECTURES = {"topk": "topk", "relu": "standard", "jumprelu": "jumprelu", "seminmf": "seminmf"}
+_ARCHITECTURES = {
+    "topk": "topk",
+    "relu": "standard",
+    "jumprelu": "jumprelu",
+    "seminmf": "seminmf",
+    "matching_pursuit": "matching_pursuit",
+}
 _HOOKS = {
     "resid": "blocks.{}.hook_resid_post",
     "mlp": "blocks.{}.hook_mlp_out",
@@ -85,6 +92,9 @@ def save_saelens(
         tensors.pop("W_enc")  # it is W_dec
     if coder.threshold is not None:
         tensors["threshold"] = coder.threshold
+    if info.activation == "matching_pursuit":
+        _refuse_untied(coder)
+        tensors = {name: tensors[name] for name in ("W_dec", "b_dec")}
     hookpoint = hookpoint_of(info.hookpoint)
     hook = info.hookpoint
     if hookpoint is not None:
@@ -111,7 +121,21 @@ def save_saelens(
         config |= {"k": info.k, "rescale_acts_by_decoder_norm": False}
     if info.activation == "seminmf":
         config |= {"k": info.k}
+    if info.activation == "matching_pursuit":
+        config |= {
+            "residual_threshold": info.residual_threshold,
+            "max_iterations": info.k,
+            "stop_on_duplicate_support": True,
+        }
     _write(coder, folder, SAELENS, tensors, config, record)
+
+
+def _refuse_untied(coder: SparseCoder) -> None:
+    """Raise ValueError for what SAELens' matching pursuit, of one dictionary, cannot hold."""
+    tied = torch.equal(coder.encoder_weight, coder.decoder_weight)
+    unbiased = not coder.encoder_bias.any() and (coder.info.centers or not coder.decoder_bias.any())
+    if not (tied and unbiased):
+        raise ValueError("SAELens' matching pursuit has one dictionary, and a bias to be centered")
 
 
 def _write(

@@ -99,6 +99,8 @@ def main_weights(sae: "Checkpoint", info: SaeInfo) -> Weights:
     Raises InputError naming what is missing.
     """
     names, file, contents = sae.names, sae.weights_file, sae.contents
+    if not names.b_enc:
+        contents = contents | {"": torch.zeros(info.num_latents)}
     key = sae.layout.bias_key
     biased = not key or sae.config.get(key, names.b_dec in contents)
     tensors = tensors_of(file, contents, names.main if biased else names.main[:3])

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 _MAX_DEAD_AFTER = 10_000_000
 _MAX_PARTS = 32_768  # 4 GB
 _OF_GRADIENTS = ("auxk_alpha", "learning_rate", "warmup_steps", "decay_share")
+_LATER = ("residual_threshold",)
+"""Optional keys that older trainings did not have; the names of their SAEs stay."""
 
 
 class TrainSettings(BaseModel):
@@ -20,19 +22,31 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["topk", "batchtopk", "matryoshka", "seminmf"] = Field(
+    architecture: Literal["topk", "batchtopk", "matryoshka", "seminmf", "matching_pursuit"] = Field(
         "topk",
         description="batchtopk and matryoshka use a threshold at inference; seminmf has no encoder,"
-        " but non-negative codes that fit best (meant for `mlp_hidden@`).",
+        " but non-negative codes that fit best (meant for `mlp_hidden@`); matching_pursuit takes"
+        " one latent after another, by what those before left over.",
     )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
-    k: int = Field(32, ge=1, description="Active latents per token (batchtopk: on average).")
+    k: int = Field(
+        32,
+        ge=1,
+        description="Active latents per token (batchtopk: on average; matching_pursuit: at most).",
+    )
     k_start: int | None = Field(None, ge=1, description="Active latents in the first step.")
     k_anneal_share: float = Field(
         0.0, ge=0, le=1, description="Share of the steps over which k falls from k_start to k."
     )
     widths: tuple[int, ...] = Field(
         (), description="matryoshka: sizes of the nested dictionaries; default M/16, M/4, M."
+    )
+    residual_threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="matching_pursuit: a token also ends where less than this is left over, as a"
+        " share of the median distance from the mean.",
     )
     tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
     batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
@@ -69,6 +83,10 @@ class TrainSettings(BaseModel):
                 raise ValueError(
                     f"seminmf holds a square of num_latents in memory: at most {_MAX_PARTS}"
                 )
+        if self.residual_threshold is not None and self.architecture != "matching_pursuit":
+            raise ValueError(
+                f"`residual_threshold` is for matching_pursuit, not for {self.architecture}"
+            )
         rising = list(self.widths) == sorted({*self.widths}) and min(self.widths, default=1) >= 1
         if self.widths and (not rising or self.widths[-1] != self.num_latents):
             raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
@@ -78,6 +96,11 @@ class TrainSettings(BaseModel):
     def n_steps(self) -> int:
         """Batches to train on."""
         return max(1, self.tokens // self.batch_tokens)
+
+    def identity(self) -> dict[str, object]:
+        """What an SAE is named after: keys that came later count only where they are set."""
+        keys = self.model_dump()
+        return {key: value for key, value in keys.items() if key not in _LATER or value is not None}
 
     def resolved(self) -> "TrainSettings":
         """The same with every default filled in."""

@@ -94,7 +94,8 @@ def loss_and_gradient(
         n_active += active.sum()
         live[indices[active]] = True
         if len(dead_rows):
-            auxk += _add_dead(grad, p, pre, dead_rows, centered, residual, auxk_alpha / variance)
+            acts, scale = pre[:, dead_rows], auxk_alpha / variance
+            auxk += add_dead(grad, p, acts, dead_rows, centered, residual, scale)
     grad.b_dec.sub_(p.w_enc.T @ grad.b_enc)  # the encoder reads x - b_dec
     return StepResult(
         grad,
@@ -181,10 +182,10 @@ def _add_living(
     grad.b_dec.add_(outward.sum(0))
 
 
-def _add_dead(
+def add_dead(
     grad: Parameters,
     p: Parameters,
-    pre_acts: Tensor,
+    acts: Tensor,
     dead_rows: Tensor,
     centered: Tensor,
     residual: Tensor,
@@ -192,13 +193,13 @@ def _add_dead(
 ) -> Tensor:
     """Add the AuxK gradient and return its squared error, both scaled down for few dead latents.
 
+    acts: (c, n_dead) of the dead latents. centered: (c, D), what their encoder rows read.
     The D / 2 strongest dead latents of a token predict the residual x - reconstruction. Dense
     products over the dead latents alone: there are few of them, or else a sparse form would save
     nothing.
     """
     k_aux = centered.shape[1] // 2
     scale = min(len(dead_rows) / k_aux, 1.0)
-    acts = pre_acts[:, dead_rows]
     if len(dead_rows) > k_aux:
         kept, where = acts.topk(k_aux, dim=-1, sorted=False)
         acts = torch.zeros_like(acts).scatter_(1, where, kept)

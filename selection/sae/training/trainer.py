@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,6 +15,7 @@ from torch import Tensor
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.metadata import SaeInfo
+from selection.sae.training.pursuit import pursuit_gradient
 from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
 from selection.sae.training.step import Parameters, StepResult, loss_and_gradient
 
@@ -21,6 +23,26 @@ log = logging.getLogger(__name__)
 
 _WINDOW = 100  # steps that the reported training quality is the mean of
 _CURVE_POINTS = 200
+
+
+def _topk(p: Parameters, x: Tensor, k: int, dead: Tensor, s: TrainSettings) -> StepResult:
+    per_batch = s.architecture != "topk"
+    return loss_and_gradient(p, x, k, dead, s.auxk_alpha, per_batch=per_batch, widths=s.widths)
+
+
+def _pursuit(p: Parameters, x: Tensor, k: int, dead: Tensor, s: TrainSettings) -> StepResult:
+    return pursuit_gradient(p, x, k, dead, s.auxk_alpha, _rest(s, x.shape[1]))
+
+
+_STEPS: Mapping[str, Callable[[Parameters, Tensor, int, Tensor, TrainSettings], StepResult]] = {
+    "topk": _topk,
+    "batchtopk": _topk,
+    "matryoshka": _topk,
+    "matching_pursuit": _pursuit,
+}
+"""By architecture: loss and gradient of a batch, for k and the dead latents."""
+_TIED = ("matching_pursuit",)
+"""Architectures without an encoder of their own."""
 
 
 class Trainer:
@@ -44,9 +66,9 @@ class Trainer:
         rows = torch.empty(settings.num_latents, self.d_in)
         rows = rows.uniform_(-1, 1, generator=generator).to(x.device) / math.sqrt(self.d_in)
         unit = rows / rows.norm(dim=1, keepdim=True)
-        self.parameters = Parameters(
-            rows, torch.zeros(len(rows), device=x.device), unit, mean * self.scale
-        )
+        encoder = rows[:0] if settings.architecture in _TIED else rows
+        biases = torch.zeros(len(encoder), device=x.device)
+        self.parameters = Parameters(encoder, biases, unit, mean * self.scale)
         self.center = mean * self.scale
         self.tokens_since_active = torch.zeros(len(rows), dtype=torch.int64, device=x.device)
         self.adam = torch.optim.Adam(self.parameters.tensors(), lr=self.peak_rate, fused=True)
@@ -80,15 +102,7 @@ class Trainer:
     def learn(self, x: Tensor, k: int, dead: Tensor, lr: float) -> StepResult:
         """Change the parameters by what one batch x (n, D), scaled, says."""
         s = self.settings
-        result = loss_and_gradient(
-            self.parameters,
-            x,
-            k,
-            dead,
-            s.auxk_alpha,
-            per_batch=s.architecture != "topk",
-            widths=s.widths,
-        )
+        result = _STEPS[s.architecture](self.parameters, x, k, dead, s)
         self._update(result, lr)
         return result
 
@@ -109,6 +123,15 @@ class Trainer:
             info = replace(
                 info, activation="jumprelu", k=0, declared_l0=float(s.k), family="saelens"
             )
+        if s.architecture == "matching_pursuit":
+            info = replace(
+                info,
+                activation=s.architecture,
+                declared_l0=self.mean_l0() or None,
+                family="saelens",
+                residual_threshold=_rest(s, self.d_in) / self.scale,
+            )
+            p = Parameters(p.w_dec, p.w_dec.new_zeros(len(p.w_dec)), p.w_dec, p.b_dec)
         return make_coder(
             p.w_enc.cpu(),
             p.b_enc.cpu() / self.scale,
@@ -235,6 +258,11 @@ def load_trainer(
     trainer.adam.load_state_dict(state["adam"])
     log.info("continuing the SAE training after step %d", trainer.n_steps)
     return trainer
+
+
+def _rest(s: TrainSettings, d_in: int) -> float:
+    """Norm of what may be left over, of activations whose median norm is sqrt(D)."""
+    return (s.residual_threshold or 0.0) * math.sqrt(d_in)
 
 
 def _checked(batch: Tensor, d_in: int) -> Tensor:
