@@ -184,6 +184,11 @@ class Budget:
     fraction: float | None = None
     tokens: int | None = None
 
+    @property
+    def amount(self) -> float:
+        """What is set, without its unit; 0 where nothing is."""
+        return float(self.examples or self.fraction or self.tokens or 0)
+
 
 class PickReason(StrEnum):
     """What brought a pick in. The names end up in people's data."""

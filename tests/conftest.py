@@ -55,6 +55,7 @@ SLOW_MODULES = {
     "test_sae_explanations", "test_sae_target_quality", "test_sae_training_seminmf",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
     "test_stages_main_job", "test_stages_recompute_keys", "test_stages_replay",
+    "test_stages_sweep",
     "test_stages_session",
     "test_stages_spaces", "test_wording_reasons",
 }  # fmt: skip  # names, several a line

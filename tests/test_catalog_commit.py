@@ -18,7 +18,7 @@ from tests.catalog_run import DESCRIPTIONS, SPACE, make_example
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = {
     "v_selection": "selection_id selection target rank example_id own_id source file row licence"
-    " licences score score_meaning tokens text reason",
+    " licences score score_meaning tokens text reason budget",
     "v_why": "selection_id example_id exemplar_id exemplar_rank similarity space latent description"
     " contribution share",
     "v_source_mix": "selection_id source n_pool n_selected share_pool share_selected",

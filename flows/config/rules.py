@@ -18,6 +18,11 @@ class BudgetConfig(Strict):
     examples: int | None = Field(None, description="Unique examples.")
     fraction: float | None = Field(None, description="Of eligible unique examples, floored.")
     tokens: int | None = Field(None, description="Trainee tokens after `max_length`.")
+    sweep: tuple[int | float, ...] | None = Field(
+        None,
+        description="Smaller budgets in the same unit. One selection is made, for the largest; each"
+        " smaller one holds its first picks.",
+    )
     trainee_tokenizer: str | None = Field(
         None, description="Tokenizer that counts; default: the representing model's."
     )
@@ -40,11 +45,26 @@ class BudgetConfig(Strict):
             raise ValueError("give exactly one of `examples`, `fraction`, `tokens`")
         if self.fraction is not None and self.fraction > 1:
             raise ValueError(f"`fraction` is {self.fraction}; it is at most 1")
+        largest = getattr(self, given[0])
+        for value in self.sweep or ():
+            if not 0 < value < largest or (given[0] != "fraction" and value != int(value)):
+                raise ValueError(
+                    f"`sweep` has {value}; it lists smaller budgets than {largest}, in {given[0]}"
+                )
         return self
 
     def as_budget(self) -> Budget:
         """The record that the selection takes."""
         return Budget(self.examples, self.fraction, self.tokens)
+
+    def sweep_budgets(self) -> list[Budget]:
+        """The smaller ones, smallest first."""
+        values = sorted(set(self.sweep or ()))
+        if self.fraction is not None:
+            return [Budget(fraction=float(value)) for value in values]
+        if self.tokens is not None:
+            return [Budget(tokens=int(value)) for value in values]
+        return [Budget(examples=int(value)) for value in values]
 
 
 class LengthConfig(Strict):

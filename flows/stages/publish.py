@@ -1,6 +1,7 @@
 """What people take away: training files and a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
@@ -16,7 +17,11 @@ def export_and_report(
     """Training files in the config's formats and one report for each selection; what they say."""
     with stage("export", len(selections), "selections") as handle:
         formats = config.export.formats
-        export_selections(workspace, selections, formats, config.export.as_layout())
+        layout = config.export.as_layout()
+        export_selections(workspace, selections, formats, layout)
+        for budget in config.budget.sweep_budgets():
+            within = replace(layout, budget=budget.amount)
+            export_selections(workspace, selections, formats, within)
         written = []
         for facts in write_reports(workspace, selections):
             written.append(facts)

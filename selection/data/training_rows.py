@@ -34,6 +34,7 @@ class RowLayout:
     order:       score: by rank; random: by `seed`; length: tokens as the budget counts them,
                  shortest first, equal ones by rank.
     temperature: of `weight`, see `sample_weights`.
+    budget:      only the rows of this budget of a sweep.
     Raises InputError for a value that is none of these.
     """
 
@@ -41,6 +42,7 @@ class RowLayout:
     order: str = "score"
     seed: int = 0
     temperature: float = 1.0
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not exist."""

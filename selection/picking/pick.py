@@ -8,6 +8,7 @@ passed over has a reason. Without rules the selection is a prefix of the ranking
 of the budget of its own, and follows the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount, cut, wanted_examples
 from selection.picking.rules.from_settings import Rules
-from selection.picking.rules.replay import add_replay, split_budget
+from selection.picking.rules.replay import Replay, add_replay, split_budget
 from selection.picking.walk import Walk
 from selection.records import Budget, PickReason, Picks, Ranking
 
@@ -80,6 +81,40 @@ def _by_score(
     reasons[: len(included)] = [PickReason.INCLUDED] * len(included)
     below = f" {n_below:,} of them scored below `min_score`." if n_below and picks.shortfall else ""
     return replace(picks, reasons=reasons, n_below_min=n_below, shortfall=picks.shortfall + below)
+
+
+def smallest_budgets(
+    picks: Picks,
+    tokens: NDArray[np.int64],
+    budgets: Sequence[Budget],
+    n_eligible: int,
+    replay: Replay | None = None,
+) -> NDArray[np.int64]:
+    """(p,) number of the smallest budget that holds each pick; len(budgets) where none does.
+
+    tokens:  (p,) of the picks, as the budget counts them. budgets: smallest first.
+    A budget holds the first picks that it pays for, and of the replay likewise; so each holds all
+    of a smaller one. Raises InputError for a budget that pays for no pick.
+    """
+    drawn = np.array([reason is PickReason.REPLAY for reason in picks.reasons], np.bool_)
+    smallest = np.full(len(drawn), len(budgets), np.int64)
+    for number in reversed(range(len(budgets))):
+        parts = [budgets[number]]
+        if replay is not None:
+            parts = [*split_budget(budgets[number], replay.share, replay.tokens, n_eligible)]
+        for part, own in zip(parts, (np.flatnonzero(~drawn), np.flatnonzero(drawn)), strict=False):
+            n = wanted_examples(part, n_eligible)
+            if n is None:
+                n = int(np.searchsorted(np.cumsum(tokens[own]), part.tokens or 0, side="right"))
+            smallest[own[:n]] = number
+        if not (smallest[~drawn] == number).any():
+            raise InputError(
+                "the best candidate alone has more tokens",
+                field="budget.sweep",
+                value=budgets[number].tokens,
+                remedy="Leave this budget out, or lower the training max_length.",
+            )
+    return smallest
 
 
 def _positions_of(rows: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.picking.budget import Cut, TokenCount
 from selection.picking.controls import length_matched
-from selection.picking.pick import choose
+from selection.picking.pick import choose, smallest_budgets
 from selection.picking.ranking import JointRanking, combine_targets, rank, take_turns
 from selection.picking.rules.from_settings import Rules
 from selection.records import Budget, PickReason, Picks, Ranking
 
 JOINT = "joint"
 CURVE_POINTS = 200
+NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Selection:
 
     target:     of the selection, or JOINT. targets: all targets of the run, in order.
     role:       "main" or "control".
+    smallest:   (p,) number of the smallest budget of a sweep that holds each pick.
     n_eligible: examples that the budget was checked against.
     """
 
@@ -37,6 +39,7 @@ class Selection:
     targets: tuple[str, ...]
     ranking: Ranking
     picks: Picks
+    smallest: NDArray[np.int64]
 
     @property
     def cut(self) -> Cut:
@@ -114,6 +117,7 @@ def select(
     rules: Rules | None = None,
     joint: bool = False,
     target_weights: Mapping[str, int] | None = None,
+    sweep: Sequence[Budget] = (),
 ) -> Iterator[Selection]:
     """The selections of a run: every target by its method, then by each control.
 
@@ -124,6 +128,7 @@ def select(
     eligible:     (n,) bool, rows that may be drawn for the control "length_matched".
     joint:        all targets share one budget, with turns by `target_weights` (default 1); a budget
                   of tokens shares tokens.
+    sweep:        smaller budgets, smallest first.
     """
     main: dict[str, Selection] = {}
     number, rules = 0, rules or Rules()
@@ -140,6 +145,10 @@ def select(
             of_several = "" if joint or len(rankings) == 1 else target
             names = (run[1], of_several, "" if is_main else method)
             number += 1
+            given = rules if is_main else Rules(replay=drawn)
+            own = equal_budget(budget, main.get(target))
+            picks = choose(ranking, own, n_eligible, given, token_count)
+            tokens = token_count(ranking.rows[picks.positions]) if sweep else NOTHING
             selection = Selection(
                 selection_id=f"{run[0]}-{number}",
                 name="-".join(name for name in names if name),
@@ -149,13 +158,8 @@ def select(
                 n_eligible=n_eligible,
                 targets=tuple(rankings),
                 ranking=ranking,
-                picks=choose(
-                    ranking,
-                    equal_budget(budget, main.get(target)),
-                    n_eligible,
-                    rules if is_main else Rules(replay=drawn),
-                    token_count,
-                ),
+                picks=picks,
+                smallest=smallest_budgets(picks, tokens, sweep, n_eligible, given.replay),
             )
             if is_main:
                 main[target] = selection

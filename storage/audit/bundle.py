@@ -57,7 +57,16 @@ numerator of a similarity. Descriptions of latents are hints. `catalog_commit` i
 chain of the whole catalog, of which this folder holds the rows of one run.
 """
 
-_VIEWS = ("v_selection", "v_why", "v_source_mix", "v_drops", "v_lineage", "v_overlap", "v_outcome")
+_VIEWS = (
+    "v_selection",
+    "v_budgets",
+    "v_why",
+    "v_source_mix",
+    "v_drops",
+    "v_lineage",
+    "v_overlap",
+    "v_outcome",
+)
 
 
 def write_bundle(

@@ -227,8 +227,9 @@ def _exports_with(workspace: Workspace, wanted: Sequence[str]) -> list[tuple[str
     with open_snapshot(workspace) as connection:
         return connection.execute(
             "SELECT path, selection_id, format, max_by(coalesce(layout::VARCHAR, ''), rowid)"
-            " FROM export WHERE selection_id IN"
-            " (SELECT selection_id FROM pick WHERE list_contains(?::VARCHAR[], example_id))"
+            " FROM export e WHERE EXISTS (FROM pick p WHERE p.selection_id = e.selection_id"
+            " AND coalesce(p.budget <= (e.layout->>'budget')::DOUBLE, true)"
+            " AND list_contains(?::VARCHAR[], p.example_id))"
             " GROUP BY path, selection_id, format ORDER BY max(rowid), path",
             [wanted],
         ).fetchall()

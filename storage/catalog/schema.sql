@@ -165,6 +165,7 @@ CREATE TABLE pick (
     score_rank BIGINT,  -- Rank by score alone, before quotas, duplicates and diversity.
     reason VARCHAR,  -- What brought it in: score, included, floor, diversity or replay.
     detail VARCHAR,  -- More of the reason, e.g. the floor that it fills.
+    budget DOUBLE,  -- Smallest budget of a sweep that holds it, in its unit; null without a sweep.
     PRIMARY KEY (selection_id, rank),
     UNIQUE (selection_id, example_id)
 );
@@ -456,13 +457,47 @@ SELECT
         ELSE s.method END AS score_meaning,  -- What the score is, by method.
     p.tokens,  -- Tokens as the budget counts them.
     p.text,  -- Plain text; null if forgotten.
-    p.reason  -- What brought it in: score, included, floor, diversity or replay.
+    p.reason,  -- What brought it in: score, included, floor, diversity or replay.
+    p.budget  -- Smallest budget of a sweep that holds it; null without a sweep.
 FROM pick p
 JOIN selection s ON s.selection_id = p.selection_id
 LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
 LEFT JOIN (
     SELECT run_id, example_id, list_sort(list(DISTINCT coalesce(licence, ''))) AS licences
     FROM occurrence GROUP BY ALL) a ON a.run_id = s.run_id AND a.example_id = p.example_id;
+
+-- The budgets of a sweep beside each other: each holds the first picks of the larger.
+CREATE VIEW v_budgets AS
+WITH given AS (
+    SELECT selection_id, unnest(list_append(from_json(budget->'sweep', '["DOUBLE"]'),
+        coalesce(budget->>'examples', budget->>'fraction', budget->>'tokens')::DOUBLE)) AS budget
+    FROM selection WHERE json_exists(budget, '$.sweep')),
+held AS (
+    SELECT g.selection_id, g.budget, count(*) AS n_selected,
+        count(*) FILTER (p.reason = 'replay') AS n_replay, sum(p.tokens)::BIGINT AS n_tokens,
+        min(p.score) FILTER (p.reason <> 'replay') AS cut_score,
+        max(p.score_rank) FILTER (p.reason <> 'replay') AS last_rank,
+        count(*) FILTER (p.reason <> 'replay' AND p.score_rank > c.depth) AS n_beyond,
+        any_value(c.depth) AS depth
+    FROM given g
+    JOIN selection s USING (selection_id)
+    JOIN pick p ON p.selection_id = g.selection_id AND p.budget <= g.budget
+    LEFT JOIN held_out_check c ON c.selection_id = g.selection_id AND c.target = s.target
+        AND c.method = s.method
+    GROUP BY ALL)
+SELECT
+    h.selection_id,  -- The selection, made for the largest budget.
+    s.name AS selection,  -- Its name.
+    h.budget,  -- In the unit of selection.budget.
+    h.n_selected,  -- Picks.
+    h.n_replay,  -- Picks of them that were drawn as replay.
+    h.n_tokens,  -- Tokens of all picks as the budget counts them.
+    h.cut_score,  -- Lowest score of a pick, replay left out.
+    CASE WHEN h.depth IS NOT NULL THEN h.n_beyond END AS n_beyond,  -- Picks past the check's depth.
+    (SELECT count(*) FROM selection_drop d WHERE d.selection_id = h.selection_id
+        AND d.reason = 'near_duplicate' AND d.score_rank < h.last_rank)
+        AS n_near_duplicates  -- Candidates before the last pick that repeat a better one.
+FROM held h JOIN selection s USING (selection_id);
 
 -- Which latents and words a pick shares with its exemplars, and how much each counts.
 CREATE VIEW v_why AS

@@ -68,7 +68,9 @@ def oldest_datasets(paths: Sequence[str], *, is_uniform: bool) -> dict[str, str]
 
 def picks_sql(facts: SelectionFacts) -> str:
     """The query that lists the rows of the export in their order."""
-    return f"SELECT * FROM v_selection WHERE selection_id = '{facts.selection_id}' ORDER BY rank"
+    within = "" if facts.budget is None else f" AND budget <= {facts.budget!r}"
+    where = f"selection_id = '{facts.selection_id}'{within}"
+    return f"SELECT * FROM v_selection WHERE {where} ORDER BY rank"
 
 
 _CARD = """{front_matter}

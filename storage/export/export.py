@@ -72,6 +72,7 @@ class Exported:
     selection: str
     folder: Path
     files: Sequence[ExportedFile]
+    n_selected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ def _begin(
 ) -> _Begun:
     """Write the files of one export. held: removes what is left of their temporary folder."""
     row = selection_in(connection, workspace, selection)
-    facts = selection_facts(connection, row)
-    folder = _folder(workspace, facts, out)
+    facts = selection_facts(connection, row, layout.budget)
+    folder = _folder(workspace, facts, out, layout.budget)
     ensure_free(folder, 4 * facts.n_content_bytes, "the export")
     remove_stale_temps(folder, _HOUR_S)
     rows = export_files.SelectedRows(connection, row.selection_id, layout)
@@ -203,7 +204,9 @@ def _exported(workspace: Workspace, begun: Sequence[_Begun]) -> list[Exported]:
         write_bytes(path, content)
     for each in begun:
         log.info("exported %s to %s", each.facts.name, each.folder)
-    return [Exported(each.facts.name, each.folder, each.files) for each in begun]
+    return [
+        Exported(each.facts.name, each.folder, each.files, each.facts.n_selected) for each in begun
+    ]
 
 
 Written = Sequence[tuple[str, int | None]]
@@ -280,8 +283,13 @@ def _chosen_formats(formats: Sequence[str]) -> list[str]:
     return [name for name in FORMATS if name in wanted]
 
 
-def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Path:
-    """Where the files go; another selection's export is never overwritten."""
+def _folder(
+    workspace: Workspace, facts: SelectionFacts, out: Path | None, budget: float | None
+) -> Path:
+    """Where the files go; another selection's export is never overwritten.
+
+    budget: of a sweep, whose rows have a folder of their own.
+    """
     if out is not None:
         if out.is_file():
             raise InputError(
@@ -298,9 +306,9 @@ def _folder(workspace: Workspace, facts: SelectionFacts, out: Path | None) -> Pa
         return out
     folder = workspace.exports / file_name(facts.name)
     refuse_link(workspace, folder)
-    if _owner(folder) in (None, facts.selection_id):
-        return folder
-    return folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")
+    if _owner(folder) not in (None, facts.selection_id):
+        folder = folder.with_name(f"{folder.name}-{facts.selection_id[:8]}")
+    return folder if budget is None else folder / f"budget-{budget:.12g}"
 
 
 def _owner(folder: Path) -> object:

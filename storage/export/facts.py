@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selection.core.errors import InputError
 from storage.catalog.connection import Connection
 from storage.queries.lookup import SelectionRow
 
 JsonRow = dict[str, object]
 _SELECTION = "SELECT * FROM selection WHERE selection_id = ?"
+_BUDGETS = """
+SELECT budget, n_selected, n_replay, n_tokens, cut_score FROM v_budgets
+WHERE selection_id = ? ORDER BY budget"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class SelectionFacts:
     sources:          picks by source and licence of the first row that holds them, most first.
     licences:         picks by licence of any row that holds them, most first.
     n_content_bytes:  length of all messages, to guess the size of the files.
+    budget:           of a sweep, where only its picks count; `selection` is about them too.
     """
 
     run: Mapping[str, object]
@@ -39,6 +44,7 @@ class SelectionFacts:
     sources: Sequence[SourceShare]
     licences: Mapping[str, int]
     n_content_bytes: int
+    budget: float | None = None
 
     @property
     def selection_id(self) -> str:
@@ -61,21 +67,38 @@ class SelectionFacts:
         return int(str(self.selection["n_selected"]))
 
 
-def selection_facts(connection: Connection, chosen: SelectionRow) -> SelectionFacts:
-    """Gather the facts of one selection."""
+def selection_facts(
+    connection: Connection, chosen: SelectionRow, budget: float | None = None
+) -> SelectionFacts:
+    """Gather the facts of one selection, or of one budget of its sweep. Raises InputError."""
     key, run_key = [chosen.selection_id], [chosen.run_id]
+    selection = json_rows(connection, _SELECTION, key)[0]
+    within = ""
+    if budget is not None:
+        sweep = json_rows(connection, _BUDGETS, key)
+        of_it = [row for row in sweep if row["budget"] == budget]
+        if not of_it:
+            raise InputError(
+                "the selection has no such budget",
+                field="budget",
+                value=budget,
+                remedy=f"There are: {', '.join(str(row['budget']) for row in sweep) or 'none'}.",
+            )
+        selection |= {**of_it[0], "budget": {"within": budget, **json_object(selection["budget"])}}
+        selection["unused_tokens"] = None
+        within = f" AND budget <= {float(budget)!r}"
     targets = connection.execute(
         "SELECT target, count(*) FROM exemplar WHERE run_id = ? GROUP BY target ORDER BY target",
         run_key,
     ).fetchall()
     sources = connection.execute(
         "SELECT coalesce(source, ''), coalesce(licence, ''), count(*) FROM v_selection"
-        " WHERE selection_id = ? GROUP BY ALL ORDER BY 3 DESC, 1, 2",
+        f" WHERE selection_id = ?{within} GROUP BY ALL ORDER BY 3 DESC, 1, 2",
         key,
     ).fetchall()
     licences = connection.execute(
         "SELECT licence, count(*) FROM (SELECT unnest(licences) AS licence FROM v_selection"
-        " WHERE selection_id = ?) GROUP BY licence ORDER BY 2 DESC, 1",
+        f" WHERE selection_id = ?{within}) GROUP BY licence ORDER BY 2 DESC, 1",
         key,
     ).fetchall()
     size = connection.execute(
@@ -85,11 +108,12 @@ def selection_facts(connection: Connection, chosen: SelectionRow) -> SelectionFa
     ).fetchall()
     return SelectionFacts(
         run=json_rows(connection, "SELECT * FROM run WHERE run_id = ?", run_key)[0],
-        selection=json_rows(connection, _SELECTION, key)[0],
+        selection=selection,
         targets=dict(targets),
         sources=[SourceShare(*row) for row in sources],
         licences=dict(licences),
         n_content_bytes=int(size[0][0]),
+        budget=budget,
     )
 
 

@@ -56,7 +56,7 @@ class SelectedRows:
         """Rows of {id, messages, tools} and the layout's; `tools` only where there are any."""
         query = f"""
             SELECT p.example_id, p.score, p.rank, p.reason, x.messages, x.tools
-            FROM pick p JOIN sample x USING (example_id)
+            FROM {self._picks} p JOIN sample x USING (example_id)
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY {self._order}"""
         for example_id, score, rank, reason, messages, tools in self._rows(query):
@@ -68,7 +68,7 @@ class SelectedRows:
         """Rows of `preference_row` of those picks that came as preference data."""
         query = f"""
             SELECT p.example_id, p.score, p.rank, p.reason, o.raw
-            FROM pick p JOIN selection s USING (selection_id)
+            FROM {self._picks} p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
@@ -82,7 +82,7 @@ class SelectedRows:
     def originals(self) -> Iterator[str | None]:
         """The raw JSON of each pick's first occurrence."""
         query = f"""
-            SELECT o.raw FROM pick p JOIN selection s USING (selection_id)
+            SELECT o.raw FROM {self._picks} p JOIN selection s USING (selection_id)
             LEFT JOIN v_first_occurrence o
                 ON o.run_id = s.run_id AND o.example_id = p.example_id
             ANTI JOIN forgotten f ON f.example_id = p.example_id
@@ -95,7 +95,7 @@ class SelectedRows:
         query = f"""
             SELECT p.rank, p.score, p.target, p.example_id, o.own_id, o.source, o.file, o."row",
                 o.licence, o.language{reason}
-            FROM pick p JOIN selection s USING (selection_id)
+            FROM {self._picks} p JOIN selection s USING (selection_id)
             JOIN occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
             WHERE p.selection_id = ? ORDER BY p.rank, o.file, o."row", o.source"""
         return self._rows(query)
@@ -103,7 +103,7 @@ class SelectedRows:
     @cached_property
     def has_replay(self) -> bool:
         """Whether any pick was drawn as replay."""
-        query = "SELECT count(*) FROM pick WHERE selection_id = ? AND reason = 'replay'"
+        query = f"SELECT count(*) FROM {self._picks} WHERE selection_id = ? AND reason = 'replay'"
         return bool(next(self._rows(query))[0])
 
     @property
@@ -114,28 +114,28 @@ class SelectedRows:
     @cached_property
     def n_rows(self) -> int:
         """Picks that were not forgotten since."""
-        query = """
-            SELECT count(*) FROM pick p ANTI JOIN forgotten USING (example_id)
+        query = f"""
+            SELECT count(*) FROM {self._picks} p ANTI JOIN forgotten USING (example_id)
             WHERE p.selection_id = ?"""
         return int(next(self._rows(query))[0])
 
     @cached_property
     def has_tools(self) -> bool:
         """Whether any pick comes with tools."""
-        query = """
-            SELECT count(x.tools) FROM pick p JOIN sample x USING (example_id)
+        query = f"""
+            SELECT count(x.tools) FROM {self._picks} p JOIN sample x USING (example_id)
             WHERE p.selection_id = ?"""
         return bool(next(self._rows(query))[0])
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether every message is a role and a text, and nothing else."""
-        query = """
+        query = f"""
             SELECT coalesce(bool_and(list_sort(json_keys(m)) = ['content', 'role']
                 AND json_type(m, '$.role') = 'VARCHAR'
                 AND json_type(m, '$.content') = 'VARCHAR'), true)
             FROM (SELECT unnest(x.messages::JSON[]) AS m
-                FROM pick p JOIN sample x USING (example_id)
+                FROM {self._picks} p JOIN sample x USING (example_id)
                 ANTI JOIN forgotten f ON f.example_id = p.example_id WHERE p.selection_id = ?)"""
         return bool(next(self._rows(query))[0])
 
@@ -155,8 +155,8 @@ class SelectedRows:
                 value="weight",
                 remedy="Leave the column out.",
             )
-        query = """
-            SELECT example_id, score, coalesce(target, ''), coalesce(reason, '') FROM pick
+        query = f"""
+            SELECT example_id, score, coalesce(target, ''), coalesce(reason, '') FROM {self._picks}
             WHERE selection_id = ? ORDER BY rank"""
         picks = cursor.execute(query, [self._selection_id]).fetchall()
         ids, scores, targets, reasons = zip(*picks, strict=True) if picks else ((),) * 4
@@ -170,6 +170,12 @@ class SelectedRows:
             name: self._weights[example_id] if name == "weight" else values[name]
             for name in self.layout.columns
         }
+
+    @property
+    def _picks(self) -> str:
+        """SQL of the rows of `pick` that the layout's budget holds."""
+        budget = self.layout.budget
+        return "pick" if budget is None else f"(FROM pick WHERE budget <= {float(budget)!r})"
 
     @property
     def _order(self) -> str:
@@ -208,7 +214,7 @@ class SelectedRows:
         join = f"JOIN {weights} USING (example_id)" if "weight" in self.layout.columns else ""
         return f"""
             SELECT p.example_id AS id, {messages} AS messages{tools}{besides}
-            FROM pick p JOIN sample x USING (example_id) {join}
+            FROM {self._picks} p JOIN sample x USING (example_id) {join}
             ANTI JOIN forgotten f ON f.example_id = p.example_id
             WHERE p.selection_id = $selection ORDER BY {self._order}"""
 

@@ -269,7 +269,8 @@ def where_used(workspace: Workspace, example_id: str) -> list[UsedRow]:
         SELECT s.name AS selection, s.selection_id, s."role", p.rank, p.score, e.format, e.path,
             e.sha256, e.created_at AS exported_at
         FROM pick p JOIN selection s USING (selection_id) JOIN run r USING (run_id)
-        LEFT JOIN export e USING (selection_id)
+        LEFT JOIN export e ON e.selection_id = p.selection_id
+            AND coalesce(p.budget <= (e.layout->>'budget')::DOUBLE, true)
         WHERE p.example_id = ?
         ORDER BY r.created_at DESC, s."role" DESC, s.name, e.created_at, e.format"""
     with open_snapshot(workspace) as connection:

@@ -26,6 +26,7 @@ PAGE_PICKS = 20
 NEAR_MISSES = 10
 MOST_EXEMPLARS = 40
 PASSED_OVER = 30
+MOST_VALUES = 12  # of a column, beside the budgets of a sweep
 
 
 def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
@@ -80,7 +81,34 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
         lineage=_all(connection, _LINEAGE, [chosen.run_id]),
         check=check_sentences(connection, chosen.selection_id),
         best_score=picks[0].score if picks else None,
+        budgets=json_rows(connection, _BUDGETS, key),
+        mix_by_budget=_mix_by_budget(connection, chosen),
     )
+
+
+_BUDGETS = "FROM v_budgets WHERE selection_id = ? ORDER BY budget"
+
+_MIX = """
+SELECT coalesce(o.{column}, ''), b.budget, count(*) / any_value(b.n_selected)
+FROM v_budgets b JOIN pick p ON p.selection_id = b.selection_id AND p.budget <= b.budget
+JOIN selection s ON s.selection_id = b.selection_id
+LEFT JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id
+WHERE b.selection_id = ? GROUP BY ALL ORDER BY b.budget, 3 DESC, 1"""
+
+
+def _mix_by_budget(
+    connection: Connection, chosen: SelectionRow
+) -> list[tuple[str, str, Sequence[float]]]:
+    """(column, value, share in each budget of a sweep), of columns with several values."""
+    rows: list[tuple[str, str, Sequence[float]]] = []
+    for column in ("source", "language", "licence"):
+        found = _all(connection, _MIX.format(column=column), [chosen.selection_id])
+        budgets = sorted({budget for _, budget, _ in found})
+        shares = {(value, budget): share for value, budget, share in found}
+        values = list(dict.fromkeys(value for value, _, _ in found))[:MOST_VALUES]
+        if len(values) > 1:
+            rows += [(column, v, [shares.get((v, b), 0.0) for b in budgets]) for v in values]
+    return rows
 
 
 _BESIDE = """

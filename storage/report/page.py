@@ -144,6 +144,7 @@ def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Co
         training=training_curve(run["counts"]),
         request=_request(facts),
         held=_held(facts.facts.n_selected),
+        near_duplicates=json_object(run["config"]).get("near_duplicates"),
         has_marks=any(pick.is_marked for pick in facts.picks),
         n_exemplars_of=facts.facts.targets,
         picks_sql=picks_sql(facts.facts),

@@ -147,6 +147,7 @@ class ReportFacts:
     """Everything on the page; the templates compute nothing.
 
     passed_over: better candidates that a rule kept out. stages: of the run, with their seconds.
+    budgets:     of a sweep, smallest first; mix_by_budget: (column, value, share in each of them).
     beside:      other selections of the run, and how many picks each shares with this one.
     """
 
@@ -169,3 +170,5 @@ class ReportFacts:
     lineage: Sequence[tuple[str, str, str, str]]
     check: Sequence[Sentence]
     best_score: float | None
+    budgets: Sequence[JsonRow]
+    mix_by_budget: Sequence[tuple[str, str, Sequence[float]]]

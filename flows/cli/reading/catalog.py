@@ -215,6 +215,9 @@ def export(
     temperature: Annotated[
         float, typer.Option(help="Of `--column weight`, in standard deviations of the scores.")
     ] = 1.0,
+    budget: Annotated[
+        float | None, typer.Option(help="Only the rows of this budget of a sweep.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Write training files of a selection, with a manifest of hashes beside them."""
@@ -224,7 +227,7 @@ def export(
     from storage.queries.lookup import find_selections
 
     root = open_workspace(workspace)
-    layout = RowLayout(tuple(columns or ()), order, seed, temperature)
+    layout = RowLayout(tuple(columns or ()), order, seed, temperature, budget)
     rows = find_selections(root, selection)
     if out is not None and len(rows) > 1:
         raise InputError(
@@ -242,7 +245,7 @@ def export(
         names = [file.path for file in written.files]
         if url is not None:
             copy_to_url(written.folder, [*names, "README.md", "manifest.json"], url)
-        say(f"{row.n_selected:,} examples in {url or written.folder}: {', '.join(names)}")
+        say(f"{written.n_selected:,} examples in {url or written.folder}: {', '.join(names)}")
 
 
 def report(

@@ -77,6 +77,7 @@ def decide(
         rules=rules_of(config, pool, own, eligible, ranking.own_weights, exemplar_ids),
         joint=config.combine == "joint",
         target_weights=config.target_weights,
+        sweep=config.budget.sweep_budgets(),
     )
     decided = []
     for selection in selections:

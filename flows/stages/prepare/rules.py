@@ -63,10 +63,11 @@ def included_rows(config: SelectConfig, pool: PreparedPool) -> Rows:
 def quota_columns(config: SelectConfig, pool: PreparedPool, eligible: Mask) -> list[ColumnValues]:
     """Values of every quota's column; refuses quotas that the eligible examples cannot meet."""
     columns = [pool.column_values(quota.column, config.where) for quota in config.quotas]
-    budget, replay = config.budget.as_budget(), config.replay
-    if replay is not None:  # quotas bind the picks
-        budget, _ = split_budget(budget, replay.share, replay.tokens, int(eligible.sum()))
-    n = wanted_examples(budget, int(eligible.sum()))
+    n, replay = None, config.replay
+    for budget in (*config.budget.sweep_budgets(), config.budget.as_budget()):
+        if replay is not None:  # quotas bind the picks
+            budget, _ = split_budget(budget, replay.share, replay.tokens, int(eligible.sum()))
+        n = wanted_examples(budget, int(eligible.sum()))
     check_quotas([quota.as_quota() for quota in config.quotas], columns, eligible, n)
     return columns
 

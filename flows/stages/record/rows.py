@@ -55,12 +55,14 @@ def catalog_rows(material: Material) -> dict[str, pa.Table]:
     examples = pc.unique(pa.concat_tables(tops)["example_row"]).sort().to_numpy()
     samples = material.pool.examples_at(examples).to_pylist()
     texts = dict(zip(examples.tolist(), map(_text, samples), strict=True))
+    sweep = [each.amount for each in material.config.budget.sweep_budgets()]
+    sweep += [material.config.budget.as_budget().amount] if sweep else []
     pool_tokens = token_histogram(material.given.eligibility.rows, material.token_count)
     why: dict[str, list[pa.Table]] = {"explanation": [], "explanation_exemplar": []}
     for decided, top in zip(material.decided, tops, strict=True):
         tokens = material.token_count(top["example_row"].to_numpy()).tolist()
         picks = _picks(top, tokens, texts)
-        rows["pick"] += _with_reasons(picks, decided)
+        rows["pick"] += _with_reasons(picks, decided, sweep)
         rows["selection_drop"] += drop_rows_of(material, decided)
         rows["near_miss"] += picks[decided.cut.n_selected :]
         picked = top["example_row"].to_numpy()[: decided.cut.n_selected]
@@ -142,11 +144,19 @@ def _picks(top: pa.Table, tokens: Sequence[int], texts: Mapping[int, str]) -> li
     return [{**row, "tokens": n, "text": text} for row, n, text in rows]
 
 
-def _with_reasons(picks: list[Row], decided: Selection) -> list[Row]:
-    pairs = zip(decided.picks.reasons, decided.picks.details, strict=True)
+def _with_reasons(picks: list[Row], decided: Selection, sweep: Sequence[float]) -> list[Row]:
+    """sweep: all budgets of a sweep, smallest first; empty without one."""
+    values = zip(
+        decided.picks.reasons, decided.picks.details, decided.smallest.tolist(), strict=True
+    )
     return [
-        {**row, "reason": str(reason), "detail": detail or None}
-        for row, (reason, detail) in zip(picks, pairs, strict=False)
+        {
+            **row,
+            "reason": str(reason),
+            "detail": detail or None,
+            "budget": sweep[number] if sweep else None,
+        }
+        for row, (reason, detail, number) in zip(picks, values, strict=False)
     ]
 
 
