@@ -160,7 +160,11 @@ def _cut(tables: dict[str, Rows], n_selected: int, n_near: int) -> None:
     last = n_selected + n_near
     later = [row for row in tables["pick"] if n_selected < row["rank"] <= last]
     near = [
-        {column: value for column, value in row.items() if column not in ("reason", "detail")}
+        {
+            column: value
+            for column, value in row.items()
+            if column not in ("reason", "detail", "budget")
+        }
         for row in later
     ]
     tables["pick"] = [row for row in tables["pick"] if row["rank"] <= n_selected]

@@ -102,10 +102,10 @@ def _mix_by_budget(
     """(column, value, share in each budget of a sweep), of columns with several values."""
     rows: list[tuple[str, str, Sequence[float]]] = []
     for column in ("source", "language", "licence"):
-        found = _all(connection, _MIX.format(column=column), [chosen.selection_id])
-        budgets = sorted({budget for _, budget, _ in found})
-        shares = {(value, budget): share for value, budget, share in found}
-        values = list(dict.fromkeys(value for value, _, _ in found))[:MOST_VALUES]
+        mix = _all(connection, _MIX.format(column=column), [chosen.selection_id])
+        budgets = sorted({budget for _, budget, _ in mix})
+        shares = {(value, budget): share for value, budget, share in mix}
+        values = list(dict.fromkeys(value for value, _, _ in mix))[:MOST_VALUES]
         if len(values) > 1:
             rows += [(column, v, [shares.get((v, b), 0.0) for b in budgets]) for v in values]
     return rows
