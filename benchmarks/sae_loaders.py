@@ -113,6 +113,18 @@ _NOTES = [
     "`sae.check` is `auto` unless set otherwise: a *published* L0 that is missed by more than half"
     " refuses the run, and so does an FVU of 10 or more; all else warns.",
     "",
+    "## The model's own vocabulary",
+    "",
+    "`sae: {train: {architecture: vocabulary, k: 32}}` trains nothing: a latent is a token of the"
+    " model, its value elu1p of the token's logit where the final norm and the unembedding read the"
+    " residual stream at the hookpoint (logit lens; after VDR, arXiv 2212.07699, with"
+    " `token_aggregate: max` and `keep_top: 768`). Logits are taken less their mean over the"
+    " vocabulary. `saelect why` shows a latent of the run's own SAE as its token. To join it to"
+    " another SAE's latents, write it with `saelect train-sae` and name the folder:"
+    " `spaces: [sae, {kind: sae, sae: FOLDER, token_aggregate: max}]`. It takes 8 bytes for"
+    " each token and unit of width on disk. Encoders are refused, and models"
+    " whose last step before the head is no RMSNorm or LayerNorm.",
+    "",
     "## Transcoders, and places inside a block",
     "",
     "A transcoder is read as a dictionary of what it reads: its latents are used, its prediction"

@@ -53,6 +53,7 @@ SLOW_MODULES = {
     "test_representation_on_cuda", "test_sae_nonnegative", "test_sae_pursuit", "test_sae_training",
     "test_sae_training_architectures", "test_sae_training_on_models",
     "test_sae_explanations", "test_sae_target_quality", "test_sae_training_seminmf",
+    "test_sae_vocabulary",
     "test_similarity_explain", "test_similarity_queries", "test_stages_estimate",
     "test_stages_main_job", "test_stages_recompute_keys", "test_stages_replay",
     "test_stages_sweep",

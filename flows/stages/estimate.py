@@ -194,7 +194,8 @@ def _training_cost(session: Session, rendered: RenderedPool) -> TrainingCost:
         rates.append(tokens_to_run(model, samples, per_batch) / (time.perf_counter() - started))
     rate = statistics.median(rates[1:])  # the first one warms the caches up
     n_run = count_tokens(model, config, rendered, rows).run
-    return TrainingCost(settings.tokens, settings.tokens / rate, n_run / rate)
+    n_tokens = 0 if settings.architecture == "vocabulary" else settings.tokens
+    return TrainingCost(n_tokens, n_tokens / rate, n_run / rate)
 
 
 def _probes(rendered: RenderedPool, rows: VectorNumbers) -> Iterator[list[Rendered]]:

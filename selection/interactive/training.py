@@ -14,6 +14,7 @@ from selection.sae.formats.save import save_trained
 from selection.sae.training.batches import token_batches
 from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
+from selection.sae.vocabulary import write_vocabulary
 
 
 def train_on_samples(
@@ -29,6 +30,9 @@ def train_on_samples(
     resolved, renderer = open_model(name, max_length)
     parsed = parse_hookpoint(hookpoint, resolved.n_layers)
     spelled = canonical(str(parsed)) or str(parsed)
+    if settings.architecture == "vocabulary":
+        write_vocabulary(resolved, parsed, settings.k, folder / spelled, renderer)
+        return folder / spelled
     rendered = renderer.render_batch(list(samples.conversations()))
     n_content = np.array([int(each.content_mask.sum()) for each in rendered], np.int64)
     with TemporaryDirectory() as checks:

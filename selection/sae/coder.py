@@ -173,12 +173,13 @@ def card(coder: SparseCoder) -> list[tuple[str, str]]:
     at = info.hookpoint if spelled == info.hookpoint else f"{info.hookpoint} ({spelled})"
     dtype = info.dtype or "float32"
     scale = "" if info.input_scale == 1 else f"times {info.input_scale:.4g}, in the weights"
+    kind = "transcoder, read for its latents" if info.is_transcoder else "autoencoder"
     l0 = "not declared" if info.expected_l0 is None else f"{info.expected_l0:g} per token"
     rows = [
         ("format", info.family),
         ("model", info.model_name or "not recorded"),
         ("hookpoint", at or "not recorded"),
-        ("kind", "transcoder, read for its latents" if info.is_transcoder else "autoencoder"),
+        ("kind", str(info.record.get("kind", kind))),
         ("positions", info.positions or "not recorded"),
         ("size", f"{info.num_latents:,} latents over width {info.d_in:,}, {dtype}"),
         ("input", ", ".join(filter(None, (norm.get(info.input_norm), scale))) or "as it comes"),

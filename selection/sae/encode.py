@@ -92,13 +92,18 @@ def reconstruct(coder: SparseCoder, latents: TopActs, x: Tensor) -> Tensor:
 
 def prepared(coder: SparseCoder, x: Tensor) -> Tensor:
     """What the encoder's matrix is multiplied with, (n, D) float32: x normed and centered."""
-    x = x.to(torch.float32)
-    if coder.info.input_norm == "layer_norm":
-        x = x - x.mean(dim=1, keepdim=True)
-        x = x / (x.std(dim=1, keepdim=True) + _EPSILON)
-    elif coder.info.input_norm == "sqrt_d":
-        x = x * (x.shape[1] ** 0.5 / x.norm(dim=1, keepdim=True))
+    x = normed(coder.info.input_norm, x.to(torch.float32))
     return x - coder.decoder_bias if coder.info.centers else x
+
+
+def normed(input_norm: str, x: Tensor) -> Tensor:
+    """Every token of x (n, D) float32 after one of `metadata.NORMS`."""
+    if input_norm == "layer_norm":
+        x = x - x.mean(dim=1, keepdim=True)
+        return x / (x.std(dim=1, keepdim=True) + _EPSILON)
+    if input_norm == "sqrt_d":
+        return x * (x.shape[1] ** 0.5 / x.norm(dim=1, keepdim=True))
+    return x
 
 
 def choose(pre_acts: Tensor, k: int, activation: str) -> TopActs:

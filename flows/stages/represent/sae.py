@@ -16,6 +16,7 @@ from selection.sae.formats.save import save_trained
 from selection.sae.training.batches import token_batches
 from selection.sae.training.settings import TrainSettings
 from selection.sae.training.train import steps_done, train_sae
+from selection.sae.vocabulary import write_vocabulary
 from storage.files.leases import run_once
 from storage.pools.renderings import RenderedPool
 
@@ -77,6 +78,13 @@ def _train(
     checks: Path,
 ) -> None:
     options = config.model
+    if settings.architecture == "vocabulary":
+        with stage("vocabulary") as handle:
+            write_vocabulary(
+                model_input.model, model_input.hookpoint, settings.k, folder, model_input.renderer
+            )
+            handle.detail = f"the model's tokens by logit lens at {model_input.hookpoint}"
+        return
     # Packed and shared as the device's default says: how a pool is cut must not change an SAE.
     model = load_activation_model(
         model_input.model,

@@ -34,6 +34,7 @@ def _from_record(sae: Checkpoint) -> dict[str, Any]:
         "model_name": _text(record.get("model")),
         "licence": _text(record.get("licence")),
         "hookpoint": _text(record.get("hookpoint")),
+        "is_transcoder": record.get("kind") == "vocabulary",  # it predicts tokens
     }
     return {name: value for name, value in known.items() if value}
 

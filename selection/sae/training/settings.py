@@ -22,11 +22,14 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["topk", "batchtopk", "matryoshka", "seminmf", "matching_pursuit"] = Field(
+    architecture: Literal[
+        "topk", "batchtopk", "matryoshka", "seminmf", "matching_pursuit", "vocabulary"
+    ] = Field(
         "topk",
         description="batchtopk and matryoshka use a threshold at inference; seminmf has no encoder,"
         " but non-negative codes that fit best (meant for `mlp_hidden@`); matching_pursuit takes"
-        " one latent after another, by what those before left over.",
+        " one latent after another, by what those before left over. vocabulary: nothing is trained;"
+        " the latents are the model's tokens, by logit lens, and only `k` is for it.",
     )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
     k: int = Field(
@@ -65,6 +68,15 @@ class TrainSettings(BaseModel):
         10.0, gt=1, description="Tokens this many median distances from the mean are left out."
     )
     seed: int = Field(0, description="Seed of the initial weights and the order of tokens.")
+
+    @model_validator(mode="after")
+    def vocabulary_is_not_trained(self) -> "TrainSettings":
+        """Refuse what a dictionary that is not trained has no use for."""
+        fields = type(self).model_fields
+        for name in fields.keys() - {"architecture", "k"}:
+            if self.architecture == "vocabulary" and getattr(self, name) != fields[name].default:
+                raise ValueError(f"vocabulary is not trained: `{name}` is not for it")
+        return self
 
     @model_validator(mode="after")
     def agrees_with_itself(self) -> "TrainSettings":
