@@ -135,7 +135,7 @@ def test_a_run_ranks_by_the_vocabulary_and_names_its_tokens(
         "SELECT latent, description FROM explanation JOIN latent_description USING (latent)"
         f" WHERE selection_id = '{results[0]['selection_id']}' AND latent >= 0"
     )
-    shown = run_sql(workspace, sql).to_pylist()
+    shown: list[dict[str, Any]] = run_sql(workspace, sql).to_pylist()
     assert shown
     assert all(described[row["latent"]] == row["description"] for row in shown)
     joined = {"kind": "sae", "sae": str(folder), "token_aggregate": "max"}

@@ -132,15 +132,15 @@ def _final_norm(
     for hook in hooks:
         hook.remove()
     x, y = seen["x"], seen["y"].double()
-    found = []
+    fits = []
     for norm in ("sqrt_d", "layer_norm") if x.shape == y.shape else ():
         z = normed(norm, x).double()
         around, level = z.mean(dim=0), y.mean(dim=0)
         scale = ((z - around) * (y - level)).sum(dim=0) / (z - around).square().sum(dim=0)
         shift = level - scale * around
         error = (y - z * scale - shift).abs().max() / y.std()
-        found.append((float(error), norm, scale.float(), shift.float()))
-    best = min(found, default=None, key=lambda each: each[0])
+        fits.append((float(error), norm, scale.float(), shift.float()))
+    best = min(fits, default=None, key=lambda each: each[0])
     if best is None or not best[0] < _TOLERANCE:
         raise _refused("what lies between its last block and its head is no known norm", model)
     return best[1:]
