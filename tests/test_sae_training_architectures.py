@@ -199,7 +199,7 @@ print(coder.info.sha256)
 """
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "seminmf", "matching_pursuit"])
+@pytest.mark.parametrize("architecture", ["batchtopk", "seminmf", "matching_pursuit", "codebook"])
 def test_a_training_killed_at_once_is_continued_to_the_same_bytes(
     architecture: str, tmp_path: Path
 ) -> None:

@@ -298,8 +298,8 @@ def test_every_key_of_the_training_names_another_sae(names: dict[str, str], tmp_
     base = TrainSettings.model_validate(TRAIN)
     others: dict[str, Any] = {
         "architecture": "batchtopk", "num_latents": 65, "k": 5, "k_start": 6, "k_anneal_share": 0.1,
-        "widths": (8, 64), "residual_threshold": 0.1, "tokens": 2048, "batch_tokens": 128,
-        "auxk_alpha": 0.5,
+        "widths": (8, 64), "residual_threshold": 0.1, "groups": 4, "tokens": 2048,
+        "batch_tokens": 128, "auxk_alpha": 0.5,
         "dead_after_tokens": 7, "learning_rate": 0.1, "warmup_steps": 2, "decay_share": 0.5,
         "max_norm_ratio": 3.0, "seed": 1,
     }  # fmt: skip
@@ -307,4 +307,5 @@ def test_every_key_of_the_training_names_another_sae(names: dict[str, str], tmp_
     changed = [base, *(base.model_copy(update={key: value}) for key, value in others.items())]
     folders = {trained_folder(settings, config, tmp_path, model_input) for settings in changed}
     assert len(folders) == len(changed)
-    assert "residual_threshold" not in base.identity()  # names given before there was such a key
+    later = {"residual_threshold", "groups"}  # names were given before there were such keys
+    assert not later & {*base.identity()}

@@ -36,6 +36,12 @@ class SparseCoder:
 
     matching_pursuit    k times: j = argmax(W r), v = relu(W_j r), value_j += v, r -= v W_j
 
+    A codebook (arXiv 2310.17230) has codes = decoder_weight, at norm 1 encoder_weight, and no
+    encoder_bias; with `info.groups` a code is 0 outside its group's part of the activation:
+
+    codebook        1 for the k / groups largest pre of each group, of either sign: the nearest
+                    codes by cosine
+
     encoder_weight:  (M, D) float32 tensor, M latents over activations of width D.
     encoder_bias:    (M,) float32.
     decoder_weight:  (M, D) float32; the reconstruction is latents @ decoder_weight + decoder_bias,
@@ -226,7 +232,11 @@ def _selection(coder: SparseCoder) -> str:
         "gated": "where the gate is open",
         "seminmf": f"non-negative codes that fit best, the {coder.k} largest",
         "matching_pursuit": f"matching pursuit, at most {coder.k} steps",
+        "codebook": f"the {coder.k} nearest codes by cosine, of value 1",
     }
+    if coder.info.groups > 1:
+        each = coder.k // coder.info.groups
+        return f"{words[coder.info.activation]}, {each} in each of {coder.info.groups} parts"
     if coder.info.residual_threshold:
         return f"{words[coder.info.activation]}, to a rest of {coder.info.residual_threshold:.4g}"
     if coder.threshold is None:
@@ -246,6 +256,7 @@ def _content_sha256(tensors: dict[str, Tensor], info: SaeInfo) -> str:
     head |= {} if info.input_norm == "none" else {"input_norm": info.input_norm}
     rest = info.residual_threshold
     head |= {"residual_threshold": rest} if rest else {}
+    head |= {} if info.groups == 1 else {"groups": info.groups}
     extra = [name for name in _EXTRA if name in tensors]
     head |= {"extra": extra} if extra else {}
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())

@@ -120,6 +120,14 @@ def choose(pre_acts: Tensor, k: int, activation: str) -> TopActs:
     return TopActs(acts, indices + torch.arange(k, device=indices.device) * width)
 
 
+def nearest(products: Tensor, k: int, groups: int = 1) -> TopActs:
+    """The k largest, of either sign, in each of `groups` equal parts of products (n, M)."""
+    width = products.shape[1] // groups
+    acts, indices = products.unflatten(1, (groups, width)).topk(min(k, width), sorted=False)
+    starts = torch.arange(groups, device=indices.device)[:, None] * width
+    return TopActs(acts.flatten(1), (indices + starts).flatten(1))
+
+
 class Pursuit(NamedTuple):
     """Matching pursuit of n tokens, step by step.
 
@@ -203,9 +211,12 @@ def _encode_rows(coder: SparseCoder, x: Tensor, slices: list[slice], buffer: Ten
         pre = buffer[: len(x) * (latents.stop - latents.start)].view(len(x), -1)
         acts, indices = _select(coder, x, latents, pre)
         parts.append(TopActs(acts, indices + latents.start if latents.start else indices))
-        if coder.info.activation == "topk" and len(parts) == 2:
+        ranked = "codebook" if coder.info.groups == 1 else ""
+        if coder.info.activation in ("topk", ranked) and len(parts) == 2:
             parts = [_best(parts, coder.k)]
     acts, indices = (stacked([part[i] for part in parts], dim=1) for i in (0, 1))
+    if coder.info.activation == "codebook":
+        acts = acts * 0.0 + 1.0  # what is not finite stays so
     if coder.act_scale is not None:
         acts = acts * coder.act_scale[indices]
     if not coder.k and len(parts) > 1:  # each slice had its own widest token
@@ -219,6 +230,10 @@ def _select(coder: SparseCoder, x: Tensor, latents: slice, pre: Tensor) -> TopAc
     _product(
         coder, x, coder.encoder_weight[latents].T, None if activation == "gated" else bias, pre
     )
+    if activation == "codebook":
+        groups = coder.info.groups
+        of_slice = max(1, pre.shape[1] * groups // coder.info.num_latents)
+        return nearest(pre, coder.k // groups, of_slice)
     if activation == "gated":
         pre = _magnitudes(coder, pre, latents)
     else:
@@ -321,9 +336,10 @@ def _widened(part: TopActs, width: int) -> TopActs:
 
 def _slice_size(coder: SparseCoder) -> int:
     """Latents at once; groups are not torn apart."""
-    if coder.info.activation != "groupmax":
+    groups = coder.k if coder.info.activation == "groupmax" else coder.info.groups
+    if groups == 1:
         return _SLICE_LATENTS
-    width = coder.info.num_latents // coder.k
+    width = coder.info.num_latents // groups
     return max(1, _SLICE_LATENTS // width) * width
 
 

@@ -14,7 +14,9 @@ from selection.core.json_text import parsed
 RECORD = "saelect.json"
 """What saelect knows of an SAE that it trained, beside its weights."""
 
-ACTIVATIONS = ("topk", "groupmax", "relu", "jumprelu", "gated", "seminmf", "matching_pursuit")
+ACTIVATIONS = (
+    "topk", "groupmax", "relu", "jumprelu", "gated", "seminmf", "matching_pursuit", "codebook",
+)  # fmt: skip
 NORMS = ("none", "layer_norm", "sqrt_d")
 
 
@@ -31,7 +33,8 @@ class SaeInfo:
     activation:   one of ACTIVATIONS: "topk" (the k largest), "groupmax" (the largest in each of k
                   groups), "relu", "jumprelu" (what exceeds a threshold), "gated",
                   "seminmf" (non-negative codes that fit best),
-                  "matching_pursuit" (one after another, by what those before left over).
+                  "matching_pursuit" (one after another, by what those before left over),
+                  "codebook" (the k nearest codes by cosine, each with the value 1).
     model_name, model_sha256: the language model it was trained on, where recorded.
     licence:      as recorded or as in the model card, else None.
     sha256:       of k, activation and weights as float32, 64 hex digits; None until weights are
@@ -50,6 +53,8 @@ class SaeInfo:
                   used, and nothing is reconstructed.
     residual_threshold: of matching pursuit, which ends where less is left over: a norm, in the
                   units of the normed activation.
+    groups:       of a codebook: equal parts of the activation, each with k / groups of its own
+                  num_latents / groups codes.
     """
 
     path: str
@@ -72,6 +77,7 @@ class SaeInfo:
     dtype: str | None = None
     is_transcoder: bool = False
     residual_threshold: float = 0.0
+    groups: int = 1
 
     @property
     def expected_l0(self) -> float | None:

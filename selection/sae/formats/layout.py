@@ -253,7 +253,7 @@ def _info(sae: Checkpoint) -> SaeInfo:
         facts.setdefault("num_latents", n_latents)
         dtype = sae.header[sae.names.w_enc][1]
         facts["dtype"] = _DTYPES.get(dtype, dtype)
-    if facts["activation"] in ("topk", "groupmax", "seminmf"):
+    if facts["activation"] in ("topk", "groupmax", "seminmf", "codebook"):
         k = facts.get("k", config.get(layout.k_key))
         facts["k"] = _checked_k(sae, k, facts["num_latents"])
     elif facts["activation"] != "matching_pursuit":

@@ -160,7 +160,17 @@ def _saelens(sae: Checkpoint) -> Mapping[str, Any]:
         facts["input_norm"] = release
     if architecture == "abstopk":
         facts["num_latents"] = 2 * sae.sizes[1]
+    if architecture == "codebook":
+        facts["groups"] = _groups(sae)
     return facts | (_pursuit(sae) if architecture == "matching_pursuit" else {})
+
+
+def _groups(sae: Checkpoint) -> int:
+    """Parts of the activation that have codes of their own. Raises InputError."""
+    groups = sae.whole("groups")
+    if any(size % groups for size in (*sae.sizes, sae.whole("k"))):
+        raise sae.refuse("expected a divisor of d_in, d_sae and k", "groups")
+    return groups
 
 
 def _pursuit(sae: Checkpoint) -> dict[str, Any]:
@@ -227,7 +237,7 @@ SAELENS = Layout(
     files=("cfg.json", "sae_weights.safetensors"),
     loads="standard, topk (also rescaled), abstopk, jumprelu (so batchtopk, matryoshka), gated,"
     " matching pursuit; transcoders; hook_z; v6 and older flat configs; layer norm and constant"
-    " norm; seminmf, which saelect alone writes",
+    " norm; seminmf and codebook, which saelect alone writes",
     refuses="temporal, single heads, unfolded norm factors, centered writing weights",
     oracle="sae-lens 6.54.12",
     names={
@@ -259,6 +269,7 @@ SAELENS = Layout(
             "jumprelu": "jumprelu",
             "gated": "gated",
             "seminmf": "seminmf",
+            "codebook": "codebook",
             "matching_pursuit": "matching_pursuit",
             "transcoder": "relu",
             "skip_transcoder": "relu",

@@ -24,6 +24,7 @@ _ARCHITECTURES = {
     "jumprelu": "jumprelu",
     "seminmf": "seminmf",
     "matching_pursuit": "matching_pursuit",
+    "codebook": "codebook",
 }
 _HOOKS = {
     "resid": "blocks.{}.hook_resid_post",
@@ -77,7 +78,8 @@ def save_saelens(
 ) -> None:
     """Write `cfg.json` and `sae_weights.safetensors` that SAELens reads; see `save_sparsify`.
 
-    A semi-NMF is written in the same layout, and SAELens refuses it by the architecture's name.
+    A semi-NMF and a codebook are written in the same layout, and SAELens refuses them by the
+    architecture's name.
     """
     info = coder.info
     if info.activation not in _ARCHITECTURES or coder.act_scale is not None:
@@ -121,6 +123,8 @@ def save_saelens(
         config |= {"k": info.k, "rescale_acts_by_decoder_norm": False}
     if info.activation == "seminmf":
         config |= {"k": info.k}
+    if info.activation == "codebook":
+        config |= {"k": info.k, "groups": info.groups}
     if info.activation == "matching_pursuit":
         config |= {
             "residual_threshold": info.residual_threshold,

@@ -8,8 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _MAX_DEAD_AFTER = 10_000_000
 _MAX_PARTS = 32_768  # 4 GB
-_OF_GRADIENTS = ("auxk_alpha", "learning_rate", "warmup_steps", "decay_share")
-_LATER = ("residual_threshold",)
+_LEFT_OUT = {
+    "seminmf": (
+        ("auxk_alpha", "learning_rate", "warmup_steps", "decay_share"),
+        "seminmf is trained without a gradient",
+    ),
+    "codebook": (
+        ("auxk_alpha", "k_start", "k_anneal_share"),
+        "a codebook has k codes from the start and no AuxK",
+    ),
+}
+"""Keys that an architecture does not have, and why."""
+_ONLY_FOR = {"residual_threshold": "matching_pursuit", "groups": "codebook"}
+_LATER = ("residual_threshold", "groups")
 """Optional keys that older trainings did not have; the names of their SAEs stay."""
 
 
@@ -23,13 +34,14 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: Literal[
-        "topk", "batchtopk", "matryoshka", "seminmf", "matching_pursuit", "vocabulary"
+        "topk", "batchtopk", "matryoshka", "seminmf", "matching_pursuit", "codebook", "vocabulary"
     ] = Field(
         "topk",
         description="batchtopk and matryoshka use a threshold at inference; seminmf has no encoder,"
         " but non-negative codes that fit best (meant for `mlp_hidden@`); matching_pursuit takes"
-        " one latent after another, by what those before left over. vocabulary: nothing is trained;"
-        " the latents are the model's tokens, by logit lens, and only `k` is for it.",
+        " one latent after another, by what those before left over; codebook has the k nearest"
+        " codes, each with the value 1. vocabulary: nothing is trained; the latents are the model's"
+        " tokens, by logit lens, and only `k` is for it.",
     )
     num_latents: int = Field(4096, ge=8, description="Width of the SAE.")
     k: int = Field(
@@ -51,6 +63,12 @@ class TrainSettings(BaseModel):
         description="matching_pursuit: a token also ends where less than this is left over, as a"
         " share of the median distance from the mean.",
     )
+    groups: int | None = Field(
+        None,
+        ge=1,
+        description="codebook: equal parts of the activation, each with k / groups of its own"
+        " num_latents / groups codes; default 1.",
+    )
     tokens: int = Field(2_000_000, ge=1, description="Training tokens (repeats allowed).")
     batch_tokens: int = Field(4096, ge=1, description="Tokens per step.")
     auxk_alpha: float = Field(1 / 32, ge=0, description="Weight of the AuxK loss.")
@@ -59,7 +77,9 @@ class TrainSettings(BaseModel):
         ge=1,
         description="Tokens without activation after which a latent is dead; default tokens / 20.",
     )
-    learning_rate: float | None = Field(None, gt=0, description="Default 2e-4 / sqrt(M / 2^14).")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Default 2e-4 / sqrt(M / 2^14); codebook: 0.03."
+    )
     warmup_steps: int = Field(1000, ge=1, description="At most a tenth of the steps.")
     decay_share: float = Field(
         0.2, gt=0, le=1, description="Share of the steps over which the learning rate decays to 0."
@@ -87,21 +107,28 @@ class TrainSettings(BaseModel):
             raise ValueError(f"k_start is {self.k_start}, expected {self.k} to {self.num_latents}")
         if self.widths and self.architecture != "matryoshka":
             raise ValueError(f"`widths` are for matryoshka, not for {self.architecture}")
-        if self.architecture == "seminmf":
-            for key in _OF_GRADIENTS:
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"seminmf is trained without a gradient: leave out `{key}`")
-            if self.num_latents > _MAX_PARTS:
-                raise ValueError(
-                    f"seminmf holds a square of num_latents in memory: at most {_MAX_PARTS}"
-                )
-        if self.residual_threshold is not None and self.architecture != "matching_pursuit":
-            raise ValueError(
-                f"`residual_threshold` is for matching_pursuit, not for {self.architecture}"
-            )
         rising = list(self.widths) == sorted({*self.widths}) and min(self.widths, default=1) >= 1
         if self.widths and (not rising or self.widths[-1] != self.num_latents):
             raise ValueError(f"widths must rise and end with num_latents ({self.num_latents})")
+        return self
+
+    @model_validator(mode="after")
+    def has_keys_of_its_architecture(self) -> "TrainSettings":
+        """Refuse keys that the architecture does not have, by name."""
+        keys, reason = _LEFT_OUT.get(self.architecture, ((), ""))
+        for key in keys:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{reason}: leave out `{key}`")
+        for key, architecture in _ONLY_FOR.items():
+            if getattr(self, key) is not None and self.architecture != architecture:
+                raise ValueError(f"`{key}` is for {architecture}, not for {self.architecture}")
+        if self.architecture == "seminmf" and self.num_latents > _MAX_PARTS:
+            raise ValueError(
+                f"seminmf holds a square of num_latents in memory: at most {_MAX_PARTS}"
+            )
+        for key in ("k", "num_latents"):
+            if getattr(self, key) % (self.groups or 1):
+                raise ValueError(f"groups ({self.groups}) must divide {key} ({getattr(self, key)})")
         return self
 
     @property
@@ -118,12 +145,13 @@ class TrainSettings(BaseModel):
         """The same with every default filled in."""
         n, n_tokens = self.num_latents, self.n_steps * self.batch_tokens
         nested = (n // 16, n // 4, n) if self.architecture == "matryoshka" else ()
+        rate = 0.03 if self.architecture == "codebook" else 2e-4 / math.sqrt(n / 2**14)
         default_dead = max(1, min(_MAX_DEAD_AFTER, n_tokens // 20))
         return self.model_copy(
             update={
                 "learning_rate": None
                 if self.architecture == "seminmf"
-                else self.learning_rate or 2e-4 / math.sqrt(n / 2**14),
+                else self.learning_rate or rate,
                 "warmup_steps": min(self.warmup_steps, max(1, self.n_steps // 10)),
                 "dead_after_tokens": self.dead_after_tokens or default_dead,
                 "widths": self.widths or tuple(width for width in nested if width),

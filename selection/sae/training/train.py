@@ -4,7 +4,7 @@ Recipe: the encoder starts as torch's nn.Linear does, the decoder at the same ro
 norm, its bias at the mean of the first batch; Adam with warm-up and a linear end; AuxK for latents
 that stopped firing; decoder rows stay at unit norm. While training, activations are scaled to a
 median norm of sqrt(D). TopK, BatchTopK (which selects afterwards by a threshold of its last steps)
-or Matryoshka; or a semi-NMF, see `seminmf`.
+or Matryoshka; matching pursuit; or a semi-NMF or a codebook, see `seminmf` and `codebook`.
 """
 
 import logging
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder
+from selection.sae.training.codebook import CodebookTrainer
 from selection.sae.training.seminmf import SemiNmfTrainer
 from selection.sae.training.settings import StepMetrics, TrainReport, TrainSettings
 from selection.sae.training.trainer import Trainer, load_trainer
 
 log = logging.getLogger(__name__)
 
-_TRAINERS: Mapping[str, type[Trainer]] = {"seminmf": SemiNmfTrainer}
-"""By architecture, where it is not trained by its gradient."""
+_TRAINERS: Mapping[str, type[Trainer]] = {"seminmf": SemiNmfTrainer, "codebook": CodebookTrainer}
+"""By architecture, where a step is another than that of an SAE with decoder rows of norm 1."""
 
 
 def train_sae(

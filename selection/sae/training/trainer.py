@@ -76,8 +76,7 @@ class Trainer:
     def step(self, batch: Tensor) -> StepMetrics:
         """Train on one batch (n, D) and count it; a batch without usable tokens changes nothing."""
         x = _checked(batch, self.d_in) * self.scale
-        limit = self.settings.max_norm_ratio * math.sqrt(self.d_in)
-        usable = (x - self.center).norm(dim=1) <= limit  # False for NaN
+        usable = self.usable(x)
         self.n_steps += 1
         self.n_tokens += len(batch)
         self.n_skipped += len(batch) - int(usable.sum())
@@ -98,6 +97,11 @@ class Trainer:
         return StepMetrics(
             self.n_steps, len(x), result.fvu, result.auxk, result.l0, int(dead.sum()), lr
         )
+
+    def usable(self, x: Tensor) -> Tensor:
+        """(n,) bool: tokens x (n, D), scaled, that are neither too far from the mean nor NaN."""
+        limit = self.settings.max_norm_ratio * math.sqrt(self.d_in)
+        return (x - self.center).norm(dim=1) <= limit
 
     def learn(self, x: Tensor, k: int, dead: Tensor, lr: float) -> StepResult:
         """Change the parameters by what one batch x (n, D), scaled, says."""
