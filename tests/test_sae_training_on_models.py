@@ -1,4 +1,4 @@
-"""`train-sae` and `describe` on seven architectures: stopped, resumed, read by both libraries.
+"""`train-sae` and `describe` on eight architectures: stopped, resumed, read by both libraries.
 
 What is written is compared with the definitions of sparsify and SAELens in plain numpy, and with
 the libraries themselves where they are installed (`pip install -e '.[oracles]'`).
@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "qwen3": ("heads@1", {"architecture": "batchtopk", "k_start": 8, "k_anneal_share": 0.5}, {}),
     "gpt_neox": ("mlp_in@1", {}, {}),
     "qwen2": ("mlp_hidden@1", {"architecture": "seminmf", "learning_rate": None}, {}),
+    "llama": ("resid@1", {"architecture": "codebook", "groups": 2}, {}),
     "mamba": ("resid@2", {"architecture": "matryoshka"}, {"state_size": 8}),
 }
 """Architecture -> hookpoint, kind of SAE, further sizes of the model."""
@@ -82,6 +83,10 @@ def by_definition(folder: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
             parts = w["W_dec"].astype(np.float64)
             return np.array([by_loops(row, parts, config["k"]) for row in x.astype(np.float64)])
         pre = x @ w["W_enc"] + w["b_enc"]
+        if config["architecture"] == "codebook":
+            n = config["groups"]
+            order = np.argsort(-pre.reshape(len(x), n, -1), axis=2).argsort(axis=2)
+            return np.where(order < config["k"] // n, 1.0, 0.0).reshape(pre.shape)
         if config["architecture"] == "jumprelu":
             return np.where(pre > w["threshold"], np.maximum(pre, 0), 0)
     else:
@@ -98,7 +103,7 @@ def by_library(folder: Path, x: NDArray[np.float32]) -> NDArray[np.float32] | No
     """The same by the library; None where that is not installed."""
     config = json.loads((folder / "cfg.json").read_text())
     is_saelens = "architecture" in config
-    if config.get("architecture") == "seminmf":
+    if config.get("architecture") in ("seminmf", "codebook"):
         return None  # no library reads it
     try:
         if is_saelens:
