@@ -257,8 +257,15 @@ def test_a_calibration_on_the_device_is_that_of_the_cpu(
 VARYING = ("relu", "jumprelu", "gated")
 
 
-@pytest.mark.parametrize("inputs", ["float32", "bfloat16"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "inputs"),
+    [
+        (activation, inputs)
+        for activation in ACTIVATIONS
+        for inputs in ("float32", "bfloat16")
+        if (activation, inputs) != ("seminmf", "bfloat16")  # refused: test_sae_nonnegative
+    ],
+)
 def test_every_kind_of_sae_encodes_on_the_device(
     device: FakeCuda, activation: str, inputs: str
 ) -> None:

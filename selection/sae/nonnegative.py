@@ -60,7 +60,7 @@ def descend(values: Tensor, downhill: Tensor, gram: Tensor, *, free: bool) -> Te
     A coordinate without curvature stays as it is.
     """
     before = values.clone()
-    for j, curvature in enumerate(gram.diagonal().tolist()):
+    for j, curvature in enumerate(gram.diagonal().cpu().tolist()):
         if curvature <= 0:
             continue
         best = values[j] + downhill[j] / curvature
