@@ -111,26 +111,34 @@ def _cut_tokens(
     """Count tokens from the top, and only as far as the budget reaches."""
     if token_count is None:
         raise ValueError("a token budget needs `token_count`")
-    n_selected, n_tokens = 0, 0
-    for part in _parts(rows):
-        totals = n_tokens + np.cumsum(token_count(part), dtype=np.int64)
-        fits = int(np.searchsorted(totals, budget, side="right"))
-        if fits:
-            n_selected, n_tokens = n_selected + fits, int(totals[fits - 1])
-        if fits < len(part):
-            if n_selected == 0:
-                raise InputError(
-                    f"the best candidate alone has {totals[0]} tokens",
-                    remedy="Raise the budget, or lower the training max_length.",
-                    field="budget.tokens",
-                    value=budget,
-                )
-            return Cut(n_selected, n_tokens, budget - n_tokens, "")
+    n_selected, n_tokens = fitting(rows, budget, token_count)
+    if n_selected == 0 and len(rows):
+        raise InputError(
+            f"the best candidate alone has {int(token_count(rows[:1])[0])} tokens",
+            remedy="Raise the budget, or lower the training max_length.",
+            field="budget.tokens",
+            value=budget,
+        )
+    if n_selected < len(rows):
+        return Cut(n_selected, n_tokens, budget - n_tokens, "")
     unused = budget - n_tokens
     wanted = f"{budget} tokens were asked for. {_ranked(len(rows), n_eligible)}"
     return Cut(
         n_selected, n_tokens, unused, f"{wanted} They have {n_tokens} tokens." if unused else ""
     )
+
+
+def fitting(rows: NDArray[np.int64], budget: int, token_count: TokenCount) -> tuple[int, int]:
+    """How many of the first rows fit in a budget of tokens, and their tokens."""
+    n, n_tokens = 0, 0
+    for part in _parts(rows):
+        totals = n_tokens + np.cumsum(token_count(part), dtype=np.int64)
+        fits = int(np.searchsorted(totals, budget, side="right"))
+        if fits:
+            n, n_tokens = n + fits, int(totals[fits - 1])
+        if fits < len(part):
+            break
+    return n, n_tokens
 
 
 def total_tokens(rows: NDArray[np.int64], token_count: TokenCount) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.picking.budget import TokenCount, total_tokens, wanted_examples
+from selection.picking.budget import TokenCount, fitting, total_tokens, wanted_examples
 from selection.records import Budget, PickReason, Picks, Ranking
 
 
@@ -80,7 +80,14 @@ def add_replay(
     barred = [*picks.positions.tolist(), *(each.position for each in picks.passed_over)]
     position[ranking.rows[np.array(barred, np.int64)]] = -1
     free = replay.rows[position[replay.rows] >= 0]
-    drawn = _prefix(free, budget, token_count)
+    added: int | None = None
+    if budget.tokens is None:
+        drawn = free[: budget.examples]
+    elif token_count is None:
+        raise ValueError("a token budget needs `token_count`")
+    else:
+        n, added = fitting(free, budget.tokens, token_count)
+        drawn = free[:n]
     positions = position[drawn]
     shortfall = picks.shortfall
     is_short = len(drawn) < budget.examples if budget.examples else len(drawn) in (0, len(free))
@@ -91,7 +98,7 @@ def add_replay(
         )
     n_tokens, unused = picks.n_tokens, picks.unused_tokens
     if token_count is not None and n_tokens is not None:
-        added = total_tokens(drawn, token_count)
+        added = total_tokens(drawn, token_count) if added is None else added
         n_tokens += added
         unused = None if unused is None else unused + (budget.tokens or 0) - added
     low = 0 if min_score is None else int((ranking.scores[positions] < min_score).sum())
@@ -105,22 +112,3 @@ def add_replay(
         unused_tokens=unused,
         shortfall=shortfall.strip(),
     )
-
-
-def _prefix(
-    rows: NDArray[np.int64], budget: Budget, token_count: TokenCount | None
-) -> NDArray[np.int64]:
-    """The first rows that the budget pays for; the first that does not fit ends them."""
-    if budget.tokens is None:
-        return rows[: budget.examples]
-    if token_count is None:
-        raise ValueError("a token budget needs `token_count`")
-    n, left = 0, budget.tokens
-    for first in range(0, len(rows), 1024):
-        totals = np.cumsum(token_count(rows[first : first + 1024]), dtype=np.int64)
-        fits = int(np.searchsorted(totals, left, side="right"))
-        n += fits
-        if fits < len(totals):
-            break
-        left -= int(totals[-1])
-    return rows[:n]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selection.models.hookpoints import Hookpoint
 from selection.sae.coder import SparseCoder
-from selection.sae.encode import TopActs, prepared
+from selection.sae.encode import TopActs, normed
 
 _VALUES = 1 << 24  # products at once
 _AFFINE = ("topk", "groupmax", "relu", "jumprelu", "gated")
@@ -54,7 +54,7 @@ class HeadSums:
     def add(self, x: Tensor, latents: TopActs) -> None:
         """Activations x (n, D) and the latents that they gave."""
         coder = self._coder = self._coder.to(x.device)
-        z = prepared(coder, x) + (coder.decoder_bias if coder.info.centers else 0.0)
+        z = normed(coder.info.input_norm, x.to(torch.float32))
         tokens, places = (latents.top_acts > 0).nonzero(as_tuple=True)
         active = latents.top_indices[tokens, places]
         for rows in torch.arange(len(active), device=x.device).split(max(1, _VALUES // x.shape[1])):
