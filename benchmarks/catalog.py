@@ -1,4 +1,4 @@
-"""The catalog at size: write time, bytes, and every question of docs/questions.md.
+"""The catalog at size: write time, bytes, and every question of docs/reference/questions.md.
 
 `python -m benchmarks.catalog` makes up one run of 500,000 picks with 20 contributions each beside
 10 million scores, commits it as a run does, and asks every question twice: the published snapshot
@@ -28,7 +28,7 @@ from storage.catalog.connection import connect_in_memory
 from storage.files.workspace import Workspace, open_workspace
 from storage.queries.sql import run_sql
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs/reference/questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
 RUN, MAIN, OTHER = "r" * 16, "r" * 16 + "-1", "r" * 16 + "-2"
 N_EXEMPLARS, N_LATENTS, N_WHY = 50, 4096, 20

@@ -4,8 +4,9 @@ r"""Whether other versions of DuckDB open a catalog and answer as ours does.
     python -m benchmarks.catalog_clients FILE [FILE ...] --client OLD [--client OTHER]
 
 FILE is the snapshot of a workspace or the catalog of a bundle. Every view is counted and every
-query of docs/questions.md is run by each client, in a process of its own; rows must be equal. Ends
-with exit code 1 where one is not. The last line is JSON: client -> number of equal answers.
+query of docs/reference/questions.md is run by each client, in a process of its own; rows must be
+equal. Ends with exit code 1 where one is not. The last line is JSON: client -> number of equal
+answers.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs/reference/questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
 NAMES = {
     "SELECTION": "SELECT min(name) FROM selection",
@@ -26,7 +27,7 @@ NAMES = {
     "OWN-ID": "SELECT min(own_id) FROM v_selection",
     "WORDS": "SELECT 'a'",
 }
-"""What stands for the names of docs/questions.md, as queries."""
+"""What stands for the names of docs/reference/questions.md, as queries."""
 
 CLIENT = """
 import json, sys, duckdb

@@ -3,7 +3,8 @@
     python -m benchmarks.sae_loaders [--write]
 
 Encodes the committed cases of `tests/saes` and prints a table; `--write` renews
-`selection/sae/formats/measured.json` and `docs/saes.md`. The last line is one JSON object.
+`selection/sae/formats/measured.json` and `docs/reference/saes.md`. The last line is one JSON
+object.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from selection.sae.formats.load import load_sae
 
 ROOT = Path(__file__).parent.parent
 SAES, MEASURED = ROOT / "tests" / "saes", ROOT / "selection" / "sae" / "formats" / "measured.json"
-PAGE = ROOT / "docs" / "saes.md"
+PAGE = ROOT / "docs/reference/saes.md"
 
 
 def measured() -> dict[str, tuple[str, float]]:

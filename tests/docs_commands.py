@@ -1,4 +1,4 @@
-"""Runs every command of the guides in an empty folder: `python -m tests.docs_commands`.
+"""Runs every command of the pages in an empty folder: `python -m tests.docs_commands`.
 
 A command is a line of a block that is fenced as bash. What stands in other fences is not run.
 """
@@ -30,7 +30,7 @@ def main() -> None:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "SAELECT_WORKSPACE": str(Path(folder) / "workspace"),
         }
-        for page in sorted(DOCS.glob("*.md")):
+        for page in sorted(DOCS.rglob("*.md")):
             for command in commands_of(page):
                 started = time.monotonic()
                 done = subprocess.run(

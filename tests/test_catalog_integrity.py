@@ -217,8 +217,9 @@ def test_every_table_view_and_column_has_a_comment(filled: Connection) -> None:
 
 
 def test_the_page_of_the_catalog_is_that_of_the_schema() -> None:
-    text = (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8")
-    assert text == dictionary.page(), "run: python -m storage.catalog.dictionary docs/catalog.md"
+    file = "docs/reference/catalog.md"
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert text == dictionary.page(), f"run: python -m storage.catalog.dictionary {file}"
     assert all(f"    {key.target} ||--o{{ {key.table} : " in text for key in KEYS)
 
 

@@ -135,8 +135,9 @@ def test_a_short_list_of_spaces_is_enough(tmp_path: Path) -> None:
 
 def test_every_key_is_explained_and_the_page_of_keys_is_current() -> None:
     assert [key.name for key in config_keys() if len(key.what) < 10] == []
-    kept = (Path(__file__).parents[1] / "docs" / "config.md").read_text(encoding="utf-8")
-    assert kept == page(), "run: python -m flows.config.reference docs/config.md"
+    file = "docs/reference/config.md"
+    kept = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    assert kept == page(), f"run: python -m flows.config.reference {file}"
 
 
 def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:

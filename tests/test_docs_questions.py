@@ -1,4 +1,4 @@
-"""Every query of docs/questions.md on a real catalog, the important ones against plain Python."""
+"""Every query of docs/reference/questions.md on a real catalog, some against plain Python."""
 
 import re
 import shutil
@@ -17,9 +17,10 @@ from storage.queries.lookup import find_selection, picks
 from storage.queries.sql import run_sql
 from tests.run_stages import run_job, tiny_config
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "questions.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/reference/questions.md"
 QUESTIONS = dict(re.findall(r"^## (.+?)\n.*?```sql\n(.+?)```", PAGE.read_text(), re.S | re.M))
-PRESETS = PAGE.parent.parent / "flows/config/presets"
+PRESETS = ROOT / "flows/config/presets"
 PAPER = yaml.safe_load((PRESETS / "paper.yaml").read_text())
 BEST = yaml.safe_load((PRESETS / "best.yaml").read_text())
 MAY_BE_EMPTY = {

@@ -27,8 +27,8 @@ class ModelConfig(Strict):
     hookpoint: str = Field(
         "",
         description="Where the SAE reads the model: `resid@`, `mlp@`, `attn@`, or inside these"
-        " `mlp_hidden@` or `heads@` (others: docs/saes.md), and a block (4) or a relative depth"
-        " (0.5); empty: where it was trained.",
+        " `mlp_hidden@` or `heads@` (others: docs/reference/saes.md), and a block (4) or a relative"
+        " depth (0.5); empty: where it was trained.",
     )
     dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -43,8 +43,8 @@ class SaeConfig(Strict):
     path: str | None = Field(
         None,
         min_length=1,
-        description="Folder, .pt file or hub id of a known format (docs/saes.md), or `demo`, of"
-        " the demonstration model.",
+        description="Folder, .pt file or hub id of a known format (docs/reference/saes.md), or"
+        " `demo`, of the demonstration model.",
     )
     train: TrainSettings | None = None
     scale: Literal["as_saved", "decoder_norm"] = Field(

@@ -1,6 +1,6 @@
-"""All config keys from the schema, for `saelect config` and docs/config.md.
+"""All config keys from the schema, for `saelect config` and docs/reference/config.md.
 
-`python -m flows.config.reference docs/config.md` writes the page.
+`python -m flows.config.reference docs/reference/config.md` writes the page.
 """
 
 import json
@@ -20,7 +20,7 @@ JSON schema. An unknown key is an error that names the nearest known one. `[]` m
 string stands for a section with one obvious key: `pool: pool.jsonl`, `model: demo`, `sae: FOLDER`.
 `preset` fills in what the config does not say; the resolved config is stored with its run.
 
-This page is written by `python -m flows.config.reference docs/config.md`.
+This page is written by `python -m flows.config.reference docs/reference/config.md`.
 """
 
 

@@ -1,6 +1,7 @@
 """The catalog described from its own comments: a picture of its keys, and every column in words.
 
-`python -m storage.catalog.dictionary docs/catalog.md` writes the page; a bundle carries it.
+`python -m storage.catalog.dictionary docs/reference/catalog.md` writes the page; a bundle carries
+it.
 """
 
 import sys
@@ -12,8 +13,8 @@ from storage.catalog.schema import KEYS, create_schema
 _HEAD = """\
 # The catalog
 
-Made by `python -m storage.catalog.dictionary docs/catalog.md` from the comments in the catalog;
-`SELECT * FROM duckdb_columns()` shows the same comments in any DuckDB client.
+Made by `python -m storage.catalog.dictionary docs/reference/catalog.md` from the comments in the
+catalog; `SELECT * FROM duckdb_columns()` shows the same comments in any DuckDB client.
 
 **Which DuckDB opens it.** DuckDB 1.2 and later: the file is in the storage version of 1.2.
 All views and all queries of [questions.md](questions.md) give equal answers in 1.2, 1.5 and 2.0

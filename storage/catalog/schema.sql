@@ -1,5 +1,5 @@
 -- Tables and views of the catalog. The line above a table or view, and the end of the line of a
--- column, become comments in the database; docs/catalog.md is made from them.
+-- column, become comments in the database; docs/reference/catalog.md is made from them.
 
 -- The chain of commits: each row covers all rows that its commit wrote, and the row before it.
 CREATE TABLE catalog_commit (
@@ -60,7 +60,7 @@ CREATE TABLE run (
 CREATE TABLE run_drop (
     run_id VARCHAR NOT NULL,  -- The run.
     stage VARCHAR NOT NULL,  -- Where they left: read, filter, ...
-    reason VARCHAR NOT NULL,  -- One of a closed set, see docs/failures.md.
+    reason VARCHAR NOT NULL,  -- One of a closed set, see docs/reference/failures.md.
     n BIGINT NOT NULL,  -- Rows (stage read) or examples.
     file VARCHAR,  -- File of the row; of several examples, of the first.
     "row" BIGINT,  -- Its 1-based line or row number.
