@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flows.cli.run import demo_lines
 from storage.export.csv_lines import csv_lines
 from storage.files.workspace import Workspace
+from storage.queries.sql import run_sql
 from tests.catalog_fixture import made_workspace
 
 
@@ -49,6 +51,31 @@ def test_set_without_a_value_says_how(tmp_path: Path) -> None:
     done = saelect("run", "demo", "--set", "budget.examples", cwd=tmp_path)
     assert done.returncode == 2
     assert "--set budget.examples=500" in done.stderr
+
+
+def test_the_demo_ends_with_shares_of_right_picks_and_what_to_look_at(tmp_path: Path) -> None:
+    """On a recorded run whose target is called as a source is: a pick of the source is right."""
+    task = "grade-school-math"
+    home = made_workspace(tmp_path, target=task)
+    picks = run_sql(
+        home,
+        "SELECT s.method, o.raw FROM pick p JOIN selection s USING (selection_id)"
+        " JOIN v_first_occurrence o ON o.run_id = s.run_id AND o.example_id = p.example_id",
+    ).rows
+    shares = []
+    for method in ("jaccard", "bm25", "random"):
+        right = [json.loads(str(raw))["source"] == task for each, raw in picks if each == method]
+        shares.append(f"{sum(right) / len(right):.3f}")
+    depth = run_sql(home, "SELECT max(depth) FROM held_out_check").rows[0][0]
+    best = run_sql(home, "FROM v_selection WHERE selection = 'calm-otter' AND rank = 1").to_pylist()
+    results = run_sql(home, "SELECT * FROM selection ORDER BY rowid").to_pylist()
+    lines = demo_lines(home, results, 12.0, "source")
+    assert lines[0] == "saelect picked 120 of 320 samples for grade-school-math, in 12 s."
+    assert next(line.split() for line in lines if task in line and "saelect" not in line) == [
+        task, *shares, f"{depth:,}"
+    ]  # fmt: skip
+    assert f"  saelect why calm-otter {str(best[0]['example_id'])[:12]} -w {home.root}" in lines
+    assert len(lines) <= 25
 
 
 def test_ls_and_show_name_runs_picks_and_reasons(workspace: Workspace) -> None:

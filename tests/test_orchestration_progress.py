@@ -67,3 +67,17 @@ def test_what_is_done_twice_with_the_same_result_is_said_once() -> None:
         "one column is not read",
         "check: 3 files",
     ]
+
+
+def test_in_brief_a_stage_is_one_line_of_a_terminal_and_leaves_no_notes() -> None:
+    lines: list[str] = []
+    with listening(Lines(write=lines.append, is_brief=True)):
+        for detail in ("3 targets", "a long result, " * 9):
+            with stage("rank", 2, "rows") as handle:
+                handle.detail = detail
+                handle.notes.append("one column is not read")
+    assert lines[0] == "rank: 3 targets in 0.0 s"
+    assert len(lines) == 2
+    assert len(lines[1]) <= 80
+    assert lines[1].startswith("rank: a long result, a long")
+    assert lines[1].endswith("… in 0.0 s")

@@ -73,11 +73,16 @@ def _hard_exit(status: dict[str, int]) -> None:
 
 
 @app.command()
-def demo(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
+def demo(
+    target: Annotated[
+        str | None, typer.Option(help="One target task, such as sql; all six without it.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
     """Run the main job on the packaged model and pool, offline, in about a minute."""
-    from flows.cli.run import run_config
+    from flows.cli.run import run_demo
 
-    run_config("demo", workspace, overrides={}, dry_run=False)
+    run_demo(workspace, target)
 
 
 @app.command()

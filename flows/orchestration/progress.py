@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
 LINE_SECONDS = 30.0
+BRIEF_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,12 @@ class Lines(Listener):
     """One line per finished stage and every 30 seconds, for CI, log files and pipes.
 
     What a run does twice with the same result, such as checking its inputs, is said once.
+
+    is_brief: one line of a narrow terminal for a stage, without what it notes.
     """
 
     write: Callable[[str], object] = lambda line: sys.stderr.write(line + "\n")
+    is_brief: bool = False
     last_line: float = 0.0
     shown: set[str] = field(default_factory=set)
 
@@ -101,11 +105,16 @@ class Lines(Listener):
         super().end(detail)
         speed = f", {self.rate}" if self.done and self.seconds > 1 else ""
         result = f"{self.name}: {detail or f'{self.done:,} {self.unit}'}"
-        self._show(result, f"{result} in {self.seconds:.1f} s{speed}")
+        time_taken = f" in {self.seconds:.1f} s"
+        if self.is_brief:
+            room, speed = BRIEF_WIDTH - len(time_taken), ""
+            result = result if len(result) <= room else result[: room - 1].rstrip(" ,") + "…"
+        self._show(result, f"{result}{time_taken}{speed}")
 
     def note(self, line: str) -> None:
         """Write the sentence."""
-        self._show(line, line)
+        if not self.is_brief:
+            self._show(line, line)
 
     def _show(self, what: str, line: str) -> None:
         if what not in self.shown:
@@ -116,13 +125,16 @@ class Lines(Listener):
 class Bars(Lines):
     """A rich progress bar per stage, with rate and time left, for people at a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_brief: bool = False) -> None:
         """Draw on standard error, so that standard output stays clean."""
         from rich import progress
         from rich.console import Console
 
         console = Console(stderr=True)
-        super().__init__(write=lambda line: console.print(line, highlight=False, markup=False))
+        super().__init__(
+            write=lambda line: console.print(line, highlight=False, markup=False),
+            is_brief=is_brief,
+        )
         self.progress = progress.Progress(
             progress.TextColumn("{task.description:<10}"),
             progress.BarColumn(bar_width=30),
@@ -209,7 +221,7 @@ def stage(name: str, total: int | None = None, unit: str = "rows") -> Iterator[S
         log.info("%s: %s (%.1f s)", name, handle.detail, time.monotonic() - started)
 
 
-def for_terminal() -> Listener:
+def for_terminal(is_brief: bool = False) -> Listener:
     """Bars at a terminal; lines in CI, in pipes and where TERM=dumb asks for them."""
     is_plain = os.environ.get("CI") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-    return Lines() if is_plain else Bars()
+    return Lines(is_brief=is_brief) if is_plain else Bars(is_brief)

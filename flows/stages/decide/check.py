@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from flows.config.jobs import SelectConfig
 from flows.config.rules import CheckConfig
-from flows.orchestration.progress import stage
+from flows.orchestration.progress import Advance, stage
 from flows.stages.decide.run_input import RunInput
 from selection.data.samples import texts_of
 from selection.evaluation.label_free import HeldOut, check_held_out, sample_rows
@@ -63,6 +63,13 @@ def check_label_free(
             advance=handle.advance,
         )
         handle.detail = _in_short(held_out, config.ranking.method)
+    each = [
+        (main, name)
+        for main in decided
+        if main.role == "main"
+        for name in (targets if main.target == JOINT and len(targets) > 1 else [main.target])
+    ]
+    depths = _depths(config, rule, pool, given, each, held_out)
     return [
         TargetCheck(
             main.selection_id,
@@ -71,12 +78,40 @@ def check_label_free(
             len(rows),
             given.eligibility.n,
             held_out.get(name, {}),
-            _depth(config, rule, pool, given, name, main, held_out.get(name, {})),
+            depth,
         )
-        for main in decided
-        if main.role == "main"
-        for name in (targets if main.target == JOINT and len(targets) > 1 else [main.target])
+        for (main, name), depth in zip(each, depths, strict=True)
     ]
+
+
+def _depths(
+    config: SelectConfig,
+    rule: CheckConfig,
+    pool: PreparedPool,
+    given: RunInput,
+    each: Sequence[tuple[Selection, str]],
+    held_out: Mapping[str, Mapping[str, HeldOut]],
+) -> list[RankingDepth | None]:
+    """Of every selection and target."""
+    if config.ranking.method != "jaccard":
+        return [None for _ in each]
+    n_ranks = sum(len(main.of_target(name)[0]) for main, name in each)
+    with stage("ranking depth", n_ranks, "ranks") as handle:
+        depths = [
+            _depth(config, rule, pool, given, name, main, held_out.get(name, {}), handle.advance)
+            for main, name in each
+        ]
+        measured = [
+            f"{name} {depth.depth:,}"
+            for (_, name), depth in zip(each, depths, strict=True)
+            if depth is not None
+        ]
+        handle.detail = (
+            f"better than random down to rank {', '.join(measured)} of {given.eligibility.n:,}"
+            if measured
+            else "the pool is too small to draw random samples from"
+        )
+    return depths
 
 
 def _depth(
@@ -87,33 +122,24 @@ def _depth(
     name: str,
     main: Selection,
     held_out: Mapping[str, HeldOut],
+    advance: Advance,
 ) -> RankingDepth | None:
     """Samples that exemplars cannot be told from are kept out of the random samples."""
-    if main.method != "jaccard":
-        return None
-    ranked = main.of_target(name)
-    with stage("ranking depth", len(ranked[0]), "ranks") as handle:
-        depth = measure_depth(
-            given.ranking,
-            config.ranking.exemplar_reduction,
-            name,
-            ranked,
-            given.eligibility.eligible,
-            pool.example_ids(),
-            n_alike=n_indistinguishable(held_out.get(main.method), given.eligibility.n),
-            pseudo_exemplars=rule.pseudo_exemplars,
-            draws=rule.draws,
-            max_rows=rule.max_rows,
-            seed=config.seed,
-            threads=config.compute.n_threads,
-            advance=handle.advance,
-        )
-        if depth is None:
-            handle.detail = "the pool is too small to draw random samples from"
-        else:
-            down_to = f"rank {depth.depth:,} of {len(ranked[0]):,}"
-            handle.detail = f"{name}: better than random down to {down_to}"
-    return depth
+    return measure_depth(
+        given.ranking,
+        config.ranking.exemplar_reduction,
+        name,
+        main.of_target(name),
+        given.eligibility.eligible,
+        pool.example_ids(),
+        n_alike=n_indistinguishable(held_out.get(main.method), given.eligibility.n),
+        pseudo_exemplars=rule.pseudo_exemplars,
+        draws=rule.draws,
+        max_rows=rule.max_rows,
+        seed=config.seed,
+        threads=config.compute.n_threads,
+        advance=advance,
+    )
 
 
 def _in_short(held_out: Mapping[str, Mapping[str, HeldOut]], method: str) -> str:
