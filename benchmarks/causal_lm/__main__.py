@@ -23,13 +23,14 @@ from transformers import AutoModelForCausalLM
 from benchmarks.causal_lm.activations import KeptActivations, keep_activations, samples_of
 from benchmarks.causal_lm.prepare import prepare_model
 from benchmarks.demo.loss_recovered import TokenBatch, spliced_loss
+from selection.activations.capture import INPUTS, part_of
 from selection.activations.loading import find_blocks
 from selection.activations.model import load_activation_model
-from selection.evaluation.labelled import LabelledPool, read_labelled_pool
-from selection.models.hookpoints import Hookpoint
+from selection.evaluation.labelled import read_labelled_pool
+from selection.models.hookpoints import Hookpoint, canonical
 from selection.models.resolve import ResolvedModel, resolve_model
 from selection.records import Rendered
-from selection.rendering.renderer import Renderer, renderer_for
+from selection.rendering.renderer import renderer_for
 from selection.sae.coder import SparseCoder
 from selection.sae.formats.load import load_sae
 from selection.sae.formats.save import save_trained
@@ -72,7 +73,8 @@ def main() -> None:
             if name in results:
                 continue
             coder = trained(arguments.workspace / "saes" / name, kept, hookpoint, settings, model)
-            results[name] = figures(coder, kept, hookpoint, model, pool, renderer)
+            held_out = samples_of(pool, renderer, kept.numbers(held_out=True)[0])[:LOSS_SAMPLES]
+            results[name] = figures(coder, kept, hookpoint, model, held_out)
             write_json(file, results)
             print(name, json.dumps(results[name]), flush=True)
     print(json.dumps(results))
@@ -101,7 +103,8 @@ def trained(
             checkpoint=folder.with_name(f"{folder.name}.pt"),
             checkpoint_every=50,
         )
-        coder = coder.trained_on(model.name, model.weights_sha256, f"layers.{hookpoint.block}")
+        name = canonical(str(hookpoint)) or str(hookpoint)
+        coder = coder.trained_on(model.name, model.weights_sha256, name)
         record = {"training": {**report.as_record(), "wall_s": time.perf_counter() - started}}
         save_trained(coder, folder, record)
     return load_sae(folder)
@@ -112,22 +115,26 @@ def figures(
     kept: KeptActivations,
     hookpoint: Hookpoint,
     model: ResolvedModel,
-    pool: LabelledPool,
-    renderer: Renderer,
+    samples: list[Rendered],
 ) -> dict[str, float]:
-    """FVU, L0 and dead share on the held-out chunks; loss recovered on some of their samples."""
+    """FVU, L0 and dead share on the held-out chunks; loss recovered on samples.
+
+    Without FVU and loss where the SAE does not reconstruct what it reads.
+    """
     quality = measure(coder, kept.chunks(hookpoint, held_out=True))
-    whole = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
-    block = find_blocks(whole, model.n_layers)[hookpoint.block]
-    held_out = samples_of(pool, renderer, kept.numbers(held_out=True)[0])[:LOSS_SAMPLES]
-    spliced = spliced_loss(whole, block, coder, _batches(held_out))
-    return {
+    result = {
         "held_out_tokens": quality.n_tokens,
-        "fvu": round(quality.fvu or 0.0, 4),  # an autoencoder has one
         "l0": round(quality.l0, 2),
         "dead_share": round(quality.dead_share, 4),
-        **{name: round(value, 4) for name, value in spliced.as_record().items()},
     }
+    if quality.fvu is None:
+        return result
+    whole = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
+    part = part_of(find_blocks(whole, model.n_layers)[hookpoint.block], hookpoint.site)
+    of_input = hookpoint.site in INPUTS
+    spliced = spliced_loss(whole, part, coder, _batches(samples), of_input=of_input)
+    losses = {name: round(value, 4) for name, value in spliced.as_record().items()}
+    return {"fvu": round(quality.fvu, 4), **result, **losses}
 
 
 def _batches(samples: list[Rendered]) -> Iterator[TokenBatch]:

@@ -1,4 +1,4 @@
-"""How much of a language model's loss survives when a block's output is replaced by an SAE's.
+"""How much of a language model's loss survives when activations are replaced by an SAE's.
 
 Loss recovered (ce_loss_score) = (CE ablated - CE with the SAE) / (CE ablated - CE original): 1 when
 the reconstructions serve the model as well as its own activations, 0 when they serve it no better
@@ -49,12 +49,18 @@ class SplicedLoss:
 
 @torch.no_grad()
 def spliced_loss(
-    model: nn.Module, block: nn.Module, coder: SparseCoder, batches: Iterable[TokenBatch]
+    model: nn.Module,
+    part: nn.Module,
+    coder: SparseCoder,
+    batches: Iterable[TokenBatch],
+    *,
+    of_input: bool = False,
 ) -> SplicedLoss:
     """Measure on batches of text.
 
-    model: a causal language model of transformers: called with ids, it returns `logits`.
-    block: the part of it whose output the SAE reads.
+    model:    a causal language model of transformers: called with ids, it returns `logits`.
+    part:     the part of it whose output the SAE reads, a block for one.
+    of_input: whether the SAE reads the input of the part instead.
     Raises InputError when nothing is predicted, or zeros harm the model no more than its own
     activations: there is then nothing to recover.
     """
@@ -62,7 +68,7 @@ def spliced_loss(
     for batch in batches:
         variants = (None, coder, "zeros")
         for i, variant in enumerate(variants):
-            with _replaced(block, batch.counted, variant):
+            with _replaced(part, of_input, batch.counted, variant):
                 logits = model(batch.ids).logits
             predicts = batch.counted[:, :-1] & batch.real[:, 1:]
             sums[i] += nn.functional.cross_entropy(
@@ -83,11 +89,12 @@ def spliced_loss(
 
 @contextmanager
 def _replaced(
-    block: nn.Module, counted: Tensor, variant: SparseCoder | str | None
+    part: nn.Module, of_input: bool, counted: Tensor, variant: SparseCoder | str | None
 ) -> Iterator[None]:
-    """While open, the block's output at counted tokens is its reconstruction, or zero."""
+    """While open, the part's activations at counted tokens are their reconstruction, or zero."""
 
-    def replace(module: nn.Module, inputs: object, output: Any) -> Any:
+    def replace(module: nn.Module, inputs: Any, output: Any = None) -> Any:
+        output = inputs if of_input else output
         states = output if isinstance(output, Tensor) else output[0]
         states = states.clone()
         read = states[counted]
@@ -98,7 +105,8 @@ def _replaced(
         )
         return states if isinstance(output, Tensor) else (states, *output[1:])
 
-    handle = None if variant is None else block.register_forward_hook(replace)
+    watch = part.register_forward_pre_hook if of_input else part.register_forward_hook
+    handle = None if variant is None else watch(replace)
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ _DOWNS = ("down_proj", "c_proj", "dense_4h_to_h", "fc_out", "fc2", "w2", "Wo")
 """Projections of an MLP's hidden units to what it adds."""
 ADDED = ("mlp", "attn")
 """Sites that are what a part adds to the stream."""
-_INSIDE = ("resid_mid", "mlp_norm", "mlp_in", "heads", "mlp_hidden")
+INPUTS = ("resid_mid", "mlp_norm", "mlp_in", "heads", "mlp_hidden")
 """Sites that are the input of a part, not its output."""
 
 
@@ -59,7 +59,7 @@ def watch(
             states = inputs[0] if inputs else next(iter(named.values()))
             outputs[at] = _normed(module, states) if at.site == "mlp_norm" else states
 
-        if hookpoint.site in _INSIDE:
+        if hookpoint.site in INPUTS:
             part.register_forward_pre_hook(keep_input, with_kwargs=True)
         else:
             part.register_forward_hook(keep)
@@ -105,7 +105,7 @@ def _names_of(block: torch.nn.Module, site: str) -> tuple[str, ...]:
         return tuple(f"{a}.{projection}" for a in _ATTENTIONS for projection in _PROJECTIONS)
     if site == "mlp_hidden":  # OPT's and BERT's blocks hold the projection themselves
         return (*(f"{mlp}.{down}" for mlp in _MLPS for down in _DOWNS), "fc2", "output.dense")
-    if site in _INSIDE:
+    if site in INPUTS:
         if site == "resid_mid" and getattr(block, "use_parallel_residual", False):
             return ()  # nothing stands between attention and MLP, which run side by side
         # Behind the MLP a norm of OLMo 2 alone means that the other one is behind attention too.

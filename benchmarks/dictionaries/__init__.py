@@ -1,0 +1,1 @@
+"""Dictionaries of one model, trained alike and compared on labelled targets."""
