@@ -54,7 +54,7 @@ def test_kept_activations_are_the_models_and_a_second_run_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(causal_lm, "_batches", lambda samples: iter(()))
-    monkeypatch.setattr(causal_lm, "spliced_loss", lambda *given: _NoLoss())
+    monkeypatch.setattr(causal_lm, "spliced_loss", lambda *given, **named: _NoLoss())
     run(monkeypatch, tiny_model_dir, pool, tmp_path)
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(first) == {f"{a}-64-4/layers.{b}" for a in ("topk", "batchtopk") for b in (0, 2)}

@@ -104,6 +104,20 @@ def test_loss_recovered_is_its_definition(tiny_model_dir: Path, tiny_sae_dir: Pa
     assert found.ce_loss_score == pytest.approx(expected, rel=1e-2)
 
 
+def test_loss_at_the_input_of_a_part_is_that_at_the_output_before_it(
+    tiny_model_dir: Path, tiny_sae_dir: Path
+) -> None:
+    """Block 3 takes nothing but what block 2 gives."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    ids = torch.from_numpy(_spoken(model, 5, 12))[None]
+    counted = torch.ones_like(ids, dtype=torch.bool)
+    batches, coder = [TokenBatch(ids, counted, counted)], load_sae(tiny_sae_dir)
+    after = spliced_loss(model, model.model.layers[2], coder, batches)
+    before = spliced_loss(model, model.model.layers[3], coder, batches, of_input=True)
+    assert before.as_record() == pytest.approx(after.as_record())
+    assert before.ce_sae != before.ce_original
+
+
 @torch.no_grad()
 def _spoken(model: Any, start: int, n: int) -> NDArray[np.int64]:
     """N tokens, each the one that the model expects: text on which its activations matter."""

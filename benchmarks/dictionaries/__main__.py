@@ -247,7 +247,9 @@ def _ndcg(
     configs[f"alone/{TARGET_UNIQUE}"] = {**configs["alone/TopK"], **unique}
     file = arguments.workspace / "dictionaries.yaml"
     write_bytes(file, yaml.safe_dump(configs).encode())
-    shipped = ("best",) if arguments.model is None else ()
+    shipped, own = ["best"], {}
+    if arguments.model is not None:
+        shipped, own = [], {"model": str(arguments.model), "sae": str(folders["TopK"][0])}
     outcome = run_benchmark(
         BenchRequest(
             pool=str(arguments.pool),
@@ -255,7 +257,7 @@ def _ndcg(
             subpool=str(arguments.subpool),
             setting=setting,
             methods=(str(file), "tokens", *shipped),
-            **({"model": str(arguments.model)} if arguments.model else {}),
+            **own,
         ),
         open_workspace(arguments.workspace),
     )

@@ -14,6 +14,7 @@ RESULTS = Path(__file__).parent / "results.json"
 PACKAGED = "the packaged model"
 TARGET_UNIQUE = "TopK, weights `target_unique`"
 _REFERENCE = "TopK"
+_LEAST = 5  # dictionaries that are put in order
 _INTRO = """# Dictionaries: which one ranks best?
 
 Every kind of dictionary that saelect trains or reads
@@ -151,6 +152,8 @@ def _correlations(result: Mapping[str, Any]) -> Iterator[str]:
     for label, measure in measures.items():
         found = {name: measure(of) for name, of in dictionaries.items()}
         known = {name: values for name, values in found.items() if values is not None}
+        if len(known) < _LEAST:
+            continue
         names = list(known)
         a, b = (np.array([each[name] for name in names]) for each in (known, ndcg))
         rho, lo, hi = rank_correlation(a, b)
