@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from selection.evaluation.metrics import N_RESAMPLES, bootstrap_mean
 
@@ -157,6 +157,8 @@ def _correlations(result: Mapping[str, Any]) -> Iterator[str]:
         names = list(known)
         a, b = (np.array([each[name] for name in names]) for each in (known, ndcg))
         rho, lo, hi = rank_correlation(a, b)
+        if np.isnan(rho):
+            continue
         rows.append([label, str(len(names)), f"{rho:+.2f} [{lo:+.2f}, {hi:+.2f}]"])
     yield _markdown(["figure", "dictionaries", "Spearman"], rows)
 
@@ -167,12 +169,16 @@ def rank_correlation(
     """Spearman correlation of the row means of a and b (d, t), and its interval over targets."""
     drawn = np.random.default_rng(seed).integers(0, a.shape[1], (N_RESAMPLES, a.shape[1]))
     values = [_spearman(a[:, columns].mean(1), b[:, columns].mean(1)) for columns in drawn]
-    lo, hi = np.nanquantile(values, [0.025, 0.975])
+    defined = [value for value in values if not np.isnan(value)] or [float("nan")]
+    lo, hi = np.quantile(defined, [0.025, 0.975])
     return _spearman(a.mean(1), b.mean(1)), float(lo), float(hi)
 
 
 def _spearman(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    return float(spearmanr(a, b).statistic)
+    ranks = [rankdata(each) for each in (a, b)]
+    if min(each.std() for each in ranks) == 0:
+        return float("nan")  # where all are equal there is no order
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def _critical(n: int) -> float:
