@@ -24,7 +24,7 @@ EXPECTED = {
     "Matryoshka": ("jumprelu", "resid@2"),
     "Codebook": ("codebook", "resid@2"),
     "Attention heads, TopK": ("topk", "heads@2"),
-    "Vocabulary": ("vocabulary", "resid@2"),
+    "Vocabulary": ("topk", "resid@2"),
     "Matching pursuit": ("matching_pursuit", "resid@2"),
     "Semi-NMF of MLP units": ("seminmf", "mlp_hidden@2"),
 }
