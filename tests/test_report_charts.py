@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
 from storage.report.charts import length_bins, nice_ticks, score_curve, short_count, source_bars
+from storage.wording.checks import Depth
 
 
 def test_the_cut_lies_on_the_curve_at_its_rank_and_score() -> None:
@@ -13,6 +16,27 @@ def test_the_cut_lies_on_the_curve_at_its_rank_and_score() -> None:
     assert curve.rest.startswith("M50.00 100 L50.00 40.00")
     assert [tick.label for tick in curve.x_ticks] == ["1", "10", "100", "1k", "10k"]
     assert [tick.at for tick in curve.x_ticks] == pytest.approx([0, 25, 50, 75, 100])
+
+
+def test_depth_and_overlap_with_bm25_stand_at_their_ranks() -> None:
+    ranks, scores = [1.0, 10, 100, 1000, 10000], [1.0, 0.8, 0.6, 0.4, 0.2]
+    depth = Depth(1000, 100, 100_000, is_deepest=True)
+    curve = score_curve(ranks, scores, 4, 0.7, depth, [2, 3, 4])
+    assert curve is not None
+    assert curve.depth is not None
+    assert curve.depth.at == pytest.approx(75)
+    assert curve.depth.label == "ranking depth 1,000 or more"
+    assert curve.depth_band is not None
+    assert list(curve.depth_band) == pytest.approx([50, 100])  # never beyond the axis
+    # of the first 1, 2, 3, 4 picks: 0, 1/2, 2/3, 3/4
+    at = [100 * math.log10(k) / 4 for k in (1, 2, 3, 4)]
+    heights = [100.0, 50.0, 100 / 3, 25.0]
+    line = " L".join(f"{x:.2f} {y:.2f}" for x, y in zip(at, heights, strict=True))
+    assert curve.overlap == f"M0.00 100 L{line} L{at[-1]:.2f} 100 Z"
+    assert curve.overlap_last == 0.75
+    plain = score_curve(ranks, scores, 4, 0.7)
+    assert plain is not None
+    assert (plain.depth, plain.depth_band, plain.overlap) == (None, None, "")
 
 
 def test_a_short_axis_has_more_marks() -> None:

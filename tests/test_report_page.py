@@ -93,18 +93,21 @@ def test_the_first_screen_says_what_was_asked_chosen_refused_and_what_next(
     assert f"Scores fall from {max(scores):.4f} to {min(scores):.4f} at the cut" in chosen
     assert "come from grade-school-math , which holds 32 % of the pool" in chosen
     n_both = diff(workspace, "calm-otter", "calm-otter-bm25").n_both
-    assert f"bm25 control shares {n_both / 1.2:.0f} %" in page.section("Checked", "Next")
+    shared = page.section("Shared with BM25 ", "Request")
+    assert shared.startswith(f"{n_both / 1.2:.0f} % of the picks are also picked by BM25")
+    assert f"{n_both / 1.2:.0f} % also BM25" in shared
+    assert "random control shares" in page.section("Checked", "Next")
     refused = page.section("Dropped", "Checked")
     assert "23 did not pass the filter, 14 had no text, 6 had images or audio" in refused
     assert "The other 200 eligible samples rank below" in refused
-    following = page.section("Next", "Score over rank")
+    following = page.section("Next", "Pool vs selection")
     assert f"saelect export calm-otter -w {workspace.root}" in following
     assert f"saelect report calm-otter calm-otter-bm25 -w {workspace.root}" in following
 
 
 def test_after_an_export_the_next_step_is_training(workspace: Workspace) -> None:
     export_selection(workspace, "calm-otter")
-    following = report_of(workspace).section("Next", "Score over rank")
+    following = report_of(workspace).section("Next", "Pool vs selection")
     assert "Train on exports/calm-otter/train.jsonl" in following
     assert "saelect export" not in following
 

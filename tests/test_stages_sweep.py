@@ -109,7 +109,7 @@ def test_exports_are_nested_and_known_to_auditors(ran: tuple[Workspace, str, str
     assert not any("budget-" in path for path in less if f"/{name}/" in path)
     page = (workspace.reports / f"{name}.html").read_text()
     assert 'id="budgets"' in page
-    assert "<h3>Composition</h3>" in page
+    assert "<h3>Composition, as shares" in page
 
 
 def test_the_command_writes_one_budget(ran: tuple[Workspace, str, str], tmp_path: Path) -> None:

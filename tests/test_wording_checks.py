@@ -6,7 +6,7 @@ import pytest
 
 from storage.catalog.connection import Connection, connect_in_memory
 from storage.catalog.schema import create_schema
-from storage.wording.checks import Sentence, check_sentences, in_lines
+from storage.wording.checks import Sentence, check_figures, check_sentences, in_lines
 
 FOUND: dict[str, Any] = {
     "selection_id": "s",
@@ -70,9 +70,9 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
         " (95 % interval 120 to 940, from 8 exemplars)."
     )
     assert found["enough"].text == (
-        "The ranking is informative to about rank 358 of 12,000 (80 % interval 200 to 610): from"
-        " there on, most samples are no closer to the exemplars than to random samples of the pool."
-        " The budget reaches beyond that: 142 of 500 picks (28 %) are past it."
+        "The ranking is better than random down to about rank 358 of 12,000 (80 % interval 200 to"
+        " 610): below it, most samples are no closer to the exemplars than to random samples of the"
+        " pool. The budget reaches beyond that: 142 of 500 picks (28 %) rank below it."
     )
     assert found["beats_random"].text == (
         "A held-out exemplar ranks above 98.4 % of the pool (median of 8; 95 % interval 96.1 to"
@@ -93,13 +93,13 @@ def test_the_three_questions_are_answered_with_numbers(catalog: Connection) -> N
         ({"n_close": 6_720.0}, "enough", "better than random cannot be told", True),
         ({"n_close_lo": None}, "contains", "(8 exemplars are too few for an interval)", False),
         ({"percentile_lo": None}, "beats_random", "98.4 % of the pool (median of 8)", False),
-        ({"depth_lo": None, "n_beyond": 0}, "enough", "about rank 358 of 12,000: from", False),
+        ({"depth_lo": None, "n_beyond": 0}, "enough", "about rank 358 of 12,000: below", False),
         ({"n_close": None}, "contains", "not measured for a random order", True),
-        ({"percentile": 72.0, "n_close": 6720.0}, "contains", "That is much of the pool", True),
+        ({"percentile": 72.0, "n_close": 6720.0}, "contains", "That is 56 % of the pool", True),
         ({"percentile": None, "n_folds": None}, "contains", "Give at least 5", True),
         ({"depth": 0}, "enough", "no better than a random choice", True),
-        ({"n_beyond": 0}, "enough", "The 500 picks all lie before it.", False),
-        ({"depth": 2048}, "enough", "at least to rank 2,048", True),
+        ({"n_beyond": 0}, "enough", "All 500 picks are above that rank.", False),
+        ({"depth": 2048}, "enough", "at least down to rank 2,048", True),
         ({"n_rows": 1000}, "beats_random", "among 1,000 samples drawn from 12,000", False),
     ],
 )  # fmt: skip
@@ -109,6 +109,49 @@ def test_each_case_is_said(
     found = said(catalog, **changes)[topic]
     assert part in found.text
     assert found.is_warning == is_warning
+
+
+def test_figures_are_those_of_the_sentences(catalog: Connection) -> None:
+    bm25 = {**FOUND, "method": "bm25", "percentile": 97.04, "depth": None, "n_examined": None}
+    insert(catalog, "held_out_check", **bm25)
+    insert(catalog, "held_out_check", **FOUND)
+    figures, depth = check_figures(catalog, "s")
+    assert [figure[:2] for figure in figures] == [
+        ("In the pool", "about 330"),
+        ("Held-out exemplars", "98.4 %"),
+        ("Ranking depth", "358"),
+    ]
+    assert "(95 % interval 120 to 940)" in figures[0].words
+    assert "(median of 8; 95 % interval 96.1 to 99.5); by BM25 97.0 %" in figures[1].words
+    assert figures[2].words == "ranks are better than random (80 % interval 200 to 610)"
+    assert depth == (358, 204, 611, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "depth"),
+    [
+        ({"p_random": 0.31}, ["Held-out exemplars"], None),
+        ({"n_close": 6_720.0}, ["In the pool", "Held-out exemplars"], None),
+        ({"depth": 2048, "depth_lo": None}, None, (2048, None, 611, True)),
+        ({"percentile": None, "n_close": None, "depth": None}, [], None),
+    ],
+)
+def test_a_figure_that_the_check_calls_worthless_is_left_out(
+    catalog: Connection, changes: dict[str, Any], names: list[str] | None, depth: object
+) -> None:
+    insert(catalog, "held_out_check", **{**FOUND, **changes})
+    figures, found = check_figures(catalog, "s")
+    assert found == depth
+    if names is None:
+        assert figures[-1].words == "ranks or more are better than random"
+    else:
+        assert [figure.name for figure in figures] == names
+
+
+def test_several_targets_have_no_figures(catalog: Connection) -> None:
+    insert(catalog, "held_out_check", **FOUND)
+    insert(catalog, "held_out_check", **{**FOUND, "target": "other"})
+    assert check_figures(catalog, "s") == ([], None)
 
 
 @pytest.mark.parametrize(

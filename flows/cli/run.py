@@ -10,6 +10,7 @@ from flows.config.load import load_config
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import Listener, for_terminal, listening
 from flows.orchestration.terminal import print_table, say, table_text
+from selection.core.numbers import duration
 from selection.core.redaction import without_secrets
 from storage.files.workspace import DEFAULT, Workspace, open_workspace
 from storage.queries.lookup import free_run_name
@@ -74,15 +75,14 @@ def run_demo(workspace: Path, target: str | None) -> None:
     config = config.model_copy(update={"name": free_run_name(root, "demo")})
     say(f"saelect: run {config.name} in {root.root}, on the packaged pool, exemplars and model")
     results = _selected(config, root, for_terminal(is_brief=True))
-    say("")
-    for line in demo_lines(root, results, time.monotonic() - started):
+    say(f"Done in {duration(time.monotonic() - started)}.\n")
+    for line in demo_lines(root, results):
         say(line)
 
 
 def demo_lines(
     workspace: Workspace,
     results: Sequence[Mapping[str, object]],
-    seconds: float,
     column: str = "family",
 ) -> list[str]:
     """What the demonstration found and what to look at.
@@ -103,7 +103,7 @@ def demo_lines(
     header = ("target task", "saelect", "BM25", "random", "better than random to rank")
     lost = [DEMO_LOST] if any(row[0] == "summaries" and row[1] < HALF for row in rows) else []
     return [
-        f"saelect picked {n} of {first['n_eligible']:,} samples for {whom}, in {seconds:.0f} s.",
+        f"saelect picked {n} of {first['n_eligible']:,} samples for {whom}.",
         "Share of the picks that are of the task, by labels that no method reads:",
         "",
         *(f"  {line}" for line in table_text(header, cells).splitlines()),

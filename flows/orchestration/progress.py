@@ -70,7 +70,8 @@ class Listener:
     @property
     def rate(self) -> str:
         """Units per second in words."""
-        return f"{self.done / self.seconds:,.0f} {self.unit}/s"
+        pace = self.done / self.seconds
+        return f"{pace:,.0f} {self.unit}/s" if pace >= 10 else f"{pace:.1g} {self.unit}/s"
 
 
 @dataclass

@@ -25,6 +25,7 @@ Made = Mapping[str, str | int]
 SHOWN_PICKS = 12
 TEXT_CHARACTERS = 160
 SOURCES = 10
+LEFT, TOP, WIDTH, HEIGHT = 48, 12, 576, 208  # of the plot, in pixels
 
 
 def explain_run(
@@ -60,10 +61,12 @@ def selection_page(workspace: Workspace, report: ReportFacts, stages: Sequence[S
         f"Report: {_link(workspace, _report(workspace, report))}",
         f"Training files: {_links(workspace, _files(workspace.exports / file_name(name)))}",
     ]
+    if report.figures:
+        parts.append("\n".join(f"- **{f.name}: {f.value}** {f.words}" for f in report.figures))
+    if report.curve:
+        parts.append(f"![score curve]({data_uri(curve_svg(report.curve))})")
     if report.check:
         parts += ["### Label-free check", _check(report)]
-    if report.curve:
-        parts += ["### Scores and the cut", f"![score curve]({data_uri(curve_svg(report.curve))})"]
     parts += ["### Sources: pool and selection", _sources(report)]
     parts += ["### Dropped samples", _drops(report), "### Top picks", _picks(report.picks)]
     parts += ["### Stages", _stages(stages), "### In SQL", _sql(workspace, report)]
@@ -184,8 +187,8 @@ def data_uri(svg: str) -> str:
 
 
 def curve_svg(curve: ScoreCurve) -> str:
-    """The score curve with its cut, 640 x 260 pixels; the geometry is the report's."""
-    left, top, width, height = 48, 12, 576, 208
+    """The score curve with cut and depth, 640 x 260 pixels; the geometry is the report's."""
+    left, top, width, height = LEFT, TOP, WIDTH, HEIGHT
     ticks = "".join(
         f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" stroke="#8884"/>'
         f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{tick.label}</text>'
@@ -197,8 +200,9 @@ def curve_svg(curve: ScoreCurve) -> str:
         f' text-anchor="middle">{tick.label}</text>'
         for tick in curve.x_ticks
     )
-    cut = round(left + width * curve.cut_x / 100, 1)
-    anchor = "end" if curve.cut_x > 50 else "start"
+    uprights = _upright(curve.cut_x, "cut", "#b5452c", top + 12)
+    if curve.depth is not None:
+        uprights += _upright(curve.depth.at, curve.depth.label, "#2f7d4f", top + height - 8)
     box = f'x="{left}" y="{top}" width="{width}" height="{height}" viewBox="0 0 100 100"'
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="260"'
@@ -206,9 +210,18 @@ def curve_svg(curve: ScoreCurve) -> str:
         f'{ticks}<svg {box} preserveAspectRatio="none"><path d="{curve.chosen}" fill="#2f7d4f55"/>'
         f'<path d="{curve.line}" fill="none" stroke="#2f7d4f" stroke-width="2"'
         ' vector-effect="non-scaling-stroke"/></svg>'
-        f'<line x1="{cut}" x2="{cut}" y1="{top}" y2="{top + height}" stroke="#b5452c"'
-        f' stroke-dasharray="4 3"/><text x="{cut}" y="{top + 12}" text-anchor="{anchor}"'
-        f' fill="#b5452c"> cut </text>{marks}'
+        f"{uprights}{marks}"
         f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">rank'
         " (logarithmic); the score is the height</text></svg>"
+    )
+
+
+def _upright(at: float, label: str, color: str, y: int) -> str:
+    """A dashed line across the plot, with its label on the side that has more room."""
+    x = round(LEFT + WIDTH * at / 100, 1)
+    anchor, gap = ("end", -5) if at > 50 else ("start", 5)
+    return (
+        f'<line x1="{x}" x2="{x}" y1="{TOP}" y2="{TOP + HEIGHT}" stroke="{color}"'
+        f' stroke-dasharray="4 3"/><text x="{x + gap}" y="{y}" text-anchor="{anchor}"'
+        f' fill="{color}">{label}</text>'
     )

@@ -4,8 +4,11 @@ Percent instead of pixels: the page stretches plots to any screen while text kee
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from storage.wording.checks import Depth
 
 _MOST_SOURCES = 12
 
@@ -24,6 +27,9 @@ class ScoreCurve:
 
     line, chosen, rest: SVG paths in a box of 100 x 100, y downwards.
     cut:                position of the cut in percent from left and from bottom.
+    depth, depth_band:  what is drawn of the depth, and its interval from and to, in percent.
+    overlap:            path of the share of the first k picks that BM25's first k hold, over k;
+                        empty without BM25. overlap_last: that share of all picks.
     """
 
     line: str
@@ -33,6 +39,10 @@ class ScoreCurve:
     cut_y: float
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
+    depth: Tick | None
+    depth_band: tuple[float, float] | None
+    overlap: str
+    overlap_last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +74,17 @@ class SourceBar:
 
 
 def score_curve(
-    ranks: Sequence[float], scores: Sequence[float], n_selected: int, cut_score: float | None
+    ranks: Sequence[float],
+    scores: Sequence[float],
+    n_selected: int,
+    cut_score: float | None,
+    depth: Depth | None = None,
+    shared: Sequence[int] | None = None,
 ) -> ScoreCurve | None:
-    """Lay out the curve; None with fewer than two points or nothing chosen."""
+    """Lay out the curve; None with fewer than two points or nothing chosen.
+
+    shared: ascending ranks by which BM25 has picked a pick too; None without BM25.
+    """
     points = [(r, s) for r, s in zip(ranks, scores, strict=True) if r >= 1 and math.isfinite(s)]
     if len(points) < 2 or not n_selected or cut_score is None:
         return None
@@ -79,8 +97,14 @@ def score_curve(
     def position(rank: float, score: float) -> tuple[float, float]:
         return 100 * math.log10(rank) / last, 100 * (score - low) / (high - low)
 
+    def across(rank: float) -> float:
+        return min(100.0, 100 * math.log10(max(rank, 1)) / last)
+
     placed = [position(*point) for point in points]
     cut_x, cut_y = position(n_selected, cut_score)
+    band = None
+    if depth is not None and depth.low is not None and depth.high is not None:
+        band = depth.low, depth.high
     return ScoreCurve(
         line=_path(placed),
         chosen=_area([p for p in placed if p[0] <= cut_x]),
@@ -89,7 +113,21 @@ def score_curve(
         cut_y=cut_y,
         x_ticks=_rank_ticks(last),
         y_ticks=[Tick(100 * (v - low) / (high - low), f"{v:g}") for v in y_values],
+        depth=None if depth is None else Tick(across(depth.rank), _depth_label(depth)),
+        depth_band=None if band is None else (across(band[0]), across(band[1])),
+        overlap="" if shared is None else _overlap(shared, n_selected, across),
+        overlap_last=len(shared or ()) / n_selected,
     )
+
+
+def _depth_label(depth: Depth) -> str:
+    return f"ranking depth {depth.rank:,}{' or more' if depth.is_deepest else ''}"
+
+
+def _overlap(shared: Sequence[int], n_selected: int, across: Callable[[float], float]) -> str:
+    """Area under share(k) = shared ranks up to k / k, at about a hundred values of k."""
+    steps = {round(n_selected ** (i / 100)) for i in range(101)}
+    return _area([(across(k), 100 * bisect_right(shared, k) / k) for k in sorted(steps)])
 
 
 def length_bins(

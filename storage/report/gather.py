@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from selection.core.numbers import percent
 from selection.data.messages.normalize import turn_texts
 from storage.catalog.connection import Connection
 from storage.export.facts import SelectionFacts, json_object, json_rows, selection_facts
@@ -18,7 +19,7 @@ from storage.report.records import (
     TargetLatent,
     Turn,
 )
-from storage.wording.checks import check_sentences
+from storage.wording.checks import Figure, check_figures, check_sentences
 from storage.wording.drops import dropped_words
 from storage.wording.reasons import Span, full_words, reason_words, visible
 
@@ -38,6 +39,12 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
     picks = shown_picks(connection, chosen, "pick", 1, PAGE_PICKS)
     near = shown_picks(connection, chosen, "near_miss", 1, chosen.n_selected + NEAR_MISSES)
     exemplars = exemplars_of(connection, chosen, [*picks, *near])
+    figures, depth = check_figures(connection, chosen.selection_id)
+    shared = _shared_with_bm25(connection, chosen)
+    if shared is not None and chosen.n_selected:
+        words = "of the picks are also picked by BM25, a search by words"
+        share = percent(len(shared) / chosen.n_selected)
+        figures.append(Figure("Shared with BM25", share, words))
     return ReportFacts(
         facts=facts,
         licences=_licences(facts),
@@ -49,7 +56,12 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
         exemplars=exemplars,
         n_exemplars_hidden=sum(facts.targets.values()) - len(exemplars),
         curve=score_curve(
-            curve.get("ranks", []), curve.get("scores", []), chosen.n_selected, chosen.cut_score
+            curve.get("ranks", []),
+            curve.get("scores", []),
+            chosen.n_selected,
+            chosen.cut_score,
+            depth,
+            shared,
         ),
         lengths=length_bins(
             lengths.get("edges", []), lengths.get("pool", []), lengths.get("selected", [])
@@ -80,10 +92,28 @@ def report_facts(connection: Connection, chosen: SelectionRow) -> ReportFacts:
         ),
         lineage=_all(connection, _LINEAGE, [chosen.run_id]),
         check=check_sentences(connection, chosen.selection_id),
+        figures=figures,
         best_score=picks[0].score if picks else None,
         budgets=json_rows(connection, _BUDGETS, key),
         mix_by_budget=_mix_by_budget(connection, chosen),
     )
+
+
+_SHARED = """
+SELECT list(greatest(a.rank, b.rank) ORDER BY greatest(a.rank, b.rank))
+    FILTER (a.rank IS NOT NULL)
+FROM selection s JOIN pick b USING (selection_id)
+LEFT JOIN pick a ON a.selection_id = $1 AND a.example_id = b.example_id
+WHERE s.run_id = $2 AND s.method = 'bm25' AND s.role = 'control' AND s.target = $3
+    AND s.selection_id <> $1
+GROUP BY s.selection_id"""
+
+
+def _shared_with_bm25(connection: Connection, chosen: SelectionRow) -> list[int] | None:
+    """For each pick that BM25 has too, the rank by which both have it, ascending; else None."""
+    key = [chosen.selection_id, chosen.run_id, chosen.target]
+    rows = _all(connection, _SHARED, key)
+    return list(rows[0][0] or []) if rows and chosen.role == "main" else None
 
 
 _BUDGETS = "FROM v_budgets WHERE selection_id = ? ORDER BY budget"

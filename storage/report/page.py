@@ -41,12 +41,19 @@ COUNTS = {
     "examples": "unique samples",
     "passed_where": "passed the filter",
     "n_tokens": "tokens",
-    "n_counted": "tokens that count",
+    "n_counted": "content tokens",
     "n_truncated": "samples cut at the largest length",
     "n_response_lost": "of these without their response",
     "values": "values stored",
     "zeroed": "values that became 0",
     "clipped": "values that were too large",
+    "mass_changed_share": "share of the L1 norm changed by rounding",
+    "mass_cut_by_keep_top_share": "share of the L1 norm cut by keep_top",
+    "reduced_units": "units computed in smaller batches",
+    "n_vectors": "vectors",
+    "n_lists": "cells (0: none)",
+    "n_probes": "cells searched",
+    "recall_queries": "vectors that recall was measured on",
     "sae_quality": "SAE on calibration texts",
     "sae_model": "SAE and model",
     "fvu": "FVU",
@@ -233,8 +240,8 @@ def _flat(counts: object, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in counts.items() if isinstance(counts, Mapping) else ():
         label = f"{prefix}{COUNTS.get(key, key)}".replace("_", " ")
-        if label.endswith(("curve", "settings")):
-            continue  # drawn, and in the config
+        if value is None or label.endswith(("curve", "settings", "folder")):
+            continue  # drawn, in the config, or of no use to a reader
         if isinstance(value, Mapping):
             rows += _flat(value, f"{label}: ")
         elif isinstance(value, float) and not value.is_integer():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from storage.export.facts import JsonRow, SelectionFacts
 from storage.report.charts import LengthBin, ScoreCurve, SourceBar
-from storage.wording.checks import Sentence
+from storage.wording.checks import Figure, Sentence
 from storage.wording.reasons import Label, merge_labels
 
 
@@ -149,6 +149,7 @@ class ReportFacts:
     passed_over: better candidates that a rule kept out. stages: of the run, with their seconds.
     budgets:     of a sweep, smallest first; mix_by_budget: (column, value, share in each of them).
     beside:      other selections of the run, and how many picks each shares with this one.
+    figures:     of the check and of what BM25 shares, for a glance.
     """
 
     facts: SelectionFacts
@@ -169,6 +170,7 @@ class ReportFacts:
     exports: Sequence[tuple[str, str]]
     lineage: Sequence[tuple[str, str, str, str]]
     check: Sequence[Sentence]
+    figures: Sequence[Figure]
     best_score: float | None
     budgets: Sequence[JsonRow]
     mix_by_budget: Sequence[tuple[str, str, Sequence[float]]]

@@ -6,7 +6,7 @@ on a Prefect page, and for a copied snapshot.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from selection.core.numbers import percent
 from storage.catalog.connection import Connection
@@ -36,6 +36,26 @@ class Sentence:
     target: str
     text: str
     is_warning: bool = False
+
+
+class Figure(NamedTuple):
+    """One number for a glance: what it is about, the number, and what it counts."""
+
+    name: str
+    value: str
+    words: str
+
+
+class Depth(NamedTuple):
+    """Rank down to which a ranking is better than random, with its 80 % interval.
+
+    is_deepest: no lower rank was examined.
+    """
+
+    rank: int
+    low: int | None
+    high: int | None
+    is_deepest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +123,58 @@ def check_sentences(connection: Connection, selection_id: str) -> list[Sentence]
 
     Empty where no check was made: controls, runs that turned it off, runs of older versions.
     """
+    sentences: list[Sentence] = []
+    for own, by_method in _checks(connection, selection_id):
+        check = by_method[own]
+        better = connection.execute(_BETTER, [selection_id, check.target, check.method]).fetchall()[
+            0
+        ]
+        sentences += [_contains(check), *_enough(check), _beats_random(by_method, check, better)]
+    return sentences + _named(connection, selection_id)
+
+
+def _checks(connection: Connection, selection_id: str) -> list[tuple[str, dict[str, "_Check"]]]:
+    """The selection's own method and every method's row, target by target."""
     own = connection.execute(
         "SELECT method FROM selection WHERE selection_id = ?", [selection_id]
     ).fetchall()
     rows = [_Check(*row) for row in connection.execute(_CHECKS, [selection_id]).fetchall()]
-    sentences: list[Sentence] = []
-    for target in dict.fromkeys(row.target for row in rows):
-        by_method = {row.method: row for row in rows if row.target == target}
-        check = by_method[own[0][0]]
-        better = connection.execute(_BETTER, [selection_id, target, check.method]).fetchall()[0]
-        sentences += [_contains(check), *_enough(check), _beats_random(by_method, check, better)]
-    return sentences + _named(connection, selection_id)
+    return [
+        (own[0][0], {row.method: row for row in rows if row.target == target})
+        for target in dict.fromkeys(row.target for row in rows)
+    ]
+
+
+def check_figures(connection: Connection, selection_id: str) -> tuple[list[Figure], Depth | None]:
+    """What the check of a selection for one target says in a glance; ([], None) for others.
+
+    A figure that the check calls worthless is left out: its sentence says why.
+    """
+    checks = _checks(connection, selection_id)
+    if len(checks) != 1:
+        return [], None
+    ((own, by_method),) = checks
+    check, figures = by_method[own], []
+    if check.n_close is not None and check.beats_random:
+        interval = ""
+        if check.n_close_lo is not None:
+            interval = f" (95 % interval {_count(check.n_close_lo)} to {_count(check.n_close_hi)})"
+        words = f"samples are as close to the exemplars as these are to each other{interval}"
+        figures.append(Figure("In the pool", f"about {_count(check.n_close)}", words))
+    if check.percentile is not None:
+        words = f"of the pool ranks below a held-out exemplar ({_median_of(check)})"
+        if own != "bm25" and "bm25" in by_method:
+            words += f"; by BM25 {_digits(by_method['bm25'].percentile or 0)} %, by chance 50 %"
+        figures.append(Figure("Held-out exemplars", f"{_digits(check.percentile)} %", words))
+    if check.depth is None or check.n_examined is None or check.may_be_full:
+        return figures, None
+    is_deepest = check.n_examined <= check.depth < check.n_ranked
+    depth = Depth(check.depth, check.depth_lo, check.depth_hi, is_deepest)
+    words = (
+        f"ranks{' or more' if is_deepest else ''} are better than random{_depth_interval(check)}"
+    )
+    figures.append(Figure("Ranking depth", f"{check.depth:,}", words))
+    return figures, depth
 
 
 def check_lines(workspace: Workspace, selection_id: str) -> list[str]:
@@ -168,8 +229,9 @@ def _contains(check: _Check) -> Sentence:
     is_vague = check.n_close > MANY * check.n_ranked
     if is_vague:
         text += (
-            " That is much of the pool: either it is full of this task, or the representation"
-            " hardly tells the task from the rest. Read some picks."
+            f" That is {percent(check.n_close / check.n_ranked)} of the pool: either it is full of"
+            " this task, or the representation hardly tells the task from the rest. Read some"
+            " picks."
         )
     return Sentence("contains", check.target, text, is_warning=is_vague)
 
@@ -191,27 +253,25 @@ def _enough(check: _Check) -> list[Sentence]:
             " of the pool: this ranking is no better than a random choice."
         )
         return [Sentence("enough", check.target, text, is_warning=True)]
-    interval = ""
-    if check.depth_lo is not None and check.depth_hi is not None:
-        interval = f" (80 % interval {_count(check.depth_lo)} to {_count(check.depth_hi)})"
     if check.n_examined <= until < check.n_ranked:
         text = (
-            f"The ranking is informative at least to rank {until:,}, as deep as was looked:"
-            " most samples there are closer to the exemplars than to random samples of the pool."
+            f"The ranking is better than random at least down to rank {until:,} (the deepest rank"
+            " examined): most samples there are closer to the exemplars than to random samples of"
+            " the pool."
         )
     else:
         text = (
-            f"The ranking is informative to about rank {until:,} of {check.n_ranked:,}{interval}:"
-            " from there on, most samples are no closer to the exemplars than to random samples of"
-            " the pool."
+            f"The ranking is better than random down to about rank {until:,} of"
+            f" {check.n_ranked:,}{_depth_interval(check)}: below it, most samples are no closer to"
+            " the exemplars than to random samples of the pool."
         )
     if beyond:
         text += (
             f" The budget reaches beyond that: {beyond:,} of {picks:,} picks"
-            f" ({percent(beyond / max(picks, 1))}) are past it."
+            f" ({percent(beyond / max(picks, 1))}) rank below it."
         )
     else:
-        text += f" The {picks:,} picks all lie before it."
+        text += f" All {picks:,} picks are above that rank."
     return [Sentence("enough", check.target, text, is_warning=beyond > 0)]
 
 
@@ -245,7 +305,7 @@ def _beats_random(by_method: dict[str, _Check], check: _Check, better: tuple[int
 
 
 def _named(connection: Connection, selection_id: str) -> list[Sentence]:
-    """Exemplars that match nothing, or that most picks go back to."""
+    """Exemplars without a close match, or that most picks go back to."""
     sentences = []
     for row in connection.execute(_NAMED, [selection_id]).fetchall():
         target, flag, percentile, usual, near, nearest, exemplar_id, own_id, text = row
@@ -257,7 +317,7 @@ def _named(connection: Connection, selection_id: str) -> list[Sentence]:
         what = {
             "apart": f"is unlike the others: held out, it ranks above {percentile or 0:.0f} % of"
             f" the pool, {_than(percentile or 0, usual)}. Is it of this target task?",
-            "unmatched": f"matches nothing: {percent(near or 0)} of the picks are closer to it"
+            "unmatched": f"has no close match: {percent(near or 0)} of the picks are closer to it"
             " than to random samples, and 5 % would be by chance.",
             "dominates": f"dominates: it is the nearest exemplar of {percent(nearest or 0)} of the"
             " picks.",
@@ -276,11 +336,21 @@ def _than(percentile: float, usual: float | None) -> str:
 def _percentiles(check: _Check) -> str:
     if check.percentile is None:
         return "an unknown share of the pool"
+    return f"{_digits(check.percentile)} % of the pool ({_median_of(check)})"
+
+
+def _median_of(check: _Check) -> str:
     interval = ""
     if check.percentile_lo is not None and check.percentile_hi is not None:
         low, high = _digits(check.percentile_lo), _digits(check.percentile_hi)
         interval = f"; 95 % interval {low} to {high}"
-    return f"{_digits(check.percentile)} % of the pool (median of {check.n_exemplars}{interval})"
+    return f"median of {check.n_exemplars}{interval}"
+
+
+def _depth_interval(check: _Check) -> str:
+    if check.depth_lo is None or check.depth_hi is None:
+        return ""
+    return f" (80 % interval {_count(check.depth_lo)} to {_count(check.depth_hi)})"
 
 
 def _digits(percentile: float) -> str:

@@ -102,7 +102,7 @@ def _depths(
             for main, name in each
         ]
         measured = [
-            f"{name} {depth.depth:,}"
+            f"{depth.depth:,}{f' ({name})' if len(each) > 1 else ''}"
             for (_, name), depth in zip(each, depths, strict=True)
             if depth is not None
         ]

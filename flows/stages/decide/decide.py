@@ -11,6 +11,7 @@ from flows.stages.decide.run_input import RunInput
 from flows.stages.prepare.rules import pool_texts, rules_of
 from flows.stages.rank.score import pool_scores
 from flows.stages.represent.spaces import SpaceVectors
+from selection.core.numbers import plural
 from selection.data.samples import texts_of
 from selection.evaluation.controls import control_scores
 from selection.picking.budget import TokenCount
@@ -45,7 +46,9 @@ def decide(
     def rankings_by(method: str) -> Mapping[str, Ranking]:
         if method != "jaccard":
             with stage(method, pool.n_examples, "examples") as handle:
-                handle.detail = f"{pool.n_examples:,} examples against {len(targets)} targets"
+                handle.detail = (
+                    f"{pool.n_examples:,} examples against {plural(len(targets), 'target')}"
+                )
                 exemplar_texts = {name: texts_of(table) for name, (table, _) in targets.items()}
                 texts = pool_texts(pool, handle.advance)
                 by_control = control_scores(method, exemplar_texts, ids, texts, config.seed)

@@ -7,6 +7,7 @@ from flows.orchestration.progress import stage
 from flows.stages.rank.processes import scores_by_processes
 from flows.stages.represent.spaces import SpaceVectors
 from selection.core.errors import InputError
+from selection.core.numbers import plural
 from selection.similarity.ranking_input import PoolScorer, RankingInput, Scores
 from selection.similarity.retrieval import Retrieved
 
@@ -39,7 +40,9 @@ def pool_scores(
             )
         spaces = " + ".join(vectors.names)
         n_targets = len(ranking.exemplars)
-        handle.detail = f"{source.n_vectors:,} vectors of {spaces} against {n_targets} targets"
+        handle.detail = (
+            f"{source.n_vectors:,} vectors of {spaces} against {plural(n_targets, 'target')}"
+        )
     return scores
 
 
