@@ -18,10 +18,15 @@ test: $(VENV)/.dev      ## All tests but those of `make faults`, on two cores: n
 test-fast: $(VENV)/.dev ## The tests that take no more than a moment each
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-fix: $(VENV)/.dev       ## Mend format and lint, renew README's list of rooms
+fix: $(VENV)/.dev       ## Mend format and lint, renew pages that are written from the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 	$(BIN)/python -m tests.tree --write
+	$(BIN)/python -m tests.diagram
+	$(BIN)/python -m benchmarks.results
+	$(BIN)/python -m flows.cli.reference docs/reference/command-line.md
+	$(BIN)/python -m flows.config.reference docs/reference/config.md
+	$(BIN)/python -m storage.catalog.dictionary docs/reference/catalog.md
 
 coverage: $(VENV)/.dev  ## Lines that no test runs (compiled kernels and child processes aside)
 	$(BIN)/pip install --quiet --constraint constraints.lock coverage

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from flows.cli import reference
 from flows.cli.main import app
+from tests import diagram
 from tests.docs_commands import commands_of
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +57,11 @@ def test_commands_of_the_guides_are_known_to_the_command_line() -> None:
         for word in words[2:]:
             if word.startswith("-") and not word.lstrip("-").isdigit():
                 assert word.split("=")[0] in help_text.output, command
+
+
+def test_written_pages_are_current() -> None:
+    kept = (ROOT / "docs/reference/command-line.md").read_text(encoding="utf-8")
+    assert kept == reference.page(), (
+        "run: python -m flows.cli.reference docs/reference/command-line.md"
+    )
+    assert diagram.FILE.read_text() == diagram.svg(), "run: python -m tests.diagram"

@@ -11,8 +11,8 @@ import pytest
 from storage.queries.lookup import find_selection, picks
 from tests.catalog_fixture import made_workspace
 from tests.conftest import FAULT_MODULES, SLOW_MODULES
+from tests.tree import PAGE, format_rooms, read_layers, read_rooms, rooms_in
 from tests.tree import TOP as TOP_ROOMS
-from tests.tree import format_rooms, read_layers, read_rooms, rooms_in
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
@@ -46,9 +46,9 @@ def test_init_files_hold_a_docstring_at_most() -> None:
             assert len(statements) == (ast.get_docstring(ast.Module(statements, [])) is not None)
 
 
-def test_readme_lists_the_rooms_as_they_are() -> None:
+def test_the_page_lists_the_rooms_as_they_are() -> None:
     """`python -m tests.tree --write` renews the list; sizes may be a quarter off."""
-    listed, real = (rooms_in(ROOT / "README.md"), format_rooms(read_rooms()))
+    listed, real = (rooms_in(PAGE), format_rooms(read_rooms()))
     assert re.sub(r" *\d+", "#", listed) == re.sub(r" *\d+", "#", real)
     sizes = [[int(n) for n in re.findall(r"\d+", text)] for text in (listed, real)]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.25)

@@ -3,7 +3,7 @@
 In the order of the layers that pyproject.toml lists, so each room stands above those it imports.
 
     python -m tests.tree            prints rooms and arrows
-    python -m tests.tree --write    writes the rooms into README's "What is where"
+    python -m tests.tree --write    writes the rooms into docs/developing/architecture.md
 """
 
 import ast
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/developing/architecture.md"
 TOP = ("flows", "storage", "selection")
 BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
 
@@ -67,16 +68,16 @@ def format_arrows(rooms: list[Room]) -> str:
     return "\n".join(row for row in rows if not row.endswith("-> ")) + "\n"
 
 
-def write_readme(readme: Path, rooms: list[Room]) -> None:
-    """Put the rooms between the two marks of README's "What is where"."""
-    before, _, rest = readme.read_text().partition(BEGIN)
+def write_page(page: Path, rooms: list[Room]) -> None:
+    """Put the rooms between the two marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    readme.write_text(f"{before}{BEGIN}\n{format_rooms(rooms)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{format_rooms(rooms)}\n{END}{after}")
 
 
-def rooms_in(readme: Path) -> str:
-    """The rooms as README lists them."""
-    return readme.read_text().partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
+def rooms_in(page: Path) -> str:
+    """The rooms as a page lists them."""
+    return page.read_text().partition(BEGIN)[2].partition(END)[0].strip("\n") + "\n"
 
 
 def read_layers(root: Path = ROOT) -> list[str]:
@@ -128,7 +129,7 @@ def imported_names(module: Path) -> set[str]:
 if __name__ == "__main__":
     rooms = read_rooms()
     if "--write" in sys.argv:
-        write_readme(ROOT / "README.md", rooms)
+        write_page(PAGE, rooms)
     else:
         total = sum(room.n_lines for room in rooms)
         sys.stdout.write(f"{format_rooms(rooms)}\n{format_arrows(rooms)}\n{total:,} lines\n")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The wheel works by itself: built here, installed into an empty environment elsewhere, demo run there.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 root=$PWD
 elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT

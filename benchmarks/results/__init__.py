@@ -1,0 +1,1 @@
+"""Figures of the pages: each a JSON of a benchmark with its command, machine, date and commit."""
