@@ -13,13 +13,9 @@ from torch.nn.functional import normalize
 from selection.core.errors import InputError
 from selection.sae.encode import encode
 from selection.sae.quality import measure
-from selection.sae.training.seminmf import (
-    SemiNmfTrainer,
-    batch_codes,
-    improve_parts,
-    sums_by_latent,
-)
+from selection.sae.training.seminmf import SemiNmfTrainer, batch_codes, improve_parts
 from selection.sae.training.settings import StepMetrics, TrainSettings
+from selection.sae.training.step import ByLatent
 from selection.sae.training.train import steps_done, train_sae
 
 D, M, K, N = 32, 20, 3, 256
@@ -68,8 +64,9 @@ def test_a_pass_over_the_parts_never_raises_the_error() -> None:
     _, (values, latents) = batch_codes(x, parts, K)
     codes = torch.zeros(N, len(parts)).scatter_(1, latents, values)
     gram, cross = codes.T @ codes, codes.T @ x
-    torch.testing.assert_close(sums_by_latent(values, latents, codes, len(parts)), gram)
-    torch.testing.assert_close(sums_by_latent(values, latents, x, len(parts)), cross)
+    by_latent = ByLatent(latents, len(parts))
+    torch.testing.assert_close(by_latent.sums(values, codes), gram)
+    torch.testing.assert_close(by_latent.sums(values, x), cross)
     unused, errors = gram.diagonal() == 0, []
     kept = parts[unused].clone()
     for _ in range(30):

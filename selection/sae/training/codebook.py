@@ -14,9 +14,8 @@ from selection.core.errors import InputError
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import chunk_rows, chunks, nearest
 from selection.sae.metadata import SaeInfo
-from selection.sae.training.seminmf import decoded, sums_by_latent
 from selection.sae.training.settings import TrainSettings
-from selection.sae.training.step import Parameters, StepResult
+from selection.sae.training.step import ByLatent, Parameters, StepResult, decoded
 from selection.sae.training.trainer import Trainer
 
 
@@ -114,7 +113,7 @@ def codebook_gradient(p: Parameters, x: Tensor, k: int, groups: int) -> tuple[St
     residual = decoded(ones, indices, p.w_dec) + p.b_dec - x
     variance = (x - x.mean(0)).square().sum().clamp_min(torch.finfo(torch.float32).tiny)
     outward = residual * (2 / variance)
-    by_code = in_groups(sums_by_latent(ones, indices, outward, len(p.w_dec)), groups)
+    by_code = in_groups(ByLatent(indices, len(p.w_dec)).sums(ones, outward), groups)
     live = torch.zeros(len(p.w_dec), dtype=torch.bool, device=x.device)
     live[indices.flatten()] = True
     fvu = float(residual.square().sum() / variance)

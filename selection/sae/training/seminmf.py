@@ -10,14 +10,14 @@ here the k largest codes of each token are kept, since a sample is represented b
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import normalize
 
 from selection.sae.coder import SparseCoder, make_coder
 from selection.sae.encode import chunk_rows, chunks
 from selection.sae.metadata import SaeInfo
 from selection.sae.nonnegative import descend, sparse_codes
 from selection.sae.training.settings import TrainSettings
-from selection.sae.training.step import Parameters, StepResult
+from selection.sae.training.step import ByLatent, Parameters, StepResult, decoded
 from selection.sae.training.trainer import Trainer
 
 _FORGETTING = 2.0  # a step's codes count as (step / steps so far) to this power: parts moved since
@@ -70,8 +70,9 @@ class SemiNmfTrainer(Trainer):
         error, (values, latents) = batch_codes(x, parts, k)
         kept = (1 - 1 / self.n_steps) ** _FORGETTING
         dense = torch.zeros((len(x), len(parts)), device=x.device).scatter_(1, latents, values)
-        for sums, source in ((self.gram, dense), (self.cross, x)):
-            sums.mul_(kept).add_(sums_by_latent(values, latents, source, len(parts)))
+        by_latent = ByLatent(latents, len(parts))
+        self.gram.mul_(kept).add_(by_latent.sums(values, dense))
+        self.cross.mul_(kept).add_(by_latent.sums(values, x))
         variance = (x - x.mean(0)).square().sum().clamp_min(torch.finfo(torch.float32).tiny)
         active = values > 0
         live = torch.zeros_like(dead)
@@ -113,11 +114,6 @@ def batch_codes(x: Tensor, parts: Tensor, k: int) -> tuple[Tensor, tuple[Tensor,
     return (x - decoded(values, latents, parts)).square().sum(), (values, latents)
 
 
-def decoded(values: Tensor, latents: Tensor, parts: Tensor) -> Tensor:
-    """Codes (n, k) times parts (M, D)."""
-    return embedding_bag(latents, parts, per_sample_weights=values, mode="sum")
-
-
 def improve_parts(parts: Tensor, gram: Tensor, cross: Tensor) -> None:
     """One pass of coordinate descent over the parts (M, D) for given sums of codes, in place.
 
@@ -126,17 +122,3 @@ def improve_parts(parts: Tensor, gram: Tensor, cross: Tensor) -> None:
     for start in range(0, len(parts), _BLOCK):
         some = slice(start, start + _BLOCK)
         descend(parts[some], cross[some] - gram[some] @ parts, gram[some, some], free=True)
-
-
-def sums_by_latent(values: Tensor, latents: Tensor, source: Tensor, n_latents: int) -> Tensor:
-    """(M, w) sums over tokens of value times the token's row of `source` (n, w), in token order."""
-    flat = latents.flatten()
-    order = torch.argsort(flat, stable=True)
-    counts = torch.bincount(flat, minlength=n_latents)
-    return embedding_bag(
-        order // latents.shape[1],
-        source,
-        counts.cumsum(0) - counts,
-        per_sample_weights=values.flatten()[order],
-        mode="sum",
-    )

@@ -142,6 +142,30 @@ def _above(pre_acts: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
     return acts, indices
 
 
+class ByLatent:
+    """The latents (n, k) of n tokens, sorted by latent, those of equal latents in token order."""
+
+    def __init__(self, latents: Tensor, n_latents: int) -> None:
+        """Sort them once, for all sums over them."""
+        flat = latents.flatten()
+        self.order = torch.argsort(flat, stable=True)
+        self.tokens = self.order // latents.shape[1]
+        self.counts = torch.bincount(flat, minlength=n_latents)
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def sums(self, values: Tensor, source: Tensor) -> Tensor:
+        """(M, w) sums over tokens of value, (n, k), times the token's row of `source` (n, w)."""
+        weights = values.flatten()[self.order]
+        return embedding_bag(
+            self.tokens, source, self.starts, per_sample_weights=weights, mode="sum"
+        )
+
+
+def decoded(values: Tensor, latents: Tensor, rows: Tensor) -> Tensor:
+    """(n, D) sums of value, (n, k), times the latent's row of `rows` (M, D)."""
+    return embedding_bag(latents, rows, per_sample_weights=values, mode="sum")
+
+
 def _decode(
     acts: Tensor, indices: Tensor, w_dec: Tensor, target: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -150,7 +174,7 @@ def _decode(
     A zero act is no latent: it gets no gradient, whatever index stands beside it.
     """
     leaf = acts.detach().requires_grad_()
-    sums = embedding_bag(indices, w_dec, per_sample_weights=leaf, mode="sum")
+    sums = decoded(leaf, indices, w_dec)
     outward = (sums.detach() - target) * scale
     (gradient,) = torch.autograd.grad(sums, leaf, outward)
     return sums.detach(), gradient * (acts > 0)
@@ -165,20 +189,11 @@ def _add_living(
     outward: Tensor,
 ) -> None:
     """Add the reconstruction's gradient: sums over tokens of each latent, in token order."""
-    n_latents, k = len(grad.w_enc), indices.shape[1]
-    flat = indices.flatten()
-    order = torch.argsort(flat, stable=True)
-    tokens = order // k
-    counts = torch.bincount(flat, minlength=n_latents)
-    starts = counts.cumsum(0) - counts
-    for target, source, weights in (
-        (grad.w_dec, outward, acts),
-        (grad.w_enc, centered, act_gradient),
-    ):
-        by_latent = weights.flatten()[order]
-        target += embedding_bag(tokens, source, starts, per_sample_weights=by_latent, mode="sum")
-    sorted_gradient = act_gradient.flatten()[order]
-    grad.b_enc.add_(torch.segment_reduce(sorted_gradient, "sum", lengths=counts, unsafe=True))
+    by_latent = ByLatent(indices, len(grad.w_enc))
+    grad.w_dec.add_(by_latent.sums(acts, outward))
+    grad.w_enc.add_(by_latent.sums(act_gradient, centered))
+    gradient, counts = act_gradient.flatten()[by_latent.order], by_latent.counts
+    grad.b_enc.add_(torch.segment_reduce(gradient, "sum", lengths=counts, unsafe=True))
     grad.b_dec.add_(outward.sum(0))
 
 
