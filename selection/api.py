@@ -25,7 +25,7 @@ from selection.data.samples import Samples, gather_samples, samples_in_order
 from selection.interactive.picked import PickRules, Selected, pick_samples
 from selection.interactive.ranked import Ranked, RankingRules, rank_samples
 from selection.interactive.reader import ModelName, Reader, ReaderSettings, open_reader
-from selection.interactive.training import train_on_samples
+from selection.interactive.training import train_in_memory
 from selection.interactive.vectors import SpaceKind, Vectors, make_vectors
 from selection.picking.rules.diversity import Diversity
 from selection.picking.rules.from_settings import NearDuplicates
@@ -204,7 +204,7 @@ def train_sae(
     settings: further fields of `TrainSettings`: learning_rate, architecture, widths, seed, ...
     A stopped training resumes from its checkpoint in the folder.
     """
-    return train_on_samples(
+    return train_in_memory(
         samples,
         name,
         Path(folder).expanduser(),

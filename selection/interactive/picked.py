@@ -23,7 +23,7 @@ from selection.picking.rules.diversity import Diversity
 from selection.picking.rules.from_settings import NearDuplicates, picking_rules
 from selection.picking.rules.quotas import Quota, check_quotas
 from selection.records import Budget, Picks
-from selection.similarity.explain import explain_pairs
+from selection.similarity.explain import explain_pairs, in_spaces
 
 TrainingFormat = Literal["messages", "original", "ids"]
 _SHOWN_CHARACTERS = 160
@@ -96,7 +96,7 @@ class Selected:
         number = self.ids.index(pick) if isinstance(pick, str) else pick
         given, target = self.ranked.input.of(self.ranked.target), self.ranked.target
         parts = [part.gather(self.rows[[number]]) for part in given.vectors.parts]
-        table = explain_pairs(
+        pairs = explain_pairs(
             given.spaces.rows(parts),
             given.exemplars[target].rows,
             given.spaces.weights,
@@ -104,26 +104,18 @@ class Selected:
             n_nearest=exemplars,
             pool_shares=given.shares,
         )
-        return self._in_spaces(pl.DataFrame(table))
-
-    def _in_spaces(self, table: pl.DataFrame) -> pl.DataFrame:
-        """Columns of the joined spaces as space, latent and term; -1 is the rest."""
-        given = self.ranked.input
-        columns = table["latent"].to_numpy()
-        is_sum = columns < 0
-        numbers, latents = given.spaces.locate(np.maximum(columns, 0))
         terms = [self.ranked.exemplars.terms(number) for number in range(len(given.spaces.spaces))]
-        triples = list(zip(numbers.tolist(), latents.tolist(), is_sum.tolist(), strict=True))
-        names = [None if rest else given.spaces.spaces[number].name for number, _, rest in triples]
-        words = [
-            "others" if rest else terms[number].get(latent) for number, latent, rest in triples
-        ]
-        return table.select(
-            "exemplar", "score", "contribution", "share", "pool_share"
-        ).with_columns(
-            pl.Series("space", names, pl.String),
-            pl.Series("latent", np.where(is_sum, columns, latents)),
-            pl.Series("term", words, pl.String),
+        table = in_spaces(pairs, given.spaces, terms).append_column("score", pairs["score"])
+        is_rest = pl.col("latent") < 0
+        return pl.DataFrame(table).select(
+            "exemplar",
+            "score",
+            "contribution",
+            "share",
+            "pool_share",
+            pl.when(~is_rest).then("space").alias("space"),
+            "latent",
+            pl.when(is_rest).then(pl.lit("others")).otherwise("term").alias("term"),
         )
 
     def write(self, path: str | Path, format: TrainingFormat = "messages", **layout: Any) -> int:

@@ -1,10 +1,8 @@
 """A language model with its SAE, ready to turn samples into vectors."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +22,13 @@ from selection.records import Rendered
 from selection.rendering.renderer import Renderer, renderer_for
 from selection.representation.aggregate import TokenAggregate
 from selection.representation.heads import Head
-from selection.representation.represent import Calibration, calibrate_head, representation_id
+from selection.representation.represent import (
+    CALIBRATION_MAX_LENGTH,
+    Calibration,
+    calibrate_head,
+    calibration_conversations,
+    representation_id,
+)
 from selection.sae.coder import SparseCoder
 from selection.sae.compatibility import check_fits, trained_at
 from selection.sae.formats.load import load_sae, read_sae_info
@@ -32,9 +36,6 @@ from selection.sae.formats.load import load_sae, read_sae_info
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[2] / "flows" / "demo"
 """Package data: a small model, its SAE, a pool and exemplars."""
-
-CALIBRATION_TEXTS = files("selection.representation") / "calibration_texts.jsonl"
-CALIBRATION_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,7 @@ class Reader:
         """The fixed-point unit, measured on the packaged texts."""
         options = self.settings
         renderer = _renderer(self.model, options, CALIBRATION_MAX_LENGTH)
-        lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
-        samples = renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+        samples = renderer.render_batch(calibration_conversations())
         return calibrate_head(
             samples,
             self.activations,

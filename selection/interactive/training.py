@@ -11,13 +11,13 @@ from selection.data.samples import Samples
 from selection.interactive.reader import ModelName, open_model
 from selection.models.hookpoints import canonical, parse_hookpoint
 from selection.sae.formats.save import save_trained
-from selection.sae.training.batches import token_batches
+from selection.sae.training.batches import train_on_samples
 from selection.sae.training.settings import TrainSettings
-from selection.sae.training.train import steps_done, train_sae
+from selection.sae.training.train import steps_done
 from selection.sae.vocabulary import write_vocabulary
 
 
-def train_on_samples(
+def train_in_memory(
     samples: Samples,
     name: ModelName,
     folder: Path,
@@ -39,23 +39,15 @@ def train_on_samples(
         model = load_activation_model(resolved, parsed, checks=Path(checks))
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "training.pt"
-    skipped = steps_done(checkpoint)
-    with tqdm(
-        total=settings.n_steps, initial=skipped, desc="train SAE", disable=not progress
-    ) as bar:
-        coder, report = train_sae(
-            token_batches(
-                model,
-                lambda rows: [rendered[row] for row in rows],
-                n_content,
-                settings.batch_tokens,
-                settings.seed,
-                skipped,
-            ),
+    done = steps_done(checkpoint)
+    with tqdm(total=settings.n_steps, initial=done, desc="train SAE", disable=not progress) as bar:
+        coder, report = train_on_samples(
+            model,
+            lambda rows: [rendered[row] for row in rows],
+            n_content,
             settings,
-            checkpoint=checkpoint,
-            batches_skipped=skipped,
-            on_step=lambda _: bar.update(1),
+            checkpoint,
+            bar.update,
         )
     coder = coder.trained_on(resolved.name, resolved.weights_sha256, spelled)
     save_trained(coder, folder / spelled, {"training": report.as_record()})

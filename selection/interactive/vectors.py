@@ -18,7 +18,7 @@ from selection.data.samples import Samples
 from selection.interactive.reader import Reader
 from selection.records import Rendered, SparseRows
 from selection.rendering.renderer import render_key
-from selection.representation.lexical import column_words, token_rows, word_rows
+from selection.representation.lexical import lexical_rows, lexical_terms
 from selection.representation.represent import represent_heads
 
 SpaceKind = Literal["sae", "tokens", "words"]
@@ -53,7 +53,10 @@ class Vectors:
 
     def terms(self, space: int) -> Mapping[int, str]:
         """Column -> token or word, for the columns of these samples; empty for an SAE."""
-        return _terms(self.spaces[space], self.reader, self.rendered)
+        kind = self.spaces[space]
+        if kind == "sae" or not self.rendered:
+            return {}
+        return lexical_terms(kind, self.rendered, self.reader.renderer)
 
     def token_counts(self) -> NDArray[np.int64]:
         """(n,) tokens of each sample after the reader's `max_length`."""
@@ -83,20 +86,9 @@ def make_vectors(
                 kept.remember(_keys(known.rendered), known.rows[known.spaces.index("sae")])
             in_order = known is not None
             rows.append(_sae_rows(rendered, reader, kept, in_order=in_order, progress=progress))
-        elif kind == "tokens":
-            rows.append(token_rows(rendered, reader.renderer.n_token_ids))
         else:
-            rows.append(word_rows(reader.renderer.counted_text(each) for each in rendered))
+            rows.append(lexical_rows(kind, rendered, reader.renderer))
     return Vectors(samples, reader, tuple(spaces), rendered, tuple(rows))
-
-
-def _terms(kind: SpaceKind, reader: Reader, rendered: Sequence[Rendered]) -> Mapping[int, str]:
-    if kind == "sae" or not rendered:
-        return {}
-    if kind == "words":
-        return column_words(reader.renderer.counted_text(each) for each in rendered)
-    ids = np.unique(np.concatenate([each.tokens[each.content_mask] for each in rendered]))
-    return {int(token): reader.renderer.token_text(int(token)) for token in ids}
 
 
 def _keys(rendered: Sequence[Rendered]) -> list[bytes]:

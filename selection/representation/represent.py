@@ -5,9 +5,12 @@ environment: same bytes. Several vectors of a sample, at several hookpoints or b
 aggregates, are made of one forward pass, and one encoding per SAE.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,8 @@ log = logging.getLogger(__name__)
 VERSION = 2
 """Of everything between tokens and stored values; raise it when any value would change."""
 
-
+CALIBRATION_TEXTS = Path(__file__).with_name("calibration_texts.jsonl")
+CALIBRATION_MAX_LENGTH = 512
 _EVER_PRESENT = 0.9  # of a unit's samples; reported, and excluded only by calibration or weights
 
 
@@ -117,6 +121,12 @@ def represent_heads(
             samples_by_head, heads, by_head, strict=True
         )
     ]
+
+
+def calibration_conversations() -> list[tuple[Any, None]]:
+    """The shipped texts as messages, without tools; no SAE was trained on them here."""
+    lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
+    return [(json.loads(line)["messages"], None) for line in lines]
 
 
 def calibrate_head(

@@ -4,11 +4,9 @@ It is measured once per model, hookpoint, SAE and aggregate, kept in the workspa
 computed from a pool.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
 from flows.config.jobs import VectorJob
@@ -23,7 +21,13 @@ from selection.models.hookpoints import Hookpoint
 from selection.models.resolve import ResolvedModel
 from selection.records import Rendered
 from selection.representation.heads import Head
-from selection.representation.represent import Calibration, calibrate_head
+from selection.representation.represent import (
+    CALIBRATION_MAX_LENGTH,
+    CALIBRATION_TEXTS,
+    Calibration,
+    calibrate_head,
+    calibration_conversations,
+)
 from selection.sae.coder import SparseCoder, card
 from selection.sae.metadata import SaeInfo
 from selection.sae.quality import QualitySums, SaeQuality, is_wrong, problems
@@ -32,8 +36,6 @@ from storage.files.atomic import read_json
 log = logging.getLogger(__name__)
 
 CHECK_TOKENS = 4096
-CALIBRATION_TEXTS = files("selection.representation") / "calibration_texts.jsonl"
-CALIBRATION_MAX_LENGTH = 512
 
 
 def calibration_key(config: VectorJob, model_input: ModelInput, sae: SaeInfo) -> dict[str, object]:
@@ -48,7 +50,7 @@ def calibration_key(config: VectorJob, model_input: ModelInput, sae: SaeInfo) ->
         "drop_ever_present": options.drop_ever_present,
         "counted": config.rendering.counted,
         "template": config.rendering.template,
-        "texts": file_sha256(Path(str(CALIBRATION_TEXTS))),
+        "texts": file_sha256(CALIBRATION_TEXTS),
     }
 
 
@@ -88,8 +90,7 @@ def read_calibration(file: Path) -> Calibration:
 def calibration_samples(config: VectorJob, model: ResolvedModel) -> list[Rendered]:
     """The shipped texts as this model's tokens; no SAE was trained on them here."""
     renderer = renderer_of(config, model, CALIBRATION_MAX_LENGTH)
-    lines = CALIBRATION_TEXTS.read_text(encoding="utf-8").splitlines()
-    return renderer.render_batch([(json.loads(line)["messages"], None) for line in lines])
+    return renderer.render_batch(calibration_conversations())
 
 
 def measure_sae(

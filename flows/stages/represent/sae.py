@@ -13,12 +13,11 @@ from selection.core.hashing import content_id
 from selection.models.hookpoints import canonical
 from selection.sae.formats.find import family_of
 from selection.sae.formats.save import save_trained
-from selection.sae.training.batches import token_batches
+from selection.sae.training.batches import train_on_samples
 from selection.sae.training.settings import TrainSettings
-from selection.sae.training.train import steps_done, train_sae
+from selection.sae.training.train import steps_done
 from selection.sae.vocabulary import write_vocabulary
 from storage.files.leases import run_once
-from storage.pools.renderings import RenderedPool
 
 
 def trained_folder(
@@ -57,27 +56,13 @@ def ensure_sae(session: Session, pool_id: str) -> str:
         workspace.leases,
         f"sae-{folder.parent.name[:24]}",
         lambda: family_of(folder) is not None,
-        lambda: _train(
-            settings,
-            config,
-            folder,
-            session.model_input,
-            session.rendered(pool_id),
-            workspace.model_checks,
-        ),
+        lambda: _train(settings, folder, session, pool_id),
     )
     return str(folder)
 
 
-def _train(
-    settings: TrainSettings,
-    config: VectorJob,
-    folder: Path,
-    model_input: ModelInput,
-    rendered: RenderedPool,
-    checks: Path,
-) -> None:
-    options = config.model
+def _train(settings: TrainSettings, folder: Path, session: Session, pool_id: str) -> None:
+    config, model_input = session.config, session.model_input
     if settings.architecture == "vocabulary":
         with stage("vocabulary") as handle:
             write_vocabulary(
@@ -89,28 +74,16 @@ def _train(
     model = load_activation_model(
         model_input.model,
         model_input.hookpoint,
-        device=options.device,
-        dtype=options.dtype,
+        device=config.model.device,
+        dtype=config.model.dtype,
         threads=config.compute.threads,
-        checks=checks,
+        checks=session.workspace.model_checks,
     )
-    checkpoint = folder.parent / "training.pt"
-    skipped = steps_done(checkpoint)
+    checkpoint, rendered = folder.parent / "training.pt", session.rendered(pool_id)
     with stage("train sae", settings.n_steps, "steps") as handle:
-        handle.advance(skipped)
-        coder, report = train_sae(
-            token_batches(
-                model,
-                rendered.samples,
-                rendered.n_counted(),
-                settings.batch_tokens,
-                settings.seed,
-                skipped,
-            ),
-            settings,
-            checkpoint=checkpoint,
-            batches_skipped=skipped,
-            on_step=lambda _: handle.advance(1),
+        handle.advance(steps_done(checkpoint))
+        coder, report = train_on_samples(
+            model, rendered.samples, rendered.n_counted(), settings, checkpoint, handle.advance
         )
         handle.detail = f"FVU {report.fvu:.3f}, L0 {report.l0:.1f}, dead {report.dead_share:.1%}"
     resolved = model_input.model

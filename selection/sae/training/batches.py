@@ -1,7 +1,8 @@
-"""Activations of rendered samples as an endless stream of training batches."""
+"""Training on what a model does with samples: an endless stream of batches of activations."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from selection.activations.batching import iter_activations
 from selection.activations.model import ActivationModel
 from selection.records import Rendered
+from selection.sae.coder import SparseCoder
+from selection.sae.training.settings import TrainReport, TrainSettings
+from selection.sae.training.train import steps_done, train_sae
 
 BLOCK_SAMPLES = 512  # Samples whose tokens are shuffled together.
 TOKENS_PER_BATCH = 8192  # Of the forward pass; the SAE's own batch is a setting.
@@ -48,3 +52,25 @@ def token_batches(
             batches = tokens[: n_batches * batch_tokens].split(batch_tokens)
             yield from batches[skip:]
             skip = 0
+
+
+def train_on_samples(
+    model: ActivationModel,
+    samples: Callable[[NDArray[np.int64]], list[Rendered]],
+    n_content: NDArray[np.int64],
+    settings: TrainSettings,
+    checkpoint: Path,
+    advance: Callable[[int], object],
+) -> tuple[SparseCoder, TrainReport]:
+    """Train on a model's activations over samples, from where the checkpoint ends.
+
+    samples, n_content: as for `token_batches`. advance: called with 1 after each step.
+    """
+    skipped = steps_done(checkpoint)
+    return train_sae(
+        token_batches(model, samples, n_content, settings.batch_tokens, settings.seed, skipped),
+        settings,
+        checkpoint=checkpoint,
+        batches_skipped=skipped,
+        on_step=lambda _: advance(1),
+    )
