@@ -47,7 +47,7 @@ SLOW_MODULES = {
     "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",
     "test_finetune_flow", "test_finetuning_training", "test_flows", "test_fuzz_configs",
     "test_layout", "test_activations_model", "test_activations_shared_prefixes",
-    "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates", "test_rank_processes",
+    "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates",
     "test_report_browser", "test_report_compare", "test_report_page", "test_represent_on_cuda",
     "test_represent_spaces", "test_representation_cuda_memory",
     "test_representation_on_cuda", "test_sae_nonnegative", "test_sae_pursuit", "test_sae_training",

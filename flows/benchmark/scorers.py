@@ -172,7 +172,7 @@ def _ranking_scorer(method: Method, scorers: Scorers) -> Scorer:
     targets = embed_targets(representer, config, bench.exemplars)
     spaces = open_spaces(config, representer, bench.prepared.pool_id)
     ranking, _, _ = ranking_input_of(config, spaces, targets)
-    scored = pool_scores(config, spaces, ranking, bench.workspace.scores)
+    scored = pool_scores(config, spaces, ranking)
 
     def score(target: LabelledTarget) -> Scores:
         scores = scored[target.name]

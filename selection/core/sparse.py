@@ -45,6 +45,15 @@ def concatenate(parts: Sequence[SparseRows]) -> SparseRows:
     )
 
 
+def cut(rows: SparseRows, first: int, last: int) -> SparseRows:
+    """Rows `first` to `last`, the last not included; their entries are not copied."""
+    indptr = rows.indptr[first : last + 1]
+    entries = slice(indptr[0], indptr[-1])
+    return SparseRows(
+        indptr - indptr[0], rows.latents[entries], rows.values[entries], rows.n_latents
+    )
+
+
 def take(rows: SparseRows, wanted: NDArray[np.integer]) -> SparseRows:
     """The rows at positions `wanted` (m,), in that order; positions may repeat.
 

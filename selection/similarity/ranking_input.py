@@ -1,6 +1,7 @@
 """What candidates are scored with: joined spaces, exemplars, and the pool's vectors."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selection.core.errors import InputError
-from selection.core.sparse import take
+from selection.core.sparse import cut, take
 from selection.records import Exemplars, SparseRows
 from selection.similarity.queries import (
     ExemplarQueries,
@@ -32,7 +33,8 @@ Scores = dict[str, NDArray[np.float64]]
 class PoolScorer:
     """Scores a pool for every target; it can be sent to another process.
 
-    apart: a scorer for each target, where each has weights of its own.
+    threads: that join spaces and score at once.
+    apart:   a scorer for each target, where each has weights of its own.
     """
 
     spaces: JoinedSpaces
@@ -54,25 +56,29 @@ class PoolScorer:
         """Scores of n vectors, given in every space."""
         if self.apart:
             return {name: own for each in self.apart for name, own in each.block(parts).items()}
+        n = len(parts[0])
+        step = max(1, n if self.threads == 1 else -(-n // (4 * self.threads)))
+        pieces = ([cut(part, i, min(i + step, n)) for part in parts] for i in range(0, n, step))
+        with ThreadPoolExecutor(self.threads) as pool:
+            scored = list(pool.map(self._scored, pieces))
+        return {name: np.concatenate([each[name] for each in scored]) for name in self.queries}
+
+    def _scored(self, parts: Sequence[SparseRows]) -> Scores:
+        """Scores of a piece of a block, in this thread."""
         rows = self.spaces.rows(parts)
         if self.reduction == "round_robin":
-            return {
-                target: score_each(rows, queries, threads=self.threads)[0]
-                for target, queries in self.queries.items()
-            }
-        return dict(zip(self.queries, self._scorer.scores(rows, threads=self.threads), strict=True))
+            return {name: score_each(rows, each)[0] for name, each in self.queries.items()}
+        return dict(zip(self.queries, self._scorer.scores(rows), strict=True))
 
     def scores(
         self,
         vectors: PoolSpaces,
         *,
         only: NDArray[np.bool_] | None = None,
-        share: tuple[int, int] = (0, 1),
         advance: Callable[[int], object] = ignore,
     ) -> Scores:
-        """Scores of all pool rows. only, share: as in `VectorSource.blocks`."""
-        blocks = vectors.blocks(only=only, share=share)
-        scored = ((numbers, self.block(parts)) for numbers, parts in blocks)
+        """Scores of all pool rows. only: as in `VectorSource.blocks`."""
+        scored = ((numbers, self.block(parts)) for numbers, parts in vectors.blocks(only=only))
         return self.collect(vectors, scored, advance)
 
     def collect(
@@ -81,11 +87,7 @@ class PoolScorer:
         blocks: Iterable[tuple[NDArray[np.int64], Scores]],
         advance: Callable[[int], object] = ignore,
     ) -> Scores:
-        """Scores of all pool rows from those of blocks; a vector in no block scores 0.
-
-        So what the shares of several processes have in common is 0, and the largest score of each
-        row is the whole.
-        """
+        """Scores of all pool rows from those of blocks; a vector in no block scores 0."""
         n, source = vectors.parts[0].n_vectors, vectors.parts[0]
         whole = {
             target: np.zeros((n, len(queries)) if self.reduction == "round_robin" else n)
@@ -219,9 +221,3 @@ def ranking_input(
     shares = np.concatenate([each.frequency / max(each.n, 1) for each in counts])
     in_spaces = {target: tuple(each) for target, each in parts.items()}
     return RankingInput(vectors, spaces, in_spaces, exemplars, shares, own, join)
-
-
-def merge_scores(scores: Scores, more: Scores) -> None:
-    """Put another share's scores in; rows that a share did not score are 0 in it."""
-    for target, values in more.items():
-        np.maximum(scores[target], values, out=scores[target])

@@ -110,14 +110,11 @@ class PoolSpaces:
     parts: tuple[VectorSource, ...]
 
     def blocks(
-        self, *, only: NDArray[np.bool_] | None = None, share: tuple[int, int] = (0, 1)
+        self, *, only: NDArray[np.bool_] | None = None
     ) -> Iterator[tuple[NDArray[np.int64], list[SparseRows]]]:
-        """(vector numbers, their vectors in every space), every vector exactly once.
-
-        only, share: as in `VectorSource.blocks`.
-        """
+        """(vector numbers, their vectors in every space), every vector once, as a source's."""
         first, others = self.parts[0], self.parts[1:]
-        for numbers, rows in first.blocks(only=only, share=share):
+        for numbers, rows in first.blocks(only=only):
             yield numbers, [rows, *(other.gather_vectors(numbers) for other in others)]
 
     def gather(self, rows: NDArray[np.int64]) -> list[SparseRows]:

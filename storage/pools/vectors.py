@@ -39,11 +39,6 @@ class PoolVectors:
                 remedy="Run the embedding again; it computes only what is missing.",
             )
 
-    def __reduce__(self) -> tuple[type["PoolVectors"], tuple[object, ...]]:
-        """Pickle what it was made of: another process opens the very same shards."""
-        shards = ShardSet(self.shards.folder, self.shards.shards)
-        return PoolVectors, (shards, self.keys, self.usable)
-
     @property
     def n_vectors(self) -> int:
         """Number of different vectors."""

@@ -54,7 +54,7 @@ def decide(
                 by_control = control_scores(method, exemplar_texts, ids, texts, config.seed)
             return rankings_of(by_control, eligible)
         retrieved = given.retrieved
-        by_similarity = pool_scores(config, vectors, ranking, scores, retrieved)
+        by_similarity = pool_scores(config, vectors, ranking, retrieved)
         return rankings_of(
             by_similarity, eligible if retrieved is None else eligible & retrieved.rows
         )

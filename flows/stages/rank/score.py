@@ -1,10 +1,7 @@
-"""Second pass over the vectors: every shard against every target, here, by processes or on Ray."""
-
-from pathlib import Path
+"""Second pass over the vectors: every shard against every target, here or on Ray."""
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
-from flows.stages.rank.processes import scores_by_processes
 from flows.stages.represent.spaces import SpaceVectors
 from selection.core.errors import InputError
 from selection.core.numbers import plural
@@ -16,28 +13,19 @@ def pool_scores(
     config: SelectConfig,
     vectors: SpaceVectors,
     ranking: RankingInput,
-    scratch: Path,
     retrieved: Retrieved | None = None,
 ) -> Scores:
-    """Target -> scores of all pool rows; what is not retrieved scores 0.
-
-    scratch: folder for what helper processes hand over.
-    """
+    """Target -> scores of all pool rows; what is not retrieved scores 0."""
     only = None if retrieved is None else retrieved.vectors
-    source, compute = vectors.parts[0], config.compute
-    scorer = _scorer(config, ranking)
-    n_processes = min(compute.workers, max(len(source.shards), 1))
+    source, scorer = vectors.parts[0], _scorer(config, ranking)
     with stage("rank", source.n_vectors, "vectors") as handle:
-        if compute.task_runner == "ray":
+        if config.compute.task_runner == "ray":
             from flows.stages.rank.ray import score_slices
 
             blocks = score_slices(config, vectors, scorer, only)
             scores = scorer.collect(vectors, blocks, handle.advance)
         else:
-            threads = compute.threads or max(1, compute.n_threads // n_processes)
-            scores = scores_by_processes(
-                scorer.with_threads(threads), vectors, n_processes, scratch, only, handle.advance
-            )
+            scores = scorer.scores(vectors, only=only, advance=handle.advance)
         spaces = " + ".join(vectors.names)
         n_targets = len(ranking.exemplars)
         handle.detail = (
@@ -47,8 +35,10 @@ def pool_scores(
 
 
 def _scorer(config: SelectConfig, ranking: RankingInput) -> PoolScorer:
+    compute = config.compute
+    threads = compute.n_threads * (compute.workers if compute.threads else 1)
     try:
-        return ranking.scorer(config.ranking.exemplar_reduction, config.compute.n_threads)
+        return ranking.scorer(config.ranking.exemplar_reduction, threads)
     except InputError as error:
         if error.field == "representation.spaces":
             raise

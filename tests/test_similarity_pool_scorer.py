@@ -1,13 +1,11 @@
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.stages.rank.processes import Job, scores_by_processes
 from selection.core.sparse import take
 from selection.representation.represent import UnitReport
-from selection.similarity.queries import ExemplarReduction, exemplar_queries
+from selection.similarity.queries import ExemplarReduction, exemplar_queries, score
 from selection.similarity.ranking_input import PoolScorer, Scores
 from selection.similarity.sources import PoolSpaces
 from selection.similarity.spaces import JoinedSpaces, Space
@@ -58,41 +56,26 @@ def equal(left: Scores, right: Scores) -> bool:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "max", "prototype", "round_robin"])
-def test_the_largest_of_all_shares_is_the_whole(
-    reduction: ExemplarReduction, vectors: PoolSpaces
+@pytest.mark.parametrize("threads", [2, 7])
+def test_any_number_of_threads_gives_the_bytes_of_one(
+    reduction: ExemplarReduction, threads: int, vectors: PoolSpaces
 ) -> None:
-    whole = Job(scorer(reduction), vectors, None, (0, 1)).scores()
+    whole = scorer(reduction).scores(vectors)
     assert whole["sums"][6:].any()
-    shares = [Job(scorer(reduction), vectors, None, (i, 3)).scores() for i in range(3)]
-    assert not any(equal(share, whole) for share in shares)
-    merged = {name: np.maximum.reduce([share[name] for share in shares]) for name in whole}
-    assert equal(merged, whole)
+    assert equal(scorer(reduction).with_threads(threads).scores(vectors), whole)
+
+
+def test_each_row_scores_as_it_does_alone(vectors: PoolSpaces) -> None:
+    whole, alone = scorer().with_threads(3).scores(vectors), scorer()
+    for row in (0, 3, 44, 129, 132):
+        rows = alone.spaces.rows(vectors.gather(np.array([row])))
+        for name, queries in alone.queries.items():
+            assert score(rows, queries) == whole[name][row]
 
 
 def test_left_out_vectors_score_nothing_and_the_others_as_ever(vectors: PoolSpaces) -> None:
     only = np.random.default_rng(1).random(vectors.parts[0].n_vectors) < 0.3
-    whole, some = (Job(scorer(), vectors, mask, (0, 1)).scores() for mask in (None, only))
+    whole, some = (scorer().scores(vectors, only=mask) for mask in (None, only))
     rows = vectors.parts[0].spread(only, fill=False)
     for name in whole:
         np.testing.assert_array_equal(some[name], np.where(rows, whole[name], 0))
-
-
-def test_several_processes_give_the_bytes_of_one(vectors: PoolSpaces, tmp_path: Path) -> None:
-    whole = scores_by_processes(scorer(), vectors, 1, tmp_path)
-    assert equal(scores_by_processes(scorer(), vectors, 3, tmp_path / "out"), whole)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_what_a_dead_helper_leaves_undone_is_done_here(
-    vectors: PoolSpaces,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    whole = scores_by_processes(scorer(), vectors, 1, tmp_path)
-    dead = tmp_path / "python"
-    dead.write_text("#!/bin/sh\nexit 3\n")
-    dead.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(dead))
-    assert equal(scores_by_processes(scorer(), vectors, 2, tmp_path / "out"), whole)
-    assert "ended with code 3" in caplog.text
