@@ -36,7 +36,7 @@ def train_sae(
     checkpoint: Path | None = None,
     checkpoint_every: int = 500,
     batches_skipped: int = 0,
-    on_step: Callable[[StepMetrics], None] | None = None,
+    on_step: Callable[[StepMetrics], object] | None = None,
 ) -> tuple[SparseCoder, TrainReport]:
     """Train on batches (n, D) of float activations, in the order given, on their device.
 
