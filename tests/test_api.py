@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from selection.api import (
 )
 from selection.core.errors import InputError
 from selection.data.training_rows import RowLayout
+from selection.interactive.plots import picks_chart, ranking_chart
 from selection.models.resolve import resolve_model
 from selection.representation.represent import represent_heads
 from storage.export.export import export_selection
@@ -290,3 +293,46 @@ def test_a_model_is_named_as_the_config_names_it(paths: Paths, tmp_path: Path) -
         load_model({"name": str(paths[2]), "gguf_file": "q4.gguf"}, paths[3])
     with pytest.raises(TypeError, match="adaptor"):
         load_model({"name": str(paths[2]), "adaptor": str(adapter)}, paths[3])
+
+
+def test_plots_show_what_a_run_records(
+    paths: Paths, vectors: Vectors, exemplars: Samples, tmp_path: Path
+) -> None:
+    joined = {"token_aggregate": "mean", "spaces": ["sae", "tokens"]}
+    more = {"representation": joined, "ranking": {"normalize": "pool"}}
+    workspace, _ = run_job(tiny_config(*paths, **more), tmp_path / "workspace")
+    query = "SELECT curve, lengths FROM selection"
+    curve, lengths = [json.loads(cell) for cell in run_sql(workspace, query).rows[0]]
+    query = "SELECT source, share_pool, share_selected FROM v_source_mix"
+    mix = {row[0]: row[1:] for row in run_sql(workspace, query).rows}
+    ranked = rank(vectors, exemplars)
+    chosen = select(ranked, examples=7)
+
+    [line] = ranking_chart(ranked)["data"]
+    again, picks, *bars = picks_chart(chosen)["data"]
+
+    assert again == line
+    assert (line["x"], line["y"]) == (curve["ranks"], curve["scores"])
+    assert picks["x"] == list(range(1, 8))
+    assert picks["y"] == [score for _, score in picks_of(workspace)]
+    tokens = {bar["name"]: bar["y"] for bar in bars if bar["orientation"] == "v"}
+    for name, of in (("pool", "pool"), ("picked", "selected")):
+        assert tokens[name] == pytest.approx([n / sum(lengths[of]) for n in lengths[of]])
+    sources = {bar["name"]: bar for bar in bars if bar["orientation"] == "h"}
+    for number, name in enumerate(("pool", "picked")):
+        shares = dict(zip(sources[name]["y"], sources[name]["x"], strict=True))
+        assert shares == pytest.approx({source: share[number] for source, share in mix.items()})
+
+
+def test_a_plot_is_plotlys_figure_or_says_what_is_missing(
+    vectors: Vectors, exemplars: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = rank(vectors, exemplars)
+    made = types.SimpleNamespace(Figure=lambda chart: ("figure", len(chart["data"])))
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", made)
+    monkeypatch.setitem(sys.modules, "plotly", types.ModuleType("plotly"))
+    assert ranked.plot() == ("figure", 1)
+    assert select(ranked, examples=3).plot() == ("figure", 6)
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(InputError, match="pip install plotly"):
+        ranked.plot()

@@ -151,3 +151,20 @@ def test_sql_writes_parquet_to_a_file_only(workspace: Workspace, tmp_path: Path)
     out = tmp_path / "answer.parquet"
     saelect("sql", query, *place, "--out", str(out))
     assert pl.read_parquet(out)["rank"].to_list() == list(range(1, 121))
+
+
+def test_a_report_is_shown_in_the_browser_that_there_is(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    arguments = ("report", "calm-otter", "--open", "-w", str(workspace.root))
+    monkeypatch.setenv("BROWSER", str(browser))
+    done = saelect(*arguments)
+    assert opened.read_text() == f"{Path(done.stdout.strip()).resolve().as_uri()}\n"
+    assert done.stderr == ""
+    browser.write_text("#!/bin/sh\nexit 1\n")
+    done = saelect(*arguments)
+    assert done.returncode == 0
+    assert Path(done.stdout.strip()).is_file()

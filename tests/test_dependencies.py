@@ -53,7 +53,8 @@ ALL = RUNTIME | declared([each for extra in EXTRAS.values() for each in extra])
 
 
 def test_the_product_imports_what_is_declared_for_it() -> None:
-    others = imports(PRODUCT) - RUNTIME - declared(EXTRAS["ray"] + EXTRAS["finetune"])
+    optional = declared(EXTRAS["ray"] + EXTRAS["finetune"] + EXTRAS["plots"])
+    others = imports(PRODUCT) - RUNTIME - optional
     assert {COMES_WITH.get(name) for name in others} <= RUNTIME
 
 

@@ -18,6 +18,7 @@ from flows.cli.options import (
     parse_overrides,
 )
 from flows.cli.reading import catalog
+from flows.cli.reading.report import report
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from selection.core.errors import InputError
 from selection.core.printable import printable
@@ -409,7 +410,7 @@ for _command in (
     catalog.where_used,
     catalog.sql,
     catalog.export,
-    catalog.report,
+    report,
     catalog.outcome,
     audit.verify,
     audit.forget,

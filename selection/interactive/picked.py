@@ -16,6 +16,7 @@ from selection.core.errors import InputError
 from selection.data.messages.normalize import plain_text
 from selection.data.samples import texts_of
 from selection.data.training_rows import RowLayout, json_line, sample_weights, training_row
+from selection.interactive.plots import as_figure, picks_chart
 from selection.interactive.ranked import Ranked
 from selection.picking.budget import wanted_examples
 from selection.picking.pick import choose
@@ -86,6 +87,13 @@ class Selected:
                 "text": [" ".join(text.split())[:_SHOWN_CHARACTERS] for text in texts],
             }
         )
+
+    def plot(self) -> Any:
+        """A plotly figure: the picks among the scores, their tokens and sources beside the pool's.
+
+        Raises InputError without plotly.
+        """
+        return as_figure(picks_chart(self))
 
     def explain(self, pick: int | str = 0, *, top: int = 12, exemplars: int = 1) -> pl.DataFrame:
         """What a pick shares with its nearest exemplars: space, latent or term, its contribution.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from selection.core.errors import InputError
 from selection.data.messages.contents import has_response
 from selection.data.samples import Samples
+from selection.interactive.plots import as_figure, ranking_chart
 from selection.interactive.vectors import Vectors
 from selection.picking.decontamination import find_contaminated
 from selection.picking.eligibility import (
@@ -98,6 +100,10 @@ class Ranked:
                 "score": self.ranking.scores,
             }
         )
+
+    def plot(self) -> Any:
+        """A plotly figure: the scores over the ranks. Raises InputError without plotly."""
+        return as_figure(ranking_chart(self))
 
 
 def rank_samples(target: str, vectors: Vectors, exemplars: Vectors, rules: RankingRules) -> Ranked:

@@ -70,12 +70,8 @@ class Selection:
 
     @property
     def curve(self) -> dict[str, list[float]]:
-        """Scores at ranks that are dense at the top, where a budget cuts, for a plot."""
-        scores = self.ranking.scores
-        if not len(scores):
-            return {"ranks": [], "scores": []}
-        ranks = np.unique(np.geomspace(1, len(scores), CURVE_POINTS).round().astype(int))
-        return {"ranks": ranks.tolist(), "scores": scores[ranks - 1].tolist()}
+        """See `score_curve`."""
+        return score_curve(self.ranking.scores)
 
     def of_target(self, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Pool rows that are ranked for a target, best score first, and which were picked.
@@ -103,6 +99,14 @@ class Selection:
                 score = float(self.ranking.scores[position])
                 least[target] = min(score, least.get(target, score))
         return least
+
+
+def score_curve(scores: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Scores of a ranking at ranks that are dense at the top, where a budget cuts, for a plot."""
+    if not len(scores):
+        return {"ranks": [], "scores": []}
+    ranks = np.unique(np.geomspace(1, len(scores), CURVE_POINTS).round().astype(int))
+    return {"ranks": ranks.tolist(), "scores": scores[ranks - 1].tolist()}
 
 
 def select(

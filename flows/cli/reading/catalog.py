@@ -248,27 +248,6 @@ def export(
         say(f"{written.n_selected:,} examples in {url or written.folder}: {', '.join(names)}")
 
 
-def report(
-    selection: SelectionArgument = "latest",
-    other: Annotated[
-        str | None, typer.Argument(help="A second selection, to compare the two.", metavar="OTHER")
-    ] = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-) -> None:
-    """Write the HTML report of a selection, or of two side by side: one file, works offline."""
-    root = open_workspace(workspace)
-    if other is not None:
-        from storage.report.compare import write_comparison
-
-        say(str(write_comparison(root, selection, other)))
-        return
-    from storage.queries.lookup import find_selections
-    from storage.report.page import write_report
-
-    for row in find_selections(root, selection):
-        say(str(write_report(root, row.name)))
-
-
 def outcome(
     selection: SelectionArgument,
     metric: Annotated[str, typer.Option(help="What was measured.")],
