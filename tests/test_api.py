@@ -302,7 +302,7 @@ def test_plots_show_what_a_run_records(
     more = {"representation": joined, "ranking": {"normalize": "pool"}}
     workspace, _ = run_job(tiny_config(*paths, **more), tmp_path / "workspace")
     query = "SELECT curve, lengths FROM selection"
-    curve, lengths = [json.loads(cell) for cell in run_sql(workspace, query).rows[0]]
+    curve, lengths = [json.loads(str(cell)) for cell in run_sql(workspace, query).rows[0]]
     query = "SELECT source, share_pool, share_selected FROM v_source_mix"
     mix = {row[0]: row[1:] for row in run_sql(workspace, query).rows}
     ranked = rank(vectors, exemplars)
