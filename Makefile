@@ -73,6 +73,8 @@ nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environ
 	$(BIN)/python -m benchmarks.overheads
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[ray]'
 	$(BIN)/python -m tests.ray_cluster
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[mlflow,wandb,trackio]'
+	$(BIN)/python -m pytest tests/test_orchestration_trackers.py
 	$(BIN)/python -m tests.trainers
 	$(BIN)/saelect bench finetune --quick --json
 	$(BIN)/python -m benchmarks.picking

@@ -15,6 +15,7 @@ from flows.index_pool import index_task
 from flows.orchestration.artifacts import reported
 from flows.orchestration.run_page import explain_run
 from flows.orchestration.stage_task import stage_task
+from flows.orchestration.trackers import track
 from flows.prepare_pool import prepare_task, render_task
 from flows.stages.publish import export_and_report
 from flows.stages.record.material import RunFacts
@@ -85,6 +86,8 @@ def run_selection(
         main = [str(row["name"]) for row in results if row["role"] == "main"]
         reports = publish_task(config, workspace, main)
         explain_run(root, facts.name, results, progress.stages, reports)
+        if config.track is not None:
+            track(config.track, root, facts.name)
     return results
 
 

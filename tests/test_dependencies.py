@@ -16,6 +16,7 @@ DEVELOPMENT = ("tests", "benchmarks")
 IMPORTED_AS = {
     "faiss-cpu": "faiss", "faiss-gpu": "faiss", "huggingface-hub": "huggingface_hub",
     "pyyaml": "yaml", "eai-sparsify": "sparsify", "sae-lens": "sae_lens",
+    "mlflow-skinny": "mlflow",
 }  # fmt: skip
 COMES_WITH = {
     "httpx": "prefect", "httpx2": "prefect", "starlette": "fastapi", "uvicorn": "prefect",
@@ -53,8 +54,8 @@ ALL = RUNTIME | declared([each for extra in EXTRAS.values() for each in extra])
 
 
 def test_the_product_imports_what_is_declared_for_it() -> None:
-    optional = declared(EXTRAS["ray"] + EXTRAS["finetune"] + EXTRAS["plots"])
-    others = imports(PRODUCT) - RUNTIME - optional
+    extras = ("ray", "finetune", "plots", "mlflow", "wandb", "trackio")
+    others = imports(PRODUCT) - RUNTIME - declared([n for name in extras for n in EXTRAS[name]])
     assert {COMES_WITH.get(name) for name in others} <= RUNTIME
 
 

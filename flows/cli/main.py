@@ -17,7 +17,7 @@ from flows.cli.options import (
     WorkspaceOption,
     parse_overrides,
 )
-from flows.cli.reading import catalog
+from flows.cli.reading import catalog, exports
 from flows.cli.reading.report import report
 from flows.orchestration.signals import EX_TEMPFAIL, Terminated, ending_on_sigterm
 from selection.core.errors import InputError
@@ -409,7 +409,8 @@ for _command in (
     catalog.diff,
     catalog.where_used,
     catalog.sql,
-    catalog.export,
+    exports.export,
+    exports.push,
     report,
     catalog.outcome,
     audit.verify,

@@ -138,6 +138,11 @@ class SelectConfig(VectorJob):
     )
     index: bool = Field(True, description="Build the FAISS index that `saelect neighbors` uses.")
     export: Annotated[ExportConfig, BeforeValidator(_formats)] = ExportConfig()
+    track: Literal["mlflow", "wandb", "trackio"] | None = Field(
+        None,
+        description="Tracker that is given config, counts, check and file paths of the run; its own"
+        " environment variables say where.",
+    )
     explain_top: int = Field(12, ge=1, description="Latents recorded per pick and exemplar.")
     explain_exemplars: int = Field(
         5, ge=1, description="Nearest exemplars recorded per pick and near miss."

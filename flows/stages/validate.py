@@ -2,6 +2,7 @@
 
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
+from flows.orchestration.trackers import check_tracker
 from flows.stages.prepare.inputs import ineligible_lines, refuse_without_response, source_of
 from flows.stages.prepare.rules import included_rows, quota_columns
 from flows.stages.session import session_of
@@ -17,6 +18,8 @@ FREE_BYTES = 200_000_000  # Catalog, snapshot, scores and reports of a run; vect
 def check_config(config: SelectConfig, workspace: Workspace) -> None:
     """Exemplars, the first rows of every pool, `where`, model, hookpoint, SAE and disk."""
     with stage("check", unit="inputs") as handle:
+        if config.track is not None:
+            check_tracker(config.track)
         published_head(workspace)  # a catalog that cannot be written to is refused before the work
         session = session_of(config, workspace)
         targets = session.targets

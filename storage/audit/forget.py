@@ -177,7 +177,11 @@ def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
         exports = _exports_with(workspace, wanted)
         _forget_in_catalog(workspace, journal, [path for path, *_ in exports])
         root = workspace.root.resolve()
-        inside = [row for row in exports if (root / row[0]).resolve().is_relative_to(root)]
+        inside = [
+            row
+            for row in exports
+            if "://" not in row[0] and (root / row[0]).resolve().is_relative_to(root)
+        ]
         _write_exports(workspace, inside)
         outside += _write_pages(workspace, journal)
         for database in databases(workspace):

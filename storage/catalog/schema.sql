@@ -312,7 +312,7 @@ CREATE TABLE export (
     export_id VARCHAR PRIMARY KEY,  -- Hash of the row and its time.
     selection_id VARCHAR NOT NULL,  -- The selection that was written.
     format VARCHAR NOT NULL,  -- messages, original, ids, hf, llama_factory or axolotl.
-    path VARCHAR NOT NULL,  -- Relative to the workspace, or absolute outside of it.
+    path VARCHAR NOT NULL,  -- Relative to the workspace, absolute outside of it, or an address.
     sha256 VARCHAR,  -- Hash of the file, or of the hashes of a folder.
     "rows" BIGINT,  -- Rows in the file, where it has rows.
     layout JSON,  -- Columns and order of its rows; null for the default.
@@ -358,7 +358,7 @@ CREATE TABLE event (
     "at" TIMESTAMP NOT NULL,  -- Write event.at or "at": a bare at is reserved in DuckDB.
     run_id VARCHAR,  -- The run it is about, if one.
     selection_id VARCHAR,  -- The selection it is about, if one.
-    action VARCHAR NOT NULL,  -- selected, exported, reported, bundled or forgot.
+    action VARCHAR NOT NULL,  -- selected, exported, push_began, pushed, push_failed, reported, bundled or forgot.
     detail JSON  -- What else is known, as JSON.
 );
 

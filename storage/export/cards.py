@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from selection.core.hashing import content_id
 from selection.core.numbers import plural
 from selection.core.printable import printable
 from selection.data.training_rows import RowLayout
-from storage.export.facts import SelectionFacts
+from storage.export.facts import SelectionFacts, json_object
+from storage.export.licences import NOT_NAMED, hub_name
 
 FORMAT = 1
+CARD = "README.md"
 
 
 def manifest(
@@ -48,9 +51,16 @@ def manifest(
         **{key: selection[key] for key in from_selection.split()},
         "exemplars": dict(facts.targets),
         "licences": dict(facts.licences),
+        "check": list(facts.check),
         "sources": [{"source": s.source, "licence": s.licence, "n": s.n} for s in facts.sources],
+        "config_sha256": config_sha256(facts),
         **{key: run[key] for key in from_run.split()},
     }
+
+
+def config_sha256(facts: SelectionFacts) -> str:
+    """Hash of the canonical JSON of the run's resolved config."""
+    return content_id(facts.run["config"], 64)
 
 
 def oldest_datasets(paths: Sequence[str], *, is_uniform: bool) -> dict[str, str]:
@@ -84,7 +94,7 @@ _CARD = """{front_matter}
 ```python
 from datasets import load_dataset
 
-rows = load_dataset("{name}", split="train")  # the path of this folder
+rows = {load}
 ```
 
 Rows are in {order}; `datasets` {datasets} or later reads them. TRL's
@@ -105,15 +115,32 @@ of each sample; in the catalog:
 {sql}
 ```
 
+## Held-out check
+
+{check}
+
+## Provenance
+
+| what | name | id or SHA-256 |
+|---|---|---|
+{provenance}
+
 ## Files
 
 | file | rows | SHA-256 |
 |---|---:|---|
 {files}
 
-Model, SAE, versions and the whole config are in `manifest.json`. A folder's SHA-256 is that of the
-sorted JSON of its files' hashes.
+Versions and the whole config are in `manifest.json`. A folder's SHA-256 is that of the sorted JSON
+of its files' hashes.
 """
+
+LOAD = 'load_dataset("{}", split="train")'
+"""The call that loads the export from an address."""
+
+HERE = "  # the path of this folder"
+
+_UNCHECKED = "None was made: the selection is a control, or its run turned the check off."
 
 _ORDER = {
     "score": "order of rank, best first",
@@ -152,6 +179,10 @@ def dataset_card(
         order=_ORDER[layout.order].format(seed=layout.seed),
         columns=_COLUMNS if layout.columns else "",
         name=facts.name,
+        load=LOAD.format(facts.name) + HERE,
+        check="\n".join(f"- {_cell(line.removeprefix('! '))}" for line in facts.check)
+        or _UNCHECKED,
+        provenance=_table(_provenance(facts)),
         n_selected=f"{facts.n_selected:,}",
         n_eligible=f"{facts.selection['n_eligible']:,}",
         targets=_targets(facts),
@@ -159,8 +190,8 @@ def dataset_card(
         replay=_replay(facts),
         datasets="3.6" if is_plain and not has_tools else "4.7",
         warning=_DEMO_WARNING if facts.run["is_demo"] else "",
-        sources=_table([(s.source, s.licence or "not named", f"{s.n:,}") for s in facts.sources]),
-        licences=", ".join(f"{_cell(k or 'not named')} {n:,}" for k, n in facts.licences.items()),
+        sources=_table([(s.source, s.licence or NOT_NAMED, f"{s.n:,}") for s in facts.sources]),
+        licences=", ".join(f"{_cell(k or NOT_NAMED)} {n:,}" for k, n in facts.licences.items()),
         sql=picks_sql(facts),
         files=_table(listed),
     )
@@ -190,6 +221,8 @@ def _front_matter(
     row of another shape.
     """
     lines = ["---", f"pretty_name: {_quoted(facts.name)}", "tags:", "- saelect"]
+    licences = sorted({hub_name(licence) for licence in facts.licences})
+    lines += ["license:", *(f"- {name}" for name in licences)] if licences else []
     if "train.jsonl" in paths:
         lines += ["configs:", "- config_name: default", "  data_files:"]
         lines += ["  - split: train", "    path: train.jsonl", "dataset_info:", "  features:"]
@@ -205,6 +238,24 @@ def _front_matter(
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _provenance(facts: SelectionFacts) -> list[tuple[str, object, object]]:
+    """What the selection was made of and with: (what, name, id or hash)."""
+    run, versions = facts.run, json_object(facts.run["versions"])
+    made_with = [
+        (what, f"{run[key]} (licence {run[f'{key}_licence'] or NOT_NAMED})", run[f"{key}_sha256"])
+        for what, key in (("model", "model"), ("SAE", "sae"))
+    ]
+    return [
+        ("selection", facts.name, facts.selection_id),
+        ("run", run["name"], facts.run_id),
+        ("config", "", config_sha256(facts)),
+        ("pool", "", run["pool_id"]),
+        ("representation", "", run["representation_id"]),
+        *made_with,
+        ("saelect", versions.get("saelect", ""), run["git_sha"] or ""),
+    ]
 
 
 def _targets(facts: SelectionFacts) -> str:

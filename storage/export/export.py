@@ -161,7 +161,7 @@ def _begin(
     """Write the files of one export. held: removes what is left of their temporary folder."""
     row = selection_in(connection, workspace, selection)
     facts = selection_facts(connection, row, layout.budget)
-    folder = _folder(workspace, facts, out, layout.budget)
+    folder = export_folder(workspace, facts, out, layout.budget)
     ensure_free(folder, 4 * facts.n_content_bytes, "the export")
     remove_stale_temps(folder, _HOUR_S)
     rows = export_files.SelectedRows(connection, row.selection_id, layout)
@@ -283,10 +283,10 @@ def _chosen_formats(formats: Sequence[str]) -> list[str]:
     return [name for name in FORMATS if name in wanted]
 
 
-def _folder(
+def export_folder(
     workspace: Workspace, facts: SelectionFacts, out: Path | None, budget: float | None
 ) -> Path:
-    """Where the files go; another selection's export is never overwritten.
+    """Folder of an export; another selection's export is never overwritten.
 
     budget: of a sweep, whose rows have a folder of their own.
     """
@@ -385,4 +385,4 @@ def _descriptions(each: _Begun, created_at: datetime, head: Head) -> dict[Path, 
     card = cards.dataset_card(facts, listed, layout, is_plain=is_plain, has_tools=has_tools)
     is_uniform = is_plain and not has_tools
     manifest = cards.manifest(facts, listed, created_at, head, is_uniform=is_uniform)
-    return {folder / "README.md": card.encode(), folder / MANIFEST: json_bytes(manifest)}
+    return {folder / cards.CARD: card.encode(), folder / MANIFEST: json_bytes(manifest)}

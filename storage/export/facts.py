@@ -8,6 +8,7 @@ from typing import Any
 from selection.core.errors import InputError
 from storage.catalog.connection import Connection
 from storage.queries.lookup import SelectionRow
+from storage.wording.checks import check_sentences, in_lines
 
 JsonRow = dict[str, object]
 _SELECTION = "SELECT * FROM selection WHERE selection_id = ?"
@@ -34,6 +35,7 @@ class SelectionFacts:
     targets:          exemplars per target task.
     sources:          picks by source and licence of the first row that holds them, most first.
     licences:         picks by licence of any row that holds them, most first.
+    check:            what the held-out check found, in sentences that quote no exemplar.
     n_content_bytes:  length of all messages, to guess the size of the files.
     budget:           of a sweep, where only its picks count; `selection` is about them too.
     """
@@ -43,6 +45,7 @@ class SelectionFacts:
     targets: Mapping[str, int]
     sources: Sequence[SourceShare]
     licences: Mapping[str, int]
+    check: Sequence[str]
     n_content_bytes: int
     budget: float | None = None
 
@@ -112,6 +115,7 @@ def selection_facts(
         targets=dict(targets),
         sources=[SourceShare(*row) for row in sources],
         licences=dict(licences),
+        check=in_lines([s for s in check_sentences(connection, *key) if s.topic != "exemplar"]),
         n_content_bytes=int(size[0][0]),
         budget=budget,
     )

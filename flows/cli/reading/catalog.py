@@ -19,7 +19,7 @@ from flows.cli.options import (
 from flows.orchestration.terminal import one_line, print_table, say, table_text
 from selection.core.errors import InputError
 from selection.core.printable import printable
-from storage.files.workspace import find_workspace, open_workspace
+from storage.files.workspace import find_workspace
 from storage.wording.drops import PICKED
 
 if TYPE_CHECKING:
@@ -187,65 +187,6 @@ def _memory_limited(megabytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def export(
-    selection: SelectionArgument = "latest",
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help="messages, preference, original, ids, hf, llama_factory or axolotl.",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option(help="Folder or URL; default exports/<selection>.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column", help="Further column: score, rank, weight or reason (repeatable)."
-        ),
-    ] = None,
-    order: Annotated[
-        str, typer.Option(help="Order of the rows: score, random or length.")
-    ] = "score",
-    seed: Annotated[int, typer.Option(help="Of `--order random`.", min=0)] = 0,
-    temperature: Annotated[
-        float, typer.Option(help="Of `--column weight`, in standard deviations of the scores.")
-    ] = 1.0,
-    budget: Annotated[
-        float | None, typer.Option(help="Only the rows of this budget of a sweep.")
-    ] = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-) -> None:
-    """Write training files of a selection, with a manifest of hashes beside them."""
-    from selection.data.training_rows import RowLayout
-    from storage.export.export import export_selection
-    from storage.export.upload import copy_to_url
-    from storage.queries.lookup import find_selections
-
-    root = open_workspace(workspace)
-    layout = RowLayout(tuple(columns or ()), order, seed, temperature, budget)
-    rows = find_selections(root, selection)
-    if out is not None and len(rows) > 1:
-        raise InputError(
-            f"one folder for {len(rows)} selections",
-            field="--out",
-            value=out,
-            remedy=f"Name one of them: {', '.join(row.name for row in rows)}.",
-        )
-    url = out if out is not None and "://" in out else None
-    folder = None if out is None or url else Path(out).expanduser()
-    for row in rows:
-        written = export_selection(
-            root, row.selection_id, tuple(formats or ["messages"]), folder, layout
-        )
-        names = [file.path for file in written.files]
-        if url is not None:
-            copy_to_url(written.folder, [*names, "README.md", "manifest.json"], url)
-        say(f"{written.n_selected:,} examples in {url or written.folder}: {', '.join(names)}")
 
 
 def outcome(
