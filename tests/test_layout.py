@@ -98,15 +98,16 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 
 def test_light_commands_import_neither_torch_nor_prefect() -> None:
-    commands = "flows.cli.reading.catalog, storage.queries.sql"
-    statement = f"import {commands}, storage.export.export, storage.report.page"
+    commands = "flows.cli.reading.catalog, flows.cli.reading.exports, storage.queries.sql"
+    statement = f"import {commands}, storage.export.upload.hub, storage.report.page"
+    statement += "; from huggingface_hub import CommitOperationAdd, HfApi"
     assert not imports_of(statement) & HEAVY
 
 
 @pytest.mark.parametrize(
     "command", ["ls", "show", "why latest {example}", "diff calm-otter calm-otter-bm25",
                 "where-used {example}", "sql FROM pick LIMIT 1", "export", "report",
-                "report calm-otter calm-otter-bm25"]
+                "export --to memory://place", "report calm-otter calm-otter-bm25"]
 )  # fmt: skip
 def test_a_light_command_runs_without_heavy_libraries(tmp_path: Path, command: str) -> None:
     """What a command imports while it runs counts, not only what it imports at its start."""
