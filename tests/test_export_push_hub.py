@@ -93,7 +93,7 @@ def test_a_push_is_shown_first_and_then_one_private_commit(hub: Hub, workspace: 
     assert files == {**empty, **{k: v for k, v in local.items() if k != "README.md"}}
     assert f'load_dataset("{NAME}", split="train")' in card
     assert local["README.md"].decode().count("\n") == card.count("\n")
-    assert DatasetCard(card).data.license == ["mit", "unknown"]
+    assert DatasetCard(card).data.to_dict()["license"] == ["mit", "unknown"]
 
     row = find_selection(workspace, "calm-otter")
     run = json.loads(local["manifest.json"])

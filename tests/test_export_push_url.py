@@ -68,9 +68,12 @@ def test_every_file_arrives_and_the_manifest_is_the_last(
     assert files(store) == {}
     order: list[str] = []
     put = type(store).put_file
-    monkeypatch.setattr(
-        type(store), "put_file", lambda self, a, b, **k: (order.append(b), put(self, a, b, **k))
-    )
+
+    def kept(self: Any, path: str, there: str, **options: Any) -> None:
+        order.append(there)
+        put(self, path, there, **options)
+
+    monkeypatch.setattr(type(store), "put_file", kept)
     assert f"uploaded to {SHOWN}" in push(workspace)
     assert files(store) == local(workspace)
     assert [name.rpartition("/")[2] for name in order[-2:]] == ["README.md", "manifest.json"]

@@ -66,7 +66,7 @@ def test_a_tracker_that_fails_warns_and_the_run_stays(
     def fails(_: Any) -> None:
         raise RuntimeError("no route to https://me:hunter2@host")
 
-    monkeypatch.setitem(trackers.TRACKERS, "mlflow", fails)  # type: ignore[arg-type]
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", fails)
     with caplog.at_level(logging.WARNING):
         track("mlflow", workspace, RUN)
     assert "mlflow did not take the run (RuntimeError: no route" in caplog.text
