@@ -52,11 +52,11 @@ def held_back(licences: Mapping[str, int], allowed: Sequence[str] = ()) -> dict[
 
     allowed: licences that the user may pass on all the same, as the pool spells them.
     """
-    said = {name.strip().lower() for name in allowed}
+    named = {name.strip().lower() for name in allowed}
     return {
         licence or NOT_NAMED: n
         for licence, n in licences.items()
-        if hub_name(licence) not in FREE and (licence.strip().lower() or NOT_NAMED) not in said
+        if hub_name(licence) not in FREE and (licence.strip().lower() or NOT_NAMED) not in named
     }
 
 
