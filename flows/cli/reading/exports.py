@@ -76,8 +76,8 @@ def export(
 
             whole = read_export(root, row.selection_id, budget)
             push(root, whole, look_at_url(url, whole))
-        place = without_secrets(url or str(written.folder))
-        say(f"{written.n_selected:,} examples in {place}: {', '.join(names)}")
+        destination = without_secrets(url or str(written.folder))
+        say(f"{written.n_selected:,} examples in {destination}: {', '.join(names)}")
 
 
 def push(
@@ -120,15 +120,15 @@ def push(
     root, allowed = open_workspace(workspace), allow_licence or []
     export = upload.read_export(root, selection, budget)
     refuse_held_back(export.facts.licences, allowed)
-    place = (
+    destination = (
         look_at_hub(dataset, export, public=public)
         if dataset is not None
         else look_at_url(to or "", export)
     )
-    for line in upload.plan_lines(export, place):
+    for line in upload.plan_lines(export, destination):
         say(line)
     if not yes and not (sys.stdin.isatty() and typer.confirm("Upload this?")):
         say("Nothing was uploaded; add --yes to upload it.")
         return
-    made = upload.push(root, export, place, allowed)
-    say(f"uploaded to {place.address}" + (f", commit {made}" if made else ""))
+    made = upload.push(root, export, destination, allowed)
+    say(f"uploaded to {destination.address}" + (f", commit {made}" if made else ""))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from selection.core.errors import InputError
 from storage.export.cards import CARD, HERE, LOAD
-from storage.export.upload.places import WholeExport, faults_explained
+from storage.export.upload.destination import WholeExport, faults_explained
 from storage.files.atomic import MANIFEST
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from storage.export.cards import CARD
 from storage.export.export import export_folder
 from storage.export.facts import selection_facts
 from storage.export.licences import NOT_NAMED
-from storage.export.upload.places import Place, WholeExport
+from storage.export.upload.destination import Destination, WholeExport
 from storage.files.atomic import MANIFEST, read_json
 from storage.files.in_use import in_use
 from storage.files.workspace import Workspace
@@ -61,7 +61,7 @@ def read_export(workspace: Workspace, selection: str, budget: float | None = Non
     return WholeExport(facts, folder, files, hashes)
 
 
-def plan_lines(export: WholeExport, place: Place) -> list[str]:
+def plan_lines(export: WholeExport, destination: Destination) -> list[str]:
     """What a push would do, in lines for people: the dry run."""
     facts = export.facts
     tokens = facts.selection["n_tokens"]
@@ -70,7 +70,7 @@ def plan_lines(export: WholeExport, place: Place) -> list[str]:
     licences = (f"{licence or NOT_NAMED} {n:,}" for licence, n in facts.licences.items())
     return [
         f"{facts.name}: {plural(facts.n_selected, 'sample')}{counted}",
-        f"  to        {place.words}",
+        f"  to        {destination.words}",
         f"  files     {', '.join([*named, CARD, MANIFEST])}: {size(export.n_bytes)}",
         f"  licences  {', '.join(licences)}",
         *(f"  check     {line}" for line in facts.check),
@@ -78,9 +78,9 @@ def plan_lines(export: WholeExport, place: Place) -> list[str]:
 
 
 def push(
-    workspace: Workspace, export: WholeExport, place: Place, allowed: Sequence[str] = ()
+    workspace: Workspace, export: WholeExport, destination: Destination, allowed: Sequence[str] = ()
 ) -> str | None:
-    """Record an export, put it at the place, and record how that ended; returns a hub's commit.
+    """Record an export, put it there, and record how that ended; returns the commit of a hub.
 
     allowed: licences that the user said may be passed on.
     Raises InputError where the export changed since it was read, or could not be uploaded.
@@ -94,20 +94,20 @@ def push(
                 remedy="Repeat the command.",
             )
         begun = {"allowed_licences": list(allowed)}
-        _record(workspace, export, place, "push_began", begun, _rows(export, place))
+        _record(workspace, export, destination, "push_began", begun, _rows(export, destination))
         try:
-            made = place.upload(export)
+            made = destination.upload(export)
         except BaseException as error:
-            _record(workspace, export, place, "push_failed", {"error": type(error).__name__})
+            _record(workspace, export, destination, "push_failed", {"error": type(error).__name__})
             raise
-        _record(workspace, export, place, "pushed", {"commit": made})
+        _record(workspace, export, destination, "pushed", {"commit": made})
     return made
 
 
 def _record(
     workspace: Workspace,
     export: WholeExport,
-    place: Place,
+    destination: Destination,
     action: str,
     detail: Mapping[str, object],
     rows: NewRows = (),
@@ -118,18 +118,18 @@ def _record(
         "run_id": export.facts.run_id,
         "selection_id": export.facts.selection_id,
         "action": action,
-        "detail": {"to": place.address, **detail},
+        "detail": {"to": destination.address, **detail},
     }
     commit(workspace, {"event": [event], "export": rows})
 
 
-def _rows(export: WholeExport, place: Place) -> list[dict[str, object]]:
+def _rows(export: WholeExport, destination: Destination) -> list[dict[str, object]]:
     """A row of `export` for each file, as exports to folders have them."""
     at = datetime.now(UTC)
     rows = [
         {
             "selection_id": export.facts.selection_id,
-            "path": f"{place.address}/{file['path']}",
+            "path": f"{destination.address}/{file['path']}",
             **{key: file[key] for key in ("format", "sha256", "rows", "layout")},
         }
         for file in export.files

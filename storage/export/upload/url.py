@@ -13,7 +13,7 @@ from typing import Any
 
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
-from storage.export.upload.places import WholeExport, faults_explained
+from storage.export.upload.destination import WholeExport, faults_explained
 from storage.files.atomic import MANIFEST, json_bytes
 
 MARK = "UNFINISHED.json"

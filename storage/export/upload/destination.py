@@ -31,7 +31,7 @@ class WholeExport:
         return sum((self.folder / name).stat().st_size for name in self.sha256)
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """Somewhere that an export can be put; it was looked at, and nothing there is in the way."""
 
     @property
