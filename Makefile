@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test test-fast check cases fix coverage e2e faults fuzz bench nightly lock clean help
+.PHONY: demo test test-fast check cases fix coverage e2e faults fuzz docs bench nightly lock clean help
 
 help:            ## This list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -59,14 +59,17 @@ e2e: $(VENV)/.dev       ## The pages in a real browser (Debian's Chromium): fill
 	  { echo "e2e: chromium is not here and could not be installed"; exit 1; }
 	$(BIN)/python -m tests.browser_e2e
 
+docs: $(VENV)/.dev      ## The pages as a site in .build/site; a broken link is an error
+	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.ranking --quick
 	$(BIN)/python -m benchmarks.embedding --quick
 
-nightly: check test fuzz faults  ## The slow ones: the wheel in an empty environment, full benchmarks
+nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty environment, full benchmarks
 	bash benchmarks/support/wheel.sh
 	$(BIN)/python -m tests.docs_commands
-	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[docs]'
 	$(BIN)/python -m tests.docs_notebook
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.embedding

@@ -209,7 +209,7 @@ def _tables(outcome: Outcome) -> Iterator[str]:
     for setting, summaries in outcome.summaries.items():
         yield f"### Setting {setting}\n\n" + _means(summaries) + "\n"
         yield "\n".join(f"- {line}" for line in comparison_lines(summaries)) + "\n\n"
-        yield f"<details><summary>{setting}: every target</summary>\n\n"
+        yield f'<details markdown="1"><summary>{setting}: every target</summary>\n\n'
         yield _per_target(outcome, summaries) + "\n</details>\n\n"
 
 

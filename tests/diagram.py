@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILE = Path(__file__).parents[1] / "docs/images/how-it-works.svg"
-WIDTH, HEIGHT, GAP = 164, 62, 22
+WIDTH, HEIGHT, GAP, COLUMNS, ROWS = 186, 70, 24, 3, 5
 COLORS = {"data": "#e8f0fe", "step": "#ffffff", "result": "#e6f4ea"}
 
 Place = tuple[float, int]
@@ -27,28 +27,29 @@ BOXES = (
     Box(0, 1, "step", "Tokens", ("the model's template,", "content marked")),
     Box(1, 1, "step", "Model", ("forward pass, up to", "one block, paid once")),
     Box(2, 1, "step", "SAE", ("latents that fire", "on each token")),
-    Box(3, 1, "step", "Vector", ("mean over tokens,", "beside token counts")),
-    Box(3, 2, "step", "Rank", ("exact generalized", "Jaccard to exemplars")),
-    Box(2, 2, "step", "Budget and rules", ("tokens, quotas,", "duplicates, controls")),
-    Box(1, 2, "step", "Check", ("exemplars held out,", "beside BM25 and chance")),
-    Box(0, 2, "step", "Record", ("every decision,", "in one commit")),
-    Box(0, 3, "result", "Training file", ("JSONL and others,", "hashes beside it")),
-    Box(1, 3, "result", "Report", ("one HTML file,", "works offline")),
-    Box(2, 3, "result", "Catalog", ("DuckDB: why, from", "where, which export")),
+    Box(2, 2, "step", "Vector", ("mean over tokens,", "beside token counts")),
+    Box(1, 2, "step", "Rank", ("exact generalized", "Jaccard to exemplars")),
+    Box(0, 2, "step", "Budget and rules", ("tokens, quotas,", "duplicates, controls")),
+    Box(0, 3, "step", "Check", ("exemplars held out,", "BM25 and chance beside")),
+    Box(1, 3, "step", "Record", ("every decision,", "in one commit")),
+    Box(0, 4, "result", "Training file", ("JSONL and others,", "hashes beside it")),
+    Box(1, 4, "result", "Report", ("one HTML file,", "works offline")),
+    Box(2, 4, "result", "Catalog", ("DuckDB: why, from", "where, which export")),
 )
 ARROWS: tuple[tuple[Place, Place], ...] = (
-    ((0, 0), (0, 1)), ((1, 0), (0, 1)), ((0, 1), (1, 1)), ((1, 1), (2, 1)), ((2, 1), (3, 1)),
-    ((3, 1), (3, 2)), ((3, 2), (2, 2)), ((2, 2), (1, 2)), ((1, 2), (0, 2)), ((0, 2), (0, 3)),
-    ((0, 2), (1, 3)), ((0, 2), (2, 3)),
+    ((0, 0), (0, 1)), ((1, 0), (0, 1)), ((0, 1), (1, 1)), ((1, 1), (2, 1)), ((2, 1), (2, 2)),
+    ((2, 2), (1, 2)), ((1, 2), (0, 2)), ((0, 2), (0, 3)), ((0, 3), (1, 3)),
+    ((1, 3), (0, 4)), ((1, 3), (1, 4)), ((1, 3), (2, 4)),
 )  # fmt: skip
 
 
 def svg() -> str:
     """The whole picture."""
-    width, height = (4 * (WIDTH + GAP) + GAP, 4 * (HEIGHT + 2 * GAP))
+    width, height = COLUMNS * (WIDTH + GAP) + GAP, ROWS * (HEIGHT + 2 * GAP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="13" text-anchor="middle">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        f' viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="15.5"'
+        ' text-anchor="middle">',
         "<title>From a pool and exemplars to a training file, a report and a catalog</title>",
         '<rect width="100%" height="100%" rx="8" fill="#f8f9fa"/>',
         '<marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7"'
@@ -68,8 +69,8 @@ def _corner(place: Place) -> tuple[float, float]:
 def _box(box: Box) -> str:
     x, y = _corner((box.column, box.row))
     middle = x + WIDTH / 2
-    texts = [f'<text x="{middle:g}" y="{y + 20:g}" font-weight="bold">{box.title}</text>'] + [
-        f'<text x="{middle:g}" y="{y + 37 + 16 * i:g}" fill="#444">{html.escape(line)}</text>'
+    texts = [f'<text x="{middle:g}" y="{y + 22:g}" font-weight="bold">{box.title}</text>'] + [
+        f'<text x="{middle:g}" y="{y + 41 + 18 * i:g}" fill="#444">{html.escape(line)}</text>'
         for i, line in enumerate(box.lines)
     ]
     return (

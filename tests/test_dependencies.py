@@ -26,7 +26,7 @@ COMES_WITH = {
 
 NOT_IMPORTED = {
     "fastapi": "pinned for Prefect", "sqlalchemy": "pinned for Prefect",
-    "ipykernel": "runs notebooks", "ipywidgets": "bars in notebooks",
+    "ipykernel": "runs notebooks", "ipywidgets": "bars in notebooks", "mkdocs-material": "a site",
     "import-linter": "a command", "mypy": "a command", "ruff": "a command",
     "pytest-xdist": "a plugin", "types-PyYAML": "stubs",
 }  # fmt: skip

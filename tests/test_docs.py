@@ -1,18 +1,22 @@
 """The guides say what the program says: messages, links and commands are real."""
 
+import ast
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from typer.testing import CliRunner
 
 from flows.cli import reference
 from flows.cli.main import app
+from flows.config.reference import config_keys
 from tests import diagram
-from tests.docs_commands import commands_of
+from tests.docs_commands import blocks, commands_of, programs_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def source_text() -> str:
@@ -48,7 +52,7 @@ def test_the_guide_to_the_report_follows_its_headings() -> None:
 
 def test_commands_of_the_guides_are_known_to_the_command_line() -> None:
     found = [command for page in PAGES for command in commands_of(page)]
-    assert len(found) >= 5
+    assert len(found) >= 20
     for command in found:
         words = shlex.split(command, comments=True)
         assert words[0] == "saelect"
@@ -65,3 +69,25 @@ def test_written_pages_are_current() -> None:
         "run: python -m flows.cli.reference docs/reference/command-line.md"
     )
     assert diagram.FILE.read_text() == diagram.svg(), "run: python -m tests.diagram"
+
+
+def test_python_of_the_pages_is_a_program() -> None:
+    programs = [program for page in PAGES for program in programs_of(page)]
+    assert len(programs) >= 3
+    assert [ast.parse(program) for program in programs]
+
+
+def dotted(config: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_yaml_of_the_pages_has_keys_of_the_config() -> None:
+    configs = [yaml.safe_load(block) for page in PAGES for block in blocks(page, "yaml")]
+    assert len(configs) >= 2
+    names = {key.name.replace("[]", "") for key in config_keys()}
+    names |= {name.rpartition(".")[0] for name in names}  # A section may be one bare value.
+    assert [key for config in configs for key in dotted(config) if key not in names] == []

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,6 +62,17 @@ def test_every_page_can_be_reached_from_the_index() -> None:
                 reached.add(file)
                 ahead.append(file)
     assert [page for page in SITE if page not in reached] == []
+
+
+def test_the_site_has_every_page_once() -> None:
+    sections = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed: list[str] = []
+    for section in sections:
+        (pages,) = section.values()
+        listed += [pages] if isinstance(pages, str) else pages
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in SITE]
+    records = [page for page in pages if re.match(r"developing/decisions/\d", page)]
+    assert sorted(listed) == sorted(set(pages) - set(records))
 
 
 def test_paths_of_pages_in_the_sources_exist() -> None:

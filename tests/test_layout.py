@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "prefect", "transformers", "faiss"}
 TOP = {
     "pyproject.toml", "README.md", "flows", "selection", "storage", "tests", "configs", "LICENSE",
-    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "prefect.yaml", "constraints.lock",
+    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "mkdocs.yml", "prefect.yaml", "constraints.lock",
     "benchmarks", "docs", ".ci", ".gitignore", ".github", ".pre-commit-config.yaml",
 }  # fmt: skip
 

@@ -64,7 +64,7 @@ def _name(parameter: Any) -> str:
 
 
 def _in_one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return " ".join((text or "").split()).replace("<", "&lt;")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ CREATE TABLE sample (
     tools JSON  -- Tools as canonical JSON, if any.
 );
 
--- Every row of the pool that holds a pick or near miss; all are in pools/<pool id>.
+-- Every row of the pool that holds a pick or near miss; all are in `pools/` of the workspace.
 CREATE TABLE occurrence (
     run_id VARCHAR NOT NULL,  -- The run that read the row.
     example_id VARCHAR NOT NULL,  -- Hash of the content; rows of one content share it.
