@@ -41,6 +41,26 @@ def test_the_picture_of_gains_is_that_of_the_results() -> None:
     assert FILE.read_text() == gains(RESULTS["finetune"]["figures"]["main"]), RENEW
 
 
+def test_the_output_of_the_demonstration_is_that_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    share = RESULTS["demonstration"]["figures"]["share"]
+    for number, target in enumerate(RESULTS["demonstration"]["figures"]["targets"]):
+        row = re.search(rf"^ +{target} +(\S+) +(\S+) +(\S+) ", readme, re.M)
+        assert row is not None
+        assert [float(value) for value in row.groups()] == [
+            share[method][number] for method in ("saelect", "bm25", "random")
+        ]
+
+
+def test_figures_in_prose_stand_on_a_page_of_benchmarks() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    prose = re.sub(r"(?m)^(?:    |\|).*$", "", readme)
+    pages = "".join(page.read_text() for page in (ROOT / "docs/benchmarks").glob("*.md"))
+    figures = re.findall(r"\b0\.\d{3}\b", prose)
+    assert len(figures) >= 3
+    assert [figure for figure in figures if figure not in pages] == []
+
+
 def test_a_changed_figure_is_seen() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

@@ -60,6 +60,7 @@ def keep(name: str, command: Sequence[str]) -> None:
     if process.returncode:
         sys.exit(process.returncode)
     _write(name, {
+        "what": load_results().get(name, {}).get("what", name),
         "command": shlex.join(command),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),

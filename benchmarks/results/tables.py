@@ -52,6 +52,7 @@ def tables(results: Mapping[str, Figures]) -> dict[str, str]:
         "retrieval": _retrieval(figures["retrieval"]),
         "finetune": _finetune(figures["finetune"]["main"]),
         "demonstration": _demonstration(figures["demonstration"]),
+        "sources": _sources(results),
     }
 
 
@@ -103,6 +104,15 @@ def _demonstration(figures: Figures) -> str:
     lines = [_row(["", *targets]), "|---" * (len(targets) + 1) + "|"]
     for name, label in labels.items():
         lines.append(_row([label, *(f"{share:.3f}" for share in figures["share"][name])]))
+    return "\n".join(lines)
+
+
+def _sources(results: Mapping[str, Figures]) -> str:
+    lines = ["| result | command | date | commit | taken from |", "|---|---|---|---|---|"]
+    for name, result in results.items():
+        taken = result.get("taken_from", "").split(";")[0]
+        command = f"`{result['command']}`"
+        lines.append(_row([f"`{name}`", command, result["date"], result["commit"][:7], taken]))
     return "\n".join(lines)
 
 
