@@ -45,6 +45,7 @@ SLOW_MODULES = {
     "test_cli", "test_cli_bad_input", "test_cli_train_sae", "test_core_redaction",
     "test_data_memory", "test_decide_held_out_job", "test_docs_questions",
     "test_evaluation_held_out", "test_evaluation_label_free", "test_export", "test_export_files",
+    "test_export_push_hub", "test_export_push_url", "test_orchestration_trackers",
     "test_finetune_flow", "test_finetuning_training", "test_flows", "test_fuzz_configs",
     "test_layout", "test_activations_model", "test_activations_shared_prefixes",
     "test_pools_bad_vectors", "test_prepare_rules", "test_rank_candidates",

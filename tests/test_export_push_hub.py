@@ -46,7 +46,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         yield server
 
 
@@ -149,10 +149,12 @@ def test_what_nobody_may_pass_on_public_data_and_foreign_files_are_refused(
     assert "did not put there" in push(workspace, NAME, *ALLOWED, "--public", "--yes")
     hub.datasets[NAME].add({"manifest.json": b"[]", "theirs.jsonl": b"{}"})
     assert "did not put there" in push(workspace, NAME, *ALLOWED, "--public", "--yes")
+    assert events(workspace) == []
+    push(workspace, "org/open", *ALLOWED, "--public", "--yes")
+    assert not hub.datasets["org/open"].private
     assert "organisation/name" in push(workspace, "picks", *ALLOWED)
     assert "one place is needed" in push(workspace, *ALLOWED)
     assert "one place is needed" in push(workspace, NAME, "--to", "memory://x", *ALLOWED)
-    assert events(workspace) == []
 
 
 def test_an_export_that_is_missing_altered_or_holds_a_forgotten_sample_stays_here(
