@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.finetuning import _by_target, gains_of, plotted, replaced, svg
-from storage.report.finetune import plot_of
+from storage.report.finetune import groups_of, means_of, placed, plot_of
 
 
 def run(target: str, arm: str, budget: int, seed: int, bits: list[float]) -> dict[str, Any]:
@@ -66,3 +66,36 @@ def test_a_block_is_replaced_whole_and_the_rest_stays() -> None:
     assert replaced(once, "a", "new") == once
     with pytest.raises(ValueError, match="no block b"):
         replaced(page, "b", "new")
+
+
+def test_means_are_over_targets_that_every_arm_has_with_the_lead_of_best() -> None:
+    def row(target: str, arm: str, gain: float, seed: int = 0, budget: int = 100) -> dict[str, Any]:
+        return {
+            "target": target, "arm": arm, "budget": budget, "seed": seed, "gain": gain,
+            "exact": gain if target == "a" else None, "label_accuracy": None,
+            "general_bits_per_byte": 1.5, "response_tokens": 10,
+        }  # fmt: skip
+
+    runs = [row("a", "zero", 0.0, budget=0), row("a", "best", 0.2), row("a", "best", 0.4, seed=1),
+            row("b", "best", 0.1), row("a", "bm25", -0.1), row("b", "bm25", 0.1),
+            row("only best", "best", 0.9)]  # fmt: skip
+    best, bm25 = means_of(runs)
+    assert (best.arm, best.n_targets, best.ahead) == ("best", 2, None)
+    assert best.gain.mean == pytest.approx((0.3 + 0.1) / 2)
+    # Of two targets a resample holds one twice in half of the draws: both ends are single targets.
+    assert [best.gain.lo, best.gain.hi] == pytest.approx([0.1, 0.3])
+    assert bm25.gain.mean == pytest.approx(0)
+    assert bm25.ahead is not None
+    assert [bm25.ahead.mean, bm25.ahead.lo] == pytest.approx([0.2, 0.0])
+    assert bm25.others == {
+        "exact": -0.1, "label_accuracy": None, "general_bits_per_byte": 1.5, "response_tokens": 10
+    }  # fmt: skip
+    halves = [run | {"is_seen": run["target"] == "b"} for run in runs]
+    new, seen = groups_of(halves).values()
+    assert [row.n_targets for row in (*new, *seen)] == [1, 1, 1, 1]
+    assert new[0].gain.mean == pytest.approx(0.3)
+    assert list(groups_of([run | {"is_seen": None} for run in runs])) == ["all tasks"]
+    rows, zero = placed([best, bm25])
+    assert zero == pytest.approx(25)  # from -0.1 to 0.3
+    assert [rows[0].gain.left, rows[0].gain.width] == pytest.approx([50, 50])
+    assert rows[1].gain.at == pytest.approx(25)

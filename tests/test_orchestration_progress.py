@@ -72,7 +72,7 @@ def test_what_is_done_twice_with_the_same_result_is_said_once() -> None:
 def test_in_brief_a_stage_is_one_line_of_a_terminal_and_leaves_no_notes() -> None:
     lines: list[str] = []
     with listening(Lines(write=lines.append, is_brief=True)):
-        for detail in ("3 targets", "a long result, " * 9):
+        for detail in ("3 targets", "a long result, " * 9, "a long result, " * 9):
             with stage("rank", 2, "rows") as handle:
                 handle.detail = detail
                 handle.notes.append("one column is not read")

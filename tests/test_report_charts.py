@@ -25,7 +25,7 @@ def test_depth_and_overlap_with_bm25_stand_at_their_ranks() -> None:
     assert curve is not None
     assert curve.depth is not None
     assert curve.depth.at == pytest.approx(75)
-    assert curve.depth.label == "ranking depth 1,000 or more"
+    assert curve.depth.label == "depth 1,000 or more"
     assert curve.depth_band is not None
     assert list(curve.depth_band) == pytest.approx([50, 100])  # never beyond the axis
     # of the first 1, 2, 3, 4 picks: 0, 1/2, 2/3, 3/4

@@ -205,7 +205,7 @@ def test_two_reports_of_a_selection_differ_in_the_time_only(workspace: Workspace
         with open_snapshot(workspace) as connection:
             facts = report_facts(connection, find_selection(workspace, "calm-otter"))
         data = pick_data(facts.picks, facts.exemplars, {})
-        pages.append(render(facts, data, at, command_in(workspace)))
+        pages.append(render(facts, data, at, command_in(workspace), {}))
     assert pages[0] == pages[1]
 
 

@@ -1,5 +1,7 @@
 """How much of a target k latents carry: planted latents, a slow definition, one pass of a model."""
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ from selection.rendering.renderer import load_renderer
 from selection.sae.encode import encode, reconstruct
 from selection.sae.formats.load import load_sae
 from selection.sae.interpret.target_quality import (
+    TargetQuality,
     best_latents,
     discriminant,
     pool_samples,
     target_quality,
 )
-from tests.run_stages import tiny_config
+from storage.files.workspace import TARGET_QUALITY
+from storage.report.page import write_report
+from tests.run_stages import run_job, tiny_config
 
 Planted = tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.bool_]]
 
@@ -169,11 +174,9 @@ def test_the_command_says_it_of_each_target(
     path.write_text(yaml.safe_dump(tiny_config(*paths).model_dump(mode="json")))
     measure_from_config(str(path), tmp_path / "w")
     shown = capsys.readouterr().out
-    assert "6 exemplars against" in shown
-    for words in ("activations   AUC ", "1 latent      AUC ", "16 latents    AUC "):
+    assert "reports show" not in shown
+    for words in ("activations", "1 latent", "16 latents", "kept", "not described"):
         assert words in shown
-    assert "reconstructions keep " in shown
-    assert "not described" in shown
     one = {**tiny_config(*paths).model_dump(mode="json")}
     file = tmp_path / "one.jsonl"
     file.write_text(Path(paths[1]).read_text().splitlines()[0])
@@ -181,3 +184,41 @@ def test_the_command_says_it_of_each_target(
     path.write_text(yaml.safe_dump(one))
     with pytest.raises(InputError, match="too few to hold one out"):
         measure_from_config(str(path), tmp_path / "w")
+
+
+def test_intervals_of_few_exemplars_hold_the_auc_of_the_population() -> None:
+    """Normal scores, so that the AUC is known; the intervals may be too wide, not too narrow."""
+    rng = np.random.default_rng(0)
+    for gap in (0.0, 1.0, 2.0):
+        truth = 0.5 * (1 + math.erf(gap / 2))
+        held = []
+        for _ in range(300):
+            wins = rng.normal(gap, 1, 8)[:, None] > rng.normal(0, 1, 256)[None, :]
+            auc = float(wins.mean())
+            low, high = TargetQuality(8, 256, auc, {}, None, []).interval(auc)
+            assert 0 <= low <= auc <= high <= 1
+            held.append(low <= truth <= high)
+        assert np.mean(held) >= 0.95
+
+
+def test_the_report_shows_it_for_the_same_exemplars_only(paths: Any, tmp_path: Path) -> None:
+    config = tiny_config(*paths, controls=[])
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    measure_from_config(str(path), tmp_path / "w")
+    workspace, (row,) = run_job(config, tmp_path / "w")
+    page = (workspace.reports / f"{row['name']}.html").read_text()
+    (file,) = workspace.saes.glob(f"described/*/{TARGET_QUALITY}")
+    kept = json.loads(file.read_text())
+    (measured,) = kept["targets"].values()
+    section = page.partition('<section id="quality">')[2].partition("</section>")[0]
+    for each in measured["rows"]:
+        low, high = each["interval"]
+        assert f'<td class="n">{each["auc"]:.3f}</td>' in section
+        assert f'<td class="n">{low:.2f} to {high:.2f}</td>' in section
+    measured["exemplars"] = "others"
+    file.write_text(json.dumps(kept))
+    again = write_report(workspace, str(row["name"])).read_text()
+    assert '<section id="quality">' not in again
+    file.write_text("{")
+    assert write_report(workspace, str(row["name"])).exists()

@@ -10,14 +10,16 @@ import pyarrow.parquet as pq
 from flows.config.load import load_config, load_vector_job
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening
-from flows.orchestration.terminal import one_line, say
+from flows.orchestration.terminal import one_line, print_table, say
 from selection.core.errors import InputError
+from selection.core.numbers import plural
 from selection.sae.formats.load import read_sae_info
 from selection.sae.interpret.latents_file import explanation_words
 from storage.export.delphi import WINDOW
 from storage.files.workspace import EXPLANATIONS, open_workspace
 
 _SHOWN = 10
+_BEST = 4  # latents of a target
 
 
 def describe_from_config(
@@ -98,24 +100,29 @@ def import_from_config(
 def measure_from_config(config_name: str, workspace: Path) -> None:
     """Say how much of what tells each target from the pool the SAE's latents carry."""
     config, home = load_config(config_name), open_workspace(workspace)
-    from flows.stages.describe import measure_targets
+    from flows.stages.describe import auc_rows, measure_targets
 
     with listening(for_terminal()):
         measured = measure_targets(config, home)
-    for name, (quality, words) in measured.items():
-        say(
-            f"\n{name}: {quality.n_exemplars} exemplars against {quality.n_drawn} random samples of"
-            " the pool, held out"
-        )
-        say(f"  activations   AUC {quality.probe_auc:.3f}")
-        for n, auc in quality.latents_auc.items():
-            share = quality.share(n)
-            of_it = "" if share is None else f"  {share:.0%} of the way from chance to that"
-            say(f"  {f'{n} latent' + 's' * (n > 1):<13} AUC {auc:.3f}{of_it}")
-        if quality.kept is not None:
-            say(f"  reconstructions keep {quality.kept:.0%} of the separation of the activations")
-        for each in words:
+    counts = next(iter(measured.values()))[0].latents_auc
+    say("\nAUC: the chance to tell a held-out exemplar from a random sample of the pool.")
+    rows = []
+    for name, (quality, _) in measured.items():
+        cells = []
+        for _, auc, _ in auc_rows(quality):
+            low, high = quality.interval(auc)
+            cells.append(f"{auc:.3f} [{low:.2f}, {high:.2f}]")
+        kept = "" if quality.kept is None else f"{quality.kept:.0%}"
+        rows.append((name, f"{quality.n_exemplars}", *cells, kept))
+    latents = (plural(n, "latent") for n in counts)
+    print_table(("target", "exemplars", "activations", *latents, "kept"), rows)
+    say("The activations bound what latents can give. In brackets: 95 % intervals. kept: share of")
+    say("the separation of the activations that is left in the reconstructions. The best latents:")
+    for name, (_, words) in measured.items():
+        say(f"{name}")
+        for each in words[:_BEST]:
             say(f"    {one_line(each)}")
+    say("`saelect report SELECTION` shows the figures, for selections with these exemplars.")
 
 
 def lines_of(row: Mapping[str, Any]) -> list[str]:

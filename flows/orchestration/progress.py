@@ -108,9 +108,11 @@ class Lines(Listener):
         result = f"{self.name}: {detail or f'{self.done:,} {self.unit}'}"
         time_taken = f" in {self.seconds:.1f} s"
         if self.is_brief:
-            room, speed = BRIEF_WIDTH - len(time_taken), ""
-            result = result if len(result) <= room else result[: room - 1].rstrip(" ,") + "…"
-        self._show(result, f"{result}{time_taken}{speed}")
+            room = BRIEF_WIDTH - len(time_taken)
+            short = result if len(result) <= room else result[: room - 1].rstrip(" ,") + "…"
+            self._show(result, f"{short}{time_taken}")
+        else:
+            self._show(result, f"{result}{time_taken}{speed}")
 
     def note(self, line: str) -> None:
         """Write the sentence."""

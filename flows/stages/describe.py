@@ -1,12 +1,13 @@
 """Descriptions of the latents of a config's SAE, made on its pool and kept in the workspace."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from flows.config.jobs import SelectConfig, VectorJob
 from flows.orchestration.progress import stage
@@ -16,6 +17,8 @@ from flows.stages.represent.representer import Representer, representer_in
 from flows.stages.represent.sae import existing_sae
 from flows.stages.session import Session, session_of
 from selection.core.errors import InputError
+from selection.core.hashing import content_id
+from selection.core.numbers import plural
 from selection.core.redaction import without_secrets
 from selection.evaluation.label_free import sample_rows
 from selection.models.hookpoints import hookpoint_of
@@ -30,8 +33,8 @@ from selection.sae.interpret.latents_file import (
 )
 from selection.sae.metadata import SaeInfo
 from storage.export.delphi import WINDOW, LatentSpill, delphi_cache, ensure_unused
-from storage.files.atomic import write_atomically
-from storage.files.workspace import EXPLANATIONS, Workspace
+from storage.files.atomic import write_atomically, write_json
+from storage.files.workspace import EXPLANATIONS, TARGET_QUALITY, Workspace
 
 if TYPE_CHECKING:
     from selection.sae.interpret.statistics import LatentProfile
@@ -106,6 +109,8 @@ def measure_targets(
 ) -> dict[str, tuple["TargetQuality", list[str]]]:
     """Target -> how much of it the SAE's latents carry, and the best of these in words.
 
+    It is kept in the workspace, where reports of runs with this SAE and these exemplars show it.
+
     n_drawn: samples of the pool that the exemplars are told from; a seeded draw of the eligible.
     Raises InputError for targets of one exemplar, and a pool that is too small.
     """
@@ -148,7 +153,40 @@ def measure_targets(
         latents = pooled.numbers[list(quality.best)].tolist()
         words = [f"latent {n}  {hints.get(n) or 'not described'}" for n in latents]
         measured[name] = (quality, words)
+    _keep(representer, {name: (targets[name], each) for name, (each, _) in measured.items()})
     return measured
+
+
+def _keep(
+    representer: Representer, measured: Mapping[str, tuple[pa.Table, "TargetQuality"]]
+) -> None:
+    """Keep what was measured for reports, in place of what is there of the SAE."""
+    info = representer.sae.info
+    file = representer.workspace.described(info.sae_id) / TARGET_QUALITY
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = {
+        name: {
+            "exemplars": content_id(sorted(table["example_id"].to_pylist())),
+            "n_exemplars": quality.n_exemplars,
+            "n_drawn": quality.n_drawn,
+            "kept": quality.kept,
+            "rows": [
+                {"name": label, "auc": auc, "interval": quality.interval(auc), "share": share}
+                for label, auc, share in auc_rows(quality)
+            ],
+        }
+        for name, (table, quality) in measured.items()
+    }
+    hookpoint = str(representer.model_input.hookpoint)
+    write_json(file, {"sae": info.sha256, "hookpoint": hookpoint, "targets": rows})
+
+
+def auc_rows(quality: "TargetQuality") -> list[tuple[str, float, float | None]]:
+    """(what tells the target from the pool, its AUC, share of the way to the activations)."""
+    latents = [
+        (plural(n, "latent"), auc, quality.share(n)) for n, auc in quality.latents_auc.items()
+    ]
+    return [("activations", quality.probe_auc, None), *latents]
 
 
 def _hints(workspace: Workspace, sae: SaeInfo) -> dict[int, str]:

@@ -25,6 +25,8 @@ ENVIRONMENT_VARIABLE = "SAELECT_WORKSPACE"
 DEFAULT = "workspace"
 EXPLANATIONS = "explanations.parquet"
 """What others wrote about the latents of an SAE, in the folder of its descriptions."""
+TARGET_QUALITY = "target_quality.json"
+"""How much of target tasks the latents carry, in the same folder."""
 
 MOST_NAME_BYTES = 100  # two of them, and what a temporary file adds, stay below 255
 _MARK = "workspace.json"

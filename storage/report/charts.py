@@ -121,7 +121,7 @@ def score_curve(
 
 
 def _depth_label(depth: Depth) -> str:
-    return f"ranking depth {depth.rank:,}{' or more' if depth.is_deepest else ''}"
+    return f"depth {depth.rank:,}{' or more' if depth.is_deepest else ''}"
 
 
 def _overlap(shared: Sequence[int], n_selected: int, across: Callable[[float], float]) -> str:

@@ -3,11 +3,14 @@
 Reads the published snapshot only, so the page shows what SQL shows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from storage.catalog.commit import commit_if_writable
@@ -20,11 +23,39 @@ from storage.report.charts import Tick, nice_ticks
 from storage.report.templates import page_environment
 
 _RUNS = "SELECT * FROM finetune WHERE benchmark_id = ? ORDER BY target, arm, budget, seed"
-_MEANS = """
-SELECT budget, arm, count(DISTINCT target) AS n_targets, avg(gain) AS gain,
-    avg(response_tokens) AS response_tokens, avg(exact) AS exact,
-    avg(label_accuracy) AS label_accuracy, avg(general_bits_per_byte) AS general
-FROM v_finetune WHERE benchmark_id = ? GROUP BY budget, arm ORDER BY budget, gain DESC, arm"""
+N_RESAMPLES = 2000
+UNTRAINED = "zero"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A mean over targets with its 95 % bootstrap interval over them.
+
+    at, left, width: where it stands in a plot, in percent.
+    """
+
+    mean: float
+    lo: float
+    hi: float
+    at: float = 0.0
+    left: float = 0.0
+    width: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMeans:
+    """One arm at one budget, over the targets that all arms of that budget have.
+
+    ahead: what `best` gains more than this arm, paired by target; None for best and without it.
+    others: exact, label_accuracy, general_bits_per_byte and response_tokens; None where none has.
+    """
+
+    budget: int
+    arm: str
+    n_targets: int
+    gain: Range
+    ahead: Range | None
+    others: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +83,6 @@ def write_finetune_report(workspace: Workspace, benchmark_id: str) -> Path:
     """Write `reports/finetune-<id>.html`; returns its path. Raises InputError for no such id."""
     with open_snapshot(workspace) as connection:
         runs = json_rows(connection, _RUNS, [benchmark_id])
-        means = json_rows(connection, _MEANS, [benchmark_id])
     if not runs:
         raise InputError(
             "no such benchmark",
@@ -61,15 +91,101 @@ def write_finetune_report(workspace: Workspace, benchmark_id: str) -> Path:
             remedy="`saelect sql 'FROM v_finetune'` lists them.",
         )
     plots = [plot_of(str(name), list(rows)) for name, rows in groupby(runs, itemgetter("target"))]
+    groups = groups_of(runs)
+    means = next(iter(groups.values()))
+    largest = max(each.budget for each in means)
+    first, zero = placed([each for each in means if each.budget == largest])
     text = (
         page_environment()
         .get_template("finetune.html.j2")
-        .render(benchmark_id=benchmark_id, head=runs[0], means=means, plots=plots, runs=runs)
+        .render(
+            benchmark_id=benchmark_id,
+            head=runs[0],
+            groups=groups,
+            first=first,
+            zero=zero,
+            best=next((each for each in first if each.arm == "best"), first[0]),
+            random=next((each for each in first if each.arm == "random"), None),
+            plots=plots,
+            n_runs=sum(run["arm"] != UNTRAINED for run in runs),
+        )
     )
     path = workspace.reports / f"finetune-{benchmark_id}.html"
     write_bytes(path, text.encode())
     commit_if_writable(workspace, reported(workspace, path, []))
     return path
+
+
+def groups_of(runs: Sequence[JsonRow]) -> dict[str, list[ArmMeans]]:
+    """Means of new tasks and of those that the model was trained on before, where it is known."""
+    groups: dict[str, list[ArmMeans]] = {}
+    for name, is_seen in (("new tasks", False), ("tasks of its own training", True)):
+        means = means_of([run for run in runs if run["is_seen"] is is_seen])
+        if means:
+            groups[name] = means
+    return groups or {"all tasks": means_of(runs)}
+
+
+def means_of(runs: Sequence[JsonRow]) -> list[ArmMeans]:
+    """Means of every budget and arm; the smallest budget first, then the arm that gains most."""
+    means: list[ArmMeans] = []
+    for budget in sorted({int(str(run["budget"])) for run in runs if run["arm"] != UNTRAINED}):
+        cells: dict[tuple[str, str], list[JsonRow]] = {}
+        for run in runs:
+            if run["budget"] == budget and run["arm"] != UNTRAINED:
+                cells.setdefault((str(run["arm"]), str(run["target"])), []).append(run)
+        arms = sorted({arm for arm, _ in cells})
+        every = sorted({target for _, target in cells})
+        targets = [t for t in every if all((arm, t) in cells for arm in arms)]
+        if targets:
+            means += _of_budget(budget, arms, targets, cells)
+    return means
+
+
+def _of_budget(
+    budget: int,
+    arms: Sequence[str],
+    targets: Sequence[str],
+    cells: Mapping[tuple[str, str], Sequence[JsonRow]],
+) -> list[ArmMeans]:
+    def mean(arm: str, target: str, name: str) -> float:
+        return float(np.mean([float(str(run[name])) for run in cells[arm, target]]))
+
+    gains = {arm: np.array([mean(arm, each, "gain") for each in targets]) for arm in arms}
+    drawn = np.random.default_rng(0).integers(0, len(targets), (N_RESAMPLES, len(targets)))
+    measures = ("exact", "label_accuracy", "general_bits_per_byte", "response_tokens")
+    rows = []
+    for arm in arms:
+        others: dict[str, float | None] = {}
+        for name in measures:
+            known = [each for each in targets if cells[arm, each][0][name] is not None]
+            means = [mean(arm, each, name) for each in known]
+            others[name] = float(np.mean(means)) if means else None
+        has_ahead = "best" in gains and arm != "best"
+        ahead = _range(gains["best"] - gains[arm], drawn) if has_ahead else None
+        rows.append(ArmMeans(budget, arm, len(targets), _range(gains[arm], drawn), ahead, others))
+    return sorted(rows, key=lambda row: (-row.gain.mean, row.arm))
+
+
+def _range(values: NDArray[np.float64], drawn: NDArray[np.int64]) -> Range:
+    lo, hi = np.quantile(values[drawn].mean(1), [0.025, 0.975])
+    return Range(float(values.mean()), float(lo), float(hi))
+
+
+def placed(rows: Sequence[ArmMeans]) -> tuple[list[ArmMeans], float]:
+    """The rows with places in one plot, and the place of 0 in it."""
+    low = min(0.0, *(row.gain.lo for row in rows))
+    span = max(0.0, *(row.gain.hi for row in rows)) - low or 1.0
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / span, 2)
+
+    gains = [
+        replace(row.gain, at=at(row.gain.mean), left=left, width=round(at(row.gain.hi) - left, 2))
+        for row in rows
+        for left in (at(row.gain.lo),)
+    ]
+    return [replace(row, gain=gain) for row, gain in zip(rows, gains, strict=True)], at(0.0)
 
 
 def plot_of(target: str, runs: Sequence[JsonRow]) -> Plot:

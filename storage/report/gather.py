@@ -219,9 +219,10 @@ LEFT JOIN (
         WHERE x.selection_id = $1 GROUP BY 1) n ON n.target = p.target
     WHERE w.selection_id = $1 AND coalesce(w.exemplar_rank, 1) = 1 AND w.latent >= 0
     GROUP BY ALL) c ON c.target = t.target AND c.space = t.space AND c.latent = t.latent
-WHERE t.run_id = $2 AND t.position <= $3 AND t.target IN (
+WHERE t.run_id = $2 AND t.pool_share IS DISTINCT FROM 0 AND t.target IN (
     SELECT coalesce(x.target, s.target) FROM pick x JOIN selection s USING (selection_id)
     WHERE x.selection_id = $1)
+QUALIFY row_number() OVER (PARTITION BY t.target ORDER BY t.position) <= $3
 ORDER BY t.target, t.position"""
 
 _EXAMPLES = """
@@ -239,7 +240,8 @@ ORDER BY f.space, f.latent, f.activation DESC, p.rank"""
 def target_latents(connection: Connection, chosen: SelectionRow) -> list[TargetLatent]:
     """What the exemplars of a selection's target tasks are made of, in order of target and place.
 
-    Empty for methods without latents, and for runs of older versions.
+    What no sample of the pool has cannot bring a pick in, and is left out. Empty for methods
+    without latents, and for runs of older versions.
     """
     if chosen.method != "jaccard":
         return []

@@ -12,16 +12,25 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from selection.core.errors import InputError
+from selection.core.hashing import content_id
 from storage.catalog.commit import commit_if_writable
 from storage.catalog.connection import Connection
 from storage.catalog.recorded import reported
 from storage.catalog.snapshot import open_snapshot
 from storage.export.cards import picks_sql
 from storage.export.facts import json_object
-from storage.files.atomic import write_bytes
+from storage.files.atomic import read_json, write_bytes
 from storage.files.in_use import in_use
-from storage.files.workspace import DEFAULT, Workspace, file_name, refuse_link
+from storage.files.workspace import (
+    DEFAULT,
+    TARGET_QUALITY,
+    Workspace,
+    file_name,
+    refuse_link,
+)
 from storage.queries.lookup import SelectionRow, selection_in
 from storage.report.charts import training_curve
 from storage.report.gather import PAGE_PICKS, exemplars_of, report_facts
@@ -112,7 +121,8 @@ def _written(
     path = out or workspace.reports / f"{file_name(chosen.name)}.html"
     if out is None:
         refuse_link(workspace, workspace.reports)  # a page is renamed into it, through no link
-    page = render(facts, data, datetime.now(UTC), command_in(workspace))
+    measured = _target_quality(connection, workspace, facts)
+    page = render(facts, data, datetime.now(UTC), command_in(workspace), measured)
     write_bytes(path, page.encode("utf-8", "replace"))
     log.info("wrote the report of %s to %s", chosen.name, path)
     return path, facts
@@ -134,7 +144,40 @@ def command_in(workspace: Workspace) -> Command:
     return lambda *words: shlex.join(["saelect", *(str(word) for word in words), *option])
 
 
-def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Command) -> str:
+def _target_quality(
+    connection: Connection, workspace: Workspace, facts: ReportFacts
+) -> dict[str, dict[str, Any]]:
+    """Target -> what `saelect describe --quality` last measured with its SAE and exemplars.
+
+    A file that cannot be read is left out with a warning: it is no part of the catalog.
+    """
+    run, by_target = facts.facts.run, {}
+    for file in workspace.saes.glob(f"described/*/{TARGET_QUALITY}"):
+        try:
+            measured: dict[str, Any] = read_json(file)
+        except InputError as error:
+            log.warning("how much latents carry is not shown: %s", error)
+            continue
+        if (measured["sae"], measured["hookpoint"]) != (run["sae_sha256"], run["hookpoint"]):
+            continue
+        for target, *_ in facts.per_target:
+            rows = connection.execute(_EXEMPLARS, [run["run_id"], target]).fetchall()
+            each = measured["targets"].get(target)
+            if each is not None and each["exemplars"] == content_id([row[0] for row in rows]):
+                by_target[target] = each
+    return by_target
+
+
+_EXEMPLARS = "SELECT exemplar_id FROM exemplar WHERE run_id = ? AND target = ? ORDER BY 1"
+
+
+def render(
+    facts: ReportFacts,
+    data: PickData,
+    written_at: datetime,
+    command: Command,
+    target_quality: Mapping[str, Mapping[str, Any]],
+) -> str:
     """The page as text; nothing in it but `written_at` and the commands' workspace is new."""
     from storage.report.templates import page_environment
 
@@ -156,6 +199,7 @@ def render(facts: ReportFacts, data: PickData, written_at: datetime, command: Co
         n_exemplars_of=facts.facts.targets,
         picks_sql=picks_sql(facts.facts),
         queries=_queries(facts),
+        target_quality=target_quality,
         command=command,
         policy=policy(SCRIPT),
         script=_as_is(SCRIPT),

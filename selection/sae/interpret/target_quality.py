@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 COUNTS = (1, 4, 16)
 _RIDGE = 1.0  # in units of the mean eigenvalue of the standardized samples' products
 _MOST_FOLDS = 10
+_NORMAL_95 = 1.96  # standard deviations of a normal distribution that hold 95 % of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,17 @@ class TargetQuality:
         """How far these latents come from chance (0) to the probe (1); None without a way."""
         way = self.probe_auc - 0.5
         return (self.latents_auc[n_latents] - 0.5) / way if way > 0 else None
+
+    def interval(self, auc: float) -> tuple[float, float]:
+        """95 % interval of an AUC of this target: Wilson's, each exemplar a trial.
+
+        It is wide rather than narrow: the share of samples that an exemplar stands above lies
+        within 0 and 1, and varies most where it is one of the two, as a trial is.
+        """
+        n, z2 = self.n_exemplars, _NORMAL_95**2
+        middle, spread = auc + z2 / (2 * n), (auc * (1 - auc) / n + z2 / (4 * n * n)) ** 0.5
+        half, scale = _NORMAL_95 * spread, 1 + z2 / n
+        return (middle - half) / scale, (middle + half) / scale
 
 
 @dataclass(frozen=True, slots=True)
