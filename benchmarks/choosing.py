@@ -18,9 +18,10 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.support.labelled_arguments import labelled_parser
-from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.methods import find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from flows.stages.prepare.render import render
 from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.spaces import count_terms, open_spaces, ranking_input_of

@@ -20,10 +20,10 @@ import yaml
 from benchmarks.ablation.cells import Exemplars
 from benchmarks.ablation.exemplars import changed_targets
 from benchmarks.support.labelled_arguments import labelled_parser
-from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.methods import find_methods
 from flows.benchmark.run import run_benchmark
 from flows.benchmark.setting import BenchPool
-from flows.config.data import BenchRequest
+from flows.config.data import BenchRequest, UnderTest
 from flows.config.rules import BudgetConfig
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening

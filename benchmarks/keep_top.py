@@ -23,9 +23,10 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.support.labelled_arguments import labelled_parser
-from flows.benchmark.methods import Method, UnderTest, find_methods
+from flows.benchmark.methods import Method, find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from flows.orchestration.terminal import table_text
 from selection.evaluation.labelled import (
     LabelledPool,

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.support.redraws import LabelledVectors, Redraw, labelled_vectors, redraws
-from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.methods import find_methods
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from flows.config.rules import BudgetConfig
 from flows.orchestration.prefect_server import start_prefect
 from flows.orchestration.progress import for_terminal, listening

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from benchmarks import label_free, retrieval
 from benchmarks.ablation.cells import BEST, CELLS, Exemplars
-from flows.benchmark.methods import DEFAULT, UnderTest, _ranking, find_methods
+from flows.benchmark.methods import DEFAULT, _ranking, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, identity_of, run_benchmark
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
 from flows.cli.bench import comparison_lines
 from flows.config.base import Dtype
-from flows.config.data import BenchRequest
+from flows.config.data import BenchRequest, UnderTest
 from selection.core.errors import InputError
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets, turns_of
 from selection.evaluation.metrics import Quality, measure

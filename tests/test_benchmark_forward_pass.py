@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM
 
-from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.methods import find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from selection.evaluation.labelled import read_labelled_pool, read_labelled_targets
 from storage.files.workspace import open_workspace
 from tests.test_benchmark import labelled, target
@@ -21,7 +22,7 @@ def test_the_last_states_are_those_of_transformers_over_all_tokens(
     tiny_model_dir: Path, tiny_sae_dir: Path, tmp_path: Path
 ) -> None:
     """RDS and RDS+ by their definition: hidden_states[-1], after the final norm."""
-    given = UnderTest(str(tiny_model_dir), str(tiny_sae_dir), "resid@2")
+    given = UnderTest(model=str(tiny_model_dir), sae=str(tiny_sae_dir), hookpoint="resid@2")
     pq.write_table(pa.Table.from_pylist([labelled(i) for i in range(20)]), tmp_path / "p.parquet")
     lines = [target("arithmetic", ["arithmetic"], "arithmetic", [400, 404])]
     pool = read_labelled_pool(tmp_path / "p.parquet")

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.benchmark.methods import BASELINES, UnderTest
+from flows.benchmark.methods import BASELINES
 from flows.cli.bench import bench_finetune_command
-from flows.config.data import FinetuneRequest
+from flows.config.data import FinetuneRequest, UnderTest
 from flows.finetune.arms import Arms, methods_of
 from flows.finetune.cells import Cell, Laboratory
 from flows.finetune.quick import QUICK, TARGETS, write_quick_files

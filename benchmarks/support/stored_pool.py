@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.benchmark.methods import UnderTest, find_methods
+from flows.benchmark.methods import find_methods
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from flows.stages.prepare.render import render
 from flows.stages.represent.exemplars import embed_targets
 from flows.stages.represent.representer import pool_vectors

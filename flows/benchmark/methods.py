@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from flows.benchmark.trained import LESS, LESS_STEPS, LOSS_DROP
-from flows.config.base import Dtype
+from flows.config.data import UnderTest
 from flows.config.jobs import SelectConfig
 from flows.config.load import PRESETS, resolve
 from selection.core.errors import InputError
@@ -47,22 +47,6 @@ class Method:
     choose: Literal["best", "mean"] = "best"
     config: SelectConfig | None = None
     path: Path | None = None
-
-
-@dataclass(frozen=True)
-class UnderTest:
-    """The model and SAE that every model-reading method uses.
-
-    encoder: folder of a sentence encoder, reported beside the others.
-    scores:  name -> file with columns id, score and, where scores differ by target, target.
-    """
-
-    model: str = "demo"
-    sae: str = "demo"
-    hookpoint: str = ""
-    dtype: Dtype = "auto"
-    encoder: str | None = None
-    scores: Mapping[str, str] | None = None
 
 
 _LAST = "hidden_states[-1], all tokens"
@@ -119,7 +103,7 @@ def find_methods(names: Sequence[str], given: UnderTest, field: str = "--methods
         methods.append(
             Method("encoder", "encoder", REDUCTIONS, {"tokens": "mean", "last": _LAST}, path=where)
         )
-    for name, file in (given.scores or {}).items():
+    for name, file in given.scores.items():
         read_scores(Path(file))  # refused now rather than after other methods' passes
         methods.append(Method(name, "external", ("given",), {}, path=Path(file)))
     known = [method.name for method in methods]

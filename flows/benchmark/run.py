@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.benchmark.methods import NEEDS_PASS, TRAINED, Method, UnderTest, find_methods
+from flows.benchmark.methods import NEEDS_PASS, TRAINED, Method, find_methods
 from flows.benchmark.scorers import Scorers, TrainedScorer
 from flows.benchmark.setting import BenchPool
 from flows.benchmark.trained import VERSION as TRAINED_VERSION
@@ -79,15 +79,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     """Measure what is not measured yet, and summarize all of it."""
     published_head(workspace)  # a catalog that cannot be written to is refused before the work
     started, clock = datetime.now(UTC), time.monotonic()
-    given = UnderTest(
-        model=request.model,
-        sae=request.sae,
-        hookpoint=request.hookpoint,
-        dtype=request.dtype,
-        encoder=request.encoder,
-        scores=request.scores,
-    )
-    methods = find_methods(request.methods, given)
+    methods = find_methods(request.methods, request)
     with stage("labels", unit="rows") as handle:
         targets = read_labelled_targets(request.targets)
         pool = read_labelled_pool(request.pool, request.subpool)
@@ -96,7 +88,7 @@ def run_benchmark(request: BenchRequest, workspace: Workspace) -> Outcome:
     measured: dict[str, dict[str, Measured]] = {}
     cost: dict[str, dict[str, float]] = {}
     for setting in settings_of(request):
-        bench = BenchPool(pool, targets, setting, workspace, given)
+        bench = BenchPool(pool, targets, setting, workspace, request)
         measured[setting], cost[setting] = measure_setting(bench, methods)
     return Outcome(
         benchmark_id=content_id([request.model_dump(mode="json"), started.isoformat()]),

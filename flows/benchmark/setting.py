@@ -8,8 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.benchmark.methods import UnderTest
-from flows.config.data import ExemplarsConfig, PoolConfig
+from flows.config.data import ExemplarsConfig, PoolConfig, UnderTest
 from flows.config.jobs import SelectConfig
 from flows.stages.prepare.inputs import prepare, read_targets
 from selection.core.hashing import content_id

@@ -290,17 +290,18 @@ app.add_typer(bench_app, name="bench")
 
 @bench_app.command("retrieval")
 def bench_retrieval(
+    context: typer.Context,
     pool: Annotated[str, typer.Option(help="Labelled pool, one Parquet file.")],
     targets: Annotated[str, typer.Option(help="Target tasks with labels and exemplars.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     subpool: Annotated[str | None, typer.Option(help="File of ids: only these rows.")] = None,
     setting: Annotated[str, typer.Option(help="full, instance or both.")] = "both",
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Names, name:variant or YAML files, by comma (default: all but less, loss_drop)."
         ),
-    ] = "",
+    ] = None,
     model: Annotated[str, typer.Option(help="Model under test.")] = "demo",
     sae: Annotated[str, typer.Option(help="SAE under test.")] = "demo",
     hookpoint: Annotated[str, typer.Option(help="Default: where the SAE was trained.")] = "",
@@ -315,38 +316,27 @@ def bench_retrieval(
     from flows.benchmark.run import request_of
     from flows.cli.bench import bench_retrieval_command
 
-    request = request_of(
-        pool=pool,
-        targets=targets,
-        subpool=subpool,
-        setting=setting,
-        methods=_names(methods),
-        model=model,
-        sae=sae,
-        hookpoint=hookpoint,
-        dtype=dtype,
-        encoder=encoder,
-        scores=parse_overrides(scores),
-    )
-    bench_retrieval_command(request, workspace, as_json_line=as_json)
+    bench_retrieval_command(request_of(**_request(context)), workspace, as_json_line=as_json)
 
 
 @bench_app.command("finetune")
 def bench_finetune(
+    context: typer.Context,
     pool: Annotated[str | None, typer.Option(help="Labelled pool, one Parquet file.")] = None,
     targets_file: Annotated[
         str | None, typer.Option(help="Target tasks with labels and exemplars.")
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     arms: Annotated[
-        str, typer.Option(help="zero, random, length_matched, oracle, methods, selection:NAME.")
-    ] = "",
+        str | None,
+        typer.Option(help="zero, random, length_matched, oracle, methods, selection:NAME."),
+    ] = None,
     targets: Annotated[
-        str, typer.Option(help="Their names, by comma (default: all with enough rows).")
-    ] = "",
+        str | None, typer.Option(help="Their names, by comma (default: all with enough rows).")
+    ] = None,
     budget_tokens: Annotated[
-        str, typer.Option(help="Tokens to train on, by comma (default: 4000,12000).")
-    ] = "",
+        str | None, typer.Option(help="Tokens to train on, by comma (default: 4000,12000).")
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="How many: of drawn rows and of the order (default: 2).")
     ] = None,
@@ -375,31 +365,14 @@ def bench_finetune(
     """Train a model on what each method picks; say with intervals which made it better."""
     from flows.cli.bench import bench_finetune_command
 
-    given = {
-        "pool": pool,
-        "targets_file": targets_file,
-        "arms": _names(arms),
-        "targets": _names(targets),
-        "budget_tokens": _names(budget_tokens),
-        "seeds": seeds,
-        "trainee": trainee,
-        "tune": tune,
-        "learning_rate": learning_rate,
-        "hours": hours,
-        "exclude": exclude,
-        "subpool": subpool,
-        "setting": setting,
-        "held_out": held_out,
-        "scores": parse_overrides(scores),
-        "model": model,
-        "sae": sae,
-    }
-    known = {name: value for name, value in given.items() if value not in (None, (), {})}
-    bench_finetune_command(known, workspace, quick=quick, as_json_line=as_json)
+    bench_finetune_command(_request(context), workspace, quick=quick, as_json_line=as_json)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _request(context: typer.Context) -> dict[str, object]:
+    """The options of a benchmark by the names that its request has; those not given left out."""
+    own = ("workspace", "quick", "as_json")
+    given = {n: v for n, v in context.params.items() if n not in own and v is not None}
+    return given | {"scores": parse_overrides(given.get("scores"))}
 
 
 for _command in (

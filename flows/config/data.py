@@ -115,7 +115,30 @@ class DecontaminationConfig(Strict):
         return self
 
 
-class BenchRequest(Strict):
+def _by_comma(value: object) -> object:
+    """Accept names in one text, as a command line has them."""
+    if not isinstance(value, str):
+        return value
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_by_comma)]
+
+
+class UnderTest(Strict):
+    """The model and SAE that every method of a benchmark reads, and what stands beside them."""
+
+    model: str = Field(DEMO, description="Model that every method reads.")
+    sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")
+    hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
+    dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
+    encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
+    scores: dict[str, str] = Field(
+        default_factory=dict, description="Name -> file with columns id, score, maybe target."
+    )
+
+
+class BenchRequest(UnderTest):
     """What a retrieval benchmark compares."""
 
     pool: str = Field(description="One Parquet file, with labels.")
@@ -124,18 +147,10 @@ class BenchRequest(Strict):
     setting: Literal["full", "instance", "both"] = Field(
         "both", description="The whole example, its bare question, or both."
     )
-    methods: tuple[str, ...] = Field(
+    methods: Names = Field(
         (),
         description="Names, name:variant, YAML files of configs; empty: all but `less` and"
         " `loss_drop`, which train the model.",
-    )
-    model: str = Field(DEMO, description="Model that every method reads.")
-    sae: str = Field(DEMO, min_length=1, description="SAE that `best` and `paper` read.")
-    hookpoint: str = Field("", description="Where the model is read; empty: where the SAE was.")
-    dtype: Dtype = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA.")
-    encoder: str | None = Field(None, description="Folder of a sentence encoder to report.")
-    scores: dict[str, str] = Field(
-        default_factory=dict, description="Name -> file with columns id, score, maybe target."
     )
 
 
@@ -149,12 +164,12 @@ class FinetuneRequest(Strict):
     setting: Literal["full", "instance"] = Field(
         "full", description="The whole example, or its bare question."
     )
-    arms: tuple[str, ...] = Field(
+    arms: Names = Field(
         (),
         description="zero, random, length_matched, oracle, methods, selection:NAME; empty: usual.",
     )
-    targets: tuple[str, ...] = Field((), description="Their names; empty: all with enough rows.")
-    budget_tokens: tuple[PositiveInt, ...] = Field(
+    targets: Names = Field((), description="Their names; empty: all with enough rows.")
+    budget_tokens: Annotated[tuple[PositiveInt, ...], BeforeValidator(_by_comma)] = Field(
         (4000, 12000), min_length=1, description="Tokens that each arm trains on."
     )
     seeds: int = Field(2, ge=1, description="Seeds of drawn rows and of the order of training.")

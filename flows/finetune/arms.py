@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.benchmark.methods import KNOWN, Method, UnderTest, find_methods
+from flows.benchmark.methods import KNOWN, Method, find_methods
 from flows.benchmark.run import identity_of
 from flows.benchmark.scorers import Scorers
 from flows.benchmark.setting import BenchPool
+from flows.config.data import UnderTest
 from flows.finetune.selections import PREFIX, rows_of
 from flows.orchestration.progress import stage
 from selection.core.errors import InputError
@@ -52,7 +53,7 @@ _CANDIDATES = 4096  # Random rows that length-matched ones are chosen from.
 
 def methods_of(arms: Sequence[str], given: UnderTest) -> dict[str, Method]:
     """Arm -> its method, of one variant. Raises InputError for unknown names and repeated ones."""
-    scores = given.scores or {}
+    scores = given.scores
     if len(set(arms)) < len(arms):
         raise InputError(
             "an arm is named twice", field="arms", value=arms, remedy="Once is enough."

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from flows.benchmark.methods import UnderTest
 from flows.benchmark.setting import BenchPool
 from flows.config.base import DEMO
-from flows.config.data import FinetuneRequest
+from flows.config.data import FinetuneRequest, UnderTest
 from flows.config.load import validated
 from flows.finetune.arms import DEFAULT, Arms, methods_of
 from flows.finetune.cells import Cell, Laboratory, supply
@@ -82,9 +81,8 @@ def run_finetune(request: FinetuneRequest, workspace: Workspace) -> FinetuneOutc
     started, clock = datetime.now(UTC), time.monotonic()
     arms = request.arms or DEFAULT
     arms = (*arms, *(name for name in request.scores if name not in arms))
-    given = UnderTest(
-        request.model, request.sae, hookpoint=request.hookpoint, scores=request.scores
-    )
+    shared = {name: getattr(request, name) for name in ("model", "sae", "hookpoint", "scores")}
+    given = UnderTest(**shared)
     methods = methods_of(arms, given)
     selections = read_selections(workspace, arms)
     resolved = resolve_model(
