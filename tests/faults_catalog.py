@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from zlib import crc32
 
-from storage.catalog.commit import commit, publish_newest
+from storage.catalog.commit import commit, writing
 from storage.catalog.connection import connect_to_write
 from storage.catalog.integrity import differences
+from storage.catalog.snapshot import publish, restore
 from storage.files.workspace import Workspace, open_workspace
 from storage.queries.sql import run_sql
 from tests.catalog_fixture import make_tables
@@ -83,6 +84,13 @@ def killed_in_a_commit(root: Path, prefix: str, rng: random.Random) -> list[str]
     job.send_signal(signal.SIGKILL)
     rest, _ = job.communicate()
     return said + [line.split()[0] for line in rest.splitlines() if len(line.split()) == 2]
+
+
+def publish_newest(workspace: Workspace) -> None:
+    """Bring the snapshot up to date, as the next writer does after one was killed."""
+    with writing(workspace):
+        restore(workspace)
+        publish(workspace)
 
 
 def problem_of(workspace: Workspace, acknowledged: set[str], next_name: str) -> str:

@@ -145,7 +145,7 @@ def test_one_pass_reads_for_all_and_equals_the_ordinary_embedding(
     for folder in alone.shards.iterdir():
         assert folder.name in {each.name for each in folders}
         mine, shared = open_shards(folder), open_shards(workspace.shards / folder.name)
-        keys = np.concatenate([keys for _, keys in mine.iter_shards()])
+        keys = np.concatenate([shard.keys() for shard in mine.shards])
         a, b = mine.gather(keys), shared.gather(keys)
         assert a.latents.tolist() == b.latents.tolist()
         assert np.abs(a.values.astype(int) - b.values.astype(int)).max() <= 1

@@ -28,6 +28,7 @@ from storage.catalog.snapshot import open_snapshot
 from storage.files import atomic, locks
 from storage.files.workspace import Workspace, open_workspace
 from tests.catalog_fixture import made_workspace, make_tables
+from tests.faults_catalog import publish_newest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,7 +101,7 @@ def test_a_commit_killed_at_any_moment_is_whole_or_absent(
     workspace = made_workspace(tmp_path)
     assert start(KILLED, tmp_path, moment).wait(60) == -signal.SIGKILL
     assert run_names(workspace.snapshot) == ["calm-otter"]  # readers never saw a half
-    catalog.publish_newest(workspace)
+    publish_newest(workspace)
     after = ["calm-otter", "killed"] if kept else ["calm-otter"]
     assert run_names(workspace.snapshot) == run_names(workspace.catalog) == after
     catalog.commit(workspace, make_tables("killed", seed=3))  # the same command again
@@ -268,9 +269,3 @@ def test_a_catalog_of_another_version_is_refused_before_any_work(tmp_path: Path)
     for work in works:
         with pytest.raises(InputError, match="another version of saelect"):
             work()
-
-
-def test_publishing_without_a_catalog_does_nothing(tmp_path: Path) -> None:
-    workspace = open_workspace(tmp_path)
-    catalog.publish_newest(workspace)
-    assert not workspace.snapshot.exists()

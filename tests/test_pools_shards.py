@@ -57,8 +57,8 @@ def test_shards_are_iterated_by_name_and_stay_in_their_files(tmp_path: Path) -> 
     for name in ("b", "a"):
         keys, rows = unit(10, ord(name))
         write_shard(tmp_path, name, keys, rows, REPORT)
-    found = list(open_shards(tmp_path).iter_shards())
-    for name, (rows, keys) in zip(("a", "b"), found, strict=True):
+    for name, shard in zip(("a", "b"), open_shards(tmp_path).shards, strict=True):
+        keys, rows = shard.keys(), shard.rows()
         expected_keys, expected = unit(10, ord(name))
         assert np.array_equal(keys, expected_keys)
         assert np.array_equal(to_dense(rows), to_dense(expected))
@@ -92,7 +92,7 @@ def test_no_folder_means_no_vectors(tmp_path: Path) -> None:
     keys, _ = unit(3, 0)
     shards = open_shards(tmp_path / "none")
     assert shards.missing(keys).all()
-    assert list(shards.iter_shards()) == []
+    assert len(shards) == 0
     assert len(shards.gather(keys[:0])) == 0
 
 
@@ -150,7 +150,7 @@ def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
         open_shards(tmp_path).verify()
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=name):
-        list(open_shards(tmp_path).iter_shards())
+        [(shard.rows(), shard.keys()) for shard in open_shards(tmp_path).shards]
 
 
 def test_foreign_manifests_are_refused(tmp_path: Path) -> None:

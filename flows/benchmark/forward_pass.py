@@ -6,7 +6,7 @@ Dense vectors of a unit of examples are one file, written whole; SAE vectors go 
 shards, where the ordinary stages find them. A killed pass resumes at its first missing unit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from flows.benchmark.setting import BenchPool
 from flows.config.jobs import SelectConfig
 from flows.orchestration.progress import stage
 from flows.stages.prepare.render import ModelInput, open_model_input, render, render_rows
-from flows.stages.represent.representer import Representer
+from flows.stages.represent.representer import Representer, open_model
 from selection.activations.batching import ActivationBatch, mask_in_batch
-from selection.activations.model import ActivationModel, load_activation_model
+from selection.activations.model import ActivationModel
 from selection.core.hashing import content_id
 from selection.core.sparse import take
 from selection.evaluation.baselines.dense import DenseTables
@@ -28,7 +28,7 @@ from selection.models.hookpoints import Hookpoint
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
 from selection.representation.represent import UnitReport, represent_heads
-from storage.files.atomic import write_atomically
+from storage.files.atomic import write_arrays
 from storage.pools.renderings import RenderedPool
 from storage.pools.shards import as_bytes, open_shards, write_shard
 
@@ -88,21 +88,8 @@ class ForwardPass:
     @cached_property
     def model(self) -> ActivationModel:
         """The model up to the last hookpoint that is read."""
-        options, compute = self.config.model, self.config.compute
-        with stage("model") as handle:
-            model = load_activation_model(
-                self._model_input.model,
-                self.hookpoints,
-                device=options.device,
-                dtype=options.dtype,
-                threads=compute.threads,
-                packing=compute.packing,
-                share_prefixes=compute.share_prefixes,
-                checks=self.bench.workspace.model_checks,
-            )
-            names = ", ".join(map(str, self.hookpoints))
-            handle.detail = f"{self._model_input.model.name}, read at {names} on {model.device}"
-        return model
+        workspace, resolved = self.bench.workspace, self._model_input.model
+        return open_model(self.config, workspace, resolved, self.hookpoints)
 
     @cached_property
     def heads(self) -> list[Head]:
@@ -160,7 +147,7 @@ class ForwardPass:
         by_head = [read[id(rendered)] for rendered in self.rendered_for]
         dense, sparse = self.read(read[id(self.rendered)], by_head)
         if dense:
-            write_atomically(self._file(int(rows[0])), lambda temp: _save(temp, dense))
+            write_arrays(self._file(int(rows[0])), dense)
         for number, (vectors, report) in enumerate(sparse):
             keys = self.rendered_for[number].keys()[rows]
             counted = np.array([bool(sample.content_mask.any()) for sample in by_head[number]])
@@ -199,7 +186,7 @@ class ForwardPass:
                 s for t in tables.values() for s in render_rows(self._model_input.renderer, t)
             ]
             dense, _ = replace(self, representers=()).read(samples)
-            write_atomically(file, lambda temp: _save(temp, dense))
+            write_arrays(file, dense)
         vectors, first = {}, 0
         with np.load(file) as stored:
             whole = {name: stored[name] for name in stored.files}
@@ -218,11 +205,6 @@ class ForwardPass:
 def _everything(sample: Rendered) -> NDArray[np.bool_]:
     """The mask that counts all tokens, where any is counted."""
     return np.full_like(sample.content_mask, sample.content_mask.any())
-
-
-def _save(temp: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    with temp.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_missing(

@@ -22,7 +22,7 @@ from selection.evaluation.influence.trainee import Trainee, answers, mean_losses
 from selection.evaluation.influence.warm_up import AdamState, WarmUp, warm_up
 from selection.evaluation.labelled import Rows, RowScores, batches_of
 from selection.records import Rendered
-from storage.files.atomic import write_atomically
+from storage.files.atomic import write_arrays
 
 VERSION = 1
 UNIT = 256
@@ -88,7 +88,7 @@ class Candidates:
             inside = sum(self._spent[n_before:])  # of files that this one asked for
             self._spent.append(time.perf_counter() - started - inside)
             arrays["seconds"] = np.array(self._spent[-1])
-            write_atomically(file, lambda temp: _save(temp, arrays))
+            write_arrays(file, arrays)
         with np.load(file) as stored:
             return {key: stored[key] for key in stored.files}
 
@@ -249,8 +249,3 @@ def _numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
 def _tensors(arrays: Arrays, prefix: str, candidates: Candidates) -> dict[str, torch.Tensor]:
     device, names = candidates.trainee.device, candidates.trainee.layers
     return {name: torch.from_numpy(arrays[f"{prefix}{name}"]).to(device) for name in names}
-
-
-def _save(temp: Path, arrays: Arrays) -> None:
-    with temp.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]

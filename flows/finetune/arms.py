@@ -1,6 +1,6 @@
 """Arms: each is an order of the eligible rows; a budget takes its first ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from selection.finetuning.split import own_rows
 from selection.finetuning.statistics import FIRST
 from selection.finetuning.summary import ORACLE, RANDOM, ZERO
 from selection.picking.controls import random_scores, seed_of
-from storage.files.atomic import write_atomically
+from storage.files.atomic import write_arrays
 from storage.files.workspace import file_name
 
 LENGTH_MATCHED = "length_matched"
@@ -115,7 +115,7 @@ class Arms:
             with stage(f"scores {arm}", len(missing[arm]), "targets") as handle:
                 for target in missing[arm]:
                     ((_, scores),) = scorer(target)
-                    write_atomically(self._file(arm, target), _writer(scores))
+                    write_arrays(self._file(arm, target), scores)
                     handle.advance(1)
 
     def refuse_short_selections(self, budget: int) -> None:
@@ -172,11 +172,3 @@ class Arms:
         )
         folder = bench.workspace.root / "bench" / "finetune" / "scores"
         return folder / f"{file_name(arm)}-{file_name(target.name)}-{key}.npy"
-
-
-def _writer(scores: RowScores) -> Callable[[Path], None]:
-    def write(temp: Path) -> None:
-        with temp.open("wb") as file:
-            np.save(file, scores)
-
-    return write

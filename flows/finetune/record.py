@@ -1,6 +1,7 @@
 """A finished benchmark as rows of the catalog, one a run."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,15 +13,17 @@ from storage.catalog.arrow_rows import to_arrow
 
 def finetune_rows(outcome: FinetuneOutcome) -> dict[str, pa.Table]:
     """Catalog table -> rows; outcomes of selections only where something was measured anew."""
-    rows = {"finetune": to_arrow("finetune", _runs(outcome))}
+    runs = list(run_rows(outcome))
+    rows = {"finetune": to_arrow("finetune", runs)}
     if outcome.n_made and outcome.selections:
         recorded = {"trainee": outcome.request.trainee, "recorded_at": outcome.started}
-        measured = outcome_rows(outcome.results, outcome.selections)
+        measured = outcome_rows(runs, outcome.selections)
         rows["outcome"] = to_arrow("outcome", ({**row, **recorded} for row in measured))
     return rows
 
 
-def _runs(outcome: FinetuneOutcome) -> Iterator[dict[str, object]]:
+def run_rows(outcome: FinetuneOutcome) -> Iterator[dict[str, Any]]:
+    """A row of the table `finetune` for every run; gain: of its own rows' bits, what it saved."""
     kinds = {target.name: target.kind for target in outcome.targets}
     is_unknown = outcome.request.exclude is None
     before = {r["target"]: sum(r["bits"]) for r in outcome.results if r["arm"] == ZERO}

@@ -1,13 +1,13 @@
 """Selections of the catalog as arms, and what training on them gave as rows of `outcome`."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from selection.core.errors import InputError
 from selection.evaluation.labelled import Rows
-from selection.finetuning.summary import Result
 from storage.catalog.snapshot import open_snapshot
 from storage.files.workspace import Workspace
 from storage.queries.lookup import selection_in
@@ -49,15 +49,13 @@ def rows_of(own_ids: Sequence[str], pool_ids: Sequence[str], arm: str) -> Rows:
 
 
 def outcome_rows(
-    results: Sequence[Result], selections: dict[str, tuple[str, list[str]]]
+    runs: Sequence[Mapping[str, Any]], selections: dict[str, tuple[str, list[str]]]
 ) -> Iterator[dict[str, object]]:
     """Mean gain over seeds of each selection, target and budget, as `outcome` has it."""
-    before = {run["target"]: sum(run["bits"]) for run in results if run["arm"] == "zero"}
     gains: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for run in results:
+    for run in runs:
         if run["arm"] in selections:
-            gain = 1 - sum(run["bits"]) / before[run["target"]]
-            gains[run["arm"], run["target"], run["budget"]].append(gain)
+            gains[run["arm"], run["target"], run["budget"]].append(run["gain"])
     for (arm, target, budget), values in gains.items():
         metric = f"gain on {target}, {budget} tokens"
         mean = sum(values) / len(values)

@@ -15,6 +15,7 @@ from flows.stages.prepare.render import render
 from flows.stages.represent.representer import (
     Representer,
     missing_rows,
+    open_model,
     represent_samples,
     representer_in,
 )
@@ -24,7 +25,7 @@ from flows.stages.represent.units import BYTES_PER_POSTING
 from flows.stages.session import Session, open_session
 from flows.stages.validate import check_config
 from selection.activations.batching import iter_activations, needed_lengths, tokens_to_run
-from selection.activations.model import ActivationModel, load_activation_model
+from selection.activations.model import ActivationModel
 from selection.data.remedies import drop_lines
 from selection.records import Rendered
 from selection.sae.encode import chunks
@@ -177,15 +178,8 @@ def _training_cost(session: Session, rendered: RenderedPool) -> TrainingCost:
     """Without its SAE a run's cost is known in part: the forward passes."""
     config, settings = session.config, session.config.sae.train
     assert settings is not None
-    model = load_activation_model(
-        session.model_input.model,
-        session.model_input.hookpoint,
-        device=config.model.device,
-        dtype=config.model.dtype,
-        threads=config.compute.threads,
-        packing=config.compute.packing,
-        share_prefixes=config.compute.share_prefixes,
-    )
+    model_input = session.model_input
+    model = open_model(config, session.workspace, model_input.model, [model_input.hookpoint])
     rows, per_batch, rates = rendered.first_rows(), config.compute.tokens_per_batch, []
     for samples in _probes(rendered, rows):
         started = time.perf_counter()

@@ -82,14 +82,6 @@ def commit_if_writable(workspace: Workspace, tables: Tables) -> None:
         log.warning("%s cannot be written: this is not recorded", workspace.root)
 
 
-def publish_newest(workspace: Workspace) -> None:
-    """Bring the snapshot up to date, for instance after a writer was killed before doing so."""
-    with writing(workspace):
-        restore(workspace)
-        if workspace.catalog.exists():
-            publish(workspace)
-
-
 @contextmanager
 def writing(workspace: Workspace, wait_s: float = WAIT_S) -> Iterator[None]:
     """Keep all writers out while the files of the catalog are replaced."""

@@ -13,13 +13,17 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from selection.core.errors import InputError
 from selection.core.json_text import parsed
 from selection.core.numbers import size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file for people and programs, whole or not at all."""
     write_bytes(path, json_bytes(value))
+
+
+def write_arrays(path: Path, arrays: "NDArray[Any] | Mapping[str, NDArray[Any]]") -> None:
+    """Write an array as .npy, or several by their names as .npz, whole or not at all."""
+    import numpy as np  # commands that only read the catalog need none
+
+    def write(temp: Path) -> None:
+        with temp.open("wb") as file:
+            if isinstance(arrays, Mapping):
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            else:
+                np.save(file, arrays)
+
+    write_atomically(path, write)
 
 
 def json_bytes(value: object) -> bytes:

@@ -8,7 +8,6 @@ there.
 
 import logging
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,10 +209,6 @@ class ShardSet:
         shard = np.searchsorted(self._starts, position, side="right").astype(np.int32) - 1
         row = position - self._starts[shard]
         return np.where(position < 0, -1, shard).astype(np.int32), np.where(position < 0, -1, row)
-
-    def iter_shards(self) -> Iterator[tuple[SparseRows, NDArray[np.uint8]]]:
-        """(vectors, their keys) of one shard after another, by name; vectors are memory-mapped."""
-        return ((shard.rows(), shard.keys()) for shard in self.shards)
 
     def gather(self, keys: NDArray[np.uint8]) -> SparseRows:
         """Vectors of the keys (m, 16), in their order. Raises InputError when one is missing."""

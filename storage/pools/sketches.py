@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selection.core.hashing import content_id
 from selection.similarity.sketches import sketch
-from storage.files.atomic import write_atomically
+from storage.files.atomic import write_arrays
 from storage.pools.shards import Shard
 
 _VERSION = 1
@@ -37,12 +37,7 @@ class SketchFiles:
         shard.verify()  # A sketch of other bytes would keep this name.
         # Half precision: a sketch is far noisier than that.
         made = sketch(shard.rows(), self.n_dims, self.seed).astype(np.float16)
-
-        def write(temp: Path) -> None:
-            with temp.open("wb") as stream:
-                np.save(stream, made)
-
-        write_atomically(file, write)
+        write_arrays(file, made)
         return made
 
     def _name(self, shard: Shard) -> str:

@@ -28,6 +28,8 @@ from selection.activations.loading import find_device, fitting
 from selection.activations.model import ActivationModel, chosen_dtype, load_activation_model
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
+from selection.models.hookpoints import Hookpoint
+from selection.models.resolve import ResolvedModel
 from selection.records import Rendered, SparseRows
 from selection.representation.heads import Head
 from selection.representation.represent import (
@@ -82,24 +84,7 @@ class Representer:
         if self.owner is not None:
             return self.owner.model
         hookpoints = hookpoints_of(self.config, self.model_input)
-        options, compute = self.config.model, self.config.compute
-        with stage("model") as handle:
-            model = load_activation_model(
-                self.model_input.model,
-                hookpoints,
-                device=options.device,
-                dtype=options.dtype,
-                threads=compute.threads,
-                packing=compute.packing,
-                share_prefixes=compute.share_prefixes,
-                checks=self.workspace.model_checks,
-            )
-            names = ", ".join(map(str, hookpoints))
-            handle.detail = (
-                f"{self.model_input.model.name}, read at {names} on {model.device},"
-                f" {model.plan.batching}"
-            )
-        return model
+        return open_model(self.config, self.workspace, self.model_input.model, hookpoints)
 
     @cached_property
     def coder_on_device(self) -> SparseCoder:
@@ -254,6 +239,30 @@ class Job:
     def open(self) -> Representer:
         """The job's representer, in this process."""
         return open_representer(self.read_config(), Workspace(Path(self.workspace)), self.sae)
+
+
+def open_model(
+    config: VectorJob,
+    workspace: Workspace,
+    resolved: ResolvedModel,
+    hookpoints: Sequence[Hookpoint],
+) -> ActivationModel:
+    """The model up to the last of the hookpoints, run as the config says; a stage of its own."""
+    options, compute = config.model, config.compute
+    with stage("model") as handle:
+        model = load_activation_model(
+            resolved,
+            hookpoints,
+            device=options.device,
+            dtype=options.dtype,
+            threads=compute.threads,
+            packing=compute.packing,
+            share_prefixes=compute.share_prefixes,
+            checks=workspace.model_checks,
+        )
+        names = ", ".join(map(str, hookpoints))
+        handle.detail = f"{resolved.name}, read at {names} on {model.device}, {model.plan.batching}"
+    return model
 
 
 def open_representer(
