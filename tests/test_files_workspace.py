@@ -18,7 +18,8 @@ def finished(workspace: Workspace, kind: str, name: str, at: int) -> Path:
 def test_a_new_workspace_is_marked_with_its_format(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path / "a" / "b")
     assert atomic.read_json(workspace.root / "workspace.json") == {"format": 1}
-    assert open_workspace(workspace.root) == find_workspace(workspace.root) == workspace
+    again = (open_workspace(workspace.root), find_workspace(workspace.root))
+    assert [each.root for each in again] == [workspace.root] * 2
     assert [entry.name for entry in workspace.root.iterdir()] == ["workspace.json"]
 
 

@@ -140,7 +140,7 @@ def test_a_pool_is_prepared_once(
 ) -> None:
     monkeypatch.setattr(prepare, "read_pool", None)
     assert prepare_pool([source], tmp_path / "pools").pool_id == pool.pool_id
-    assert open_pool(pool.folder).manifest == pool.manifest
+    assert open_pool(pool.folder).files == pool.files
     assert [path.name for path in (tmp_path / "pools").iterdir()] == [pool.pool_id]
 
 

@@ -31,7 +31,6 @@ from storage.files.atomic import (
     is_complete,
     json_bytes,
     read_json,
-    sync_file,
     sync_folder,
     temp_path,
     write_atomically,
@@ -40,14 +39,13 @@ from storage.files.atomic import (
 from storage.files.parquet_parts import GROUP_ROWS, damage_explained
 from storage.files.workspace import Workspace
 from storage.pools.pool import PreparedPool, open_pool
-from storage.pools.shards import Shard, as_bytes, open_shards
+from storage.pools.shards import Shard, as_bytes, open_shards, write_vectors
 
 QUOTES = ", as in …"  # in a description, before an example
 _BLANK_POOL: dict[str, dict[str, object]] = {
     "examples": {"messages": "[]", "tools": None, "n_chars": 0},
     "occurrences": {"raw": None, "n_chars": 0},
 }
-_ARRAYS = {"keys": np.uint8, "indptr": np.int64, "latents": np.int32, "values": np.uint16}
 
 
 def folders(home: Path) -> list[Path]:
@@ -268,13 +266,7 @@ def _write_without(folder: Path, shard: Shard, hit: NDArray[np.bool_]) -> dict[s
     order[hit] = len(kept) + np.arange(n_hit)
     again = take(concatenate([kept, empty(n_hit, rows.n_latents)]), order)
     names[hit] = 0
-    arrays = (names, again.indptr, again.latents, again.values)
-    hashes = {}
-    for (name, dtype), array in zip(_ARRAYS.items(), arrays, strict=True):
-        file = folder / f"{name}.npy"
-        np.save(file, np.ascontiguousarray(array, dtype))
-        sync_file(file)
-        hashes[file.name] = file_sha256(file)
+    hashes = write_vectors(folder, names, again)
     manifest = read_json(shard.folder / MANIFEST)
     before = manifest.get("redacted")
     n_redacted = (before if isinstance(before, int) else 0) + n_hit

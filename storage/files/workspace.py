@@ -3,7 +3,6 @@
 import getpass
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from selection.core.errors import InputError
@@ -34,44 +33,44 @@ _DAY_S = 86_400.0
 _swept: set[Path] = set()  # once a process: what killed processes left in these was removed
 
 
-@dataclass(frozen=True, slots=True)
 class Workspace:
     """Paths inside one workspace; none of them needs to exist yet.
 
-    root: the folder itself.
+    root:      the folder itself.
+    catalog:   the DuckDB file that writers open, one at a time.
+    snapshot:  the published copy of the catalog, which everybody reads.
+    pools:     prepared pools, `pools/<pool_id>/`.
+    shards:    vectors, `shards/<representation_id>/<unit_id>/`.
+    saes:      SAEs trained here, `saes/<sae_id>/`.
+    model_checks: how each model is run, as it was compared with the plain model at first use.
+    units:     calibrated units of representations.
+    indexes:   FAISS indexes; each can be built again from shards.
+    token_activations: of explained samples, `token_activations/<representation_id>/`.
+    scores:    of every eligible example, `scores/<selection_id>.parquet`.
+    file_hashes: of weights and pool files, remembered (`storage.files.hashes`).
+    leases:    who works on what is shared by runs: preparations, trainings, indexes.
+    exports:   training files, `exports/<selection>/`.
+    reports:   HTML reports, `reports/<selection>.html`.
+    bundles:   folders that answer for a selection elsewhere, `bundles/<selection>/`.
+    forget_journal: what a `forget` that has begun still has to do; it is removed at its end.
     """
 
-    root: Path
-
-    @property
-    def catalog(self) -> Path:
-        """The DuckDB file that writers open, one at a time."""
-        return self.root / "catalog.duckdb"
-
-    @property
-    def snapshot(self) -> Path:
-        """The published copy of the catalog that everybody reads."""
-        return self.root / "snapshot.duckdb"
+    def __init__(self, root: Path) -> None:
+        """All paths follow from the root."""
+        self.root = root
+        self.catalog, self.snapshot = root / "catalog.duckdb", root / "snapshot.duckdb"
+        self.pools, self.shards, self.saes = root / "pools", root / "shards", root / "saes"
+        self.model_checks, self.units = root / "model_checks", root / "units"
+        self.indexes, self.token_activations = root / "indexes", root / "token_activations"
+        self.scores, self.file_hashes = root / "scores", root / "file_hashes.json"
+        self.exports, self.reports = root / "exports", root / "reports"
+        self.bundles, self.leases = root / "bundles", root / ".leases"
+        self.forget_journal = root / "forget-journal.json"
 
     @property
     def has_catalog(self) -> bool:
         """Whether anything was recorded here: either of the two can be read."""
         return self.snapshot.exists() or self.catalog.exists()
-
-    @property
-    def pools(self) -> Path:
-        """Prepared pools, `pools/<pool_id>/`."""
-        return self.root / "pools"
-
-    @property
-    def shards(self) -> Path:
-        """Vectors, `shards/<representation_id>/<unit_id>/`."""
-        return self.root / "shards"
-
-    @property
-    def saes(self) -> Path:
-        """SAEs trained here, `saes/<sae_id>/`."""
-        return self.root / "saes"
 
     def described(self, sae_id: str) -> Path:
         """Folder of the descriptions of an SAE's latents, wherever its weights are."""
@@ -80,61 +79,6 @@ class Workspace:
     def explanations(self) -> list[Path]:
         """Files of what others wrote about the latents of SAEs."""
         return sorted(self.saes.glob(f"described/*/{EXPLANATIONS}"))
-
-    @property
-    def model_checks(self) -> Path:
-        """How each model is run, as it was compared with the plain model at first use."""
-        return self.root / "model_checks"
-
-    @property
-    def units(self) -> Path:
-        """Calibrated units of representations."""
-        return self.root / "units"
-
-    @property
-    def indexes(self) -> Path:
-        """FAISS indexes; each can be built again from shards."""
-        return self.root / "indexes"
-
-    @property
-    def token_activations(self) -> Path:
-        """Token activations of explained samples, `token_activations/<representation_id>/`."""
-        return self.root / "token_activations"
-
-    @property
-    def scores(self) -> Path:
-        """Scores of every eligible example, `scores/<selection_id>.parquet`."""
-        return self.root / "scores"
-
-    @property
-    def file_hashes(self) -> Path:
-        """Hashes of weights and pool files, remembered (`storage.files.hashes`)."""
-        return self.root / "file_hashes.json"
-
-    @property
-    def leases(self) -> Path:
-        """Who works on what is shared by runs: preparations, trainings, indexes."""
-        return self.root / ".leases"
-
-    @property
-    def exports(self) -> Path:
-        """Training files, `exports/<selection>/`."""
-        return self.root / "exports"
-
-    @property
-    def reports(self) -> Path:
-        """HTML reports, `reports/<selection>.html`."""
-        return self.root / "reports"
-
-    @property
-    def bundles(self) -> Path:
-        """Folders that answer for a selection elsewhere, `bundles/<selection>/`."""
-        return self.root / "bundles"
-
-    @property
-    def forget_journal(self) -> Path:
-        """What a `forget` that has begun still has to do; it is removed at its end."""
-        return self.root / "forget-journal.json"
 
     def relative(self, path: Path) -> str:
         """A path as the catalog stores it: relative inside the workspace, else absolute."""

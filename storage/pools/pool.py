@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,48 +34,32 @@ FORMAT = 1
 
 
 class PreparedPool:
-    """A prepared pool on disk. Nothing is kept in memory but the manifest."""
+    """A prepared pool on disk. Nothing is kept in memory but the manifest, by its keys.
 
-    def __init__(self, folder: Path) -> None:
+    pool_id:     hash of file contents, settings of the sources and format version.
+    n_rows:      rows read: occurrences and drops. n_examples: unique ones. n_occurrences: rows
+                 that say one of these.
+    drops:       rows dropped while reading, by reason; only reasons that occurred.
+    first_drops: the first row of each reason: file, row, detail.
+    report:      sentences about what was read of the files and their columns, and what was not.
+    files:       that were read: source, file, sha256, bytes; or dataset and commit.
+    columns:     of the raw rows, with the kinds of values they hold.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         """Open `folder`; see `open_pool`."""
         self.folder = folder
-        self.manifest: Mapping[str, object] = read_json(folder / MANIFEST)
+        self.pool_id: str = manifest["pool_id"]
+        self.n_rows: int = manifest["n_rows"]
+        self.n_examples: int = manifest["n_examples"]
+        self.n_occurrences: int = manifest["n_occurrences"]
+        self.drops: dict[str, int] = manifest["drops"]
+        self.first_drops: dict[str, dict[str, object]] = manifest["first_drops"]
+        self.report: list[str] = manifest["report"]
+        self.files: list[dict[str, object]] = manifest["files"]
+        self.columns: dict[str, dict[str, int]] = manifest["columns"]
         self._examples = PartReader(folder, "examples")
         self._occurrences = PartReader(folder, "occurrences")
-
-    @property
-    def pool_id(self) -> str:
-        """Hash of file contents, settings of the sources and format version."""
-        return str(self.manifest["pool_id"])
-
-    @property
-    def n_rows(self) -> int:
-        """Rows read: occurrences and drops."""
-        return self._count("n_rows")
-
-    @property
-    def n_examples(self) -> int:
-        """Unique examples."""
-        return self._count("n_examples")
-
-    @property
-    def n_occurrences(self) -> int:
-        """Rows that say one of the examples."""
-        return self._count("n_occurrences")
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Rows dropped while reading, by reason; only reasons that occurred."""
-        drops = self.manifest["drops"]
-        assert isinstance(drops, dict)
-        return {str(reason): int(n) for reason, n in drops.items()}
-
-    @property
-    def first_drops(self) -> dict[str, dict[str, object]]:
-        """First row that was dropped while reading, by reason: file, row, detail."""
-        drops = self.manifest["first_drops"]
-        assert isinstance(drops, dict)
-        return {str(reason): dict(drop) for reason, drop in drops.items()}
 
     def dropped_rows(self, most: int) -> list[dict[str, object]]:
         """Rows dropped while reading, in order, at most `most` of a reason: DROP_SCHEMA."""
@@ -87,27 +72,6 @@ class PreparedPool:
                     if kept[row["reason"]] <= most:
                         rows.append(row)
         return rows
-
-    @property
-    def report(self) -> list[str]:
-        """Sentences about what was read of the files and their columns, and what was not."""
-        report = self.manifest["report"]
-        assert isinstance(report, list)
-        return [str(line) for line in report]
-
-    @property
-    def files(self) -> list[dict[str, object]]:
-        """The files that were read: source, file, sha256, bytes; or dataset and commit."""
-        files = self.manifest["files"]
-        assert isinstance(files, list)
-        return [dict(file) for file in files]
-
-    @property
-    def columns(self) -> dict[str, dict[str, int]]:
-        """Columns of the raw rows, with the kinds of values they hold."""
-        columns = self.manifest["columns"]
-        assert isinstance(columns, dict)
-        return {str(name): dict(kinds) for name, kinds in columns.items()}
 
     def example_ids(self) -> NDArray[np.bytes_]:
         """(n_examples,) S32 ids, ascending."""
@@ -295,11 +259,6 @@ class PreparedPool:
     def _occurrence_ranges(self) -> NDArray[np.int64]:
         return self._occurrences.ranges("example_row")
 
-    def _count(self, name: str) -> int:
-        count = self.manifest[name]
-        assert isinstance(count, int)
-        return count
-
     def _check_rows(self, rows: NDArray[np.int64]) -> None:
         wrong = rows[(rows < 0) | (rows >= self.n_examples)]
         if len(wrong):
@@ -314,13 +273,13 @@ def open_pool(folder: Path) -> PreparedPool:
             file=folder,
             remedy="Run `saelect run` again: the pool is rebuilt from its files.",
         )
-    pool = PreparedPool(folder)
-    if pool.manifest.get("format") != FORMAT:
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("format") != FORMAT:
         raise InputError(
             f"the pool was prepared by another version of saelect (this one reads {FORMAT})",
             file=folder,
             field="format",
-            value=pool.manifest.get("format"),
+            value=manifest.get("format"),
             remedy="Delete the folder and run again: it is rebuilt from the pool's files.",
         )
-    return pool
+    return PreparedPool(folder, manifest)

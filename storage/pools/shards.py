@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 1
 _STALE_SECONDS = 3600.0  # a younger temporary folder may belong to a worker that still writes
-_ARRAYS = ("keys", "indptr", "latents", "values")
 _DTYPES = {"keys": np.uint8, "indptr": np.int64, "latents": np.int32, "values": np.uint16}
 
 
@@ -68,20 +67,10 @@ def write_shard(
     final = folder / unit_id
     if is_complete(final):
         return False
-    arrays = {
-        "keys": keys,
-        "indptr": rows.indptr,
-        "latents": rows.latents,
-        "values": rows.values,
-    }
     temp = temp_path(final)
     with full_disk_explained(final):
         try:
             temp.mkdir(parents=True)
-            for name in _ARRAYS:
-                file = temp / f"{name}.npy"
-                np.save(file, np.ascontiguousarray(arrays[name], _DTYPES[name]))
-                sync_file(file)
             manifest = {
                 "format": _FORMAT,
                 "representation_id": folder.name,
@@ -89,7 +78,7 @@ def write_shard(
                 "n_rows": len(rows),
                 "n_values": len(rows.values),
                 "n_latents": rows.n_latents,
-                "sha256": {f"{name}.npy": file_sha256(temp / f"{name}.npy") for name in _ARRAYS},
+                "sha256": write_vectors(temp, keys, rows),
                 "report": report.as_record(),
             }
             write_json(temp / MANIFEST, manifest)
@@ -97,6 +86,18 @@ def write_shard(
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
             raise
+
+
+def write_vectors(folder: Path, keys: NDArray[np.uint8], rows: SparseRows) -> dict[str, str]:
+    """Write the arrays of some vectors into a folder; returns the hash of each file."""
+    arrays = (keys, rows.indptr, rows.latents, rows.values)
+    hashes = {}
+    for (name, dtype), array in zip(_DTYPES.items(), arrays, strict=True):
+        file = folder / f"{name}.npy"
+        np.save(file, np.ascontiguousarray(array, dtype))
+        sync_file(file)
+        hashes[file.name] = file_sha256(file)
+    return hashes
 
 
 def open_shards(folder: Path) -> "ShardSet":
