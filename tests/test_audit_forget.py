@@ -18,7 +18,7 @@ from selection.sae.interpret.latents_file import FILE, write_latents
 from storage.audit.bundle import write_bundle
 from storage.audit.forget import finish, forget
 from storage.audit.forget_files import quoting_latents
-from storage.audit.forget_server import forget_pages
+from storage.audit.forget_pages import forget_runs
 from storage.audit.verify import ALTERED, IN_PROGRESS, verify
 from storage.catalog.commit import commit
 from storage.export.export import export_selection
@@ -222,14 +222,14 @@ def test_pages_of_a_run_leave_the_database_of_the_server_byte_by_byte(tmp_path: 
             rows = [("run-1", "the text of a person"), ("run-2", "of another run"), (None, "none")]
             connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
         connection.commit()
-    assert forget_pages(file, []) == 0
-    assert forget_pages(file, ["run-1", "run-3"]) == 2
+    assert forget_runs(file, []) == 0
+    assert forget_runs(file, ["run-1", "run-3"]) == 2
     left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"text of a person" not in left
     assert left.count(b"of another run") == 2
     file.write_bytes(b"no database" * 100)
     with pytest.raises(InputError, match="pages of runs cannot be removed"):
-        forget_pages(file, ["run-1"])
+        forget_runs(file, ["run-1"])
 
 
 def test_a_damaged_part_of_a_pool_is_refused_by_name(workspace: Workspace) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from selection.core.errors import InputError
 from storage.audit.bundle import write_bundle
-from storage.audit.forget import _shown_on, forget, meant
+from storage.audit.forget import forget, meant
+from storage.audit.forget_pages import shown_on
 from storage.audit.verify import ALTERED, MISSING, REDACTED, head, verify
 from storage.catalog.integrity import Head
 from storage.export.export import export_selection
@@ -260,4 +261,4 @@ def test_a_page_shows_one_selection_or_two_whatever_stands_in_their_names() -> N
         "notes": [],
         f"a{VERSUS}gone": [],
     }.items():
-        assert _shown_on(stem, known) == shown
+        assert shown_on(stem, known) == shown

@@ -1,7 +1,6 @@
 """The retrieval benchmark on a tiny labelled pool: every method, resumed, recorded, reported."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import label_free, retrieval
-from benchmarks.ablation.cells import BEST, CELLS, Exemplars
-from flows.benchmark.methods import DEFAULT, _ranking, find_methods
+from flows.benchmark.methods import DEFAULT, find_methods
 from flows.benchmark.record import benchmark_rows
 from flows.benchmark.run import Outcome, identity_of, run_benchmark
 from flows.benchmark.scorers import Scorers
@@ -222,20 +220,6 @@ def test_files_of_scores_plug_in_and_settings_compare_as_yaml(
         run_benchmark(request, workspace)
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["bm26"], "no such method"),
-        (["bm25:median"], "no such variant"),
-        (["best", "best"], "two methods have the same name"),
-        (["nowhere.yaml"], "cannot be read"),
-    ],
-)
-def test_wrong_methods_are_refused(names: list[str], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        find_methods(names, UnderTest())
-
-
 def test_pool_and_targets_are_refused_with_their_place(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -347,21 +331,6 @@ def test_the_page_of_results_names_every_method_and_every_loss(outcome: Outcome)
         assert f"{mean:.3f}" in rows[0]
 
 
-def test_every_cell_of_the_ablation_is_a_method_and_none_is_best_again() -> None:
-    assert len({cell.name for cell in CELLS}) == len(CELLS)
-    best = resolved({})
-    for cell in CELLS:
-        if cell.baseline:
-            find_methods([cell.baseline], UnderTest())
-        elif cell is not BEST and cell.sae is None and cell.draws == (Exemplars(),):
-            assert resolved(cell.config or {}) != best, cell.name
-
-
-def resolved(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of a method, defaults filled in."""
-    return _ranking("cell", {"preset": "best", **config}, UnderTest(), "cell").settings
-
-
 def test_the_dtype_is_that_of_every_method_and_of_its_results(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -379,13 +348,6 @@ def test_the_dtype_is_that_of_every_method_and_of_its_results(
         assert reading.model.dtype == ("float32" if dtype == "auto" else dtype)
         identities.append([identity_of(method, bench) for method in methods])
     assert [a == b for a, b in zip(*identities, strict=True)] == [False, False]
-
-
-def test_the_best_split_is_where_relatives_outnumber_the_others_by_most() -> None:
-    ranked = np.array([True, False, True, True, False, False, True])
-    by_hand = [sum(1 if each else -1 for each in ranked[:n]) for n in range(len(ranked) + 1)]
-    assert label_free.best_split(ranked) == int(np.argmax(by_hand)) == 4
-    assert label_free.best_split(np.zeros(3, np.bool_)) == 0
 
 
 def test_the_check_is_held_against_labels_target_by_target(

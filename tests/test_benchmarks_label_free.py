@@ -55,3 +55,10 @@ def test_redraws_are_pools_of_known_numbers_and_the_check_of_them() -> None:
         again = list(redraws(made, 6, n, n_pool, 3, seed=1))
         assert [each.alike for each in again] == [each.alike for each in several]
     assert list(redraws(made, 6, 200, 300, 1, seed=0)) == []  # too few rows of the task
+
+
+def test_the_best_split_is_where_relatives_outnumber_the_others_by_most() -> None:
+    ranked = np.array([True, False, True, True, False, False, True])
+    by_hand = [sum(1 if each else -1 for each in ranked[:n]) for n in range(len(ranked) + 1)]
+    assert best_split(ranked) == int(np.argmax(by_hand)) == 4
+    assert best_split(np.zeros(3, np.bool_)) == 0

@@ -9,7 +9,7 @@ Every step may be stopped and repeated. A journal says what is to be done until 
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from storage.audit.forget_files import (
     quoting_latents,
 )
 from storage.audit.forget_journal import Journal, read_journal
-from storage.audit.forget_server import databases, forget_pages
+from storage.audit.forget_pages import databases, forget_runs, write_pages
 from storage.catalog.commit import commit, writing
 from storage.catalog.connection import (
     Connection,
@@ -38,17 +38,15 @@ from storage.catalog.connection import (
     quoted,
 )
 from storage.catalog.integrity import new_redactions
-from storage.catalog.recorded import NAMING, REPORT, file_row, files_in, recorded_files
+from storage.catalog.recorded import NAMING, file_row, files_in, recorded_files
 from storage.catalog.rows import NewRows
 from storage.catalog.schema import TEXTS, create_schema
 from storage.catalog.snapshot import open_snapshot, publish
 from storage.export.export import export_selection
 from storage.files.atomic import MANIFEST, remove_stale_temps, sync_file, sync_folder, temp_path
 from storage.files.in_use import alone
-from storage.files.workspace import Workspace, file_name, user_name
+from storage.files.workspace import Workspace, user_name
 from storage.pools.pool import PreparedPool, open_pool
-from storage.report.compare import VERSUS, write_comparison
-from storage.report.page import write_report
 
 WAIT_S = 30.0
 _HOUR_S = 3600.0
@@ -183,9 +181,9 @@ def _carry_out(workspace: Workspace, journal: Journal) -> Forgotten:
             if "://" not in row[0] and (root / row[0]).resolve().is_relative_to(root)
         ]
         _write_exports(workspace, inside)
-        outside += _write_pages(workspace, journal)
+        outside += write_pages(workspace, journal)
         for database in databases(workspace):
-            forget_pages(database, _flow_runs_with(workspace, wanted))
+            forget_runs(database, _flow_runs_with(workspace, wanted))
         for name, selection_id, with_text in journal.bundles:
             if (folder := (root / name).resolve()).is_relative_to(root):
                 _remove(folder)
@@ -376,59 +374,3 @@ def _write_exports(workspace: Workspace, exports: Sequence[tuple[str, str, str, 
         out = workspace.root / folder
         if out.is_dir():
             export_selection(workspace, selection_id, names, out, RowLayout.parse(text))
-
-
-def _write_pages(workspace: Workspace, journal: Journal) -> list[str]:
-    """Every page again that shows one of the examples, or may quote it without its id.
-
-    Returns those outside the workspace, which stay.
-    """
-    names, outside = [name.encode() for name in journal.example_ids], []
-    with open_snapshot(workspace) as connection:
-        rows = connection.execute(
-            "SELECT name, selection_id, run_id IN (SELECT run_id FROM exemplar"
-            " WHERE list_contains(?::VARCHAR[], exemplar_id)) FROM selection",
-            [journal.example_ids],
-        ).fetchall()
-        elsewhere = _pages_elsewhere(connection, workspace)
-    known = {file_name(name): selection_id for name, selection_id, _ in rows}
-    # Words of an exemplar, or of a description, may stand in a page that does not list it.
-    stale = {selection_id for _, selection_id, has_it in rows if has_it or journal.latents}
-    for page in [*sorted(workspace.reports.glob("*.html")), *elsewhere]:
-        shown = [elsewhere[page]] if page in elsewhere else _shown_on(page.stem, known)
-        if not stale & {*shown} and not any(name in page.read_bytes() for name in names):
-            continue
-        if not page.resolve().is_relative_to(workspace.root.resolve()):
-            outside.append(str(page))
-        elif len(shown) == 1:
-            write_report(workspace, shown[0], page)
-        elif len(shown) == 2:
-            write_comparison(workspace, *shown)
-        else:
-            row = {"path": workspace.relative(page), "kind": REPORT, "sha256": None}
-            commit(workspace, {"recorded_file": [{**row, "recorded_at": datetime.now(UTC)}]})
-            page.unlink()
-    return outside
-
-
-def _shown_on(stem: str, known: Mapping[str, str]) -> list[str]:
-    """Ids of the one or two selections that a page of this name shows; none for a foreign name.
-
-    known: name as a file name -> id. A name may itself hold what stands between two names.
-    """
-    if stem in known:
-        return [known[stem]]
-    parts = stem.split(VERSUS)
-    halves = ((VERSUS.join(parts[:i]), VERSUS.join(parts[i:])) for i in range(1, len(parts)))
-    return next(([known[a], known[b]] for a, b in halves if a in known and b in known), [])
-
-
-def _pages_elsewhere(connection: Connection, workspace: Workspace) -> dict[Path, str]:
-    """Page that was written with --out and is still there -> id of the selection it shows."""
-    rows = connection.execute(
-        "SELECT detail->>'path' AS path, arg_max(selection_id, rowid) FROM event"
-        " WHERE action = 'reported' GROUP BY path ORDER BY path"
-    ).fetchall()
-    pages = {workspace.root / name: selection_id for name, selection_id in rows}
-    return {page: selection_id for page, selection_id in pages.items()
-            if page.is_file() and page.parent != workspace.reports}  # fmt: skip
