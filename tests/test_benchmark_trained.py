@@ -17,7 +17,7 @@ from flows.benchmark.run import Outcome, run_benchmark
 from flows.benchmark.trained import Candidates, loss_drops
 from flows.config.data import BenchRequest
 from selection.core.errors import InputError
-from selection.evaluation.influence.trainee import Trainee, load_trainee
+from selection.evaluation.influence.adapted import AdaptedModel, load_adapted
 from selection.evaluation.influence.warm_up import WarmUp, warm_up
 from selection.evaluation.summary import as_json
 from selection.models.resolve import resolve_model
@@ -164,8 +164,8 @@ def samples(tiny_model_dir: Path) -> list[Rendered]:
 def test_loss_drops_are_losses_before_minus_after_one_at_a_time(
     tiny_model_dir: Path, samples: Sequence[Rendered], tmp_path: Path
 ) -> None:
-    def load() -> Trainee:
-        return load_trainee(resolve_model(tiny_model_dir), 16, 64)
+    def load() -> AdaptedModel:
+        return load_adapted(resolve_model(tiny_model_dir), 16, 64)
 
     def of(rows: NDArray[np.int64]) -> Sequence[Rendered]:
         return [samples[row] for row in rows.tolist()]

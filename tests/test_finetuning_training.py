@@ -1,6 +1,5 @@
 """Budgets, training and measures with the tiny model, against loops over single samples."""
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from selection.core.errors import InputError
 from selection.finetuning.budgets import fill_budget, of_equal_length, steps_of
 from selection.finetuning.measures import labels_of, measure_model, questions_of, response_bits
 from selection.finetuning.trainee import Trainee, TraineeTexts, load_trainee
-from selection.finetuning.training import TrainSettings, micro_batches, schedule, train
+from selection.finetuning.training import TrainSettings, schedule, train
 from selection.models.resolve import resolve_model
 from selection.records import Rendered
 from tests.finetune_pool import labelled_pool
@@ -128,16 +127,6 @@ def test_length_matched_rows_are_as_long_as_the_picks(texts: TraineeTexts) -> No
         abs(len(a.tokens) - len(b.tokens)) for a, b in zip(picked, texts.samples(rows), strict=True)
     ]
     assert np.mean(off) <= 1
-
-
-def test_micro_batches_hold_every_sample_once_and_keep_to_their_size(
-    samples: Sequence[Rendered],
-) -> None:
-    batches = micro_batches(samples, 128)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(samples)))
-    for batch in batches:
-        longest = max(len(samples[i].tokens) for i in batch)
-        assert len(batch) == 1 or len(batch) * longest <= 128
 
 
 def test_a_run_is_the_same_after_another_and_follows_a_loop_of_adamw(

@@ -10,19 +10,19 @@ import torch
 
 from selection.activations.loading import refuse_encoder
 from selection.core.errors import InputError
+from selection.evaluation.influence.adapted import (
+    LEAVE_OUT,
+    AdaptedModel,
+    add_adapters,
+    load_adapted,
+    mean_losses,
+)
 from selection.evaluation.influence.gradients import (
     Projection,
     adam_direction,
     projected_gradients,
     projections,
     sample_gradients,
-)
-from selection.evaluation.influence.trainee import (
-    LEAVE_OUT,
-    Trainee,
-    add_adapters,
-    load_trainee,
-    mean_losses,
 )
 from selection.evaluation.influence.warm_up import BETAS, EPS, WarmUp, warm_up
 from selection.models.resolve import resolve_model
@@ -41,19 +41,19 @@ def samples(tiny_model_dir: Path) -> list[Rendered]:
 
 
 @pytest.fixture
-def trainee(tiny_model_dir: Path, samples: Sequence[Rendered]) -> Trainee:
+def trainee(tiny_model_dir: Path, samples: Sequence[Rendered]) -> AdaptedModel:
     """With adapters that have learned a little, so that none of their gradients is 0."""
-    made = load_trainee(resolve_model(tiny_model_dir), rank=4, alpha=8)
+    made = load_adapted(resolve_model(tiny_model_dir), rank=4, alpha=8)
     warm_up(made, samples, WarmUp(epochs=2, batch=4, learning_rate=0.01))
     return made
 
 
 @torch.no_grad()
-def value_by_hand(trainee: Trainee, sample: Rendered) -> float:
+def value_by_hand(trainee: AdaptedModel, sample: Rendered) -> float:
     return float(loss_by_hand(trainee, sample))
 
 
-def loss_by_hand(trainee: Trainee, sample: Rendered) -> torch.Tensor:
+def loss_by_hand(trainee: AdaptedModel, sample: Rendered) -> torch.Tensor:
     """Mean over response tokens, one after another, of the plain model's logits."""
     ids = torch.from_numpy(sample.tokens.astype(np.int64))
     logits = trainee.module(input_ids=ids[None]).logits[0]
@@ -61,7 +61,7 @@ def loss_by_hand(trainee: Trainee, sample: Rendered) -> torch.Tensor:
     return torch.stack([-logits[t - 1].log_softmax(0)[ids[t]] for t in at]).mean()
 
 
-def gradients_by_hand(trainee: Trainee, sample: Rendered) -> dict[str, torch.Tensor]:
+def gradients_by_hand(trainee: AdaptedModel, sample: Rendered) -> dict[str, torch.Tensor]:
     weights = [layer.weight for layer in trainee.layers.values()]
     return dict(
         zip(
@@ -73,7 +73,7 @@ def gradients_by_hand(trainee: Trainee, sample: Rendered) -> dict[str, torch.Ten
 
 
 def test_losses_of_a_batch_are_those_of_responses_one_at_a_time(
-    trainee: Trainee, samples: Sequence[Rendered]
+    trainee: AdaptedModel, samples: Sequence[Rendered]
 ) -> None:
     losses = mean_losses(trainee, samples)
     for loss, sample in zip(losses[:8], samples, strict=False):
@@ -82,7 +82,7 @@ def test_losses_of_a_batch_are_those_of_responses_one_at_a_time(
 
 
 def test_gradients_of_a_batch_equal_autograd_one_sample_at_a_time(
-    trainee: Trainee, samples: Sequence[Rendered]
+    trainee: AdaptedModel, samples: Sequence[Rendered]
 ) -> None:
     batch = dict(sample_gradients(trainee, samples[:8]))
     assert set(batch) == set(trainee.layers)
@@ -137,7 +137,7 @@ def test_a_projection_adds_up_signed_values() -> None:
 
 
 def test_features_are_projected_adam_steps_of_length_one(
-    trainee: Trainee, samples: Sequence[Rendered]
+    trainee: AdaptedModel, samples: Sequence[Rendered]
 ) -> None:
     adam = warm_up(trainee, samples, WarmUp(epochs=1, batch=4, learning_rate=1e-3))
     maps = projections(trainee, 256, seed=3)
@@ -166,7 +166,7 @@ def test_a_warm_up_lowers_the_loss_and_repeats_to_the_bit(
     tiny_model_dir: Path, samples: Sequence[Rendered]
 ) -> None:
     settings = WarmUp(epochs=4, batch=4, learning_rate=0.01)
-    made = [load_trainee(resolve_model(tiny_model_dir), rank=4, alpha=8) for _ in range(2)]
+    made = [load_adapted(resolve_model(tiny_model_dir), rank=4, alpha=8) for _ in range(2)]
     before = np.nanmean(mean_losses(made[0], samples))
     states = [warm_up(each, samples, settings) for each in made]
     assert np.nanmean(mean_losses(made[0], samples)) < before - 0.1

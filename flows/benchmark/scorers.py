@@ -44,7 +44,7 @@ from selection.evaluation.baselines.vectors import (
     quantized_tables,
     token_tables,
 )
-from selection.evaluation.influence.trainee import LEAVE_OUT, load_trainee
+from selection.evaluation.influence.adapted import LEAVE_OUT, load_adapted
 from selection.evaluation.labelled import LabelledTarget
 from selection.picking.selections import rankings_of
 
@@ -285,7 +285,7 @@ class TrainedScorer:
             bench.workspace.root / "bench" / method.kind / key,
             bench.prepared.n_examples,
             rendered.samples,
-            lambda: load_trainee(
+            lambda: load_adapted(
                 model_input.model,
                 method.settings["rank"],
                 method.settings["alpha"],

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.evaluation.baselines.vectors import DenseTable
+from selection.evaluation.influence.adapted import AdaptedModel, answers, mean_losses
 from selection.evaluation.influence.gradients import projected_gradients, projections
-from selection.evaluation.influence.trainee import Trainee, answers, mean_losses
 from selection.evaluation.influence.warm_up import AdamState, WarmUp, warm_up
 from selection.evaluation.labelled import Rows, RowScores, batches_of
 from selection.records import Rendered
@@ -61,16 +61,16 @@ class Candidates:
     folder: Path
     n: int
     samples: Callable[[Rows], Sequence[Rendered]]
-    load: Callable[[], Trainee]
+    load: Callable[[], AdaptedModel]
     _spent: list[float] = field(default_factory=list)
 
     @cached_property
-    def _loaded(self) -> tuple[Trainee, Mapping[str, torch.Tensor]]:
+    def _loaded(self) -> tuple[AdaptedModel, Mapping[str, torch.Tensor]]:
         trainee = self.load()
         return trainee, trainee.weights()
 
     @property
-    def trainee(self) -> Trainee:
+    def trainee(self) -> AdaptedModel:
         """The model with its adapters."""
         return self._loaded[0]
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selection.activations.batching import batch_plan
 from selection.evaluation.labelled import Rows
 from selection.finetuning.trainee import Trainee, TraineeTexts
-from selection.finetuning.training import micro_batches
 from selection.records import Rendered
 
 MOST_LABELS = 8
@@ -98,7 +98,7 @@ def response_bits(
     bits, exact = np.zeros(len(samples)), np.zeros(len(samples), np.bool_)
     trainee.model.eval()
     with torch.inference_mode():
-        for batch in micro_batches(samples, _TOKENS):
+        for batch in batch_plan(np.array([len(each.tokens) for each in samples]), _TOKENS):
             logits, wanted, counts = trainee.logits([samples[i] for i in batch])
             row = counts.nonzero()[:, 0].cpu().numpy()
             chosen, right = logits[counts].float(), wanted[counts]

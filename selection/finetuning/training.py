@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from selection.activations.batching import batch_plan
 from selection.finetuning.budgets import steps_of
 from selection.finetuning.trainee import Trainee
 from selection.records import Rendered
@@ -57,22 +58,10 @@ def schedule(step: int, n_steps: int) -> float:
     return min((step + 1) / n_up, (n_steps - step) / max(1, n_steps - n_up))
 
 
-def micro_batches(samples: Sequence[Rendered], most_tokens: int) -> list[list[int]]:
-    """Positions of samples of like length, each list of at most `most_tokens` once padded."""
-    batches: list[list[int]] = []
-    order = sorted(range(len(samples)), key=lambda i: -len(samples[i].tokens))
-    for i in order:
-        longest = len(samples[batches[-1][0]].tokens) if batches else 0
-        if not batches or (len(batches[-1]) + 1) * longest > most_tokens:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
-
-
 def _step(trainee: Trainee, samples: Sequence[Rendered]) -> None:
     """Add the gradients of the mean loss over all response tokens of a step."""
     n = sum(int(sample.content_mask[1:].sum()) for sample in samples)
-    for batch in micro_batches(samples, _MICRO_TOKENS):
+    for batch in batch_plan(np.array([len(each.tokens) for each in samples]), _MICRO_TOKENS):
         logits, wanted, counts = trainee.logits([samples[i] for i in batch])
         if counts.any():
             loss = cross_entropy(logits[counts].float(), wanted[counts], reduction="sum") / n

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from selection.core.errors import InputError
 from selection.data.messages.normalize import turn_texts
@@ -58,26 +58,35 @@ class SharedLatent:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Everything that is known about one sample and one selection.
+class Standing:
+    """What is recorded of one sample in one selection; all None where it was not ranked.
 
     standing:   pick, near miss, passed over (by a rule), ranked (further behind) or not ranked.
     rank:       in the order of the selection; score_rank: by score alone; None in older runs.
-    margin:     score minus the score at the cut; negative behind it.
     reason, detail: what brought a pick in; None for others, and in older runs.
-    refusal:    what kept any other sample out, and `change` the one change known to let it in.
+    """
+
+    standing: str
+    rank: int | None = None
+    score_rank: int | None = None
+    score: float | None = None
+    text: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(Standing):
+    """Everything that is known about one sample and one selection.
+
+    margin:  score minus the score at the cut; negative behind it.
+    refusal: what kept any sample out that is no pick, and `change` the one change known to let it
+             in.
     """
 
     selection: SelectionRow
     example_id: str
-    standing: str
-    rank: int | None
-    score_rank: int | None
-    score: float | None
     margin: float | None
-    text: str | None
-    reason: str | None
-    detail: str | None
     reduction: str | None
     exemplars: Sequence[NearExemplar]
     latents: Sequence[SharedLatent]
@@ -115,21 +124,15 @@ def explain(workspace: Workspace, selection: str, example: str) -> Explanation:
     cut = chosen.cut_score
     margin = recorded.score - cut if recorded.score is not None and cut is not None else None
     return Explanation(
-        chosen,
-        example_id,
-        standing,
-        recorded.rank,
-        recorded.score_rank,
-        recorded.score,
-        margin,
-        recorded.text,
-        recorded.reason,
-        recorded.detail,
-        reduction,
-        exemplars,
-        latents,
-        refusal,
-        change,
+        **asdict(replace(recorded, standing=standing)),
+        selection=chosen,
+        example_id=example_id,
+        margin=margin,
+        reduction=reduction,
+        exemplars=exemplars,
+        latents=latents,
+        refusal=refusal,
+        change=change,
     )
 
 
@@ -174,19 +177,6 @@ def _latents(connection: Connection, chosen: SelectionRow, example_id: str) -> l
     return latents
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What is recorded of one example in one selection; all None where it was not ranked."""
-
-    standing: str
-    rank: int | None = None
-    score_rank: int | None = None
-    score: float | None = None
-    text: str | None = None
-    reason: str | None = None
-    detail: str | None = None
-
-
 _RECORDED = {
     "pick": "SELECT rank, score_rank, score, text, reason, detail FROM pick",
     "near miss": "SELECT rank, score_rank, score, text, NULL, NULL FROM near_miss",
@@ -195,20 +185,20 @@ _RECORDED = {
 
 def _standing(
     connection: Connection, workspace: Workspace, chosen: SelectionRow, example_id: str
-) -> _Standing:
+) -> Standing:
     """Among picks, near misses, or in the file of all scores."""
     key = [chosen.selection_id, example_id]
     for name, query in _RECORDED.items():
         where = " WHERE selection_id = ? AND example_id = ?"
         rows = connection.execute(query + where, key).fetchall()
         if rows:
-            return _Standing(name, *rows[0])
+            return Standing(name, *rows[0])
     file = scores_file(workspace.scores, chosen.selection_id)
     if file.exists():
         ranked = find_rank(file, example_id)
         if ranked is not None:
-            return _Standing("ranked", *ranked)
-    return _Standing("not ranked")
+            return Standing("ranked", *ranked)
+    return Standing("not ranked")
 
 
 def _example(

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selection.evaluation.influence.trainee import Trainee, answers, batches
+from selection.evaluation.influence.adapted import AdaptedModel, answers, batches
 from selection.evaluation.influence.warm_up import BETAS, EPS, AdamState
 from selection.records import Rendered
 
 
 def sample_gradients(
-    trainee: Trainee, samples: Sequence[Rendered]
+    trainee: AdaptedModel, samples: Sequence[Rendered]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Layer by layer (name, (b, d_out, d_in)) gradients of each sample's own mean loss."""
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -77,7 +77,7 @@ class Projection:
         return full[:, self.order].reshape(len(values), -1, self.k).sum(1)
 
 
-def projections(trainee: Trainee, k: int, seed: int) -> dict[str, Projection]:
+def projections(trainee: AdaptedModel, k: int, seed: int) -> dict[str, Projection]:
     """A map for each layer; the sums of all layers are added up."""
     return {
         name: Projection.seeded(layer.weight.numel(), k, (seed, number), layer.weight.device)
@@ -86,7 +86,7 @@ def projections(trainee: Trainee, k: int, seed: int) -> dict[str, Projection]:
 
 
 def projected_gradients(
-    trainee: Trainee,
+    trainee: AdaptedModel,
     samples: Sequence[Rendered],
     maps: dict[str, Projection],
     states: Sequence[AdamState | None],

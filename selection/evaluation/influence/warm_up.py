@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from selection.evaluation.influence.trainee import Trainee, answers, batches
+from selection.evaluation.influence.adapted import AdaptedModel, answers, batches
 from selection.records import Rendered
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -36,7 +36,7 @@ class AdamState:
         return AdamState(zeros, self.second, self.step)
 
 
-def warm_up(trainee: Trainee, samples: Sequence[Rendered], settings: WarmUp) -> AdamState:
+def warm_up(trainee: AdaptedModel, samples: Sequence[Rendered], settings: WarmUp) -> AdamState:
     """Train the adapters on the responses of all samples that have one; samples weigh the same."""
     rows = answers(samples)
     rng = np.random.default_rng(settings.seed)

@@ -24,6 +24,7 @@ _HOOKS = ("hook_point_in", "hook_point_out")
 _POSITIONS = "all but BOS, EOS and padding"
 _GLU = {"use_glu_encoder": "a gated linear encoder is not read"}
 _UNKNOWN_NORM = "this input norm is not known"
+_LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
 
 
 def _mean_norm_scale(sae: Checkpoint, norm: object, field: str, *, weights: bool) -> float:
@@ -73,17 +74,7 @@ LLAMA_SCOPE = Layout(
     loads="jumprelu, topk and relu SAEs of resid, MLP and attention",
     refuses="transcoders, unknown norms",
     oracle="the reference inference, in float64",
-    names={
-        "": Names(
-            "encoder.weight",
-            "encoder.bias",
-            "decoder.weight",
-            "decoder.bias",
-            transposed=("w_dec",),
-            threshold="",
-            log_threshold="",
-        )
-    },
+    names={"": Names(*_LINEAR, transposed=("w_dec",), threshold="", log_threshold="")},
     constants={"positions": _POSITIONS},
     activation=Choice(
         "act_fn",
@@ -116,10 +107,7 @@ _SCOPIUM = Names(
     log_threshold="activation_function.log_jumprelu_threshold",
 )
 _R1 = Names(
-    "encoder.weight",
-    "encoder.bias",
-    "decoder.weight",
-    "decoder.bias",
+    *_LINEAR,
     transposed=("w_dec",),
     threshold="",
     log_threshold="log_jumprelu_threshold",

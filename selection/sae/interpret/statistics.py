@@ -87,13 +87,8 @@ class LatentStatistics:
         self._pairs.append(_summed(latent * self.n_vocab + token_ids[token], act))
         if sum(len(keys) for keys, _ in self._pairs) > _PENDING:
             self._add_up()
-        peaks = _Peaks(
-            latent,
-            samples[token].astype(np.int64),
-            positions[token].astype(np.int64),
-            act,
-        )
-        self._keep_peaks(peaks)
+        where = (samples[token].astype(np.int64), positions[token].astype(np.int64))
+        self._keep_peaks(_Peaks(latent, *where, act))
 
     def _add_up(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         keys = np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in self._pairs)])

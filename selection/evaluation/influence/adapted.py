@@ -46,7 +46,7 @@ class LowRank(torch.nn.Module):
 
 
 @dataclass(frozen=True)
-class Trainee:
+class AdaptedModel:
     """A causal language model in evaluation mode; only `layers` learn.
 
     layers: name -> linear map of an adapter, in the order of the blocks.
@@ -91,9 +91,9 @@ class Trainee:
         return totals / torch.bincount(owner, minlength=len(samples))
 
 
-def load_trainee(
+def load_adapted(
     resolved: ResolvedModel, rank: int, alpha: float, device: str = "auto", dtype: str = "auto"
-) -> Trainee:
+) -> AdaptedModel:
     """Load a causal language model whole and add adapters to the attention of every block.
 
     Raises InputError for an encoder, and for weights without the head.
@@ -108,7 +108,7 @@ def load_trainee(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = add_adapters(blocks, rank, alpha)
-    return Trainee(module.to(where), layers)
+    return AdaptedModel(module.to(where), layers)
 
 
 def add_adapters(
@@ -163,7 +163,7 @@ def batches(samples: Sequence[Rendered], rows: NDArray[np.int64]) -> Iterator[ND
 
 
 @torch.no_grad()
-def mean_losses(trainee: Trainee, samples: Sequence[Rendered]) -> NDArray[np.float64]:
+def mean_losses(trainee: AdaptedModel, samples: Sequence[Rendered]) -> NDArray[np.float64]:
     """(n,) mean loss of each sample's response tokens; NaN without a response."""
     losses = np.full(len(samples), np.nan)
     for rows in batches(samples, answers(samples)):
