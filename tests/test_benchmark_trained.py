@@ -23,7 +23,7 @@ from selection.evaluation.summary import as_json
 from selection.models.resolve import resolve_model
 from selection.records import Rendered
 from selection.rendering.renderer import renderer_for
-from storage.files.atomic import write_atomically
+from storage.files.atomic import write_arrays
 from storage.files.workspace import open_workspace
 from tests.test_influence_gradients import value_by_hand
 from tests.tiny_model import code, translation, write_jsonl
@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_scores(
     expected = run_benchmark(request_for(), whole).measured
     broken = open_workspace(tmp_path / "broken")
     for n_written in (1, 3, 5, 6):
-        monkeypatch.setattr("flows.benchmark.trained.write_atomically", dying_after(n_written))
+        monkeypatch.setattr("flows.benchmark.trained.write_arrays", dying_after(n_written))
         with pytest.raises(KeyboardInterrupt):
             run_benchmark(request_for(), broken)
     monkeypatch.undo()
@@ -140,11 +140,11 @@ def dying_after(n_written: int) -> Any:
     """A writer that is killed before its file number n_written + 1."""
     left = [n_written]
 
-    def write(file: Path, save: Any) -> None:
+    def write(file: Path, arrays: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        write_atomically(file, save)
+        write_arrays(file, arrays)
 
     return write
 
