@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 N      ?= 1
 
-.PHONY: demo test test-fast check cases fix coverage e2e faults fuzz docs bench nightly lock clean help
+.PHONY: demo test test-fast test-lowest check cases fix coverage e2e faults fuzz docs bench nightly lock \
+  lock-lowest clean help
 
 help:            ## This list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -17,6 +18,11 @@ test: $(VENV)/.dev      ## All tests but those of `make faults`, on two cores: n
 
 test-fast: $(VENV)/.dev ## The tests that take no more than a moment each
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-lowest:     ## The same tests on the oldest release of every package, in an environment of its own
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.lock --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile -m "not fault" -W default
 
 fix: $(VENV)/.dev       ## Mend format and lint, renew pages that are written from the code
 	$(BIN)/ruff check --fix-only --quiet .
@@ -68,6 +74,8 @@ bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.embedding --quick
 
 nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty environment, full benchmarks
+	$(MAKE) test-lowest
+	$(BIN)/python -m benchmarks.compatibility .venv-beside
 	bash benchmarks/support/wheel.sh
 	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m tests.docs_notebook
@@ -78,7 +86,7 @@ nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty en
 	$(BIN)/python -m tests.ray_cluster
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[mlflow,wandb,trackio]'
 	$(BIN)/python -m pytest tests/test_orchestration_trackers.py
-	$(BIN)/python -m benchmarks.trainer_loaders $(or $(TRAINERS),build/trainers)
+	$(BIN)/python -m tests.trainers
 	$(BIN)/saelect bench finetune --quick --json
 	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog
@@ -87,8 +95,12 @@ nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty en
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock
 
+lock-lowest:     ## Rewrite those of the oldest releases, from pyproject.toml by uv
+	uv pip compile --quiet --no-annotate --no-header --python 3.11 --resolution lowest-direct \
+	  --extra dev --output-file constraints-lowest.lock pyproject.toml
+
 clean:           ## Remove the environment and build output, never a workspace
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-lowest .venv-beside build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

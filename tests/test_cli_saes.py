@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -243,11 +244,10 @@ def test_offline_names_the_cache_and_the_way_out() -> None:
 
 
 def hub_error(kind: str, status: int) -> Exception:
-    import httpx2
     from huggingface_hub import errors
 
-    request = httpx2.Request("GET", "https://huggingface.co/api/models/org/model")
-    response = httpx2.Response(status, request=request)
+    # Before 1.0 the hub's library answered in the classes of another network library.
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
     error: Exception = getattr(errors, kind)("refused", response=response)
     return error
 

@@ -19,7 +19,7 @@ IMPORTED_AS = {
     "mlflow-skinny": "mlflow",
 }  # fmt: skip
 COMES_WITH = {
-    "httpx": "prefect", "httpx2": "prefect", "starlette": "fastapi", "uvicorn": "prefect",
+    "httpx": "prefect", "starlette": "fastapi", "uvicorn": "prefect",
     "markupsafe": "jinja2", "tokenizers": "transformers", "nbformat": "nbclient",
 }  # fmt: skip
 """Packages that are imported because a declared one brings them."""
@@ -67,6 +67,18 @@ def test_tests_and_benchmarks_import_what_is_declared() -> None:
 def test_what_is_declared_is_imported() -> None:
     assert RUNTIME - imports(PRODUCT) - set(NOT_IMPORTED) == set()
     assert ALL - imports(PRODUCT + DEVELOPMENT) - set(NOT_IMPORTED) == set()
+
+
+def test_the_lowest_lock_holds_the_oldest_release_that_is_allowed() -> None:
+    lines = (ROOT / "constraints-lowest.lock").read_text().splitlines()
+    pinned = dict(line.lower().split("==") for line in lines)
+    for wanted in PROJECT["dependencies"] + EXTRAS["dev"]:
+        name, oldest = re.match(r"([\w-]+)>=([\d.]+)", wanted).groups()  # type: ignore[union-attr]
+        if name != "faiss-cpu":
+            oldest, found = (
+                re.sub(r"(\.0)*$", "", each) for each in (oldest, pinned[name.lower()])
+            )
+            assert (name, found) == (name, oldest)
 
 
 @pytest.mark.parametrize("extra", ["dependencies", "dev", "ray"])

@@ -19,7 +19,8 @@ HEAVY = {"torch", "prefect", "transformers", "faiss"}
 TOP = {
     "pyproject.toml", "README.md", "flows", "selection", "storage", "tests", "configs", "LICENSE",
     "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "mkdocs.yml", "prefect.yaml", "constraints.lock",
-    "benchmarks", "docs", ".ci", ".gitignore", ".github", ".pre-commit-config.yaml",
+    "constraints-lowest.lock", "benchmarks", "docs", ".ci", ".gitignore", ".github",
+    ".pre-commit-config.yaml",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.prefect_server import _profile_url, start_prefect
+from flows.orchestration.prefect_server import _profile_url, refuse_unlike_fastapi, start_prefect
 from selection.core.errors import InputError
 
 COMMAND = """
@@ -86,3 +86,10 @@ def test_a_server_that_does_not_answer_is_refused_by_its_address(
         monkeypatch.setenv("PREFECT_API_URL", url)
         with pytest.raises(InputError, match=r"does not answer.*unset PREFECT_API_URL"):
             start_prefect()()
+
+
+def test_a_prefect_and_a_fastapi_that_do_not_go_together_are_refused() -> None:
+    for prefect, fastapi in (("3.7.2", "0.136.3"), ("3.7.8", "0.150.0"), ("3.10.0", "0.139.0")):
+        refuse_unlike_fastapi(prefect, fastapi)
+    with pytest.raises(InputError, match=r"Prefect 3\.7\.2 does not work with FastAPI 0\.137\.0"):
+        refuse_unlike_fastapi("3.7.2", "0.137.0")

@@ -9,6 +9,7 @@ database that a newer Prefect has changed cannot be opened by an older one.
 import atexit
 import http.client
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -30,8 +31,8 @@ from flows.orchestration.terminal import say
 from selection.core.errors import InputError
 from selection.core.redaction import without_secrets
 
-READY_WITHIN_S = 120.0
-"""How long a server may take that migrates a new database on a busy machine."""
+READY_WITHIN_S = 600.0
+"""How long a server may take that migrates a new database on a busy machine: ten CPU seconds."""
 
 _POLL_S = 0.05
 _ANSWER_WITHIN_S = 20.0
@@ -42,7 +43,11 @@ class TemporaryServer:
     """A server of this process alone: behind a secret, and gone when the process is."""
 
     def __init__(self) -> None:
-        """Start it, and set in `os.environ` what Prefect's client needs. Does not wait."""
+        """Start it, and set in `os.environ` what Prefect's client needs. Does not wait.
+
+        Raises InputError beside a FastAPI with which it would answer nothing.
+        """
+        refuse_unlike_fastapi(version("prefect"), version("fastapi"))
         self.home = _writable_home()
         self.database = self.home / f"saelect-{version('prefect')}.db"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
@@ -99,7 +104,23 @@ class TemporaryServer:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         errors = [line for line in lines if "Error" in line and not line.startswith(" ")]
-        return (errors or lines or ["it ended without a word"])[-1][-_LAST_CHARACTERS:]
+        ended = self._process.poll() is not None
+        silent = "it ended without a word" if ended else f"no answer in {READY_WITHIN_S:.0f} s"
+        return (errors or lines or [silent])[-1][-_LAST_CHARACTERS:]
+
+
+def refuse_unlike_fastapi(prefect: str, fastapi: str) -> None:
+    """Raise InputError for a Prefect that fails at each request with a FastAPI so new.
+
+    Requirements cannot say it: where something keeps starlette below 1, both are chosen together.
+    """
+    old, new = (tuple(map(int, re.findall(r"\d+", each)[:3])) for each in (prefect, fastapi))
+    if old < (3, 7, 8) and new >= (0, 137):
+        raise InputError(
+            f"Prefect {prefect} does not work with FastAPI {fastapi}",
+            remedy="Install an older one (`pip install 'fastapi<0.137'`), or Prefect 3.7.8 or"
+            " later.",
+        )
 
 
 def start_prefect() -> Callable[[], None]:

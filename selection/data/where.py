@@ -130,6 +130,7 @@ def compile_where(text: str) -> Where:
             remedy="Compute a column in the pool's file and ask for that.",
         )
     try:
+        pl.sql_expr(f"({text}\n)")  # polars 1 may stop where an expression ends
         expression = pl.sql_expr(text)
         tree = json.loads(expression.meta.serialize(format="json"))
         names = tuple(sorted(set(expression.meta.root_names())))

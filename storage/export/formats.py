@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from selection.core.errors import InputError
 from selection.core.hashing import content_id
 from selection.data.training_rows import Row, RowLayout, json_line, sample_weights, training_row
-from storage.catalog.connection import Connection, faults_explained
+from storage.catalog.connection import Connection, faults_explained, quoted
 from storage.export.csv_lines import csv_lines
 from storage.files.atomic import (
     full_disk_explained,
@@ -188,8 +188,9 @@ class SelectedRows:
 
     def copy_to(self, parquet: Path) -> None:
         """Write `contents` as columns of a Parquet file."""
-        query = f"COPY ({self._columns()}) TO $path (FORMAT parquet, COMPRESSION zstd)"
-        self._cursor().execute(query, {**self._values(), "path": str(parquet)})
+        file = quoted(str(parquet))
+        query = f"COPY ({self._columns()}) TO {file} (FORMAT parquet, COMPRESSION zstd)"
+        self._cursor().execute(query, self._values())
 
     def table(self) -> "pa.Table":
         """The same columns in memory."""
@@ -345,10 +346,20 @@ def write_ids(path: Path, rows: SelectedRows) -> int:
 
 
 def write_hf_dataset(folder: Path, rows: SelectedRows) -> None:
-    """A folder for `datasets.load_from_disk`; an earlier one is replaced."""
-    from datasets import Dataset, disable_progress_bars, enable_progress_bars
+    """A folder for `datasets.load_from_disk`; an earlier one is replaced.
+
+    Raises InputError for rows that differ in shape with a `datasets` that has no type for them.
+    """
+    from datasets import Dataset, disable_progress_bars, enable_progress_bars, features
     from datasets.utils import are_progress_bars_disabled
 
+    if (rows.has_tools or not rows.is_plain) and not hasattr(features, "Json"):
+        raise InputError(
+            "messages with tools, names or parts need a newer `datasets` to be saved as its folder",
+            field="format",
+            value="hf",
+            remedy="Export as `messages`, or install datasets 4.7 or later.",
+        )
     table = rows.table()
     were_disabled = are_progress_bars_disabled()
     temp = temp_path(folder)
