@@ -74,8 +74,6 @@ bench: $(VENV)/.dev     ## Quick benchmarks: peer, limit and ours in one run
 	$(BIN)/python -m benchmarks.embedding --quick
 
 nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty environment, full benchmarks
-	$(MAKE) test-lowest
-	$(BIN)/python -m benchmarks.compatibility .venv-beside
 	bash benchmarks/support/wheel.sh
 	$(BIN)/python -m tests.docs_commands
 	$(BIN)/python -m tests.docs_notebook
@@ -91,6 +89,8 @@ nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty en
 	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog
 	$(BIN)/python -m benchmarks.catalog_writers
+	$(MAKE) test-lowest
+	$(BIN)/python -m benchmarks.compatibility .venv-beside
 
 lock: $(VENV)/.dev      ## Rewrite the constraints from what is installed
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^saelect' > constraints.lock
