@@ -84,7 +84,7 @@ nightly: check test fuzz faults docs  ## The slow ones: the wheel in an empty en
 	$(BIN)/python -m tests.ray_cluster
 	$(BIN)/pip install --quiet --constraint constraints.lock --editable '.[mlflow,wandb,trackio]'
 	$(BIN)/python -m pytest tests/test_orchestration_trackers.py
-	$(BIN)/python -m tests.trainers
+	$(BIN)/python -m benchmarks.trainer_loaders $(or $(TRAINERS),build/trainers)
 	$(BIN)/saelect bench finetune --quick --json
 	$(BIN)/python -m benchmarks.picking
 	$(BIN)/python -m benchmarks.catalog

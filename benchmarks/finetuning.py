@@ -44,11 +44,12 @@ def main() -> None:
     runs = finetune_rows(outcome)["finetune"]
     image = page.with_suffix("") / f"{given['block']}.svg"
     write_bytes(image, svg([plot_of(*each) for each in plotted(runs.to_pylist())]).encode())
-    table = pl.DataFrame(runs.to_pylist()).drop(*_OWN).write_csv(float_precision=5)
-    write_bytes(image.with_suffix(".csv"), table.encode())
+    table = pl.DataFrame(runs.to_pylist()).drop(*_OWN)
+    name = pl.col("trainee").str.split("/").list.last()  # of a folder, wherever it was
+    written = table.with_columns(trainee=name).write_csv(float_precision=5)
+    write_bytes(image.with_suffix(".csv"), written.encode())
     text = "\n".join(block(outcome, f"{page.stem}/{given['block']}"))
-    written = replaced(page.read_text(encoding="utf-8"), given["block"], text)
-    write_bytes(page, written.encode())
+    write_bytes(page, replaced(page.read_text(encoding="utf-8"), given["block"], text).encode())
 
 
 def _arguments() -> tuple[dict[str, Any], Path]:

@@ -174,7 +174,8 @@ def select(
 
     examples, fraction, tokens: the budget, exactly one. A fraction is of eligible samples, floored;
     tokens are the longest prefix of the ranking that fits.
-    rules: fields of `PickRules`: include, min_score, quotas, near_duplicates, diversity.
+    rules: fields of `PickRules`: include, min_score, quotas, near_duplicates, diversity;
+        replay_share or replay_tokens, drawn by seed.
     Raises InputError for a budget or a rule that cannot be met.
     """
     given = [unit for unit in (examples, fraction, tokens) if unit is not None]

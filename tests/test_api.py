@@ -99,6 +99,7 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
             "diversity": Diversity(trade=0.5),
         },
     ),
+    ({"replay": {"share": 0.45}, "seed": 5}, {}, {"replay_share": 0.45, "seed": 5}),
     (
         {"quotas": [{"column": "source", "others": {"cap": 3}}]},
         {},

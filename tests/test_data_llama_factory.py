@@ -1,6 +1,6 @@
 """Rows for LLaMA-Factory: whole, in the order that its converter takes, or left out by name.
 
-`python -m tests.trainers` holds them to the converter itself.
+`python -m benchmarks.trainer_loaders` holds them to the converter itself.
 """
 
 import json

@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from selection.core.errors import InputError
+from selection.interactive.reader import DEMO_FOLDER
 from selection.records import Rendered
 from selection.rendering.renderer import load_renderer, render_key
 from tests import chat_templates, tiny_tokenizers
@@ -279,3 +280,27 @@ def test_a_tokenizers_own_broken_template_falls_back_to_plain(
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tokenizer can be loaded"):
         load_renderer(tmp_path, max_length=100)
+
+
+def test_a_trainer_gets_the_messages_as_they_are() -> None:
+    """Thoughts that a template leaves out do not count, nor is a call's JSON parsed."""
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    question = {"role": "user", "content": "How many?"}
+    samples: list[tuple[list[dict[str, Any]], list[Any] | None]] = [
+        ([{"role": "system", "content": "Be short."}, question], None),
+        ([question, {"role": "assistant", "content": "Two.", "reasoning_content": "1 + 1"}], None),
+        ([question, {"role": "assistant", "content": "", "tool_calls": [call]}], tools),
+        ([question, {"role": "assistant", "content": "no end " * 9000}], None),
+    ]
+    model = DEMO_FOLDER / "model"
+    tokenizer, renderer = AutoTokenizer.from_pretrained(model), load_renderer(model, max_length=64)
+    texts = [
+        tokenizer.apply_chat_template(messages, tools=given, tokenize=False)
+        for messages, given in samples
+    ]
+    slow = [len(tokenizer(text, add_special_tokens=False).input_ids[:64]) for text in texts]
+    assert renderer.count_tokens(samples) == slow
+    refused = [{"role": "critic", "content": "No."}, question]
+    [n] = renderer.count_tokens([(refused, None)])
+    assert n == len(renderer.render(refused).tokens)

@@ -23,6 +23,7 @@ from selection.picking.pick import choose
 from selection.picking.rules.diversity import Diversity
 from selection.picking.rules.from_settings import NearDuplicates, picking_rules
 from selection.picking.rules.quotas import Quota, check_quotas
+from selection.picking.rules.replay import Replay, draw_order, split_budget
 from selection.records import Budget, Picks
 from selection.similarity.explain import explain_pairs, in_spaces
 
@@ -35,6 +36,7 @@ class PickRules:
     """What decides besides the score; names and defaults are those of the config.
 
     include: example ids or own ids that are always taken, first.
+    replay_share, replay_tokens: part of the budget that is drawn at random, by `seed`.
     """
 
     include: Sequence[str] = ()
@@ -42,6 +44,9 @@ class PickRules:
     quotas: Sequence[Quota] = ()
     near_duplicates: NearDuplicates | None = None
     diversity: Diversity | None = None
+    replay_share: float | None = None
+    replay_tokens: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +193,8 @@ def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
             remedy="Give example ids, or ids of the column that `columns={'id': ...}` names.",
         )
     columns = [samples.values(quota.column, ranked.rules.where) for quota in rules.quotas]
-    n = wanted_examples(budget, ranked.promised)
+    replay, bound = _replay_of(ranked, budget, rules)
+    n = wanted_examples(bound, ranked.promised)
     check_quotas(rules.quotas, columns, ranked.eligibility.eligible, n)
     tokens = vectors.token_counts()
     picking = picking_rules(
@@ -201,9 +207,23 @@ def pick_samples(ranked: Ranked, budget: Budget, rules: PickRules) -> Selected:
         vectors=given.vectors.parts[given.own].gather,
         texts=lambda rows: texts_of(samples.table.take(rows)),
         weights=given.own_weights,
+        replay=replay,
     )
     picks = choose(ranked.ranking, budget, ranked.promised, picking, lambda rows: tokens[rows])
     return Selected(ranked, picks)
+
+
+def _replay_of(ranked: Ranked, budget: Budget, rules: PickRules) -> tuple[Replay | None, Budget]:
+    """What is drawn at random, and the budget that is left to picks."""
+    share, tokens = rules.replay_share, rules.replay_tokens
+    if share is None and tokens is None:
+        return None, budget
+    if share is not None and tokens is not None:
+        raise ValueError("give `replay_share` or `replay_tokens`, not both")
+    own, _ = split_budget(budget, share, tokens, ranked.promised)
+    rows, ids = ranked.eligibility.rows, ranked.vectors.samples.ids
+    exemplars = ranked.exemplars.samples.ids.tolist()
+    return Replay(share, tokens, draw_order(rows, ids[rows], exemplars, rules.seed)), own
 
 
 def write_rows(rows: Iterator[Mapping[str, Any]], path: Path) -> int:

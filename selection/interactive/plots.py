@@ -58,6 +58,7 @@ def picks_chart(selected: "Selected") -> Chart:
         "y": ranked.ranking.scores[selected.picks.positions].tolist(),
         "text": [escape(text, quote=False) for text in selected.table["text"]],
         "marker": {"color": _PICKED},
+        "showlegend": False,
     }
     bars = [
         trace
@@ -75,12 +76,12 @@ def picks_chart(selected: "Selected") -> Chart:
         "title": {"text": f"{n} of {count(len(ranked.ranking.rows))} samples for {target}"},
         "xaxis": {"title": {"text": "rank"}, "type": "log"},
         "yaxis": _SIMILARITY | {"domain": [0.55, 1]},
-        "xaxis2": {"title": {"text": "tokens"}, "domain": [0, 0.42], "type": "category"},
+        "xaxis2": {"title": {"text": "tokens"}, "domain": [0, 0.42], "anchor": "y2"},
         "yaxis2": share | {"domain": [0, 0.38], "anchor": "x2"},
         "xaxis3": share | {"title": {"text": "share"}, "domain": [0.62, 1], "anchor": "y3"},
         "yaxis3": {"domain": [0, 0.38], "anchor": "x3", "type": "category", "automargin": True},
         "height": 640,
-        "showlegend": False,
+        "legend": {"orientation": "h", "y": 0.46},
     }
     return {"data": [_curve(ranked), picks, *bars], "layout": layout}
 
@@ -104,12 +105,12 @@ def _curve(ranked: "Ranked") -> Chart:
     curve = score_curve(ranked.ranking.scores)
     line = {"color": _POOL}
     values = {"x": curve["ranks"], "y": curve["scores"]}
-    return {"type": "scatter", "mode": "lines", "name": "ranked", "line": line, **values}
+    return {"type": "scatter", "mode": "lines", "line": line, **values, "showlegend": False}
 
 
 def _bars(name: str, color: str, *, x: Sequence[Any], y: Sequence[Any], axes: str) -> Chart:
     """Bars of one of pool and picks; lying where names stand at their left."""
-    lies = y and isinstance(y[0], str)
+    lies = bool(y) and isinstance(y[0], str)
     return {
         "type": "bar",
         "name": name,
@@ -119,6 +120,7 @@ def _bars(name: str, color: str, *, x: Sequence[Any], y: Sequence[Any], axes: st
         "xaxis": f"x{axes}",
         "yaxis": f"y{axes}",
         "marker": {"color": color},
+        "showlegend": not lies,
     }
 
 

@@ -7,12 +7,20 @@ it refuses even so is written plainly. Every way is counted.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from selection.data.messages.normalize import Message, Tools, simplify_messages, write_arguments
+from selection.data.messages.normalize import (
+    Message,
+    Tools,
+    normalize_messages,
+    simplify_messages,
+    write_arguments,
+)
 from selection.rendering.spans import (
     Gaps,
+    Part,
     Slot,
     Span,
     cut_at_markers,
@@ -56,6 +64,20 @@ class TextWriter:
         self._constant_system = constant_system
         self._gaps: dict[str, Gaps | None] = {}
         self.counts: Counter[str] = Counter()
+
+    def write_as_given(
+        self, messages: Sequence[Mapping[str, Any]], tools: Tools | None
+    ) -> WrittenText:
+        """What a trainer trains on: the template's text of the messages as they are, as one span.
+
+        A template may leave out contents, such as thoughts. Where it refuses, as `write`.
+        """
+        try:
+            text = self._template([dict(message) for message in messages], tools)
+        except TEMPLATE_ERRORS:
+            return self.write(normalize_messages(messages), tools)
+        whole = Span(0, len(text), Part.RESPONSE)
+        return WrittenText(text, [whole], self._template is self._plain)
 
     def write(self, messages: list[Message], tools: Tools | None) -> WrittenText:
         """Text of a conversation and where its contents are.

@@ -138,6 +138,18 @@ class Renderer:
             for text, encoded in zip(written, self._encode(written), strict=True)
         ]
 
+    def count_tokens(
+        self, samples: Iterable[tuple[Sequence[Mapping[str, Any]], Tools | None]]
+    ) -> list[int]:
+        """Tokens of each sample for a trainer, which hands it to the template as it is."""
+        written = [
+            self._writer.write_as_given(messages, tools or None) for messages, tools in samples
+        ]
+        pairs = zip(written, self._encode(written), strict=True)
+        return [
+            len(self._finish(text, *encoded, is_counted=False)[0].tokens) for text, encoded in pairs
+        ]
+
     def render_with_positions(
         self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None
     ) -> tuple[Rendered, TurnPositions]:

@@ -23,8 +23,7 @@ def counts_by_renderer(pool: PreparedPool, renderer: Renderer) -> TokenCount:
     def count(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         new = np.unique(rows[known[rows] < 0])
         if len(new):
-            samples = renderer.render_batch(conversations_of(pool.examples_at(new)))
-            known[new] = [len(sample.tokens) for sample in samples]
+            known[new] = renderer.count_tokens(conversations_of(pool.examples_at(new)))
         return known[rows]
 
     return count

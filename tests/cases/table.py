@@ -84,8 +84,13 @@ def read_counts(case: Case, pool: Path, folder: Path) -> tuple[int, int, Counter
     return prepared.n_rows, prepared.n_occurrences, Counter(prepared.drops)
 
 
-def pooled_run(cases: Sequence[Case], pools: Sequence[Path], folder: Path, with_: Model) -> str:
-    """One run over all pools at the whole budget; what differs from the sources, "" for nothing."""
+def pooled_run(
+    cases: Sequence[Case], pools: Sequence[Path], folder: Path, with_: Model, **budget: Any
+) -> str:
+    """One run over all pools at the whole budget; what differs from the sources, "" for nothing.
+
+    budget: further keys of the config's section.
+    """
     config = resolve(
         {
             "name": "cases",
@@ -94,7 +99,7 @@ def pooled_run(cases: Sequence[Case], pools: Sequence[Path], folder: Path, with_
                 for number, (case, pool) in enumerate(zip(cases, pools, strict=True))
             ],
             "exemplars": str(with_.exemplars),
-            "budget": {"fraction": 1.0},
+            "budget": {"fraction": 1.0, **budget},
             "model": {"name": str(with_.model), "hookpoint": "resid@2"},
             "sae": str(with_.sae),
             "near_duplicates": None,

@@ -12,7 +12,6 @@ from selection.core.errors import InputError
 from selection.data.exemplars import read_exemplars
 from selection.data.samples import conversations_of, texts_of
 from selection.picking.budget import wanted_examples
-from selection.picking.controls import random_scores, seed_of
 from selection.picking.decontamination import Contaminated, find_contaminated
 from selection.picking.eligibility import Mask
 from selection.picking.item_runs import as_item, item_runs
@@ -25,7 +24,7 @@ from selection.picking.rules.from_settings import (
     picking_rules,
 )
 from selection.picking.rules.quotas import ColumnValues, check_quotas
-from selection.picking.rules.replay import Replay, split_budget
+from selection.picking.rules.replay import Replay, draw_order, split_budget
 from storage.pools.pool import PreparedPool
 from storage.pools.vectors import PoolVectors
 
@@ -106,12 +105,8 @@ def _replay_of(
     if config.replay is None:
         return None
     rows = np.flatnonzero(eligible)
-    ids = pool.example_ids()[rows]
-    is_free = ~np.isin(ids, np.array(exemplar_ids, ids.dtype))
-    rows, ids = rows[is_free], ids[is_free]
-    scores = random_scores(ids.astype(str).tolist(), seed_of(config.seed, "replay"))
-    order = np.argsort(-scores, kind="stable")
-    return Replay(config.replay.share, config.replay.tokens, rows[order])
+    drawn = draw_order(rows, pool.example_ids()[rows], exemplar_ids, config.seed)
+    return Replay(config.replay.share, config.replay.tokens, drawn)
 
 
 def search_items(

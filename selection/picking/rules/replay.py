@@ -4,6 +4,7 @@ Drawn at random, whatever they score, from rows that may be picked. The budget's
 picks; no row is both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from selection.core.errors import InputError
 from selection.picking.budget import TokenCount, fitting, total_tokens, wanted_examples
+from selection.picking.controls import random_scores, seed_of
 from selection.records import Budget, PickReason, Picks, Ranking
 
 
@@ -59,6 +61,19 @@ def split_budget(
     if n is None:
         return Budget(tokens=whole - part), Budget(tokens=part)
     return Budget(examples=n - part), Budget(examples=part)
+
+
+def draw_order(
+    rows: NDArray[np.int64], ids: NDArray[np.character], exemplar_ids: Sequence[str], seed: int
+) -> NDArray[np.int64]:
+    """The rows in the order in which replay draws them: a pure function of id and seed.
+
+    ids: (r,) of the rows. exemplar_ids: never drawn. seed: of the run.
+    """
+    is_free = ~np.isin(ids, np.array(exemplar_ids, ids.dtype))
+    rows, ids = rows[is_free], ids[is_free]
+    scores = random_scores(ids.astype(str).tolist(), seed_of(seed, "replay"))
+    return rows[np.argsort(-scores, kind="stable")]
 
 
 def add_replay(
