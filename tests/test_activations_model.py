@@ -89,7 +89,9 @@ def samples_of(lengths: Sequence[int], seed: int = 0) -> list[Rendered]:
 
 def whole_model_hidden(folder: Path, tokens: NDArray[np.uint32], block: int) -> torch.Tensor:
     """hidden_states[block + 1] of the untruncated model, one sample, no padding."""
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = transformers.AutoModel.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     with torch.no_grad():
         out = model(
             input_ids=torch.tensor(tokens.astype(np.int64))[None], output_hidden_states=True
@@ -142,7 +144,9 @@ SITES = {  # module whose output is read, per architecture; None is its usual na
 def test_mlp_and_attention_outputs_are_those_of_the_whole_model(saved_model: Path) -> None:
     [rendered] = samples_of([19])
     resolved = resolve_model(saved_model)
-    whole = transformers.AutoModel.from_pretrained(saved_model, dtype=torch.float32).eval()
+    whole = transformers.AutoModel.from_pretrained(
+        saved_model, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     places = [Hookpoint("attn", 1), Hookpoint("mlp", 2), Hookpoint("resid", 0)]
     block = find_blocks(whole, N_BLOCKS)
     names = SITES.get(whole.config.model_type, ("self_attn", "mlp"))

@@ -119,12 +119,15 @@ def load_module(
 ) -> torch.nn.Module:
     """Load the weights that the config asks for; raises InputError if some are not there.
 
-    attention: the attention function's name in transformers; None leaves the choice to it.
+    attention: the attention function's name in transformers; None leaves the choice to it, but for
+               models that cap their attention scores: up to 5.16 it took one that does not.
     with_head: a causal language model with what predicts its next token, not only its blocks.
     """
     from transformers import AutoModel, AutoModelForCausalLM
 
     kind = AutoModelForCausalLM if with_head else AutoModel
+    if attention is None and getattr(config.get_text_config(), "attn_logit_softcapping", None):
+        attention = "eager"
     chosen = {"attn_implementation": attention} if attention else {}
     with _quiet_transformers(), _explained(resolved.path):
         module, report = kind.from_pretrained(
