@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-import flows.stages.represent.sae as sae_stage
 from flows.config.jobs import VectorJob
 from flows.stages.describe import describe_latents
 from flows.stages.prepare.inputs import prepare
@@ -27,6 +26,7 @@ from flows.stages.session import session_of
 from selection.core.errors import InputError
 from selection.sae.encode import encode, reconstruct
 from selection.sae.formats.load import load_sae
+from selection.sae.training import batches
 from selection.sae.training.batches import token_batches
 from selection.sae.training.train import train_sae
 from storage.files.workspace import Workspace, open_workspace
@@ -152,8 +152,8 @@ def test_an_sae_is_trained_resumed_described_and_read_by_both_libraries(
     def often(*arguments: Any, **named: Any) -> Any:
         return real_train(*arguments, **named, checkpoint_every=2)
 
-    monkeypatch.setattr(sae_stage, "token_batches", stopping)
-    monkeypatch.setattr(sae_stage, "train_sae", often)
+    monkeypatch.setattr(batches, "token_batches", stopping)
+    monkeypatch.setattr(batches, "train_sae", often)
     workspace = open_workspace(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
         train(given, workspace)

@@ -79,3 +79,11 @@ def test_left_out_vectors_score_nothing_and_the_others_as_ever(vectors: PoolSpac
     rows = vectors.parts[0].spread(only, fill=False)
     for name in whole:
         np.testing.assert_array_equal(some[name], np.where(rows, whole[name], 0))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_block_of_no_vectors_has_no_scores(threads: int) -> None:
+    none = np.zeros(0, np.int64)
+    parts = [take(random_rows(4, width, 0.3, seed=width), none) for width in WIDTHS]
+    scored = scorer().with_threads(threads).block(parts)
+    assert {name: values.shape for name, values in scored.items()} == {"sums": (0,), "french": (0,)}

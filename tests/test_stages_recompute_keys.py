@@ -116,6 +116,7 @@ NOT_HERE = {
     "model.adapter", "model.gguf_file",  # other hashes of the model: test_models_adapters
     "exemplars.subset", "exemplars.split", "exemplars.revision",
     "compute.task_runner",  # needs a cluster; test_on_ray holds it to the same bytes
+    "track",  # where a run is logged, by packages that are extras: test_orchestration_trackers
     "preset",  # a name for other values of keys that are walked
     "exemplars.targets",  # of targets files; which exemplars are embedded follows from it
     "ranking.search",  # not without `index`; test_candidates shows that it adds nothing

@@ -56,9 +56,13 @@ class PoolScorer:
         """Scores of n vectors, given in every space."""
         if self.apart:
             return {name: own for each in self.apart for name, own in each.block(parts).items()}
+        if self.threads == 1:  # memory of a thread's own would stay behind it
+            return self._scored(parts)
         n = len(parts[0])
-        step = max(1, n if self.threads == 1 else -(-n // (4 * self.threads)))
-        pieces = ([cut(part, i, min(i + step, n)) for part in parts] for i in range(0, n, step))
+        step = max(1, -(-n // (4 * self.threads)))
+        pieces = (
+            [cut(part, i, min(i + step, n)) for part in parts] for i in range(0, max(1, n), step)
+        )
         with ThreadPoolExecutor(self.threads) as pool:
             scored = list(pool.map(self._scored, pieces))
         return {name: np.concatenate([each[name] for each in scored]) for name in self.queries}
