@@ -302,3 +302,18 @@ def test_auto_dtype_on_cuda_is_bfloat16_and_close(
         assert found[row].dtype == torch.float32
         cosine = torch.nn.functional.cosine_similarity(found[row].cpu(), hidden)
         assert cosine.min() > 0.99
+
+
+def test_a_package_that_does_not_load_is_named(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object, **named: object) -> object:
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'LlamaConfig'.") from error
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", broken)
+    with pytest.raises(InputError, match=r"does not load \(operator torchvision::nms") as raised:
+        load_config(resolve_model(tiny_model_dir), 1)
+    assert "Install the package again" in str(raised.value)

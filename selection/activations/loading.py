@@ -28,7 +28,6 @@ _NOT_LOADED = (
     LookupError,
     TypeError,
     AttributeError,
-    ImportError,
     AssertionError,
     ArithmeticError,
     UnpicklingError,
@@ -168,6 +167,15 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, InputError):
         raise
+    except ImportError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InputError(
+            f"transformers cannot load this model: a package does not load ({str(cause)[:200]})",
+            file=folder,
+            remedy="Install the package again, of a build that fits your torch, or remove it.",
+        ) from error
     except _NOT_LOADED as error:
         first = next(filter(None, str(error).splitlines()), type(error).__name__)
         is_new = "does not recognize this architecture" in str(error)
