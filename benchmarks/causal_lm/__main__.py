@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.causal_lm.activations import KeptActivations, keep_activations, samples_of
+from benchmarks.causal_lm.activations import KeptActivations, activations_of, samples_of
 from benchmarks.causal_lm.prepare import prepare_model
 from benchmarks.demo.loss_recovered import TokenBatch, spliced_loss
 from selection.activations.capture import INPUTS, part_of
 from selection.activations.loading import find_blocks
-from selection.activations.model import load_activation_model
 from selection.evaluation.labelled import read_labelled_pool
 from selection.models.hookpoints import Hookpoint, canonical
 from selection.models.resolve import ResolvedModel, resolve_model
@@ -53,17 +52,15 @@ def main() -> None:
     renderer = renderer_for(model, max_length=arguments.max_length)
     pool = read_labelled_pool(arguments.pool)
     hookpoints = tuple(Hookpoint("resid", block) for block in arguments.blocks)
-    kept = KeptActivations(arguments.workspace / "activations", hookpoints)
-    started = time.perf_counter()
-    n_tokens = keep_activations(
-        kept,
-        lambda: load_activation_model(
-            model, hookpoints, dtype=arguments.dtype, checks=arguments.workspace / "checks"
-        ),
-        lambda number: samples_of(pool, renderer, number),
+    kept = activations_of(
+        arguments.workspace,
+        hookpoints,
+        model,
+        arguments.dtype,
+        pool,
+        renderer,
         arguments.tokens,
     )
-    print(f"activations: {n_tokens:,} tokens in {time.perf_counter() - started:.0f} s", flush=True)
     file = arguments.workspace / "saes.json"
     results: dict[str, Any] = dict(read_json(file)) if file.exists() else {}
     for text in arguments.sae:

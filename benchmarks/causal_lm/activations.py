@@ -1,5 +1,6 @@
 """Activations of a model at several hookpoints, computed once and kept for every SAE."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selection.activations.batching import iter_activations
-from selection.activations.model import ActivationModel
+from selection.activations.model import ActivationModel, load_activation_model
 from selection.core.errors import InputError
 from selection.evaluation.labelled import LabelledPool, as_messages
 from selection.models.hookpoints import Hookpoint
+from selection.models.resolve import ResolvedModel
 from selection.records import Rendered
 from selection.rendering.renderer import Renderer
 from storage.files.atomic import write_atomically
@@ -91,6 +93,30 @@ def samples_of(pool: LabelledPool, renderer: Renderer, number: int) -> list[Rend
     rows = order[number * CHUNK_SAMPLES : (number + 1) * CHUNK_SAMPLES]
     turns = [pool.turns("full", int(row), 1)[0] for row in rows]
     return renderer.render_batch([(as_messages(each), None) for each in turns])
+
+
+def activations_of(
+    workspace: Path,
+    hookpoints: Sequence[Hookpoint],
+    model: ResolvedModel,
+    dtype: str,
+    pool: LabelledPool,
+    renderer: Renderer,
+    n_tokens: int,
+) -> KeptActivations:
+    """A model's activations over rows of a pool, kept; computed where they are missing."""
+    kept = KeptActivations(workspace / "activations", tuple(hookpoints))
+    started = time.perf_counter()
+    n = keep_activations(
+        kept,
+        lambda: load_activation_model(
+            model, kept.hookpoints, dtype=dtype, checks=workspace / "checks"
+        ),
+        lambda number: samples_of(pool, renderer, number),
+        n_tokens,
+    )
+    print(f"activations: {n:,} tokens in {time.perf_counter() - started:.0f} s", flush=True)
+    return kept
 
 
 def keep_activations(

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from benchmarks.causal_lm.__main__ import LOSS_SAMPLES, figures, trained
-from benchmarks.causal_lm.activations import KeptActivations, keep_activations, samples_of
+from benchmarks.causal_lm.activations import KeptActivations, activations_of, samples_of
 from benchmarks.dictionaries.table import PACKAGED, RESULTS, TARGET_UNIQUE, page
 from benchmarks.support.labelled_arguments import labelled_parser
 from flows.benchmark.run import run_benchmark
@@ -86,7 +86,16 @@ def main() -> None:
     name = arguments.name or (arguments.model.name if arguments.model else PACKAGED)
     pool = read_labelled_pool(arguments.pool)
     renderer = renderer_for(model, max_length=MAX_LENGTH)
-    kept = _kept(arguments, model, pool, renderer)
+    sites = dict.fromkeys(each.site for each in DICTIONARIES)
+    kept = activations_of(
+        arguments.workspace,
+        [Hookpoint(site, arguments.block) for site in sites],
+        model,
+        arguments.dtype,
+        pool,
+        renderer,
+        arguments.tokens,
+    )
     held_out = samples_of(pool, renderer, kept.numbers(held_out=True)[0])[:LOSS_SAMPLES]
     file = arguments.workspace / "dictionaries.json"
     measured: dict[str, Any] = dict(read_json(file)) if file.exists() else {}
@@ -99,13 +108,16 @@ def main() -> None:
         coder = _dictionary(arguments, each, folder, kept, model, renderer)
         folders[each.name] = (folder, hookpoint)
         if each.name not in measured:
+            quality = _qualities(arguments, coder, hookpoint, model, renderer, subpool, targets)
             measured[each.name] = {
                 "hookpoint": str(hookpoint),
                 "num_latents": coder.info.num_latents,
                 "seconds": _training_seconds(coder),
                 "tokens_per_s": _speed(coder, kept, hookpoint),
                 **figures(coder, kept, hookpoint, model, held_out),
-                "quality": _qualities(arguments, coder, hookpoint, model, subpool, targets),
+                "quality": _qualities(
+                    arguments, coder, hookpoint, model, renderer, subpool, targets
+                ),
             }
             write_json(file, measured)
             shown = {k: v for k, v in measured[each.name].items() if k != "quality"}
@@ -127,25 +139,6 @@ def main() -> None:
     if arguments.page is not None:
         write_bytes(arguments.page, page(results).encode())
     print(json.dumps({name: result}))
-
-
-def _kept(
-    arguments: argparse.Namespace, model: ResolvedModel, pool: LabelledPool, renderer: Renderer
-) -> KeptActivations:
-    """Activations at every hookpoint, computed where they are missing."""
-    sites = dict.fromkeys(each.site for each in DICTIONARIES)
-    hookpoints = tuple(Hookpoint(site, arguments.block) for site in sites)
-    kept = KeptActivations(arguments.workspace / "activations", hookpoints)
-    n_tokens = keep_activations(
-        kept,
-        lambda: load_activation_model(
-            model, hookpoints, dtype=arguments.dtype, checks=arguments.workspace / "checks"
-        ),
-        lambda number: samples_of(pool, renderer, number),
-        arguments.tokens,
-    )
-    print(f"activations: {n_tokens:,} tokens at {', '.join(map(str, hookpoints))}", flush=True)
-    return kept
 
 
 def _folder(arguments: argparse.Namespace, each: Dictionary) -> Path:
@@ -202,11 +195,11 @@ def _qualities(
     coder: SparseCoder,
     hookpoint: Hookpoint,
     model: ResolvedModel,
+    renderer: Renderer,
     subpool: LabelledPool,
     targets: list[LabelledTarget],
 ) -> dict[str, dict[str, Any]]:
     """Target -> what a probe tells of it, and how much of that few latents carry (full setting)."""
-    renderer = renderer_for(model, max_length=MAX_LENGTH)
     rows = np.random.default_rng(0).permutation(len(subpool))[:N_DRAWN]
     drawn = _rendered(renderer, [subpool.turns("full", int(row), 1)[0] for row in rows])
     exemplars = {t.name: _rendered(renderer, t.turns("full")) for t in targets}

@@ -26,10 +26,10 @@ Means of nDCG@1000 over targets (T1: the task itself is in the pool, T2: only a 
 
     python -m benchmarks.dictionaries --pool POOL --targets TARGETS --subpool IDS --workspace DIR
 
-*FVU*, *L0* and *dead* are of held-out tokens (about 10,000 to 30,000: a latent may be rare rather
-than dead). *Loss recovered* replaces the activations of that place alone. *Seconds* are of the
-training, *tokens a second* of encoding on one core, the forward pass aside; other work ran beside.
-FVU and loss recovered compare dictionaries of one place only.
+*FVU*, *L0* and *dead* are of held-out tokens, in which a latent may be rare rather than dead. *Loss
+recovered* replaces the activations of that place alone. *Seconds* are of the training, *tokens a
+second* of encoding on one core, the forward pass aside; other work ran beside. FVU and loss
+recovered compare dictionaries of one place only.
 """
 _QUALITY = """
 ### What predicts the order
@@ -60,7 +60,8 @@ def _model(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"\n## {name[0].upper()}{name[1:]}\n\nBlock {result['block']}, {result['latents']:,}"
         f" latents, {result['k']} a token, {result['train_tokens']:,} training tokens,"
-        f" {result['n_rows']:,} rows, {len(result['kinds'])} targets.\n\n"
+        f" {dictionaries[_REFERENCE]['held_out_tokens']:,} held out, {result['n_rows']:,} rows,"
+        f" {len(result['kinds'])} targets.\n\n"
     )
     head = ["dictionary", "read at", "FVU", "L0", "dead", "loss recovered", "seconds", "tokens/s"]
     rows = [
@@ -95,7 +96,7 @@ def _setting(setting: str, result: Mapping[str, Any]) -> Iterator[str]:
             values = _values(result, setting, kind, name)
             label = {"others": name, "alone": name, "joined": f"{name} + tokens"}[kind]
             if kind == "others" and name == "best":
-                label = "`best` as shipped (4,096 latents, 32 a token)"
+                label = "`best` with the shipped SAE"
             reference = kind == "joined" and name == _REFERENCE
             means = [values[[s == kind for s in starts]].mean() for kind in ("T1", "T2")]
             shown = [f"{mean:.3f}" for mean in (*means, values.mean())]
