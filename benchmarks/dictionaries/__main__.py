@@ -115,9 +115,7 @@ def main() -> None:
                 "seconds": _training_seconds(coder),
                 "tokens_per_s": _speed(coder, kept, hookpoint),
                 **figures(coder, kept, hookpoint, model, held_out),
-                "quality": _qualities(
-                    arguments, coder, hookpoint, model, renderer, subpool, targets
-                ),
+                "quality": quality,
             }
             write_json(file, measured)
             shown = {k: v for k, v in measured[each.name].items() if k != "quality"}
