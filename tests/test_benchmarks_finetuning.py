@@ -94,7 +94,7 @@ def test_means_are_over_targets_that_every_arm_has_with_the_lead_of_best() -> No
     new, seen = groups_of(halves).values()
     assert [row.n_targets for row in (*new, *seen)] == [1, 1, 1, 1]
     assert new[0].gain.mean == pytest.approx(0.3)
-    assert list(groups_of([run | {"is_seen": None} for run in runs])) == ["all tasks"]
+    assert list(groups_of([run | {"is_seen": None} for run in runs])) == ["tasks"]
     rows, zero = placed([best, bm25])
     assert zero == pytest.approx(25)  # from -0.1 to 0.3
     assert [rows[0].gain.left, rows[0].gain.width] == pytest.approx([50, 50])

@@ -123,7 +123,7 @@ def groups_of(runs: Sequence[JsonRow]) -> dict[str, list[ArmMeans]]:
         means = means_of([run for run in runs if run["is_seen"] is is_seen])
         if means:
             groups[name] = means
-    return groups or {"all tasks": means_of(runs)}
+    return groups or {"tasks": means_of(runs)}
 
 
 def means_of(runs: Sequence[JsonRow]) -> list[ArmMeans]:
